@@ -1,0 +1,95 @@
+"""The Python API: detect AI-generated images among a few, in memory."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from aigid.contract import TOKENIZER_FILE
+from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
+from aigid.errors import UsageError
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image
+from aigid.model_location import find_model
+from aigid.pixels import DecodeLimits, Pixels, decode_image
+from aigid.prompts import PromptEncoder, pad_to_bucket
+from aigid.records import Detection, RowError, RowFailure
+from aigid.scorers import Scorer
+from aigid.scorers.onnx_embedded import OnnxScorer
+
+ImageInput = Image.Image | Path | str | bytes | npt.NDArray[np.uint8]
+_BATCH_ROWS = 32
+
+
+class Detector:
+    """A loaded model with its preprocessing and threshold."""
+
+    def __init__(self, scorer: Scorer, prompts: PromptEncoder, threshold: float = DEFAULT_THRESHOLD) -> None:
+        """Use `load` instead, unless you bring a scorer of your own."""
+        self.scorer = scorer
+        self.prompts = prompts
+        self.threshold = threshold
+
+    @classmethod
+    def load(cls, model: Path | str | None = None, *, threshold: float = DEFAULT_THRESHOLD) -> Self:
+        """Load a model repository by its path, or the demo model; raises ContractError where that is not possible."""
+        repository = find_model(Path(model) if model is not None else None)
+        scorer = OnnxScorer(repository)
+        return cls(scorer, PromptEncoder(repository / TOKENIZER_FILE, scorer.contract.prompt), threshold)
+
+    def detect(self, images: Sequence[ImageInput], prompts: Sequence[str | None] | None = None) -> list[Detection]:
+        """One Detection for each image, in order; an image that cannot be read gives one with its `error` set.
+
+        An image is a PIL image, a path, encoded bytes, or an array uint8 [height, width, 3]. Raises UsageError where
+        there are not as many prompts as images.
+        """
+        texts = [None] * len(images) if prompts is None else list(prompts)
+        if len(texts) != len(images):
+            raise UsageError(f"{len(images)} images but {len(texts)} prompts: give one prompt (or None) for each image")
+        detections: list[Detection] = []
+        for start in range(0, len(images), _BATCH_ROWS):
+            stop = start + _BATCH_ROWS
+            detections += self._detect_batch(images[start:stop], texts[start:stop])
+        return detections
+
+    def _detect_batch(self, images: Sequence[ImageInput], prompts: Sequence[str | None]) -> list[Detection]:
+        read = [self._read(image) for image in images]
+        token_ids = self.prompts.token_ids(prompts)
+        found: list[Detection | None] = [
+            Detection(None, None, None, None, result) if isinstance(result, RowError) else None for result in read
+        ]
+        for bucket in self.prompts.spec.buckets:
+            rows = [row for row, ids in enumerate(token_ids) if self.prompts.bucket(len(ids)) == bucket and found[row] is None]
+            pixels = [result for result in (read[row] for row in rows) if not isinstance(result, RowError)]
+            if rows:
+                for row, detection in zip(rows, self._score(pixels, [token_ids[row] for row in rows], bucket), strict=True):
+                    found[row] = detection
+        return [detection for detection in found if detection is not None]
+
+    def _score(self, pixels: list[Pixels], token_ids: list[list[int]], bucket: int) -> list[Detection]:
+        scores = self.scorer.score(np.stack(pixels), pad_to_bucket(token_ids, bucket))
+        is_ai = decide_ai(scores.p_ai, self.threshold)
+        sources = decide_source(is_ai, scores.p_source)
+        rows = zip(scores.p_ai, is_ai, sources, scores.p_source, strict=True)
+        return [Detection(float(p), bool(ai), source_name(int(source)), tuple(map(float, ps))) for p, ai, source, ps in rows]
+
+    def _read(self, image: ImageInput) -> Pixels | RowError:
+        try:
+            return decode_image(_encoded(image), self.scorer.contract.image)
+        except RowFailure as failure:
+            return failure.error
+
+
+def _encoded(image: ImageInput) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str | Path):
+        return fetch_image(ImageReference(None, str(image)), FetchPolicy(Path.cwd(), True, DecodeLimits()))
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    # Through a lossless file, so that every image takes the one way through decode_image.
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,65 @@
+"""Prompt text to token ids in buckets: the only text preprocessing in aigid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from aigid.contract import PromptSpec
+from aigid.errors import ContractError
+
+Tokens = npt.NDArray[np.int32]
+
+# Tokenizing costs time by the character, and 128 tokens never need more than this many in any real prompt.
+MAX_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Prompts of one bucket: `input_ids` and `attention_mask`, both int32 [N, T], T a bucket's length."""
+
+    input_ids: Tokens
+    attention_mask: Tokens
+
+
+class PromptEncoder:
+    """The model's tokenizer, cut at its token limit; safe to call from several threads."""
+
+    def __init__(self, tokenizer_file: Path, spec: PromptSpec) -> None:
+        """Load `tokenizer.json`; raises ContractError where it is missing or damaged."""
+        if not tokenizer_file.is_file():
+            raise ContractError(f"{tokenizer_file}: no such file; a model needs its tokenizer beside its weights")
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the Rust binding raises bare Exception
+            raise ContractError(f"{tokenizer_file}: not a tokenizer: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(spec.max_tokens)
+        self.spec = spec
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids there are."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def token_ids(self, prompts: Sequence[str | None]) -> list[list[int]]:
+        """The ids of each prompt, special tokens included, cut at the limit; a null prompt is the empty one."""
+        texts = [(prompt or "")[:MAX_CHARACTERS] for prompt in prompts]
+        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+
+    def bucket(self, length: int) -> int:
+        """The smallest bucket that holds `length` tokens."""
+        return next(size for size in self.spec.buckets if size >= length)
+
+
+def pad_to_bucket(ids: Sequence[Sequence[int]], bucket: int) -> TokenBatch:
+    """Pad the ids of N prompts with zeros ([PAD]) to `bucket` columns."""
+    input_ids = np.zeros((len(ids), bucket), dtype=np.int32)
+    attention_mask = np.zeros_like(input_ids)
+    for row, tokens in enumerate(ids):
+        input_ids[row, : len(tokens)] = tokens
+        attention_mask[row, : len(tokens)] = 1
+    return TokenBatch(input_ids, attention_mask)

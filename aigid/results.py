@@ -1,0 +1,248 @@
+"""The results folder: schema, atomic commits of shards, what was scanned, and the summary."""
+
+import fcntl
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aigid.decisions import decide_ai, decide_source
+from aigid.errors import ResultsError, ResumeMismatchError, UsageError
+from aigid.manifest import Manifest
+from aigid.records import SOURCES, ErrorCode, RowError
+from aigid.scorers import Scores
+from aigid.shards import Shard
+from aigid.storage import (
+    Location,
+    exists,
+    list_names,
+    locate,
+    make_folder,
+    read_bytes,
+    remove_leftovers,
+    write_atomic,
+)
+
+SCAN_FILE = "scan.json"
+SUMMARY_FILE = "summary.json"
+RESERVED = ("manifest", "row", "p_ai", "is_ai", "source", "p_source", "error", "error_detail")
+_TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
+
+
+def results_schema(keep_schema: pa.Schema) -> pa.Schema:
+    """The columns of a result file; raises UsageError where a kept column has the name of a result's."""
+    taken = sorted(set(keep_schema.names) & set(RESERVED))
+    if taken:
+        raise UsageError(f"--keep {', '.join(taken)}: the results have a column of that name; rename it in the manifest")
+    before = [pa.field("manifest", _TEXT_KEY), pa.field("row", pa.int64())]
+    after = [
+        pa.field("p_ai", pa.float32()),
+        pa.field("is_ai", pa.bool_()),
+        pa.field("source", _TEXT_KEY),
+        pa.field("p_source", pa.list_(pa.float32(), len(SOURCES))),
+        pa.field("error", _TEXT_KEY),
+        pa.field("error_detail", pa.string()),
+    ]
+    kept = [pa.field(field.name, field.type) for field in keep_schema]
+    return pa.schema([*before, *kept, *after])
+
+
+def result_table(
+    manifest: Manifest, shard: Shard, kept: pa.Table, scores: Scores, errors: Mapping[int, RowError], threshold: float
+) -> pa.Table:
+    """The result rows of a shard, one for each manifest row, in order; `errors` by position in the shard.
+
+    Raises ResultsError where the rows out are not the rows in.
+    """
+    failed = np.zeros(shard.rows, dtype=bool)
+    failed[list(errors)] = True
+    is_ai = decide_ai(scores.p_ai, threshold)
+    source = decide_source(is_ai, scores.p_source)
+    files, rows = _row_ids(shard)
+    found = [errors.get(position) for position in range(shard.rows)]
+    columns = [
+        pa.DictionaryArray.from_arrays(files, [manifest.files[segment.file].path for segment in shard.segments]),
+        rows,
+        *(kept.column(name) for name in manifest.columns.keep),
+        pa.array(scores.p_ai, pa.float32(), mask=failed),
+        pa.array(is_ai, pa.bool_(), mask=failed),
+        pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), list(SOURCES)),
+        pa.FixedSizeListArray.from_arrays(pa.array(scores.p_source.reshape(-1)), len(SOURCES), mask=pa.array(failed)),
+        pa.DictionaryArray.from_arrays(
+            pa.array([None if error is None else _CODES.index(error.code) for error in found], pa.int32()),
+            [code.value for code in _CODES],
+        ),
+        pa.array([None if error is None else error.detail for error in found], pa.string()),
+    ]
+    lengths = {len(column) for column in columns}
+    if lengths != {shard.rows} or bool(np.isnan(scores.p_ai[~failed]).any()):
+        raise ResultsError(f"shard {shard.index}: {shard.rows} rows went in and {sorted(lengths)} came out: not committed")
+    return pa.Table.from_arrays(columns, schema=results_schema(manifest.keep_schema))
+
+
+_CODES = list(ErrorCode)
+
+
+def _row_ids(shard: Shard) -> tuple[pa.Array, pa.Array]:
+    files = np.repeat(np.arange(len(shard.segments), dtype=np.int32), [segment.rows for segment in shard.segments])
+    rows = np.concatenate([np.arange(segment.start, segment.stop, dtype=np.int64) for segment in shard.segments])
+    return pa.array(files), pa.array(rows)
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """Where the results of one scan are, and how its files are named."""
+
+    location: Location
+
+    def shard_name(self, index: int) -> str:
+        """The name of a shard's result file."""
+        return f"detections-{index:06d}.parquet"
+
+    def committed(self, shards: Sequence[Shard]) -> set[int]:
+        """The indexes of the shards whose result file exists, which means that it is whole."""
+        names = set(list_names(self.location))
+        return {shard.index for shard in shards if self.shard_name(shard.index) in names}
+
+    def commit(self, index: int, table: pa.Table) -> None:
+        """Write a shard's results so that the file exists whole or not at all; the same table gives the same bytes.
+
+        Raises ResultsError where they cannot be written: no space, no permission, folder gone.
+        """
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 20)
+        self._write(self.shard_name(index), buffer.getvalue())
+
+    def claim(self, scan: Mapping[str, Any]) -> None:
+        """Write `scan.json`, or check that the one there is of the same scan.
+
+        Raises ResumeMismatchError where input, model or settings differ, naming what does.
+        """
+        file = self.location.child(SCAN_FILE)
+        if not exists(file):
+            if any(name.endswith(".parquet") for name in list_names(self.location)):
+                raise ResumeMismatchError(f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: give another folder")
+            self._write(SCAN_FILE, _json(scan))
+            return
+        try:
+            before = json.loads(read_bytes(file))
+        except (OSError, ValueError) as error:
+            raise ResumeMismatchError(f"{file.text}: not readable as a scan's record: {error}; give another folder") from error
+        differing = _differences(before, json.loads(_json(scan)))
+        if differing:
+            raise ResumeMismatchError(
+                f"{self.location.text}: holds a scan of another input, model or settings; differing: {'; '.join(differing)}. "
+                "Give another folder, or the same input and settings to resume"
+            )
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished scan, or None."""
+        file = self.location.child(SUMMARY_FILE)
+        return dict(json.loads(read_bytes(file))) if exists(file) else None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write `summary.json`, which marks the scan as finished."""
+        self._write(SUMMARY_FILE, _json(summary))
+
+    def count(self, shards: Sequence[Shard]) -> dict[str, Any]:
+        """Totals over all result files: rows, scored, AI-generated, by source, errors by code.
+
+        Raises ResultsError where a file is missing, damaged, or has another number of rows than its shard.
+        """
+        sources: Counter[str] = Counter()
+        errors: Counter[str] = Counter()
+        for shard in shards:
+            table = self._read_columns(shard, ["source", "error"])
+            sources.update(_tally(table.column("source")))
+            errors.update(_tally(table.column("error")))
+        rows, failed = sum(shard.rows for shard in shards), sum(errors.values())
+        return {
+            "rows": rows,
+            "scored": rows - failed,
+            "ai": sum(sources[name] for name in SOURCES[1:]),
+            "sources": {name: sources[name] for name in SOURCES},
+            "errors": dict(sorted(errors.items())),
+            "error_rate": failed / rows,
+        }
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Make the folder and hold it alone while scanning; raises UsageError where that is not possible."""
+        try:
+            make_folder(self.location)
+            lock = (
+                os.open(Path(self.location.path) / ".lock", os.O_RDWR | os.O_CREAT, 0o644) if self.location.is_local else None
+            )
+        except OSError as error:
+            raise UsageError(f"--out {self.location.text}: cannot be written to: {error.strerror}") from error
+        try:
+            if lock is not None:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove_leftovers(self.location)
+            yield
+        except BlockingIOError as error:
+            raise UsageError(f"--out {self.location.text}: another scan is writing to this folder now") from error
+        finally:
+            if lock is not None:
+                os.close(lock)
+
+    def _write(self, name: str, data: bytes | pa.Buffer) -> None:
+        try:
+            write_atomic(self.location.child(name), data)
+        except OSError as error:
+            raise ResultsError(
+                f"{self.location.text}: cannot write {name}: {error.strerror or error}; committed shards stay: "
+                "make room or mend it, then run the same command again"
+            ) from error
+
+    def _read_columns(self, shard: Shard, names: list[str]) -> pa.Table:
+        file = self.location.child(self.shard_name(shard.index))
+        try:
+            table = pq.read_table(file.path, filesystem=file.filesystem, columns=names)
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(f"{file.text}: damaged or missing: {error}; remove it and run the scan again") from error
+        if table.num_rows != shard.rows:
+            raise ResultsError(
+                f"{file.text}: has {table.num_rows} rows, its shard {shard.rows}; remove it and run the scan again"
+            )
+        return table
+
+
+def open_results(out: str) -> ResultsFolder:
+    """The results folder at a path or URI."""
+    return ResultsFolder(locate(out))
+
+
+def _json(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs, as `section.key: before -> now`; the versions of software are a record, not a condition."""
+    found = []
+    for section in sorted((before.keys() | now.keys()) - {"versions"}):
+        old, new = before.get(section), now.get(section)
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            found += [f"{section}.{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys]
+        elif old != new:
+            found.append(f"{section}: {_short(old)} -> {_short(new)}")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _tally(column: pa.ChunkedArray) -> dict[str, int]:
+    counts = column.drop_null().value_counts()
+    return {item["values"]: item["counts"] for item in counts.to_pylist()}

@@ -1,0 +1,1 @@
+"""Ways to run the scan of one shard over all shards."""

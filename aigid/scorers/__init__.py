@@ -1,0 +1,32 @@
+"""What turns pixels and token ids into probabilities: one protocol, one file for each way to run the model."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aigid.contract import ModelContract
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The answers for N rows: `p_ai` float32 [N], `p_source` float32 [N, 6]."""
+
+    p_ai: Probabilities
+    p_source: Probabilities
+
+
+class Scorer(Protocol):
+    """Scores batches; called from several threads at once. A row's answer never depends on its neighbours."""
+
+    contract: ModelContract
+    precision: str
+
+    def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
+        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt."""
+        ...

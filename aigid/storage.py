@@ -1,0 +1,146 @@
+"""Where files live: one way to list, read and atomically write them, on a local disk or in an object store."""
+
+import fnmatch
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+from aigid.errors import UsageError
+
+_GLOB = ("*", "?", "[")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder: the file system it is on, its path there, and the text a user knows it by."""
+
+    filesystem: fs.FileSystem
+    path: str
+    text: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's file system."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def child(self, name: str) -> "Location":
+        """The location of `name` in this folder."""
+        return self.at(f"{self.path.rstrip('/')}/{name}")
+
+    def at(self, path: str) -> "Location":
+        """Another path on the same file system, with the text that a user would give for it."""
+        if "://" not in self.text:
+            return Location(self.filesystem, path, path)
+        parts = urlsplit(self.text)
+        query = f"?{parts.query}" if parts.query else ""
+        return Location(self.filesystem, path, f"{parts.scheme}://{path}{query}")
+
+
+def locate(text: str) -> Location:
+    """The location that `text`, a path or a URI, names; raises UsageError for a scheme that is not known."""
+    if "://" not in text:
+        return Location(fs.LocalFileSystem(), os.path.normpath(text), os.path.normpath(text))
+    try:
+        filesystem, path = fs.FileSystem.from_uri(text)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise UsageError(f"{text}: not a location that can be opened: {error}") from error
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return Location(filesystem, path, path)
+    return Location(filesystem, path, text)
+
+
+def exists(location: Location) -> bool:
+    """Whether there is a file or folder."""
+    return bool(_info(location).type != fs.FileType.NotFound)
+
+
+def is_folder(location: Location) -> bool:
+    """Whether the location is a folder (in an object store: a prefix with something below it)."""
+    return bool(_info(location).type == fs.FileType.Directory)
+
+
+def list_parquet(location: Location) -> list[Location]:
+    """The Parquet files at a file, in a folder and those below it, or matching a glob: sorted by path.
+
+    Names that begin with a dot or an underscore are left out, as other Parquet readers do.
+    """
+    if not exists(location) and any(sign in location.path for sign in _GLOB):
+        root = _folder_before_glob(location.path)
+        names = (path for path in _files_below(location.at(root)) if fnmatch.fnmatchcase(path, location.path))
+        return [location.at(path) for path in sorted(names)]
+    if is_folder(location):
+        names = (path for path in _files_below(location) if path.endswith(".parquet") and not _is_hidden(path, location.path))
+        return [location.at(path) for path in sorted(names)]
+    return [location]
+
+
+def list_names(folder: Location) -> list[str]:
+    """The names of the files right in a folder; empty where there is no such folder."""
+    selector = fs.FileSelector(folder.path, allow_not_found=True)
+    return [info.base_name for info in folder.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+
+
+def read_bytes(location: Location) -> bytes:
+    """The whole content of a file."""
+    with location.filesystem.open_input_stream(location.path) as stream:
+        return bytes(stream.read())
+
+
+def make_folder(location: Location) -> None:
+    """Make a folder and those above it; nothing where it exists, or where folders are only a part of names."""
+    if location.is_local:
+        Path(location.path).mkdir(parents=True, exist_ok=True)
+
+
+def write_atomic(location: Location, data: bytes | pa.Buffer) -> None:
+    """Write a file so that it either exists whole or not at all: rename on a disk, one PUT in an object store."""
+    if not location.is_local:
+        with location.filesystem.open_output_stream(location.path) as stream:
+            stream.write(data)
+        return
+    target = Path(location.path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(folder: Location) -> None:
+    """Remove the temporary files of writes that were killed; call it only while nothing else writes there."""
+    if folder.is_local:
+        for path in Path(folder.path).glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def _info(location: Location) -> fs.FileInfo:
+    return location.filesystem.get_file_info(location.path)
+
+
+def _files_below(folder: Location) -> Iterator[str]:
+    selector = fs.FileSelector(folder.path, recursive=True, allow_not_found=True)
+    for info in folder.filesystem.get_file_info(selector):
+        if info.type == fs.FileType.File:
+            yield os.path.normpath(info.path) if folder.is_local else info.path
+
+
+def _folder_before_glob(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    before = next((index for index, part in enumerate(parts) if any(sign in part for sign in _GLOB)), len(parts))
+    return str(PurePosixPath(*parts[:before])) if before else "."
+
+
+def _is_hidden(path: str, folder: str) -> bool:
+    return any(part.startswith((".", "_")) for part in PurePosixPath(os.path.relpath(path, folder)).parts)

@@ -1,0 +1,1 @@
+"""Making a model: data, network, loss, training run, evaluation."""

@@ -1,0 +1,193 @@
+"""Labelled manifests as a stream of training batches: shuffled, decoded ahead, never held in memory whole."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from aigid.contract import ImageSpec
+from aigid.errors import TrainingError, UsageError
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
+from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_segment, texts
+from aigid.pixels import Pixels, decode_image
+from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
+from aigid.records import SOURCES, RowFailure
+
+Labels = npt.NDArray[np.int64]
+
+# Rows that are in memory, encoded, to be mixed with one another: many row groups, some hundred megabytes at the most.
+WINDOW_ROWS = 2048
+_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """One row: its encoded image, its prompt's token ids, its labels, and where it stands."""
+
+    image: ImageReference
+    token_ids: list[int]
+    label_a: int
+    label_b: int
+    where: str
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """N rows for the model: `images` uint8 [N, size, size, 3], tokens of one bucket, labels int64 [N]."""
+
+    images: Pixels
+    tokens: TokenBatch
+    label_a: Labels
+    label_b: Labels
+    undecodable: int
+
+
+@dataclass(frozen=True)
+class StreamOrder:
+    """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times."""
+
+    seed: int
+    epoch: int
+    real_repeat: int = 1
+
+
+class LabelledManifest:
+    """A manifest with Label_A and Label_B columns, read with the model's own preprocessing."""
+
+    def __init__(
+        self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, image_root: Path | None = None
+    ) -> None:
+        """Open the manifest; raises ManifestError where it cannot be read, or has no labels."""
+        found = open_manifest(sources, ColumnChoice())
+        self.label_columns = _label_columns(found)
+        columns = replace(found.columns, keep=self.label_columns)
+        self.manifest = replace(found, columns=columns)
+        root = image_root or Path(found.files[0].path).parent
+        self._policy = FetchPolicy(root)
+        self._prompts = prompts
+        self._image = image
+
+    @property
+    def rows(self) -> int:
+        """How many rows the manifest has."""
+        return self.manifest.rows
+
+    def batches(self, batch_rows: int, order: StreamOrder | None, threads: int = 2) -> Iterator[TrainingBatch]:
+        """Batches of one pass; without an `order`, the manifest's own. The same order gives the same batches always."""
+        rows = self._in_order() if order is None else self._shuffled(order)
+        flip = None if order is None else np.random.default_rng([order.seed, order.epoch, 1])
+        with ThreadPoolExecutor(threads) as pool:
+            running: deque[Future[TrainingBatch | None]] = deque()
+            for group in _groups(rows, batch_rows):
+                mirrored = flip.random(len(group)) < 0.5 if flip is not None else np.zeros(len(group), dtype=bool)
+                running.append(pool.submit(self._decode, group, mirrored))
+                if len(running) > _AHEAD:
+                    yield from _ready(running.popleft())
+            while running:
+                yield from _ready(running.popleft())
+
+    def _in_order(self) -> Iterator[LabelledRow]:
+        for number, file in enumerate(self.manifest.files):
+            yield from self._rows(Segment(number, 0, file.rows))
+
+    def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
+        rng = np.random.default_rng([order.seed, order.epoch])
+        groups = _row_groups(self.manifest)
+        window: list[LabelledRow] = []
+        for index in rng.permutation(len(groups)):
+            for row in self._rows(groups[index]):
+                window += [row] * (order.real_repeat if row.label_a == 0 else 1)
+            if len(window) >= WINDOW_ROWS:
+                mixed = [window[position] for position in rng.permutation(len(window))]
+                # Half stays, to be mixed with rows that are still to come.
+                window = mixed[WINDOW_ROWS // 2 :]
+                yield from mixed[: WINDOW_ROWS // 2]
+        yield from (window[position] for position in rng.permutation(len(window)))
+
+    def _rows(self, segment: Segment) -> Iterator[LabelledRow]:
+        columns, path, number = self.manifest.columns, self.manifest.files[segment.file].path, segment.start
+        for rows in read_segment(self.manifest, segment):
+            images = image_references(rows.column(columns.image))
+            prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
+            labels = [rows.column(name).to_pylist() for name in self.label_columns]
+            for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
+                _check_labels(a, b, f"{path}, row {number}")
+                yield LabelledRow(image, ids, a, b, f"{path}, row {number}")
+                number += 1
+
+    def _decode(self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_]) -> TrainingBatch | None:
+        decoded: list[tuple[LabelledRow, Pixels]] = []
+        for row, mirror in zip(rows, mirrored, strict=True):
+            try:
+                pixels = decode_image(fetch_image(row.image, self._policy), self._image)
+            except RowFailure:
+                continue
+            decoded.append((row, pixels[:, ::-1] if mirror else pixels))
+        if not decoded:
+            return None
+        kept = [row for row, _ in decoded]
+        bucket = self._prompts.bucket(max(len(row.token_ids) for row in kept))
+        return TrainingBatch(
+            np.stack([pixels for _, pixels in decoded]),
+            pad_to_bucket([row.token_ids for row in kept], bucket),
+            np.array([row.label_a for row in kept]),
+            np.array([row.label_b for row in kept]),
+            len(rows) - len(kept),
+        )
+
+
+def _ready(future: "Future[TrainingBatch | None]") -> Iterator[TrainingBatch]:
+    batch = future.result()
+    if batch is not None:
+        yield batch
+
+
+def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:
+    group: list[LabelledRow] = []
+    for row in rows:
+        group.append(row)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _row_groups(manifest: Manifest) -> list[Segment]:
+    segments = []
+    for number, file in enumerate(manifest.files):
+        start = 0
+        for rows in file.row_groups:
+            segments.append(Segment(number, start, start + rows))
+            start += rows
+    return [segment for segment in segments if segment.rows]
+
+
+def _label_columns(manifest: Manifest) -> tuple[str, str]:
+    names = manifest.schema.names
+    by_lower = {name.lower(): name for name in names}
+    try:
+        label_a, label_b = by_lower["label_a"], by_lower["label_b"]
+    except KeyError as error:
+        raise UsageError(
+            f"{manifest.files[0].path}: no column {error.args[0]}; a labelled manifest has Label_A (0 real, 1 AI) and "
+            f"Label_B (0 real, 1 to 5 the generator); the columns are {', '.join(names)}"
+        ) from error
+    for name in (label_a, label_b):
+        if not pa.types.is_integer(manifest.schema.field(name).type):
+            raise UsageError(
+                f"{manifest.files[0].path}: column {name} is {manifest.schema.field(name).type}; labels are integers"
+            )
+    return label_a, label_b
+
+
+def _check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
+    if label_a not in (0, 1) or label_b not in range(len(SOURCES)):
+        raise TrainingError(f"{where}: Label_A is {label_a} and Label_B is {label_b}; they go from 0 to 1 and from 0 to 5")
+    if (label_a == 0) != (label_b == 0):
+        raise TrainingError(f"{where}: Label_A {label_a} and Label_B {label_b} contradict each other: both or none are 0")

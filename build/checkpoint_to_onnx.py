@@ -1,0 +1,162 @@
+"""A checkpoint to the three fp32 ONNX graphs of a model: bert, clip_vision and fusion_heads."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import onnx
+import torch
+from graph_metadata import PARTS, describe_graph, write_graph
+from torch import Tensor, nn
+
+from aigid.contract import PromptSpec, Temperatures
+from aigid.errors import AigidError
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
+from aigid.training.fusion_model import FusionModel
+
+OPSET = 20
+
+# Added to the attention scores of padding: far below any score, and still a number in half precision.
+MASKED_SCORE = -1e4
+
+_ROWS = torch.export.Dim("N")
+
+
+class TextPart(nn.Module):
+    """The graph `bert`: token ids and mask, int32 [N, T], to text_features [N, Dt]."""
+
+    def __init__(self, model: FusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The text features."""
+        # A mask that is already one of scores spares the graph the general construction of such masks (GatherND, int64).
+        scores = (1 - attention_mask[:, None, None, :].to(torch.float32)) * MASKED_SCORE
+        features: Tensor = self.model.text_features(input_ids, scores)
+        return features
+
+
+class ImagePart(nn.Module):
+    """The graph `clip_vision`: pixels, uint8 [N, S, S, 3], to image_features [N, Di]."""
+
+    def __init__(self, model: FusionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The image features."""
+        features: Tensor = self.model.image_features(image)
+        return features
+
+
+class HeadsPart(nn.Module):
+    """The graph `fusion_heads`: both features to calibrated probabilities, p_ai [N, 1] and p_source [N, 6]."""
+
+    def __init__(self, model: FusionModel, temperatures: Temperatures) -> None:
+        super().__init__()
+        self.model = model
+        self.temperatures = temperatures
+
+    def forward(self, text_features: Tensor, image_features: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities; head B's logit of "real" plays no part, head A answers that."""
+        logits = self.model.fuse(text_features, image_features)
+        p_ai = torch.sigmoid(logits.a / self.temperatures.a).unsqueeze(1)
+        share = torch.softmax(logits.b[:, 1:] / self.temperatures.b, dim=1)
+        return p_ai, torch.cat([1 - p_ai, p_ai * share], dim=1)
+
+
+def export_checkpoint(checkpoint: Checkpoint, folder: Path) -> dict[str, Path]:
+    """Write `bert.onnx`, `clip_vision.onnx` and `fusion_heads.onnx` into `folder`; returns their paths by part."""
+    paths = {part: folder / f"{part}.onnx" for part in PARTS}
+    for part, path in paths.items():
+        graph = export_part(checkpoint, part)
+        describe_graph(graph, part, checkpoint.fingerprint, "fp32")
+        write_graph(graph, path)
+    return paths
+
+
+def export_part(checkpoint: Checkpoint, part: str) -> onnx.ModelProto:
+    """The fp32 graph of one part, any number of rows (and tokens) at a time."""
+    # Eager attention is exported as plain products and a softmax, which later steps recognise; the caller's model stays as it is.
+    model = copy.deepcopy(checkpoint.model).float().cpu().eval()
+    for encoder in model.modules():
+        if hasattr(encoder, "set_attn_implementation"):
+            encoder.set_attn_implementation("eager")
+    if part == "bert":
+        return _export_text(model, checkpoint.info.prompt)
+    if part == "clip_vision":
+        size = checkpoint.info.image.size
+        image = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        return _export(ImagePart(model), {"image": (image, {0: _ROWS})}, ["image_features"])
+    heads = HeadsPart(model, checkpoint.info.temperatures)
+    text = torch.zeros(2, checkpoint.info.text_config["hidden_size"])
+    images = torch.zeros(2, checkpoint.info.image_config["hidden_size"])
+    inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
+    return _export(heads, inputs, ["p_ai", "p_source"])
+
+
+def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
+    ids = torch.ones(2, prompt.buckets[0], dtype=torch.int32)
+    # A tensor of its own: the exporter takes one tensor given twice for one input.
+    mask = torch.ones_like(ids)
+    axes = {0: _ROWS, 1: torch.export.Dim("T", max=prompt.max_tokens)}
+    return _export(TextPart(model), {"input_ids": (ids, axes), "attention_mask": (mask, axes)}, ["text_features"])
+
+
+def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, object]]], outputs: list[str]) -> onnx.ModelProto:
+    with torch.no_grad(), _quiet_exporter():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example for example, _ in inputs.values()),
+            dynamo=True,
+            dynamic_shapes={name: axes for name, (_, axes) in inputs.items()},
+            external_data=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=outputs,
+            verbose=False,
+        )
+    if program is None:
+        raise AigidError("torch.onnx.export gave no graph; is this version of torch supported?")
+    return program.model_proto
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what the exporter says of itself: shared axis names, its own deprecations, absent torchvision."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        registry.setLevel(level)
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def main(checkpoint: Path, folder: Path) -> None:
+    """Export CHECKPOINT as three fp32 graphs into FOLDER.
+
+    Example: python build/checkpoint_to_onnx.py runs/best graphs/
+    """
+    try:
+        paths = export_checkpoint(load_checkpoint(checkpoint), folder)
+    except AigidError as error:
+        raise click.ClickException(str(error)) from error
+    for part, path in paths.items():
+        print(f"{part}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()
