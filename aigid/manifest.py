@@ -11,25 +11,9 @@ import pyarrow.parquet as pq
 from aigid.errors import AigidError, ManifestError
 from aigid.storage import Location, exists, list_parquet, locate
 
-IMAGE_NAMES = tuple(
-    [
-        "image",
-        "img",
-        "image_bytes",
-        "image_path",
-        "image_file",
-        "file_name",
-        "filename",
-        "file_path",
-        "filepath",
-        "path",
-        "image_url",
-        "url",
-        "uri",
-        "jpg",
-        "png",
-    ]
-)
+_BY_CONTENT = ("image", "img", "image_bytes", "jpg", "png")
+_BY_NAME = ("image_path", "image_file", "file_name", "filename", "file_path", "filepath", "path", "image_url", "url", "uri")
+IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
 PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
 
 # Rows read at a time: few enough that encoded images stay small in memory, enough to tokenize in bulk.
@@ -149,6 +133,15 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
         raise AigidError(
             f"{where}: cannot be read: {_one_line(error)}; mend or replace the file, then run the scan again"
         ) from error
+
+
+def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
+    """Some columns of a whole file, for small columns; raises AigidError where the file cannot be read."""
+    location = locate(file.path)
+    try:
+        return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
+    except (pa.ArrowException, OSError) as error:
+        raise AigidError(f"{file.path}: cannot be read: {_one_line(error)}") from error
 
 
 def texts(column: pa.Array) -> list[str | None]:

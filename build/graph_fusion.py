@@ -35,7 +35,7 @@ def fuse_patch_embedding(graph: ir.Graph) -> None:
     for conv in _nodes(graph, "Conv"):
         reshape = _only_consumer(conv.outputs[0], "Reshape")
         tokens = _only_consumer(reshape.outputs[0], "Transpose") if reshape else None
-        affine = _channel_affine(graph, _input(conv, 0))
+        affine = _channel_affine(graph, input_of(conv, 0))
         weight, strides = constant(conv.inputs[1]), _ints(conv, "strides")
         size = graph.inputs[0].shape
         if tokens is None or affine is None or weight is None or size is None or _ints(tokens, "perm") != [0, 2, 1]:
@@ -57,7 +57,7 @@ def fuse_attention(graph: ir.Graph) -> None:
         out = _only_consumer(merged.outputs[0], "Reshape") if merged else None
         if scaled is None or scaled.op_type != "Mul" or product is None or product.op_type != "MatMul" or out is None:
             continue
-        heads = _input(product, 0).shape
+        heads = input_of(product, 0).shape
         query, key = _split_heads(product, 0, [0, 2, 1, 3]), _split_heads(product, 1, [0, 2, 3, 1])
         value = _split_heads(context, 1, [0, 2, 1, 3])
         scale = constant(scaled.inputs[1])
@@ -66,20 +66,20 @@ def fuse_attention(graph: ir.Graph) -> None:
         inputs = [query, key, value, *([None, graph.inputs[1]] if masked else [])]
         attributes = {"num_heads": int(heads[1]), "scale": float(scale)}  # type: ignore[arg-type] # heads are fixed
         fused = ir.node("MultiHeadAttention", inputs, attributes, domain=MICROSOFT)
-        _replace(graph, out, fused)
+        replace_node(graph, out, fused)
 
 
 def keep_first_token(graph: ir.Graph) -> None:
     """Where only the first token leaves the encoder, let the last layer compute only that one after its attention."""
     for select in _nodes(graph, "Gather"):
         index = constant(select.inputs[1])
-        last = _nearest(_input(select, 0), "MultiHeadAttention")
+        last = _nearest(input_of(select, 0), "MultiHeadAttention")
         if index is None or index.ndim or index != 0 or select.attributes.get_int("axis", 0) != 1 or last is None:
             continue
-        whole = _ancestors([_input(last, 1), _input(last, 2)])
-        first = _first_token(graph, select, _input(select, 0), whole, {})
+        whole = _ancestors([input_of(last, 1), input_of(last, 2)])
+        first = _first_token(graph, select, input_of(select, 0), whole, {})
         axis = initializer(graph, "first_token_axis", np.array([1], np.int64))
-        _replace(graph, select, ir.node("Squeeze", [first, axis]))
+        replace_node(graph, select, ir.node("Squeeze", [first, axis]))
 
 
 def keep_residuals_apart(graph: ir.Graph) -> None:
@@ -87,7 +87,7 @@ def keep_residuals_apart(graph: ir.Graph) -> None:
     for norm in _nodes(graph, "LayerNormalization"):
         add = _producer(norm, 0)
         if add is not None and add.op_type == "Add" and all(constant(value) is None for value in add.inputs):
-            _replace(graph, add, ir.node("Sum", add.inputs))
+            replace_node(graph, add, ir.node("Sum", add.inputs))
 
 
 def remove_unused(model: ir.Model) -> None:
@@ -126,7 +126,7 @@ def _channel_affine(graph: ir.Graph, pixels: ir.Value) -> tuple[npt.NDArray[Any]
         if producer is None:
             return None
         steps.append(producer)
-        value = _input(producer, 0)
+        value = input_of(producer, 0)
     probe = np.array([0.0, 1.0]).reshape(2, 1, 1, 1).repeat(3, axis=3)
     for step in reversed(steps):
         other = constant(step.inputs[1]) if len(step.inputs) == 2 else None
@@ -163,7 +163,7 @@ def _product_of_patches(
     nodes.append(ir.node("MatMul", [nodes[-1].outputs[0], initializer(graph, "patch_weight", folded)]))
     for node in nodes:
         graph.insert_before(tokens, node)
-    _replace(graph, tokens, ir.node("Add", [nodes[-1].outputs[0], initializer(graph, "patch_bias", bias)]))
+    replace_node(graph, tokens, ir.node("Add", [nodes[-1].outputs[0], initializer(graph, "patch_bias", bias)]))
 
 
 def _first_token(
@@ -205,7 +205,7 @@ def _split_heads(product: ir.Node | None, index: int, perm: list[int]) -> ir.Val
     reshape = _producer(transpose, 0)
     if transpose is None or transpose.op_type != "Transpose" or _ints(transpose, "perm") != perm:
         return None
-    return _input(reshape, 0) if reshape is not None and reshape.op_type == "Reshape" else None
+    return input_of(reshape, 0) if reshape is not None and reshape.op_type == "Reshape" else None
 
 
 def _ancestors(values: Sequence[ir.Value]) -> set[ir.Value]:
@@ -233,7 +233,7 @@ def _nearest(value: ir.Value, op_type: str) -> ir.Node | None:
     return None
 
 
-def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     graph.insert_before(old, new)
     ir.convenience.replace_nodes_and_values(graph, old, [old], [], old.outputs, new.outputs)
 
@@ -252,7 +252,7 @@ def _producer(node: ir.Node | None, index: int) -> ir.Node | None:
     return None if value is None else value.producer()
 
 
-def _input(node: ir.Node, index: int) -> ir.Value:
+def input_of(node: ir.Node, index: int) -> ir.Value:
     value = node.inputs[index]
     if value is None:
         raise ValueError(f"{node.op_type} {node.name}: input {index} is missing")

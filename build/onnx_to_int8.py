@@ -1,153 +1,221 @@
-"""An fp32 graph to INT8 for CPUs: fused, with static activation scales, so that no row's answer depends on its batch."""
+"""An fp32 encoder to INT8 for CPUs: fused, with static activation scales, so that no row's answer depends on its batch."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-from graph_fusion import MICROSOFT, append_after, constant, fuse_for_cpu, initializer, remove_unused
+from calibration_rows import CalibrationRow, calibration_rows
+from graph_fusion import MICROSOFT, append_after, constant, fuse_for_cpu, initializer, input_of, remove_unused, replace_node
+from graph_metadata import PARTS, describe_graph, graph_facts, write_graph
 
 from aigid.errors import AigidError
+from aigid.prompts import PromptEncoder
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
 
-Feed = Mapping[str, npt.NDArray[np.generic]]
+Feed = Mapping[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
+
+CALIBRATION_ROWS = 256
+
+# How far an activation's channels are made alike at the cost of the weights (SmoothQuant, arXiv 2211.10438). On a trained
+# MiniLM, 0.8 halved the error of the features: 0.08 of their spread, against 0.16 without and 0.17 at 0.5.
+SMOOTHING = 0.8
 
 _UINT8_MAX = 255
 _INT8_MAX = 127
-
-
-@dataclass
-class ChannelStatistics:
-    """What calibration saw of one activation: its range, and the sum of each channel over `tokens` tokens."""
-
-    low: float
-    high: float
-    channel_sums: npt.NDArray[np.float64]
-    tokens: int
-
-    def merge(self, other: "ChannelStatistics") -> None:
-        """Take in what another batch showed."""
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        self.channel_sums += other.channel_sums
-        self.tokens += other.tokens
+_PIXEL_MIDDLE = 128
 
 
 @dataclass(frozen=True)
-class ActivationScale:
-    """How an activation becomes uint8: value = (code - zero_point) * scale."""
+class ChannelRange:
+    """The least and the greatest value that calibration saw, for each channel of an activation."""
 
-    scale: float
-    zero_point: int
+    low: Floats
+    high: Floats
 
-
-def quantize_encoder(fp32: onnx.ModelProto, feeds: Iterable[Feed]) -> onnx.ModelProto:
-    """The INT8 graph of an encoder, calibrated on the batches of `feeds`; raises AigidError where there are none."""
-    model = ir.from_proto(fp32)
-    fuse_for_cpu(model)
-    products = quantizable_products(model.graph)
-    statistics = observe(model, sorted({product.inputs[0].name for product in products}), feeds)
-    for product in products:
-        _quantize_product(model.graph, product, statistics[product.inputs[0].name])
-    remove_unused(model)
-    return ir.to_proto(model)
+    def joined(self, other: "ChannelRange") -> "ChannelRange":
+        """The range of both."""
+        return ChannelRange(np.minimum(self.low, other.low), np.maximum(self.high, other.high))
 
 
-def quantizable_products(graph: ir.Graph) -> list[ir.Node]:
-    """The products whose right side is a constant matrix."""
-    found = []
-    for node in graph:
-        weight = constant(node.inputs[1]) if node.op_type == "MatMul" else None
-        if weight is not None and weight.ndim == 2:
-            found.append(node)
-    return found
+class EncoderQuantizer:
+    """Turns one fp32 encoder into INT8: show it calibration rows, then ask for the graph."""
+
+    def __init__(self, fp32: onnx.ModelProto) -> None:
+        """Fuse the graph and make it ready to be observed."""
+        self._facts = graph_facts(fp32)
+        self._model = ir.from_proto(fp32)
+        fuse_for_cpu(self._model)
+        self._products = _products_by_input(self._model.graph)
+        self._names = [value.name or "" for value in self._products]
+        self._session = ort.InferenceSession(self._probe(), providers=["CPUExecutionProvider"])
+        self._ranges: dict[str, ChannelRange] = {}
+
+    def observe(self, feed: Feed) -> None:
+        """Run one calibration batch, without padding in it, and note the ranges of all activations to be quantized."""
+        for name, value in zip(self._names, self._session.run(self._names, dict(feed)), strict=True):
+            tokens = value.reshape(-1, value.shape[-1])
+            seen = ChannelRange(tokens.min(axis=0), tokens.max(axis=0))
+            self._ranges[name] = self._ranges[name].joined(seen) if name in self._ranges else seen
+
+    def quantized(self) -> onnx.ModelProto:
+        """The INT8 graph; raises AigidError where nothing was observed. Takes the float graph apart: call it once."""
+        if not self._ranges:
+            raise AigidError("an encoder cannot be quantized before it has seen calibration rows")
+        for source, products in self._products.items():
+            _quantize_products(self._model.graph, source, products, self._ranges[source.name or ""])
+        remove_unused(self._model)
+        model = ir.to_proto(self._model)
+        describe_graph(model, self._facts["aigid.part"], self._facts["aigid.fingerprint"], "int8")
+        return model
+
+    def _probe(self) -> bytes:
+        probe = ir.to_proto(self._model)
+        del probe.graph.output[:]
+        for name in self._names:
+            probe.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+        return bytes(probe.SerializeToString())
 
 
-def observe(model: ir.Model, names: list[str], feeds: Iterable[Feed]) -> dict[str, ChannelStatistics]:
-    """Run the float graph over the calibration batches, and note what the activations `names` look like."""
-    probe = ir.to_proto(model)
-    del probe.graph.output[:]
-    probe.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    for output in probe.graph.output:
-        output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-    statistics: dict[str, ChannelStatistics] = {}
-    for feed in feeds:
-        for name, value in zip(names, session.run(names, dict(feed)), strict=True):
-            seen = _statistics(value)
-            if name in statistics:
-                statistics[name].merge(seen)
-            else:
-                statistics[name] = seen
-    if not statistics:
-        raise AigidError("calibration needs at least one batch of rows")
-    return statistics
+def quantize_graphs(graphs: Mapping[str, Path], folder: Path, rows: Iterator[CalibrationRow]) -> dict[str, Path]:
+    """Write the INT8 graphs of all parts into `folder`, from the fp32 ones and calibration rows; returns their paths."""
+    bert, clip_vision = (EncoderQuantizer(onnx.load(graphs[part])) for part in ("bert", "clip_vision"))
+    for row in rows:
+        bert.observe({"input_ids": row.input_ids, "attention_mask": np.ones_like(row.input_ids)})
+        clip_vision.observe({"image": row.image})
+    # The heads take no time, and decide: they stay in floating point.
+    heads = onnx.load(graphs["fusion_heads"])
+    describe_graph(heads, "fusion_heads", graph_facts(heads)["aigid.fingerprint"], "int8")
+    built = {"bert": bert.quantized(), "clip_vision": clip_vision.quantized(), "fusion_heads": heads}
+    paths = {part: folder / f"{part}.int8.onnx" for part in PARTS}
+    for part, path in paths.items():
+        write_graph(built[part], path)
+    return paths
 
 
-def activation_scale(statistics: ChannelStatistics) -> ActivationScale:
-    """The scale that covers all that was seen, and zero, which stays exact."""
-    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
-    scale = (high - low) / _UINT8_MAX or 1.0
-    return ActivationScale(scale, round(-low / scale))
-
-
-def _statistics(value: Floats) -> ChannelStatistics:
-    by_token = value.reshape(-1, value.shape[-1])
-    return ChannelStatistics(
-        float(by_token.min()), float(by_token.max()), by_token.sum(axis=0, dtype=np.float64), len(by_token)
-    )
-
-
-def _quantize_product(graph: ir.Graph, product: ir.Node, statistics: ChannelStatistics) -> None:
-    weight = constant(product.inputs[1])
-    source, name = product.inputs[0], product.inputs[1].name
-    assert weight is not None and source is not None
-    codes, scales = quantize_columns(weight)
-    pixels = _pixels_of(source)
-    activation = ActivationScale(1.0, 128) if pixels else activation_scale(statistics)
-    quantized = pixels or _quantized(graph, source, activation)
-    add = product.outputs[0].uses()[0].node
-    bias = constant(add.inputs[1])
-    inputs = [
-        quantized,
-        initializer(graph, f"{name}_int8", codes),
-        initializer(graph, f"{source.name}_scale", np.array(activation.scale, np.float32)),
-        initializer(graph, f"{name}_scales", scales),
-        initializer(graph, f"{source.name}_zero_point", np.array(activation.zero_point, np.uint8)),
-        None,
-        None if bias is None else add.inputs[1],
-    ]
-    old = product if bias is None else add
-    new = ir.node("MatMulIntegerToFloat", inputs, domain=MICROSOFT)
-    graph.insert_before(old, new)
-    ir.convenience.replace_nodes_and_values(graph, old, [old], [], old.outputs, new.outputs)
+def calibration_of(checkpoint: Checkpoint, source: str, rows: int) -> Iterator[CalibrationRow]:
+    """Calibration rows of the manifest `source`, prepared as the model's own inputs are."""
+    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
+    return calibration_rows(source, checkpoint.info.image, prompts, rows)
 
 
 def quantize_columns(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """A weight matrix as int8, one scale for each column (an output channel)."""
+    """A weight matrix as int8, with one scale for each column (an output channel)."""
     scales = np.abs(weight).max(axis=0) / _INT8_MAX
     scales[scales == 0] = 1.0
     return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
 
 
-def _quantized(graph: ir.Graph, source: ir.Value, activation: ActivationScale) -> ir.Value:
-    for use in source.uses():
-        if use.node.op_type == "QuantizeLinear":
-            return use.node.outputs[0]
-    scale = initializer(graph, f"{source.name}_scale", np.array(activation.scale, np.float32))
-    zero_point = initializer(graph, f"{source.name}_zero_point", np.array(activation.zero_point, np.uint8))
-    node = ir.node("QuantizeLinear", [source, scale, zero_point])
-    producer = source.producer()
-    assert producer is not None
-    return append_after(graph, producer, node)
+def smoothing_factors(seen: ChannelRange, weights: list[Floats]) -> Floats:
+    """What each channel is divided by before it is quantized, and its row of the weights multiplied with."""
+    activation = np.maximum(np.abs(seen.low), np.abs(seen.high))
+    weight = np.max([np.abs(matrix).max(axis=1) for matrix in weights], axis=0)
+    # A channel that is always zero, or that no weight reads, is left as it is.
+    factors = np.where(
+        (activation > 0) & (weight > 0),
+        np.maximum(activation, 1e-6) ** SMOOTHING / np.maximum(weight, 1e-6) ** (1 - SMOOTHING),
+        1.0,
+    )
+    return factors.astype(np.float32)
 
 
-def _pixels_of(source: ir.Value) -> ir.Value | None:
-    """The uint8 value that `source` is a mere cast of, if it is one: it needs no quantization."""
+def _products_by_input(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
+    """The products with a constant matrix, grouped by the activation they share."""
+    groups: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        weight = constant(node.inputs[1]) if node.op_type == "MatMul" else None
+        if weight is not None and weight.ndim == 2:
+            groups.setdefault(input_of(node, 0), []).append(node)
+    return groups
+
+
+def _quantize_products(graph: ir.Graph, source: ir.Value, products: list[ir.Node], seen: ChannelRange) -> None:
+    weights = [_matrix(product) for product in products]
     producer = source.producer()
-    if producer is None or producer.op_type != "Cast" or producer.inputs[0] is None:
-        return None
-    return producer.inputs[0] if producer.inputs[0].dtype == ir.DataType.UINT8 else None
+    if producer is None:
+        raise AigidError(f"{source.name}: an input of the graph is multiplied as it comes; such a graph is not supported")
+    pixels = _pixels_of(producer)
+    if pixels is not None:
+        # Pixels are whole numbers up to 255 already: nothing is lost on them.
+        scale, zero_point, factors, quantized = 1.0, _PIXEL_MIDDLE, np.ones(len(seen.low), np.float32), pixels
+    else:
+        factors = smoothing_factors(seen, weights)
+        scale, zero_point = activation_scale(seen, factors)
+        divided = initializer(graph, f"{source.name}_smoothing", 1 / factors)
+        smooth = append_after(graph, producer, ir.node("Mul", [source, divided]))
+        codes = ir.node("QuantizeLinear", [smooth, *_scale_inputs(graph, source, scale, zero_point)])
+        quantized = append_after(graph, smooth.producer() or producer, codes)
+    scale_input, zero_point_input = _scale_inputs(graph, source, scale, zero_point)
+    for product, weight in zip(products, weights, strict=True):
+        _replace_product(graph, product, weight * factors[:, None], [quantized, scale_input, zero_point_input])
+
+
+def activation_scale(seen: ChannelRange, factors: Floats) -> tuple[float, int]:
+    """The scale and zero point whose 256 steps cover all that was seen, divided by `factors`; zero stays exact."""
+    low = min(float((seen.low / factors).min()), 0.0)
+    high = max(float((seen.high / factors).max()), 0.0)
+    scale = (high - low) / _UINT8_MAX or 1.0
+    return scale, round(-low / scale)
+
+
+def _scale_inputs(graph: ir.Graph, source: ir.Value, scale: float, zero_point: int) -> list[ir.Value]:
+    return [
+        initializer(graph, f"{source.name}_scale", np.array(scale, np.float32)),
+        initializer(graph, f"{source.name}_zero_point", np.array(zero_point, np.uint8)),
+    ]
+
+
+def _replace_product(graph: ir.Graph, product: ir.Node, weight: Floats, activation: list[ir.Value]) -> None:
+    """Put an integer product, which gives floats and adds the bias itself, in the place of a float one."""
+    codes, scales = quantize_columns(weight)
+    uses = product.outputs[0].uses()
+    add = uses[0].node if len(uses) == 1 and uses[0].node.op_type == "Add" else None
+    biases = [value for value in add.inputs if constant(value) is not None] if add is not None else []
+    name = f"{product.outputs[0].name}_weight"
+    quantized, scale, zero_point = activation
+    inputs = [quantized, initializer(graph, name, codes), scale, initializer(graph, f"{name}_scales", scales), zero_point]
+    integer = ir.node("MatMulIntegerToFloat", [*inputs, None, *biases], domain=MICROSOFT)
+    replace_node(graph, add if add is not None and biases else product, integer)
+
+
+def _matrix(product: ir.Node) -> Floats:
+    weight = constant(product.inputs[1])
+    assert weight is not None
+    return weight.astype(np.float32)
+
+
+def _pixels_of(producer: ir.Node) -> ir.Value | None:
+    """The uint8 value that `producer` merely casts, if it does just that."""
+    source = input_of(producer, 0)
+    return source if producer.op_type == "Cast" and source.dtype == ir.DataType.UINT8 else None
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("graphs", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--calibration", required=True, help="Manifest of image-prompt pairs like those to be scanned.")
+@click.option("--rows", type=click.IntRange(min=1), default=CALIBRATION_ROWS, show_default=True, help="Rows to calibrate on.")
+def main(checkpoint: Path, graphs: Path, folder: Path, calibration: str, rows: int) -> None:
+    """Quantize the fp32 GRAPHS made from CHECKPOINT, and write the INT8 ones into FOLDER.
+
+    Example: python build/onnx_to_int8.py runs/best graphs/ graphs/ --calibration data/validation.parquet
+    """
+    try:
+        source = {part: graphs / f"{part}.onnx" for part in PARTS}
+        paths = quantize_graphs(source, folder, calibration_of(load_checkpoint(checkpoint), calibration, rows))
+    except AigidError as error:
+        raise click.ClickException(str(error)) from error
+    for part, path in paths.items():
+        print(f"{part}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    main()

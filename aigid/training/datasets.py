@@ -13,7 +13,7 @@ import pyarrow as pa
 from aigid.contract import ImageSpec
 from aigid.errors import TrainingError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
-from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_segment, texts
+from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_columns, read_segment, texts
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
@@ -71,11 +71,20 @@ class LabelledManifest:
         self._policy = FetchPolicy(root)
         self._prompts = prompts
         self._image = image
+        self._real_rows: int | None = None
 
     @property
     def rows(self) -> int:
         """How many rows the manifest has."""
         return self.manifest.rows
+
+    def rows_drawn(self, real_repeat: int) -> int:
+        """How many rows an epoch draws when every real row is drawn `real_repeat` times; reads the labels once."""
+        if self._real_rows is None:
+            column = self.label_columns[0]
+            tables = (read_columns(file, [column]) for file in self.manifest.files)
+            self._real_rows = sum(table.column(column).to_pylist().count(0) for table in tables)
+        return self.rows + (real_repeat - 1) * self._real_rows
 
     def batches(self, batch_rows: int, order: StreamOrder | None, threads: int = 2) -> Iterator[TrainingBatch]:
         """Batches of one pass; without an `order`, the manifest's own. The same order gives the same batches always."""

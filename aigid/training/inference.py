@@ -1,0 +1,48 @@
+"""A torch model's answers for a whole labelled manifest, in its order."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aigid.errors import TrainingError
+from aigid.training.datasets import LabelledManifest, TrainingBatch
+from aigid.training.fusion_model import FusionModel, Logits
+
+
+@dataclass(frozen=True)
+class LabelledLogits:
+    """Logits and labels (int64 [N]) of every row that could be decoded, and how many could not."""
+
+    logits: Logits
+    label_a: Tensor
+    label_b: Tensor
+    undecodable: int
+
+
+def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
+    """The logits of a batch."""
+    answer: Logits = model(
+        torch.from_numpy(batch.images), torch.from_numpy(batch.tokens.input_ids), torch.from_numpy(batch.tokens.attention_mask)
+    )
+    return answer
+
+
+def score_manifest(
+    model: FusionModel, manifest: LabelledManifest, batch_rows: int, on_rows: Callable[[int], None] = lambda rows: None
+) -> LabelledLogits:
+    """The logits of every row, without gradients; raises TrainingError where no image can be decoded."""
+    model.eval()
+    parts: list[tuple[Logits, Tensor, Tensor]] = []
+    undecodable = 0
+    with torch.inference_mode():
+        for batch in manifest.batches(batch_rows, None):
+            labels = torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
+            parts.append((apply_model(model, batch), *labels))
+            undecodable += batch.undecodable
+            on_rows(len(batch.label_a) + batch.undecodable)
+    if not parts:
+        raise TrainingError(f"{manifest.manifest.files[0].path}: not one image could be decoded")
+    logits = Logits(torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts]))
+    return LabelledLogits(logits, torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts]), undecodable)

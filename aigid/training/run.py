@@ -1,0 +1,100 @@
+"""A training run from what a user names: manifests, encoders, a tokenizer."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec
+from aigid.errors import CheckpointError, UsageError
+from aigid.prompts import PromptEncoder
+from aigid.training.checkpoint import CheckpointInfo
+from aigid.training.datasets import LabelledManifest
+from aigid.training.fusion_model import (
+    FusionModel,
+    image_encoder_from_config,
+    load_image_encoder,
+    load_text_encoder,
+    text_encoder_from_config,
+)
+from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, TrainingProgress
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What to train on, and from what. An encoder is a hub id, a folder, or a config's JSON file (random weights)."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    text_encoder: str
+    image_encoder: str
+    folder: Path
+    tokenizer: Path | None = None
+    fusion_hidden: int = 512
+    name: str = "aigid"
+    notice: str = ""
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False) -> Path:
+    """Train a model; returns the best checkpoint's folder. Raises AigidError for what cannot be done."""
+    torch.manual_seed(config.training.seed)
+    text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
+    image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
+    info = _describe(config, text, image)
+    tokenizer_file = config.tokenizer or Path(config.text_encoder) / TOKENIZER_FILE
+    prompts = PromptEncoder(tokenizer_file, info.prompt)
+    vocabulary = int(info.text_config.get("vocab_size", 0))
+    if prompts.vocabulary_size > vocabulary:
+        raise UsageError(
+            f"{tokenizer_file}: has {prompts.vocabulary_size} tokens, but the text encoder knows {vocabulary}: "
+            "name the tokenizer that the encoder was made with"
+        )
+    data = TrainingData(
+        LabelledManifest(config.train, prompts, info.image), LabelledManifest(config.validation, prompts, info.image)
+    )
+    model = FusionModel(text, image, info.image, config.fusion_hidden)
+    trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
+    return trainer.run(data, progress, notify, resume=resume)
+
+
+def _describe(config: RunConfig, text: nn.Module, image: nn.Module) -> CheckpointInfo:
+    text_config, image_config = _config_of(text), _config_of(image)
+    tokens = min(128, int(text_config.get("max_position_embeddings", 128)))
+    buckets = tuple(size for size in (16, 32, 64, 128) if size < tokens) + (tokens,)
+    return CheckpointInfo(
+        name=config.name,
+        notice=config.notice,
+        text_config=text_config,
+        image_config=image_config,
+        fusion_hidden=config.fusion_hidden,
+        image=ImageSpec(size=int(image_config["image_size"])),
+        prompt=PromptSpec(tokens, buckets),
+    )
+
+
+def _config_of(encoder: nn.Module) -> dict[str, Any]:
+    config: Any = encoder.config
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
+    # The folder that it was loaded from says nothing about the model.
+    values.pop("_name_or_path", None)
+    return {**values, "model_type": config.model_type, "hidden_size": config.hidden_size, **_sizes(config)}
+
+
+def _sizes(config: Any) -> dict[str, Any]:
+    names = ("vocab_size", "max_position_embeddings", "image_size")
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
+
+
+def _encoder(name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]) -> nn.Module:
+    if not name.endswith(".json"):
+        return load(name)
+    try:
+        return from_config(json.loads(Path(name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointError(f"{name}: not a readable encoder config: {error}") from error

@@ -1,0 +1,91 @@
+"""Rows of a manifest, spread over all of it, as what the encoders see: INT8 scales are measured on them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from aigid.contract import ImageSpec
+from aigid.errors import ManifestError
+from aigid.fetch import FetchPolicy, fetch_image, image_references
+from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
+from aigid.pixels import Pixels, decode_image
+from aigid.prompts import PromptEncoder, Tokens
+from aigid.records import RowFailure
+
+# Manifests are often sorted by class: this many runs of rows, evenly spread, meet them all.
+RUNS = 32
+
+
+@dataclass(frozen=True)
+class CalibrationRow:
+    """One usable row: pixels uint8 [1, size, size, 3] and token ids int32 [1, T], without padding."""
+
+    image: Pixels
+    input_ids: Tokens
+
+
+def calibration_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows: int) -> Iterator[CalibrationRow]:
+    """Give `rows` usable rows of the manifest `source`, one at a time; rows whose image cannot be read are passed over.
+
+    Raises ManifestError where the manifest has no prompts, or too few rows that can be used.
+    """
+    manifest = open_manifest([source])
+    if manifest.columns.prompt is None:
+        raise ManifestError(f"{source}: no prompt column; the text encoder is calibrated on prompts like those to be scanned")
+    policy = FetchPolicy(_image_root(source))
+    found = 0
+    for segment in spread_segments(manifest, rows):
+        for row in _usable_rows(manifest, segment, policy, image, prompts):
+            found += 1
+            yield row
+            if found == rows:
+                return
+    raise ManifestError(
+        f"{source}: {found} of its {manifest.rows} rows can be used to calibrate on, but {rows} were asked for: "
+        "ask for fewer, or give a manifest with more"
+    )
+
+
+def spread_segments(manifest: Manifest, rows: int) -> Iterator[Segment]:
+    """Runs that start evenly over the manifest, `rows` rows in all, and then the rest of it, for rows that fail."""
+    runs = min(RUNS, rows)
+    length = -(-rows // runs)
+    starts = sorted({run * manifest.rows // runs for run in range(runs)})
+    ends = [min(start + length, end) for start, end in zip(starts, [*starts[1:], manifest.rows], strict=True)]
+    for start, end in zip(starts, ends, strict=True):
+        yield from _segments(manifest, start, end)
+    for start, end in zip(ends, [*starts[1:], manifest.rows], strict=True):
+        yield from _segments(manifest, start, end)
+
+
+def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
+    """The manifest's rows `start` to `end`, file by file."""
+    before = 0
+    for number, file in enumerate(manifest.files):
+        first, last = max(start - before, 0), min(end - before, file.rows)
+        if first < last:
+            yield Segment(number, first, last)
+        before += file.rows
+
+
+def _usable_rows(
+    manifest: Manifest, segment: Segment, policy: FetchPolicy, image: ImageSpec, prompts: PromptEncoder
+) -> Iterator[CalibrationRow]:
+    for batch in read_segment(manifest, segment):
+        captions = texts(batch.column(manifest.columns.prompt))
+        references = image_references(batch.column(manifest.columns.image))
+        for reference, token_ids in zip(references, prompts.token_ids(captions), strict=True):
+            try:
+                pixels = decode_image(fetch_image(reference, policy), image, policy.limits)
+            except RowFailure:
+                continue
+            yield CalibrationRow(pixels[None], np.array([token_ids], np.int32))
+
+
+def _image_root(source: str) -> Path | None:
+    if "://" in source:
+        return None
+    path = Path(source)
+    return path if path.is_dir() else path.parent
