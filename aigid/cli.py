@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from aigid import __version__
-from aigid.errors import AigidError
+from aigid.errors import AigidError, MissingExtraError, UsageError
 
 EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130
@@ -102,6 +102,139 @@ def _print_summary(summary: dict[str, Any], out: str, as_json: bool) -> None:
     from aigid.summary_table import print_summary
 
     print_summary(summary, out)
+
+
+@main.command()
+@click.argument("out", type=_FOLDER)
+@click.option("--rows", type=_MANY, default=600, show_default=True, help="Rows to make; six to a scene.")
+@click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--shorter-side", type=click.IntRange(min=32), default=224, show_default=True, help="Pixels.")
+@click.option("--varied-sizes", is_flag=True, help="Shorter sides from 224 to 1024 pixels instead, for all classes alike.")
+@click.option("--workers", type=_MANY, help="Processes.  [default: one for each core]")
+def simulate(out: Path, workers: int | None, **options: Any) -> None:
+    """Make a labelled manifest of simulated image-prompt pairs, the same for the same seed.
+
+    The classes stand for camera pictures and five families of generator decoders; they are not real models' pictures.
+    Splits never share a scene.
+
+    \b
+    Example:
+      aigid simulate data/test --rows 3600 --split test --seed 1
+    """
+    with _clear_errors():
+        from aigid.config import available_cores
+        from aigid.progress import show_progress
+        from aigid.training.simulate import SimulationConfig
+        from aigid.training.simulate import simulate as run_simulate
+
+        config = SimulationConfig(workers=workers or available_cores(), **options)
+        with show_progress("simulate") as progress:
+            progress.start(config.rows, 0)
+            before = [0]
+
+            def on_rows(done: int) -> None:
+                progress.advance(done - before[0], 0)
+                before[0] = done
+
+            files = run_simulate(config, out, progress=on_rows)
+        click.echo(f"{out}: {config.rows:,} rows in {len(files)} files")
+
+
+@main.command()
+@click.argument("train_manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@click.option("--validation", multiple=True, required=True, help="Labelled manifest to validate on; repeatable.")
+@click.option("--out", required=True, type=_FOLDER, help="Folder of the run: best/ will be the checkpoint.")
+@click.option("--text-encoder", default="bert-base-uncased", show_default=True, help="Hub id, folder, or config JSON.")
+@click.option(
+    "--image-encoder", default="openai/clip-vit-base-patch32", show_default=True, help="Hub id, folder, or config JSON."
+)
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="tokenizer.json.  [default: the text encoder folder's]")
+@click.option("--fusion-hidden", type=_MANY, default=512, show_default=True)
+@click.option("--epochs", type=_MANY, default=8, show_default=True)
+@click.option("--batch-size", type=_MANY, default=256, show_default=True)
+@click.option("--learning-rate", type=float, default=2e-5, show_default=True)
+@click.option("--schedule", type=click.Choice(["constant", "one_cycle"]), default="constant", show_default=True)
+@click.option("--real-repeat", type=_MANY, default=1, show_default=True, help="Draw each real row so often in an epoch.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--name", default="aigid", show_default=True, help="The model's name.")
+@click.option("--notice", default="", help="A line that is shown wherever the model is used.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, from its last whole epoch.")
+def train(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> None:
+    """Train on labelled manifests (Label_A, Label_B); the defaults are the paper's.
+
+    \b
+    Example:
+      aigid train data/train --validation data/validation --out runs/first
+    """
+    with _clear_errors(), _training_extra():
+        from aigid.progress import show_progress
+        from aigid.training.run import train as run_train
+
+        with show_progress("train") as progress:
+            best = run_train(
+                _run_config(train_manifests, options), progress, lambda line: click.echo(line, err=True), resume=resume
+            )
+        click.echo(f"best checkpoint: {best}")
+
+
+def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
+    from aigid.training.run import RunConfig
+    from aigid.training.trainer import TrainingConfig
+
+    batch_rows, folder = options.pop("batch_size"), options.pop("out")
+    settings = {key: options.pop(key) for key in ("epochs", "learning_rate", "schedule", "real_repeat", "seed")}
+    training = TrainingConfig(batch_rows=batch_rows, **settings)
+    return RunConfig(train=train_manifests, folder=folder, training=training, **options)
+
+
+@main.command()
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@click.option("--checkpoint", type=_FOLDER, help="Evaluate this torch checkpoint.")
+@click.option("--model", type=_FOLDER, help="Evaluate this model repository.  [default: the demo model]")
+@click.option("--out", type=_FOLDER, help="Folder for metrics.json and confusion.png.")
+@click.option("--threshold", type=_SHARE, default=0.5, show_default=True)
+def evaluate(
+    manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, out: Path | None, threshold: float
+) -> None:
+    """Measure a model on labelled manifests, beside the constant answer.
+
+    \b
+    Example:
+      aigid evaluate data/test --out evaluation/
+    """
+    with _clear_errors(), _training_extra():
+        from aigid.training import evaluation
+
+        if checkpoint and model:
+            raise UsageError("--checkpoint and --model exclude each other: give one of them")
+        metrics = _evaluate(manifests, checkpoint, model, threshold)
+        evaluation.print_evaluation(metrics)
+        if out:
+            evaluation.write_evaluation(metrics, out)
+            click.echo(f"written to {out}")
+
+
+def _evaluate(manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, threshold: float) -> dict[str, Any]:
+    from aigid.model_location import find_model
+    from aigid.progress import show_progress
+    from aigid.scorers.onnx_embedded import OnnxScorer
+    from aigid.training import evaluation
+
+    with show_progress("evaluate") as progress:
+        if checkpoint:
+            return evaluation.evaluate_checkpoint(checkpoint, manifests, progress, threshold=threshold)
+        repository = find_model(model)
+        return evaluation.evaluate_repository(repository, OnnxScorer(repository), manifests, progress, threshold=threshold)
+
+
+@contextmanager
+def _training_extra() -> Iterator[None]:
+    """Name the extra where a package of it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"this command needs {error.name}: pip install 'aigid[train]'") from error
 
 
 if __name__ == "__main__":

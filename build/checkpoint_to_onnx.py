@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import onnx
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from aigid.contract import PromptSpec, Temperatures
 from aigid.errors import AigidError
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
-from aigid.training.fusion_model import FusionModel
+from aigid.training.fusion_model import FusionModel, encoder_width
 
 OPSET = 20
 
@@ -30,6 +31,7 @@ class TextPart(nn.Module):
     """The graph `bert`: token ids and mask, int32 [N, T], to text_features [N, Dt]."""
 
     def __init__(self, model: FusionModel) -> None:
+        """Take a model whose encoders are ready for export."""
         super().__init__()
         self.model = model
 
@@ -45,6 +47,7 @@ class ImagePart(nn.Module):
     """The graph `clip_vision`: pixels, uint8 [N, S, S, 3], to image_features [N, Di]."""
 
     def __init__(self, model: FusionModel) -> None:
+        """Take a model whose encoders are ready for export."""
         super().__init__()
         self.model = model
 
@@ -58,6 +61,7 @@ class HeadsPart(nn.Module):
     """The graph `fusion_heads`: both features to calibrated probabilities, p_ai [N, 1] and p_source [N, 6]."""
 
     def __init__(self, model: FusionModel, temperatures: Temperatures) -> None:
+        """Take a model and what its logits are divided by."""
         super().__init__()
         self.model = model
         self.temperatures = temperatures
@@ -82,11 +86,12 @@ def export_checkpoint(checkpoint: Checkpoint, folder: Path) -> dict[str, Path]:
 
 def export_part(checkpoint: Checkpoint, part: str) -> onnx.ModelProto:
     """The fp32 graph of one part, any number of rows (and tokens) at a time."""
-    # Eager attention is exported as plain products and a softmax, which later steps recognise; the caller's model stays as it is.
+    # A copy, for the caller's model stays as it is.
     model = copy.deepcopy(checkpoint.model).float().cpu().eval()
-    for encoder in model.modules():
-        if hasattr(encoder, "set_attn_implementation"):
-            encoder.set_attn_implementation("eager")
+    encoders: tuple[Any, Any] = (model.text_encoder, model.image_encoder)
+    for encoder in encoders:
+        # Exported as plain products and a softmax, which later steps recognise.
+        encoder.set_attn_implementation("eager")
     if part == "bert":
         return _export_text(model, checkpoint.info.prompt)
     if part == "clip_vision":
@@ -94,8 +99,7 @@ def export_part(checkpoint: Checkpoint, part: str) -> onnx.ModelProto:
         image = torch.zeros(2, size, size, 3, dtype=torch.uint8)
         return _export(ImagePart(model), {"image": (image, {0: _ROWS})}, ["image_features"])
     heads = HeadsPart(model, checkpoint.info.temperatures)
-    text = torch.zeros(2, checkpoint.info.text_config["hidden_size"])
-    images = torch.zeros(2, checkpoint.info.image_config["hidden_size"])
+    text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)
     inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
     return _export(heads, inputs, ["p_ai", "p_source"])
 
@@ -108,7 +112,7 @@ def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
     return _export(TextPart(model), {"input_ids": (ids, axes), "attention_mask": (mask, axes)}, ["text_features"])
 
 
-def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, object]]], outputs: list[str]) -> onnx.ModelProto:
+def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, Any]]], outputs: list[str]) -> onnx.ModelProto:
     with torch.no_grad(), _quiet_exporter():
         program = torch.onnx.export(
             module.eval(),

@@ -33,8 +33,8 @@ def fuse_for_cpu(model: ir.Model) -> None:
 def fuse_patch_embedding(graph: ir.Graph) -> None:
     """Turn normalisation and patch convolution into one product over the pixels as they come, with folded weights."""
     for conv in _nodes(graph, "Conv"):
-        reshape = _only_consumer(conv.outputs[0], "Reshape")
-        tokens = _only_consumer(reshape.outputs[0], "Transpose") if reshape else None
+        reshape = only_consumer(conv.outputs[0], "Reshape")
+        tokens = only_consumer(reshape.outputs[0], "Transpose") if reshape else None
         affine = _channel_affine(graph, input_of(conv, 0))
         weight, strides = constant(conv.inputs[1]), _ints(conv, "strides")
         size = graph.inputs[0].shape
@@ -52,9 +52,9 @@ def fuse_attention(graph: ir.Graph) -> None:
         masked = scores is not None and scores.op_type == "Add"
         scaled = _producer(scores, 0) if masked and scores else scores
         product = _producer(scaled, 0)
-        context = _only_consumer(softmax.outputs[0], "MatMul")
-        merged = _only_consumer(context.outputs[0], "Transpose") if context else None
-        out = _only_consumer(merged.outputs[0], "Reshape") if merged else None
+        context = only_consumer(softmax.outputs[0], "MatMul")
+        merged = only_consumer(context.outputs[0], "Transpose") if context else None
+        out = only_consumer(merged.outputs[0], "Reshape") if merged else None
         if scaled is None or scaled.op_type != "Mul" or product is None or product.op_type != "MatMul" or out is None:
             continue
         heads = input_of(product, 0).shape
@@ -234,6 +234,7 @@ def _nearest(value: ir.Value, op_type: str) -> ir.Node | None:
 
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    """Put `new` in the place of `old`; the outputs keep their names."""
     graph.insert_before(old, new)
     ir.convenience.replace_nodes_and_values(graph, old, [old], [], old.outputs, new.outputs)
 
@@ -242,9 +243,10 @@ def _nodes(graph: ir.Graph, op_type: str) -> Iterator[ir.Node]:
     return iter([node for node in graph if node.op_type == op_type])
 
 
-def _only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
-    uses = value.uses()
-    return uses[0].node if len(uses) == 1 and uses[0].node.op_type == op_type else None
+def only_consumer(value: ir.Value, op_type: str) -> ir.Node | None:
+    """The node that alone uses `value`, where it is of that type."""
+    consumers = [use.node for use in value.uses()]
+    return consumers[0] if len(consumers) == 1 and consumers[0].op_type == op_type else None
 
 
 def _producer(node: ir.Node | None, index: int) -> ir.Node | None:
@@ -253,6 +255,7 @@ def _producer(node: ir.Node | None, index: int) -> ir.Node | None:
 
 
 def input_of(node: ir.Node, index: int) -> ir.Value:
+    """An input that must be there."""
     value = node.inputs[index]
     if value is None:
         raise ValueError(f"{node.op_type} {node.name}: input {index} is missing")

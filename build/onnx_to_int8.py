@@ -12,7 +12,17 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from calibration_rows import CalibrationRow, calibration_rows
-from graph_fusion import MICROSOFT, append_after, constant, fuse_for_cpu, initializer, input_of, remove_unused, replace_node
+from graph_fusion import (
+    MICROSOFT,
+    append_after,
+    constant,
+    fuse_for_cpu,
+    initializer,
+    input_of,
+    only_consumer,
+    remove_unused,
+    replace_node,
+)
 from graph_metadata import PARTS, describe_graph, graph_facts, write_graph
 
 from aigid.errors import AigidError
@@ -175,14 +185,18 @@ def _scale_inputs(graph: ir.Graph, source: ir.Value, scale: float, zero_point: i
 def _replace_product(graph: ir.Graph, product: ir.Node, weight: Floats, activation: list[ir.Value]) -> None:
     """Put an integer product, which gives floats and adds the bias itself, in the place of a float one."""
     codes, scales = quantize_columns(weight)
-    uses = product.outputs[0].uses()
-    add = uses[0].node if len(uses) == 1 and uses[0].node.op_type == "Add" else None
-    biases = [value for value in add.inputs if constant(value) is not None] if add is not None else []
+    add = only_consumer(product.outputs[0], "Add")
+    biases = [] if add is None else [value for value in add.inputs if _is_bias(value)]
     name = f"{product.outputs[0].name}_weight"
     quantized, scale, zero_point = activation
     inputs = [quantized, initializer(graph, name, codes), scale, initializer(graph, f"{name}_scales", scales), zero_point]
     integer = ir.node("MatMulIntegerToFloat", [*inputs, None, *biases], domain=MICROSOFT)
     replace_node(graph, add if add is not None and biases else product, integer)
+
+
+def _is_bias(value: ir.Value | None) -> bool:
+    array = constant(value)
+    return array is not None and array.ndim == 1
 
 
 def _matrix(product: ir.Node) -> Floats:

@@ -1,0 +1,110 @@
+"""Evaluation of a detector on a labelled manifest: figures, a table, metrics.json and the confusion matrix as a picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from aigid.contract import TOKENIZER_FILE, ModelContract
+from aigid.prompts import PromptEncoder
+from aigid.records import SOURCES
+from aigid.scorers import Scorer
+from aigid.training.calibration import probabilities
+from aigid.training.checkpoint import load_checkpoint
+from aigid.training.datasets import LabelledManifest
+from aigid.training.inference import score_manifest
+from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.trainer import TrainingProgress
+
+METRICS_FILE = "metrics.json"
+CONFUSION_FILE = "confusion.png"
+
+
+def evaluate_checkpoint(
+    folder: Path, sources: tuple[str, ...], progress: TrainingProgress, *, threshold: float = 0.5, batch_rows: int = 64
+) -> dict[str, Any]:
+    """The figures of a torch checkpoint on a labelled manifest, with its temperatures."""
+    checkpoint = load_checkpoint(folder)
+    info = checkpoint.info
+    manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image)
+    progress.start(manifest.rows, 0)
+    scored = score_manifest(checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0))
+    p_ai, p_source = probabilities(scored.logits, info.temperatures)
+    rows = Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai.numpy(), p_source.numpy())
+    metrics = all_metrics(rows, threshold)
+    return {"model": info.name, "fingerprint": checkpoint.fingerprint, "undecodable": scored.undecodable, **metrics}
+
+
+def evaluate_repository(
+    repository: Path, scorer: Scorer, sources: tuple[str, ...], progress: TrainingProgress, *, threshold: float = 0.5
+) -> dict[str, Any]:
+    """The figures of a model repository's graphs on a labelled manifest, through the embedded scorer."""
+    contract: ModelContract = scorer.contract
+    manifest = LabelledManifest(sources, PromptEncoder(repository / TOKENIZER_FILE, contract.prompt), contract.image)
+    progress.start(manifest.rows, 0)
+    parts, undecodable = [], 0
+    for batch in manifest.batches(32, None):
+        scores = scorer.score(batch.images, batch.tokens)
+        parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
+        undecodable += batch.undecodable
+        progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
+    label_a, label_b, p_ai, p_source = (np.concatenate(column) for column in zip(*parts, strict=True))
+    metrics = all_metrics(Labelled(label_a, label_b, p_ai, p_source), threshold)
+    return {"model": contract.name, "fingerprint": contract.fingerprint, "undecodable": undecodable, **metrics}
+
+
+def write_evaluation(metrics: dict[str, Any], folder: Path) -> None:
+    """Write metrics.json and confusion.png into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    draw_confusion(metrics["b"]["confusion"], folder / CONFUSION_FILE)
+
+
+def draw_confusion(confusion: list[list[int]], file: Path) -> None:
+    """Draw a 6 x 6 confusion matrix, coloured by the share of each true class, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = np.array(confusion)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(6, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(picture, label="share of the true class")
+    axes.set_xticks(range(len(SOURCES)), SOURCES, rotation=30)
+    axes.set_yticks(range(len(SOURCES)), SOURCES)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("truth")
+    for (row, column), count in np.ndenumerate(counts):
+        axes.text(column, row, str(count), ha="center", va="center", color="white" if share[row, column] > 0.5 else "black")
+    figure.savefig(file, dpi=120)
+
+
+def print_evaluation(metrics: dict[str, Any]) -> None:
+    """Print both tasks' figures beside the constant answer's, and the confusion matrix, to stdout."""
+    console = Console()
+    a, b, constant = metrics["a"], metrics["b"], metrics["constant"]
+    table = Table(title=f"{metrics['model']} on {metrics['rows']:,} rows", title_justify="left")
+    for column in ("figure", "model", "constant answer"):
+        table.add_column(column, justify="left" if column == "figure" else "right")
+    for name, value in a.items():
+        table.add_row(f"A {name}", _shown(value), _shown(constant["a"].get(name)))
+    for name in ("macro_f1", "accuracy"):
+        table.add_row(f"B {name}", _shown(b[name]), _shown(constant["b"][name]))
+    for source, value in b["f1"].items():
+        table.add_row(f"B f1 {source}", _shown(value), _shown(constant["b"]["f1"][source]))
+    console.print(table)
+    matrix = Table(title="truth (rows) by answer (columns)", title_justify="left")
+    for column in ("", *SOURCES):
+        matrix.add_column(column, justify="right")
+    for name, counts in zip(SOURCES, b["confusion"], strict=True):
+        matrix.add_row(name, *map(str, counts))
+    console.print(matrix)
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
