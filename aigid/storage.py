@@ -3,7 +3,7 @@
 import fnmatch
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -72,7 +72,7 @@ def list_parquet(location: Location) -> list[Location]:
     """
     if not exists(location) and any(sign in location.path for sign in _GLOB):
         root = _folder_before_glob(location.path)
-        names = (path for path in _files_below(location.at(root)) if fnmatch.fnmatchcase(path, location.path))
+        names = (path for path in _files_below(location.at(root)) if _matches(path.split("/"), location.path.split("/")))
         return [location.at(path) for path in sorted(names)]
     if is_folder(location):
         names = (path for path in _files_below(location) if path.endswith(".parquet") and not _is_hidden(path, location.path))
@@ -134,6 +134,15 @@ def _files_below(folder: Location) -> Iterator[str]:
     for info in folder.filesystem.get_file_info(selector):
         if info.type == fs.FileType.File:
             yield os.path.normpath(info.path) if folder.is_local else info.path
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a path matches a glob, name by name, as a shell does: only `**` crosses folders."""
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        return any(_matches(names[start:], patterns[1:]) for start in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
 
 
 def _folder_before_glob(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import onnx
 import torch
+from command_line import print_sizes, shown_errors
 from graph_metadata import PARTS, describe_graph, write_graph
 from torch import Tensor, nn
 
@@ -154,12 +155,9 @@ def main(checkpoint: Path, folder: Path) -> None:
 
     Example: python build/checkpoint_to_onnx.py runs/best graphs/
     """
-    try:
+    with shown_errors():
         paths = export_checkpoint(load_checkpoint(checkpoint), folder)
-    except AigidError as error:
-        raise click.ClickException(str(error)) from error
-    for part, path in paths.items():
-        print(f"{part}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print_sizes({str(path): path.stat().st_size for path in paths.values()})
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from calibration_rows import CalibrationRow, calibration_rows
+from command_line import print_sizes, shown_errors
 from graph_fusion import (
     MICROSOFT,
     append_after,
@@ -222,13 +223,10 @@ def main(checkpoint: Path, graphs: Path, folder: Path, calibration: str, rows: i
 
     Example: python build/onnx_to_int8.py runs/best graphs/ graphs/ --calibration data/validation.parquet
     """
-    try:
-        source = {part: graphs / f"{part}.onnx" for part in PARTS}
+    source = {part: graphs / f"{part}.onnx" for part in PARTS}
+    with shown_errors():
         paths = quantize_graphs(source, folder, calibration_of(load_checkpoint(checkpoint), calibration, rows))
-    except AigidError as error:
-        raise click.ClickException(str(error)) from error
-    for part, path in paths.items():
-        print(f"{part}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    print_sizes({str(path): path.stat().st_size for path in paths.values()})
 
 
 if __name__ == "__main__":

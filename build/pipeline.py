@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 from checkpoint_to_onnx import export_checkpoint
+from command_line import print_sizes, shown_errors
 from onnx_to_int8 import CALIBRATION_ROWS, calibration_of, quantize_graphs
 from to_model_repository import write_repository
 
 from aigid.contract import ModelContract
-from aigid.errors import AigidError
 from aigid.training.checkpoint import load_checkpoint
 
 
@@ -52,12 +52,9 @@ def main(checkpoint: Path, repository: Path, calibration: str, rows: int, keep_f
 
     Example: python build/pipeline.py runs/best model_repository --calibration data/validation.parquet
     """
-    try:
+    with shown_errors():
         built = build_repository(checkpoint, repository, calibration, rows=rows, keep_fp32=keep_fp32)
-    except AigidError as error:
-        raise click.ClickException(str(error)) from error
-    for name, size in built.graph_bytes.items():
-        print(f"{size / 1e6:9.2f} MB  {name}")
+    print_sizes(built.graph_bytes)
     print(f"{repository}: model {built.contract.name}, fingerprint {built.contract.fingerprint[:12]}")
 
 

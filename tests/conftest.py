@@ -1,0 +1,93 @@
+"""What many tests share: a tiny model repository made by the real build, and manifests of small pictures."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+REPOSITORY = Path(__file__).parent.parent / "model_repository"
+SIDE = 32
+HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+CAPTIONS = ("a red car", "two dogs on a beach under a cloudy sky", "", "a very long caption of many words " * 6)
+
+
+def picture_bytes(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
+    """A small encoded picture of noise, another for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + seed % 7, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def manifest_table(rows: int, seed: int = 0) -> pa.Table:
+    """A manifest in the data set's schema, with an id."""
+    images = [{"bytes": picture_bytes(seed + row), "path": f"{row}.png"} for row in range(rows)]
+    captions = [CAPTIONS[(seed + row) % len(CAPTIONS)] for row in range(rows)]
+    labels = [row % 6 for row in range(rows)]
+    return pa.table(
+        {
+            "id": pa.array(range(rows), pa.int64()),
+            "Caption": captions,
+            "Image": pa.array(images, HF_IMAGE),
+            "Label_A": pa.array([int(label > 0) for label in labels], pa.int32()),
+            "Label_B": pa.array(labels, pa.int32()),
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository of a tiny random model, built as real ones are."""
+    import torch
+    from pipeline import build_repository
+
+    from aigid.contract import ImageSpec
+    from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
+
+    folder = tmp_path_factory.mktemp("tiny")
+    text = {"model_type": "bert", "vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text |= {"intermediate_size": 32, "max_position_embeddings": 128}
+    image = {"model_type": "clip_vision_model", "image_size": SIDE, "patch_size": 8, "hidden_size": 16}
+    image |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(5)
+    info = CheckpointInfo("tiny", "tiny random model", text, image, 24, ImageSpec(size=SIDE), thresholds={"0.01": 0.9})
+    model = new_model(info)
+    with torch.no_grad():
+        # Random heads answer nearly the same to all; wider ones give decisions of both kinds.
+        for head in (model.fusion, model.head_a, model.head_b):
+            head.weight.mul_(12)
+    save_checkpoint(model, info, REPOSITORY / "tokenizer.json", folder / "checkpoint")
+    calibration = folder / "calibration.parquet"
+    pq.write_table(manifest_table(32, seed=900), calibration)
+    build_repository(folder / "checkpoint", folder / "repository", str(calibration), rows=32)
+    return folder / "repository"
+
+
+@pytest.fixture
+def write_manifest(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a table (or a manifest of that many rows) as a Parquet file and gives its path."""
+
+    def write(table: pa.Table | int, name: str = "manifest.parquet", **options: object) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(manifest_table(table) if isinstance(table, int) else table, path, **options)
+        return path
+
+    return write
+
+
+def result_rows(folder: Path) -> list[dict[str, object]]:
+    """All result rows of a folder, in the manifest's order."""
+    tables = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def summary_of(folder: Path) -> dict[str, object]:
+    """The summary of a scan."""
+    return dict(json.loads((folder / "summary.json").read_text()))

@@ -1,0 +1,401 @@
+"""The scan through its command line: good input, every bad input, resuming."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows, summary_of
+
+from aigid.cli import main
+
+Write = Callable[..., Path]
+Scan = Callable[..., Result]
+
+
+@pytest.fixture
+def scan(tiny_repository: Path, tmp_path: Path) -> Scan:
+    """Runs `aigid scan` in this process with the tiny model, into `results`, and gives click's result."""
+
+    def run(*arguments: object, out: Path | None = None) -> Result:
+        words = ["scan", "--model", tiny_repository, "--out", out or tmp_path / "results", *arguments]
+        return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+    return run
+
+
+def rows_of_images(images: list[dict[str, object] | None]) -> pa.Table:
+    return pa.table({"image": pa.array(images, HF_IMAGE), "prompt": pa.array(["a cat"] * len(images))})
+
+
+def test_every_manifest_row_is_in_the_results_once_in_order(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(50, row_group_size=7)
+    result = scan(manifest, "--shard-rows", 20, "--keep", "id", "--keep", "Label_B")
+    assert result.exit_code == 0, result.output
+    rows = result_rows(tmp_path / "results")
+    assert [row["row"] for row in rows] == list(range(50)) == [row["id"] for row in rows]
+    assert {row["manifest"] for row in rows} == {str(manifest)}
+    for row in rows:
+        assert row["error"] is None
+        assert 0 <= row["p_ai"] <= 1
+        assert row["p_source"][0] == pytest.approx(1 - row["p_ai"], abs=1e-6)
+        assert sum(row["p_source"]) == pytest.approx(1, abs=1e-5)
+        assert row["is_ai"] == (row["p_ai"] >= 0.5)
+        assert (row["source"] == "real") == (not row["is_ai"])
+    summary = summary_of(tmp_path / "results")
+    assert summary["rows"] == summary["scored"] == 50
+    assert summary["ai"] == sum(row["is_ai"] for row in rows)
+    assert result.stdout.strip().splitlines()[-1].startswith(str(tmp_path / "results"))
+    assert "tiny random model" in result.stderr
+
+
+def test_json_prints_the_summary(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    result = scan(write_manifest(5), "--json")
+    assert json.loads(result.stdout) == summary_of(tmp_path / "results")
+
+
+def test_the_answer_depends_on_neither_workers_nor_batch_size(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(60)
+    found = []
+    for name, options in {"a": ("--workers", 1), "b": ("--workers", 4), "c": ("--workers", 3, "--batch-size", 7)}.items():
+        assert scan(manifest, *options, "--shard-rows", 25, out=tmp_path / name).exit_code == 0
+        found.append([path.read_bytes() for path in sorted((tmp_path / name).glob("*.parquet"))])
+    assert found[0] == found[1] == found[2]
+
+
+def test_folders_globs_and_several_files_are_one_manifest(scan: Scan, tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    (folder / "below").mkdir(parents=True)
+    for name, rows in {"b.parquet": 3, "a.parquet": 2, "below/c.parquet": 4, "_left_out.parquet": 9}.items():
+        pq.write_table(manifest_table(rows), folder / name)
+    assert scan(folder, out=tmp_path / "r1").exit_code == 0
+    rows = result_rows(tmp_path / "r1")
+    assert [Path(str(row["manifest"])).name for row in rows] == ["a.parquet"] * 2 + ["b.parquet"] * 3 + ["c.parquet"] * 4
+    assert scan(folder / "*.parquet", out=tmp_path / "r2").exit_code == 0
+    assert len(result_rows(tmp_path / "r2")) == 5 + 9
+    assert scan(folder / "a.parquet", folder / "b.parquet", out=tmp_path / "r3").exit_code == 0
+    assert len(result_rows(tmp_path / "r3")) == 5
+
+
+def test_threshold_max_fpr_and_limit(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(30)
+    assert scan(manifest, "--threshold", 0.8, "--limit", 12, out=tmp_path / "r1").exit_code == 0
+    rows = result_rows(tmp_path / "r1")
+    assert len(rows) == 12
+    assert all(row["is_ai"] == (row["p_ai"] >= np.float32(0.8)) for row in rows)
+    assert scan(manifest, "--max-fpr", 0.01, out=tmp_path / "r2").exit_code == 0
+    assert summary_of(tmp_path / "r2")["threshold"] == 0.9
+    refused = scan(manifest, "--max-fpr", 0.0001, out=tmp_path / "r3")
+    assert refused.exit_code == 2
+    assert "0.01" in refused.stderr
+
+
+def test_a_bad_row_gets_its_code_and_the_rest_goes_on(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    good, bomb = picture_bytes(1), _png_header(50_000, 50_000)
+    images = {
+        None: {"bytes": good, "path": None},
+        "empty": None,
+        "undecodable": {"bytes": b"this is a text file", "path": "notes.jpg"},
+        "too_large": {"bytes": bomb, "path": None},
+    }
+    more = [
+        {"bytes": b"", "path": None},
+        {"bytes": picture_bytes(2, 64, "JPEG")[:-700], "path": None},
+        {"bytes": None, "path": None},
+    ]
+    expected = [*images, "empty", "undecodable", "empty"]
+    table = rows_of_images([*images.values(), *more])
+    result = scan(write_manifest(table), "--max-error-rate", 1)
+    assert result.exit_code == 0, result.output
+    rows = result_rows(tmp_path / "results")
+    assert [row["error"] for row in rows] == expected
+    for row in rows[1:]:
+        assert row["p_ai"] is row["is_ai"] is row["source"] is row["p_source"] is None
+        assert row["error_detail"]
+    assert summary_of(tmp_path / "results")["errors"] == {"empty": 3, "too_large": 1, "undecodable": 2}
+
+
+def test_paths_are_below_the_image_root_or_refused(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    (tmp_path / "images" / "folder.png").mkdir(parents=True)
+    (tmp_path / "images" / "ok.png").write_bytes(picture_bytes(3))
+    (tmp_path / "outside.png").write_bytes(picture_bytes(4))
+    (tmp_path / "images" / "link.png").symlink_to(tmp_path / "outside.png")
+    (tmp_path / "images" / "zero.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "images" / "pipe.png")
+    cases = {
+        "ok.png": None,
+        str(tmp_path / "images" / "ok.png"): None,
+        "../outside.png": "forbidden",
+        str(tmp_path / "outside.png"): "forbidden",
+        "link.png": "forbidden",
+        "https://127.0.0.1/x.png": "forbidden",
+        "no-such.png": "missing",
+        "nul\0.png": "missing",
+        "x" * 5000: "missing",
+        "folder.png": "undecodable",
+        "pipe.png": "undecodable",
+        "zero.png": "empty",
+        "": "empty",
+    }
+    manifest = write_manifest(pa.table({"image_path": list(cases), "text": ["x"] * len(cases)}))
+    assert scan(manifest, "--image-root", tmp_path / "images", "--max-error-rate", 1).exit_code == 0
+    assert {row["row"]: row["error"] for row in result_rows(tmp_path / "results")} == dict(enumerate(cases.values()))
+    allowed = scan(
+        manifest, "--image-root", tmp_path / "images", "--allow-outside-root", "--max-error-rate", 1, out=tmp_path / "r2"
+    )
+    assert allowed.exit_code == 0
+    assert [row["error"] for row in result_rows(tmp_path / "r2")][2:5] == [None, None, None]
+
+
+def test_a_null_or_absent_prompt_is_the_empty_one(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    image = {"bytes": picture_bytes(9), "path": None}
+    table = pa.table({"image": pa.array([image, image], HF_IMAGE), "prompt": pa.array([None, ""], pa.string())})
+    assert scan(write_manifest(table), out=tmp_path / "r1").exit_code == 0
+    assert scan(write_manifest(table.drop_columns("prompt"), "absent.parquet"), out=tmp_path / "r2").exit_code == 0
+    answers = [row["p_ai"] for row in result_rows(tmp_path / "r1") + result_rows(tmp_path / "r2")]
+    assert len(answers) == 4
+    assert len(set(answers)) == 1
+
+
+def test_too_many_errors_end_with_status_3(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    table = rows_of_images([{"bytes": picture_bytes(1), "path": None}, None])
+    result = scan(write_manifest(table))
+    assert result.exit_code == 3
+    assert "--max-error-rate" in result.stderr
+    assert len(result_rows(tmp_path / "results")) == 2
+
+
+def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], str]]:
+    plain = write(4)
+    (tmp_path / "cut.parquet").write_bytes(plain.read_bytes()[:-300])
+    (tmp_path / "text.parquet").write_text("not a Parquet file at all")
+    (tmp_path / "small.parquet").write_text("x")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "not-a-folder").write_text("x")
+    no_image = write(pa.table({"number": [1, 2]}), "no-image.parquet")
+    number = write(pa.table({"image": [1, 2], "prompt": ["a", "b"]}), "number.parquet")
+    no_rows = write(manifest_table(1).slice(0, 0), "no-rows.parquet")
+    return {
+        "no such manifest": ([tmp_path / "nowhere.parquet"], "no such file"),
+        "no image column": ([no_image], "--image-column"),
+        "image column not there": ([plain, "--image-column", "picture"], "picture"),
+        "image column is a number": ([number], "int64"),
+        "prompt column is a number": ([plain, "--prompt-column", "id"], "int64"),
+        "no prompt column of that name": ([plain, "--prompt-column", "words"], "words"),
+        "kept column not there": ([plain, "--keep", "colour"], "colour"),
+        "kept column named as a result": (
+            [write(manifest_table(2).append_column("source", pa.array(["a", "b"])), "s.parquet"), "--keep", "source"],
+            "source",
+        ),
+        "no rows": ([no_rows], "no rows"),
+        "empty folder": ([tmp_path / "none"], "no Parquet file"),
+        "no Parquet": ([tmp_path / "text.parquet"], "not a Parquet file"),
+        "tiny": ([tmp_path / "small.parquet"], "not a Parquet file"),
+        "truncated": ([tmp_path / "cut.parquet"], "truncated"),
+        "no such model": ([plain, "--model", tmp_path / "none"], "contract.json"),
+        "threshold and max-fpr": ([plain, "--threshold", 0.5, "--max-fpr", 0.01], "exclude"),
+        "threshold out of range": ([plain, "--threshold", 1.5], "1.5"),
+        "no such image root": ([plain, "--image-root", tmp_path / "gone"], "gone"),
+        "unknown scheme": (["gopher://host/manifest.parquet"], "gopher"),
+    }
+
+
+def test_usage_errors_are_one_clear_line_and_status_2(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    for name, (arguments, said) in _usage_cases(write_manifest, tmp_path).items():
+        result = scan(*arguments)
+        assert result.exit_code == 2, f"{name}: {result.output}"
+        assert said in result.stderr, f"{name}: {result.stderr}"
+        assert "Traceback" not in result.output
+        assert not (tmp_path / "results" / "scan.json").exists(), name
+
+
+def test_out_that_is_a_file_is_status_2(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x")
+    result = scan(write_manifest(2), out=tmp_path / "taken")
+    assert result.exit_code == 2
+    assert "taken" in result.stderr
+
+
+@pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit"])
+def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: Write, change: str, tmp_path: Path) -> None:
+    manifest = write_manifest(10)
+    assert scan(manifest).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    if change == "input":
+        write_manifest(11)
+    options = {
+        "threshold": ("--threshold", 0.7),
+        "shard-rows": ("--shard-rows", 5),
+        "keep": ("--keep", "id"),
+        "limit": ("--limit", 3),
+    }
+    result = scan(manifest, *options.get(change, ()))
+    assert result.exit_code == 2
+    assert "differing" in result.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
+
+
+def test_a_finished_scan_started_again_changes_nothing(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(10)
+    first = scan(manifest, "--json")
+    again = scan(manifest, "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+
+
+def test_a_missing_shard_is_scanned_again_to_the_same_bytes(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(30, row_group_size=5)
+    assert scan(manifest, "--shard-rows", 10).exit_code == 0
+    lost = tmp_path / "results" / "detections-000001.parquet"
+    before = lost.read_bytes()
+    lost.unlink()
+    (tmp_path / "results" / "summary.json").unlink()
+    assert scan(manifest, "--shard-rows", 10).exit_code == 0
+    assert lost.read_bytes() == before
+    assert summary_of(tmp_path / "results")["run"]["rows"] == 10
+
+
+def test_a_damaged_result_file_is_named(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(10)
+    assert scan(manifest).exit_code == 0
+    (tmp_path / "results" / "summary.json").unlink()
+    (tmp_path / "results" / "detections-000000.parquet").write_bytes(b"PAR1 damaged")
+    result = scan(manifest)
+    assert result.exit_code == 1
+    assert "detections-000000.parquet" in result.stderr
+
+
+def test_a_page_damaged_in_the_manifest_ends_with_status_1_and_keeps_commits(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    manifest = write_manifest(30, row_group_size=10, compression="none")
+    data = bytearray(manifest.read_bytes())
+    offset = pq.read_metadata(manifest).row_group(2).column(1).data_page_offset
+    data[offset : offset + 40] = b"\xff" * 40
+    manifest.write_bytes(bytes(data))
+    result = scan(manifest, "--shard-rows", 10)
+    assert result.exit_code == 1
+    assert str(manifest) in result.stderr
+    assert "Traceback" not in result.output
+    assert len(list((tmp_path / "results").glob("*.parquet"))) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root: sudo make test")
+def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"cannot mount a small disk here: {mount.stderr.strip()}; run `sudo make test` where mounting is allowed")
+    try:
+        table = manifest_table(400).append_column("noise", pa.array([os.urandom(300) for _ in range(400)]))
+        manifest = write_manifest(table)
+        result = scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results")
+        assert result.exit_code == 1, result.output
+        assert "No space left" in result.stderr
+        assert not list((disk / "results").glob(".*.tmp"))
+        committed = {path: path.read_bytes() for path in (disk / "results").glob("*.parquet")}
+        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+        assert scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results").exit_code == 0
+        assert len(result_rows(disk / "results")) == 400
+        assert all(path.read_bytes() == data for path, data in committed.items())
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def _start(model: Path, manifest: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--model", str(model), "--out", str(out), *options]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.integration
+def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_manifest: Write, tmp_path: Path) -> None:
+    manifest = write_manifest(6000, row_group_size=100)
+    out = tmp_path / "results"
+    process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.parquet")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    committed = sorted(out.glob("*.parquet"))
+    assert 0 < len(committed) < 60
+    assert all(pq.read_table(path).num_rows == 100 for path in committed)
+
+
+@pytest.mark.integration
+def test_killed_at_20_random_moments_the_results_are_byte_identical(
+    tiny_repository: Path, write_manifest: Write, tmp_path: Path
+) -> None:
+    manifest = write_manifest(4000, row_group_size=100)
+    whole = _start(tiny_repository, manifest, tmp_path / "whole", "--shard-rows", "100")
+    started = time.monotonic()
+    whole.communicate(timeout=300)
+    assert whole.returncode == 0
+    seconds = time.monotonic() - started
+    rng = np.random.default_rng(3)
+    killed = 0
+    for _ in range(20):
+        process = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
+        try:
+            process.wait(timeout=float(rng.uniform(0.1, 0.9)) * seconds * 0.6)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.communicate()
+    assert killed >= 5
+    last = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
+    last.communicate(timeout=300)
+    assert last.returncode == 0
+    files = {name: sorted((tmp_path / name).glob("*.parquet")) for name in ("whole", "killed")}
+    assert [path.name for path in files["whole"]] == [path.name for path in files["killed"]]
+    assert [path.read_bytes() for path in files["whole"]] == [path.read_bytes() for path in files["killed"]]
+    assert not list((tmp_path / "killed").glob(".*.tmp"))
+
+
+@pytest.mark.integration
+def test_two_scans_into_one_folder_do_not_mix(tiny_repository: Path, write_manifest: Write, tmp_path: Path, scan: Scan) -> None:
+    manifest = write_manifest(3000, row_group_size=100)
+    out = tmp_path / "results"
+    process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
+    try:
+        deadline = time.monotonic() + 60
+        while not list(out.glob("*.parquet")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        second = scan(manifest, "--shard-rows", 100)
+        assert second.exit_code == 2
+        assert "another scan" in second.stderr
+    finally:
+        process.wait(timeout=120)
+        process.communicate()
+    assert process.returncode == 0
+
+
+def _png_header(width: int, height: int) -> bytes:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")

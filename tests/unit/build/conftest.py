@@ -1,0 +1,108 @@
+"""One tiny model with random weights, and what the build makes of it: shared by the tests of build/."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from pipeline import BuiltRepository, build_repository
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from aigid.contract import ImageSpec, PromptSpec, Temperatures
+from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, new_model, save_checkpoint
+
+WORDS = ("a", "photo", "of", "cat", "dog", "the", "sea", "red", "at", "night")
+SIDE = 32
+
+
+def tiny_info(side: int = SIDE) -> CheckpointInfo:
+    width = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return CheckpointInfo(
+        name="tiny",
+        notice="Random weights, for tests.",
+        text_config={"model_type": "bert", "vocab_size": 16, "max_position_embeddings": 32, **width},
+        image_config={"image_size": side, "patch_size": 8, **width},
+        fusion_hidden=24,
+        image=ImageSpec(size=side),
+        prompt=PromptSpec(max_tokens=32, buckets=(8, 16, 32)),
+        temperatures=Temperatures(a=1.7, b=0.6),
+        thresholds={"0.01": 0.9},
+    )
+
+
+def write_tokenizer(path: Path) -> None:
+    vocabulary = {word: number for number, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.save(str(path))
+
+
+def jpeg(generator: np.random.Generator) -> bytes:
+    pixels = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize((48, 40), Image.Resampling.BICUBIC).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_manifest(path: Path, rows: int) -> Path:
+    generator = np.random.default_rng(0)
+    images = [jpeg(generator) for _ in range(rows)]
+    prompts = [" ".join(generator.choice(WORDS, generator.integers(1, 20))) for _ in range(rows)]
+    pq.write_table(pa.table({"image": images, "prompt": prompts}), path, row_group_size=10)
+    return path
+
+
+def make_checkpoint(folder: Path, info: CheckpointInfo, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    model = new_model(info)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            # Random weights as they come give almost the same answer for every input; these do not.
+            if values.ndim > 1 and not name.startswith("head"):
+                values.mul_(6.0)
+            elif "norm" not in name.lower():
+                values.uniform_(-0.3, 0.3)
+    tokenizer = folder.parent / "tiny-tokenizer.json"
+    write_tokenizer(tokenizer)
+    save_checkpoint(model, info, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny", tiny_info())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint_folder: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_folder)
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a checkpoint like the tiny one for images of another side."""
+    return lambda side: make_checkpoint(tmp_path / f"side-{side}", tiny_info(side))
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_manifest(tmp_path_factory.mktemp("manifest") / "rows.parquet", 40)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("repository") / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def built(checkpoint_folder: Path, manifest: Path, repository: Path) -> BuiltRepository:
+    return build_repository(checkpoint_folder, repository, str(manifest), rows=24)

@@ -1,0 +1,120 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from checkpoint_to_onnx import export_checkpoint, export_part
+from graph_metadata import PARTS, graph_facts
+from onnx_graphs import example_feed, run_graph
+from pipeline import BuiltRepository
+
+from aigid.contract import Temperatures
+from aigid.training.checkpoint import Checkpoint
+
+DECLARED = {
+    "bert": {"input_ids": (onnx.TensorProto.INT32, 2), "attention_mask": (onnx.TensorProto.INT32, 2)},
+    "clip_vision": {"image": (onnx.TensorProto.UINT8, 4)},
+    "fusion_heads": {"text_features": (onnx.TensorProto.FLOAT, 2), "image_features": (onnx.TensorProto.FLOAT, 2)},
+}
+
+
+@pytest.fixture(scope="module")
+def graphs(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("fp32"))
+
+
+def torch_probabilities(checkpoint: Checkpoint, text: dict, image: dict) -> tuple[np.ndarray, np.ndarray]:
+    ids, mask, pixels = (torch.from_numpy(value) for value in (text["input_ids"], text["attention_mask"], image["image"]))
+    with torch.no_grad():
+        logits = checkpoint.model(pixels, ids, mask)
+    temperatures = checkpoint.info.temperatures
+    p_ai = torch.sigmoid(logits.a / temperatures.a)[:, None]
+    share = torch.softmax(logits.b[:, 1:] / temperatures.b, dim=1)
+    return p_ai.numpy(), torch.cat([1 - p_ai, p_ai * share], dim=1).numpy()
+
+
+@pytest.mark.parametrize(("rows", "tokens"), [(1, 2), (1, 8), (2, 16), (7, 32), (33, 16)])
+def test_the_graphs_together_say_what_torch_says(
+    graphs: dict[str, Path], checkpoint: Checkpoint, rows: int, tokens: int
+) -> None:
+    text, image = example_feed("bert", rows, tokens), example_feed("clip_vision", rows)
+    features = {
+        "text_features": run_graph(graphs["bert"], text)[0],
+        "image_features": run_graph(graphs["clip_vision"], image)[0],
+    }
+    p_ai, p_source = run_graph(graphs["fusion_heads"], features)
+    expected_ai, expected_source = torch_probabilities(checkpoint, text, image)
+    assert p_ai.shape == (rows, 1)
+    assert p_source.shape == (rows, 6)
+    np.testing.assert_allclose(p_ai, expected_ai, atol=1e-4)
+    np.testing.assert_allclose(p_source, expected_source, atol=1e-4)
+
+
+def test_the_answers_differ_between_rows(graphs: dict[str, Path]) -> None:
+    """Else the comparisons here would compare constants."""
+    for part, spread in (("bert", 0.1), ("clip_vision", 0.1)):
+        assert run_graph(graphs[part], example_feed(part, 8))[0].std(axis=0).mean() > spread
+    assert np.ptp(run_graph(graphs["fusion_heads"], example_feed("fusion_heads", 8))[0]) > 0.05
+
+
+def test_p_source_is_a_distribution_that_agrees_with_p_ai(graphs: dict[str, Path]) -> None:
+    p_ai, p_source = run_graph(graphs["fusion_heads"], example_feed("fusion_heads", 50))
+    np.testing.assert_allclose(p_source.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(p_source[:, 0], 1 - p_ai[:, 0])
+    assert p_source.min() >= 0
+
+
+def test_other_temperatures_give_other_probabilities_but_the_same_order(checkpoint: Checkpoint) -> None:
+    feed = example_feed("fusion_heads", 20)
+    cold = replace(checkpoint, info=replace(checkpoint.info, temperatures=Temperatures(a=0.5, b=0.3)))
+    usual, sharper = (run_graph(export_part(one, "fusion_heads").SerializeToString(), feed) for one in (checkpoint, cold))
+    assert np.all(np.abs(sharper[0] - 0.5) > np.abs(usual[0] - 0.5))
+    np.testing.assert_array_equal(usual[1][:, 1:].argmax(axis=1), sharper[1][:, 1:].argmax(axis=1))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_inputs_are_the_contracts_with_any_number_of_rows(graphs: dict[str, Path], part: str) -> None:
+    inputs = onnx.load(graphs[part]).graph.input
+    found = {item.name: (item.type.tensor_type.elem_type, len(item.type.tensor_type.shape.dim)) for item in inputs}
+    assert found == DECLARED[part]
+    assert all(item.type.tensor_type.shape.dim[0].dim_param == "N" for item in inputs)
+
+
+def test_pixels_are_cast_before_anything_else(graphs: dict[str, Path]) -> None:
+    nodes = [node for node in onnx.load(graphs["clip_vision"]).graph.node if "image" in node.input]
+    assert {node.op_type for node in nodes} <= {"Cast", "Shape"}
+    assert any(node.op_type == "Cast" for node in nodes)
+
+
+def test_the_mask_is_made_without_general_indexing(graphs: dict[str, Path]) -> None:
+    """GatherND and its int64 indices are what the encoder's own construction of masks would leave in the graph."""
+    kinds = {node.op_type for node in onnx.load(graphs["bert"]).graph.node}
+    assert not kinds & {"GatherND", "Where", "And", "Range"}
+
+
+def test_each_graph_says_what_it_is(built: BuiltRepository, repository: Path, checkpoint: Checkpoint) -> None:
+    for name in built.graph_bytes:
+        facts = graph_facts(onnx.load(repository / name))
+        assert facts["aigid.part"] == name.split("/")[0]
+        assert facts["aigid.precision"] == name.split(".")[-2]
+        assert facts["aigid.fingerprint"] == checkpoint.fingerprint
+        assert facts["aigid.labels"] == "real,sd21,sdxl,sd3,dalle3,midjourney"
+        assert "torch " in facts["aigid.built_with"]
+
+
+def test_no_file_knows_where_it_was_made(built: BuiltRepository, repository: Path, manifest: Path) -> None:
+    places = (Path(torch.__file__).parent, Path(__file__).parents[3], Path.home(), manifest.parent, repository)
+    files = [path for path in repository.rglob("*") if path.is_file()]
+    assert len(files) > len(built.graph_bytes)
+    for path in files:
+        data = path.read_bytes()
+        assert not [str(place) for place in places if str(place).encode() in data], path
+        assert b".py" not in data, path
+
+
+def test_exporting_leaves_the_model_as_it_was(checkpoint: Checkpoint) -> None:
+    before = checkpoint.model.text_encoder.config._attn_implementation
+    export_part(checkpoint, "bert")
+    assert checkpoint.model.text_encoder.config._attn_implementation == before

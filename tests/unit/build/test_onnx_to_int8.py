@@ -1,0 +1,136 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from checkpoint_to_onnx import export_part
+from graph_fusion import fuse_for_cpu
+from graph_metadata import PARTS, describe_graph
+from onnx_graphs import example_feed, rows_of, run_graph
+from onnx_to_int8 import ChannelRange, EncoderQuantizer, activation_scale, quantize_columns, smoothing_factors
+from pipeline import BuiltRepository
+
+from aigid.errors import AigidError
+from aigid.training.checkpoint import Checkpoint
+
+LAYERS = 2
+ENCODERS = ("bert", "clip_vision")
+
+
+def graph_of(repository: Path, part: str, precision: str) -> Path:
+    return repository / part / "1" / f"model.{precision}.onnx"
+
+
+def operators(graph: onnx.GraphProto) -> Counter[str]:
+    return Counter(node.op_type for node in graph.node)
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+def test_the_fused_graph_says_what_the_exported_one_says(checkpoint: Checkpoint, part: str) -> None:
+    exported = export_part(checkpoint, part)
+    fused = ir.from_proto(exported)
+    fuse_for_cpu(fused)
+    feed = example_feed(part, 5, tokens=16)
+    expected = run_graph(exported.SerializeToString(), feed)[0]
+    np.testing.assert_allclose(run_graph(ir.to_proto(fused).SerializeToString(), feed)[0], expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+def test_the_encoders_are_made_of_integer_products_and_whole_attentions(
+    built: BuiltRepository, repository: Path, part: str
+) -> None:
+    found = operators(onnx.load(graph_of(repository, part, "int8")).graph)
+    patches = part == "clip_vision"
+    assert found["MultiHeadAttention"] == LAYERS
+    assert found["MatMulIntegerToFloat"] == 6 * LAYERS + patches
+    assert found["QuantizeLinear"] == 4 * LAYERS  # pixels need none
+    assert not found.keys() & {"MatMul", "Gemm", "Conv", "Softmax", "DequantizeLinear", "DynamicQuantizeLinear"}
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+def test_the_last_layer_computes_only_the_token_that_leaves(built: BuiltRepository, repository: Path, part: str) -> None:
+    model = onnx.load(graph_of(repository, part, "int8"))
+    final = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"][-1]
+    product = next(node for node in model.graph.node if final.input[0] in node.output)
+    probe = onnx.helper.make_tensor_value_info(product.output[0], onnx.TensorProto.FLOAT, None)
+    model.graph.output.append(probe)
+    answers = run_graph(model.SerializeToString(), example_feed(part, 3, tokens=16))
+    assert answers[-1].shape[:2] == (3, 1)
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+def test_int8_features_are_near_the_fp32_ones(built: BuiltRepository, repository: Path, part: str) -> None:
+    feed = example_feed(part, 64, tokens=16)
+    fp32, int8 = (run_graph(graph_of(repository, part, precision), feed)[0] for precision in ("fp32", "int8"))
+    spread = np.linalg.norm(fp32 - fp32.mean(axis=0))
+    assert 0 < np.linalg.norm(int8 - fp32) < 0.15 * spread
+
+
+def test_int8_probabilities_are_near_the_fp32_ones(built: BuiltRepository, repository: Path) -> None:
+    answers = {}
+    for precision in ("fp32", "int8"):
+        features = {
+            "text_features": run_graph(graph_of(repository, "bert", precision), example_feed("bert", 64))[0],
+            "image_features": run_graph(graph_of(repository, "clip_vision", precision), example_feed("clip_vision", 64))[0],
+        }
+        answers[precision] = run_graph(graph_of(repository, "fusion_heads", precision), features)[0]
+    assert np.abs(answers["fp32"] - answers["int8"]).mean() < 0.02
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_rows_answer_does_not_depend_on_its_neighbours(
+    built: BuiltRepository, repository: Path, part: str, precision: str, threads: int
+) -> None:
+    graph = graph_of(repository, part, precision)
+    feed, others = example_feed(part, 32, tokens=16), example_feed(part, 32, tokens=16, seed=2)
+    whole = run_graph(graph, feed, threads)
+    for rows in ([0], [31], [3, 17], list(range(7)), list(range(31, -1, -1))):
+        for answer, expected in zip(run_graph(graph, rows_of(feed, rows), threads), whole, strict=True):
+            np.testing.assert_array_equal(answer, expected[rows])
+    mixed = {name: np.concatenate([value[:5], others[name]]) for name, value in feed.items()}
+    for answer, expected in zip(run_graph(graph, mixed, threads), whole, strict=True):
+        np.testing.assert_array_equal(answer[:5], expected[:5])
+
+
+def test_padding_changes_a_prompts_features_by_rounding_only(built: BuiltRepository, repository: Path) -> None:
+    short = example_feed("bert", 4, tokens=8)
+    longer = {name: np.pad(value, ((0, 0), (0, 24))) for name, value in short.items()}
+    graph = graph_of(repository, "bert", "fp32")
+    np.testing.assert_allclose(run_graph(graph, short)[0], run_graph(graph, longer)[0], atol=1e-5)
+
+
+def test_an_encoder_that_saw_no_rows_is_refused(checkpoint: Checkpoint) -> None:
+    fp32 = export_part(checkpoint, "bert")
+    describe_graph(fp32, "bert", checkpoint.fingerprint, "fp32")
+    with pytest.raises(AigidError, match="calibration rows"):
+        EncoderQuantizer(fp32).quantized()
+
+
+def test_smoothing_moves_range_between_activation_and_weights_without_changing_the_product() -> None:
+    generator = np.random.default_rng(0)
+    activation = generator.normal(size=(50, 6)).astype(np.float32) * [1, 100, 1, 1, 0.01, 0]
+    weight = generator.normal(size=(6, 4)).astype(np.float32)
+    factors = smoothing_factors(ChannelRange(activation.min(axis=0), activation.max(axis=0)), [weight])
+    np.testing.assert_allclose((activation / factors) @ (weight * factors[:, None]), activation @ weight, rtol=1e-4)
+    smooth = np.abs(activation / factors).max(axis=0)[:5]
+    assert smooth.max() / smooth.min() < 10
+    assert factors[5] == 1
+
+
+def test_zero_is_exact_in_every_activation_scale() -> None:
+    for low, high in ((-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)):
+        scale, zero_point = activation_scale(ChannelRange(np.float32([low]), np.float32([high])), np.float32([1]))
+        assert 0 <= zero_point <= 255
+        assert (0 - zero_point) * scale <= min(low, 0) + scale / 2
+        assert (255 - zero_point) * scale >= max(high, 0) - scale / 2
+
+
+def test_columns_keep_their_own_scale_and_empty_ones_stay_zero() -> None:
+    weight = np.float32([[1.0, 0.001, 0.0], [-0.5, 0.0005, 0.0]])
+    codes, scales = quantize_columns(weight)
+    np.testing.assert_allclose(codes * scales, weight, rtol=0.01)
+    assert codes[:, :2].max() == 127

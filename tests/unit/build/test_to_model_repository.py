@@ -1,0 +1,165 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import to_model_repository
+from checkpoint_to_onnx import export_checkpoint
+from google.protobuf import text_format
+from graph_metadata import PARTS
+from onnx_graphs import example_feed
+from pipeline import BuiltRepository
+from to_model_repository import ENSEMBLE, contract_of, model_configs, write_repository
+from tritonclient.grpc import model_config_pb2
+
+from aigid.contract import load_contract
+from aigid.errors import CheckpointError
+from aigid.prompts import TokenBatch
+from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.training.checkpoint import Checkpoint
+
+TRITON_TYPES = {
+    onnx.TensorProto.UINT8: model_config_pb2.TYPE_UINT8,
+    onnx.TensorProto.INT32: model_config_pb2.TYPE_INT32,
+    onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
+}
+
+
+@pytest.fixture(scope="module")
+def fp32(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("fp32"))
+
+
+def parsed(path: Path) -> Any:
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
+    return {item.name: (item.data_type, list(item.dims)) for item in values}
+
+
+def graph_tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
+    return {
+        item.name: (
+            TRITON_TYPES[item.type.tensor_type.elem_type],
+            [dim.dim_value or -1 for dim in item.type.tensor_type.shape.dim][1:],
+        )
+        for item in values
+    }
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("config", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_triton_is_told_the_tensors_that_the_graphs_have(
+    built: BuiltRepository, repository: Path, part: str, config: str
+) -> None:
+    found = parsed(repository / part / config)
+    graph = onnx.load(repository / part / "1" / "model.int8.onnx").graph
+    assert found.name == part
+    assert found.max_batch_size == 256
+    assert tensors(found.input) == graph_tensors(graph.input)
+    assert tensors(found.output) == graph_tensors(graph.output)
+    assert found.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(built: BuiltRepository, repository: Path, part: str) -> None:
+    gpu, cpu = parsed(repository / part / "config.pbtxt"), parsed(repository / part / "configs" / "cpu.pbtxt")
+    assert (gpu.platform, gpu.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert (cpu.backend, cpu.default_model_filename) == ("onnxruntime", "model.int8.onnx")
+    assert (repository / part / "1" / cpu.default_model_filename).is_file()
+    kinds = model_config_pb2.ModelInstanceGroup
+    assert [group.kind for group in gpu.instance_group] == [kinds.KIND_GPU]
+    assert [group.kind for group in cpu.instance_group] == [kinds.KIND_CPU]
+
+
+def test_the_ensemble_joins_the_parts_by_tensor_name(built: BuiltRepository, repository: Path) -> None:
+    config = parsed(repository / ENSEMBLE / "config.pbtxt")
+    steps = config.ensemble_scheduling.step
+    assert (config.platform, [step.model_name for step in steps]) == ("ensemble", list(PARTS))
+    known = {item.name for item in config.input}
+    for step in steps:
+        part = parsed(repository / step.model_name / "config.pbtxt")
+        assert set(step.input_map) == {item.name for item in part.input}
+        assert set(step.output_map) == {item.name for item in part.output}
+        assert set(step.input_map.values()) <= known
+        known |= set(step.output_map.values())
+    assert {item.name for item in config.output} <= known
+    assert (repository / ENSEMBLE / "1" / ".gitkeep").is_file()
+
+
+def test_the_configs_in_the_repository_are_the_generated_ones(built: BuiltRepository, repository: Path) -> None:
+    for name, text in model_configs(built.contract).items():
+        assert (repository / name).read_text() == text
+    assert load_contract(repository) == built.contract
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_embedded_scorer_runs_the_repository(built: BuiltRepository, repository: Path, precision: str) -> None:
+    text, image = example_feed("bert", 5), example_feed("clip_vision", 5)
+    scores = OnnxScorer(repository, precision=precision).score(
+        image["image"], TokenBatch(text["input_ids"], text["attention_mask"])
+    )
+    np.testing.assert_allclose(scores.p_source.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(scores.p_source[:, 0], 1 - scores.p_ai)
+
+
+def test_a_rebuild_keeps_other_models_and_drops_the_former_weights(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(checkpoint, {"fp32": fp32, "int8": fp32}, repository)
+    (repository / "aigid_pairs").mkdir()
+    (repository / "aigid_pairs" / "config.pbtxt").write_text("theirs")
+    (repository / "bert" / "1" / "model.plan").write_text("of the former model")
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    assert (repository / "aigid_pairs" / "config.pbtxt").read_text() == "theirs"
+    assert [path.name for path in (repository / "bert" / "1").iterdir()] == ["model.int8.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_graphs_of_another_model_are_refused(checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path) -> None:
+    other = replace(checkpoint, fingerprint="0" * 64)
+    with pytest.raises(CheckpointError, match="export it anew"):
+        write_repository(other, {"fp32": fp32}, tmp_path / "repository")
+    swapped = {"bert": fp32["clip_vision"]}
+    with pytest.raises(CheckpointError, match="clip_vision of model"):
+        write_repository(checkpoint, {"fp32": swapped}, tmp_path / "repository")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_build_leaves_the_repository_as_it_was(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(to_model_repository, "save_contract", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_repository(checkpoint, {"fp32": fp32}, repository)
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_a_repository_named_by_a_relative_path_is_made_there(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_repository(checkpoint, {"int8": fp32}, Path("here"))
+    assert load_contract(tmp_path / "here") == contract_of(checkpoint)
+    shutil.rmtree("here")
+
+
+def test_the_contract_carries_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
+    contract = contract_of(checkpoint)
+    assert (contract.text_features, contract.image_features) == (32, 32)
+    assert contract.thresholds == {"0.01": 0.9}
+    assert json.dumps(contract.notice) == '"Random weights, for tests."'
