@@ -29,11 +29,19 @@ class CalibrationRow:
 def calibration_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows: int) -> Iterator[CalibrationRow]:
     """Give `rows` usable rows of the manifest `source`, one at a time; rows whose image cannot be read are passed over.
 
-    Raises ManifestError where the manifest has no prompts, or too few rows that can be used.
+    Raises ManifestError at once where the manifest has no prompts or too few rows; while iterating, where too few can be used.
     """
     manifest = open_manifest([source])
     if manifest.columns.prompt is None:
         raise ManifestError(f"{source}: no prompt column; the text encoder is calibrated on prompts like those to be scanned")
+    if manifest.rows < rows:
+        raise _too_few(source, manifest.rows, manifest.rows, rows)
+    return _take_usable(source, manifest, image, prompts, rows)
+
+
+def _take_usable(
+    source: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
+) -> Iterator[CalibrationRow]:
     policy = FetchPolicy(_image_root(source))
     found = 0
     for segment in spread_segments(manifest, rows):
@@ -42,8 +50,12 @@ def calibration_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows
             yield row
             if found == rows:
                 return
-    raise ManifestError(
-        f"{source}: {found} of its {manifest.rows} rows can be used to calibrate on, but {rows} were asked for: "
+    raise _too_few(source, found, manifest.rows, rows)
+
+
+def _too_few(source: str, found: int, total: int, wanted: int) -> ManifestError:
+    return ManifestError(
+        f"{source}: {found} of its {total} rows can be used to calibrate on, but {wanted} were asked for: "
         "ask for fewer, or give a manifest with more"
     )
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 MICROSOFT = "com.microsoft"
+PIXEL_MIDDLE = 128
 
 # Operators that treat every token by itself (a MatMul when its right side is constant).
 _BY_TOKEN = {"Add", "Sum", "Mul", "Sigmoid", "Gelu", "Relu", "Tanh", "Erf", "LayerNormalization", "MatMul"}
@@ -152,7 +153,7 @@ def _product_of_patches(
     grid = side // patch
     by_pixel = weight.astype(np.float64).transpose(2, 3, 1, 0)
     folded = (by_pixel * scale[:, None]).reshape(-1, width).astype(np.float32)
-    bias = np.einsum("hwco,c->o", by_pixel, offset).astype(np.float32)
+    bias = np.einsum("hwco,c->o", by_pixel, offset + scale * PIXEL_MIDDLE).astype(np.float32)
     split = initializer(graph, "patch_split", np.array([0, grid, patch, grid, patch, channels], np.int64))
     flat = initializer(graph, "patch_flat", np.array([0, grid * grid, patch * patch * channels], np.int64))
     nodes = [ir.node("Reshape", [graph.inputs[0], split])]
@@ -160,6 +161,9 @@ def _product_of_patches(
     nodes.append(ir.node("Reshape", [nodes[-1].outputs[0], flat]))
     nodes[-1].outputs[0].dtype = ir.DataType.UINT8
     nodes.append(ir.node("Cast", nodes[-1].outputs, {"to": ir.DataType.FLOAT}))
+    # Around the middle, the rounding of integer weights weighs less than on values that are all positive.
+    middle = initializer(graph, "pixel_middle", np.array(PIXEL_MIDDLE, np.float32))
+    nodes.append(ir.node("Sub", [nodes[-1].outputs[0], middle]))
     nodes.append(ir.node("MatMul", [nodes[-1].outputs[0], initializer(graph, "patch_weight", folded)]))
     for node in nodes:
         graph.insert_before(tokens, node)

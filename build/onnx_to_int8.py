@@ -15,6 +15,7 @@ from calibration_rows import CalibrationRow, calibration_rows
 from command_line import print_sizes, shown_errors
 from graph_fusion import (
     MICROSOFT,
+    PIXEL_MIDDLE,
     append_after,
     constant,
     fuse_for_cpu,
@@ -41,7 +42,6 @@ SMOOTHING = 0.8
 
 _UINT8_MAX = 255
 _INT8_MAX = 127
-_PIXEL_MIDDLE = 128
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _quantize_products(graph: ir.Graph, source: ir.Value, products: list[ir.Node
     pixels = _pixels_of(producer)
     if pixels is not None:
         # Pixels are whole numbers up to 255 already: nothing is lost on them.
-        scale, zero_point, factors, quantized = 1.0, _PIXEL_MIDDLE, np.ones(len(seen.low), np.float32), pixels
+        scale, zero_point, factors, quantized = 1.0, PIXEL_MIDDLE, np.ones(len(seen.low), np.float32), pixels
     else:
         factors = smoothing_factors(seen, weights)
         scale, zero_point = activation_scale(seen, factors)
@@ -207,9 +207,12 @@ def _matrix(product: ir.Node) -> Floats:
 
 
 def _pixels_of(producer: ir.Node) -> ir.Value | None:
-    """The uint8 value that `producer` merely casts, if it does just that."""
-    source = input_of(producer, 0)
-    return source if producer.op_type == "Cast" and source.dtype == ir.DataType.UINT8 else None
+    """The uint8 value that `producer` takes the middle from, as a float, if it does just that."""
+    cast = input_of(producer, 0).producer()
+    if producer.op_type != "Sub" or constant(producer.inputs[1]) != PIXEL_MIDDLE or cast is None or cast.op_type != "Cast":
+        return None
+    source = input_of(cast, 0)
+    return source if source.dtype == ir.DataType.UINT8 else None
 
 
 @click.command()

@@ -30,10 +30,12 @@ def build_repository(
     Raises AigidError, and leaves an existing repository as it was, where any step fails.
     """
     loaded = load_checkpoint(checkpoint)
+    # Opened first: a manifest that will not do is said before the minutes that exporting takes.
+    calibration_rows = calibration_of(loaded, calibration, rows)
     with tempfile.TemporaryDirectory(prefix="aigid-build-") as temporary:
         folder = Path(temporary)
         fp32 = export_checkpoint(loaded, folder)
-        graphs = {"int8": quantize_graphs(fp32, folder, calibration_of(loaded, calibration, rows))}
+        graphs = {"int8": quantize_graphs(fp32, folder, calibration_rows)}
         if keep_fp32:
             graphs["fp32"] = fp32
         contract = write_repository(loaded, graphs, repository)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from graph_metadata import PARTS
 from PIL import Image
 from pipeline import BuiltRepository, build_repository
 from tokenizers import Tokenizer
@@ -106,3 +107,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(checkpoint_folder: Path, manifest: Path, repository: Path) -> BuiltRepository:
     return build_repository(checkpoint_folder, repository, str(manifest), rows=24)
+
+
+@pytest.fixture(scope="session")
+def fp32(built: BuiltRepository, repository: Path) -> dict[str, Path]:
+    """The exported graphs by part."""
+    return {part: repository / part / "1" / "model.fp32.onnx" for part in PARTS}

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from checkpoint_to_onnx import export_checkpoint, export_part
+from checkpoint_to_onnx import export_part
 from graph_metadata import PARTS, graph_facts
 from onnx_graphs import example_feed, run_graph
 from pipeline import BuiltRepository
@@ -20,11 +20,6 @@ DECLARED = {
 }
 
 
-@pytest.fixture(scope="module")
-def graphs(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("fp32"))
-
-
 def torch_probabilities(checkpoint: Checkpoint, text: dict, image: dict) -> tuple[np.ndarray, np.ndarray]:
     ids, mask, pixels = (torch.from_numpy(value) for value in (text["input_ids"], text["attention_mask"], image["image"]))
     with torch.no_grad():
@@ -36,15 +31,13 @@ def torch_probabilities(checkpoint: Checkpoint, text: dict, image: dict) -> tupl
 
 
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 2), (1, 8), (2, 16), (7, 32), (33, 16)])
-def test_the_graphs_together_say_what_torch_says(
-    graphs: dict[str, Path], checkpoint: Checkpoint, rows: int, tokens: int
-) -> None:
+def test_the_graphs_together_say_what_torch_says(fp32: dict[str, Path], checkpoint: Checkpoint, rows: int, tokens: int) -> None:
     text, image = example_feed("bert", rows, tokens), example_feed("clip_vision", rows)
     features = {
-        "text_features": run_graph(graphs["bert"], text)[0],
-        "image_features": run_graph(graphs["clip_vision"], image)[0],
+        "text_features": run_graph(fp32["bert"], text)[0],
+        "image_features": run_graph(fp32["clip_vision"], image)[0],
     }
-    p_ai, p_source = run_graph(graphs["fusion_heads"], features)
+    p_ai, p_source = run_graph(fp32["fusion_heads"], features)
     expected_ai, expected_source = torch_probabilities(checkpoint, text, image)
     assert p_ai.shape == (rows, 1)
     assert p_source.shape == (rows, 6)
@@ -52,15 +45,15 @@ def test_the_graphs_together_say_what_torch_says(
     np.testing.assert_allclose(p_source, expected_source, atol=1e-4)
 
 
-def test_the_answers_differ_between_rows(graphs: dict[str, Path]) -> None:
+def test_the_answers_differ_between_rows(fp32: dict[str, Path]) -> None:
     """Else the comparisons here would compare constants."""
     for part, spread in (("bert", 0.1), ("clip_vision", 0.1)):
-        assert run_graph(graphs[part], example_feed(part, 8))[0].std(axis=0).mean() > spread
-    assert np.ptp(run_graph(graphs["fusion_heads"], example_feed("fusion_heads", 8))[0]) > 0.05
+        assert run_graph(fp32[part], example_feed(part, 8))[0].std(axis=0).mean() > spread
+    assert np.ptp(run_graph(fp32["fusion_heads"], example_feed("fusion_heads", 8))[0]) > 0.05
 
 
-def test_p_source_is_a_distribution_that_agrees_with_p_ai(graphs: dict[str, Path]) -> None:
-    p_ai, p_source = run_graph(graphs["fusion_heads"], example_feed("fusion_heads", 50))
+def test_p_source_is_a_distribution_that_agrees_with_p_ai(fp32: dict[str, Path]) -> None:
+    p_ai, p_source = run_graph(fp32["fusion_heads"], example_feed("fusion_heads", 50))
     np.testing.assert_allclose(p_source.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_array_equal(p_source[:, 0], 1 - p_ai[:, 0])
     assert p_source.min() >= 0
@@ -75,22 +68,22 @@ def test_other_temperatures_give_other_probabilities_but_the_same_order(checkpoi
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_inputs_are_the_contracts_with_any_number_of_rows(graphs: dict[str, Path], part: str) -> None:
-    inputs = onnx.load(graphs[part]).graph.input
+def test_inputs_are_the_contracts_with_any_number_of_rows(fp32: dict[str, Path], part: str) -> None:
+    inputs = onnx.load(fp32[part]).graph.input
     found = {item.name: (item.type.tensor_type.elem_type, len(item.type.tensor_type.shape.dim)) for item in inputs}
     assert found == DECLARED[part]
     assert all(item.type.tensor_type.shape.dim[0].dim_param == "N" for item in inputs)
 
 
-def test_pixels_are_cast_before_anything_else(graphs: dict[str, Path]) -> None:
-    nodes = [node for node in onnx.load(graphs["clip_vision"]).graph.node if "image" in node.input]
+def test_pixels_are_cast_before_anything_else(fp32: dict[str, Path]) -> None:
+    nodes = [node for node in onnx.load(fp32["clip_vision"]).graph.node if "image" in node.input]
     assert {node.op_type for node in nodes} <= {"Cast", "Shape"}
     assert any(node.op_type == "Cast" for node in nodes)
 
 
-def test_the_mask_is_made_without_general_indexing(graphs: dict[str, Path]) -> None:
+def test_the_mask_is_made_without_general_indexing(fp32: dict[str, Path]) -> None:
     """GatherND and its int64 indices are what the encoder's own construction of masks would leave in the graph."""
-    kinds = {node.op_type for node in onnx.load(graphs["bert"]).graph.node}
+    kinds = {node.op_type for node in onnx.load(fp32["bert"]).graph.node}
     assert not kinds & {"GatherND", "Where", "And", "Range"}
 
 

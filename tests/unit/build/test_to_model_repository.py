@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import to_model_repository
-from checkpoint_to_onnx import export_checkpoint
 from google.protobuf import text_format
 from graph_metadata import PARTS
 from onnx_graphs import example_feed
@@ -27,11 +26,6 @@ TRITON_TYPES = {
     onnx.TensorProto.INT32: model_config_pb2.TYPE_INT32,
     onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
 }
-
-
-@pytest.fixture(scope="module")
-def fp32(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("fp32"))
 
 
 def parsed(path: Path) -> Any:
