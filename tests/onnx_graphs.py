@@ -22,6 +22,8 @@ def example_feed(part: str, rows: int, tokens: int = 8, seed: int = 1) -> Feed:
         return {name: generator.normal(size=(rows, TINY_WIDTH)).astype(np.float32) for name in names}
     mask = (np.arange(tokens) < generator.integers(2, tokens + 1, (rows, 1))).astype(np.int32)
     ids = generator.integers(4, TINY_WORDS, (rows, tokens)).astype(np.int32)
+    # As every prompt: [CLS], words, [SEP].
+    ids[:, 0], ids[np.arange(rows), mask.sum(axis=1) - 1] = 2, 3
     return {"input_ids": ids * mask, "attention_mask": mask}
 
 

@@ -1,0 +1,64 @@
+"""Manifests to measure on: simulated pictures with captions as long as people write them, the same for the same seed."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from aigid.training.simulate import SimulationConfig, Split, make_row
+
+SCHEMA = pa.schema({"image": pa.binary(), "caption": pa.string()})
+PHOTOGRAPH_SIDE, TINY_SIDE = 1024, 32
+CAPTION_WORDS = (8, 20)
+
+# Decoding costs the same whether a picture was met before, so a few dozen of them serve for any number of rows.
+PICTURES = 48
+ROW_GROUP_ROWS = 1000
+
+WORDS = (
+    "a the two three of in on with under near beside a small large young old red blue green yellow white black wooden "
+    "man woman dog cat child horse bird train bus boat plane bench table chair street river field beach mountain kitchen "
+    "window bottle plate pizza cake sandwich laptop clock umbrella skateboard surfboard kite sitting standing riding "
+    "holding walking parked flying looking eating sleeping bright sunny cloudy crowded empty quiet grassy snowy"
+)
+
+
+def photographs(rows: int) -> Iterator[tuple[bytes, str]]:
+    """Pairs of a JPEG of 1,024 x 1,024 pixels and a caption of 8 to 20 words."""
+    return _pairs(_jpegs(PHOTOGRAPH_SIDE), rows)
+
+
+def write_manifest(path: Path, rows: int, side: int = PHOTOGRAPH_SIDE) -> Path:
+    """Write a manifest of `rows` pairs whose pictures are JPEGs of `side` x `side` pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        pairs = _pairs(_jpegs(side), rows)
+        for start in range(0, rows, ROW_GROUP_ROWS):
+            images, captions = zip(*(next(pairs) for _ in range(min(ROW_GROUP_ROWS, rows - start))), strict=True)
+            writer.write_table(pa.table([images, captions], schema=SCHEMA))
+    return path
+
+
+def _pairs(jpegs: list[bytes], rows: int) -> Iterator[tuple[bytes, str]]:
+    generator = np.random.default_rng(0)
+    vocabulary, (shortest, longest) = WORDS.split(), CAPTION_WORDS
+    for row in range(rows):
+        words = generator.choice(vocabulary, generator.integers(shortest, longest + 1))
+        yield jpegs[row % len(jpegs)], " ".join(words)
+
+
+def _jpegs(side: int) -> list[bytes]:
+    config = SimulationConfig(PICTURES, Split.TEST, shorter_side=max(side, 224))
+    return [_square(make_row(config, row).image, side) for row in range(PICTURES)]
+
+
+def _square(data: bytes, side: int) -> bytes:
+    picture = Image.open(io.BytesIO(data))
+    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    stream = io.BytesIO()
+    picture.crop((left, top, left + side, top + side)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
