@@ -1,0 +1,162 @@
+"""The scan beside the sum of its parts and beside the authors' loop: same machine, same weights, same pairs, one run."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow.parquet as pq
+from authors_loop import AuthorsLoop
+from manifests import write_manifest
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from aigid.batching import Batcher, PairInput
+from aigid.config import available_cores
+from aigid.contract import TOKENIZER_FILE
+from aigid.fetch import ImageReference
+from aigid.pixels import Pixels, decode_image
+from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
+from aigid.scorers.onnx_embedded import OnnxScorer
+
+LEAST_OF_PARTS, LEAST_OF_AUTHORS = 0.9, 6.0
+
+
+@dataclass(frozen=True)
+class Round:
+    """Pairs a second of everything, measured one right after the other."""
+
+    decoding: float
+    encoders: float
+    scan: float
+    scan_with_start: float
+    authors: float
+
+    @property
+    def parts(self) -> float:
+        """What decoding and encoders, each with all cores, leave possible when they share the cores."""
+        return 1 / (1 / self.decoding + 1 / self.encoders)
+
+
+class Parts:
+    """The two costs that a scan cannot do without, each alone, on all cores."""
+
+    def __init__(self, repository: Path, manifest: Path, batch_rows: int) -> None:
+        """Decode and tokenize everything once, and put it into the batches that a scan would make."""
+        self._scorer = OnnxScorer(repository, cached_prompts=0)
+        columns = pq.read_table(manifest).to_pydict()
+        self._jpegs: list[bytes] = columns["image"]
+        prompts = PromptEncoder(repository / TOKENIZER_FILE, self._scorer.contract.prompt)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            pixels = list(pool.map(self._decode, self._jpegs))
+        self._batches = list(_batches(pixels, prompts, columns["caption"], batch_rows))
+
+    def decoding(self) -> float:
+        """Pairs a second of decoding and resizing."""
+        return _pairs_per_s(self._decode, self._jpegs, len(self._jpegs))
+
+    def encoders(self) -> float:
+        """Pairs a second of the INT8 encoders."""
+        return _pairs_per_s(lambda batch: self._scorer.score(*batch), self._batches, len(self._jpegs))
+
+    def _decode(self, jpeg: bytes) -> Pixels:
+        return decode_image(jpeg, self._scorer.contract.image)
+
+
+def _batches(
+    pixels: list[Pixels], prompts: PromptEncoder, captions: list[str], batch_rows: int
+) -> Iterable[tuple[Pixels, TokenBatch]]:
+    batcher, nothing = Batcher(batch_rows), ImageReference(None, None)
+    pairs = [PairInput(row, nothing, ids) for row, ids in enumerate(prompts.token_ids(captions))]
+    full = [batcher.add(prompts.bucket(len(pair.token_ids)), pair) for pair in pairs]
+    for batch in [*filter(None, full), *batcher.flush()]:
+        images = np.stack([pixels[pair.position] for pair in batch.pairs])
+        yield images, pad_to_bucket([pair.token_ids for pair in batch.pairs], batch.bucket)
+
+
+def _pairs_per_s(work: Callable[[Any], Any], items: list[Any], pairs: int) -> float:
+    with ThreadPoolExecutor(available_cores()) as pool:
+        started = time.perf_counter()
+        for _ in pool.map(work, items):
+            pass
+        return pairs / (time.perf_counter() - started)
+
+
+def scan_pairs_per_s(repository: Path, manifest: Path, batch_rows: int) -> tuple[float, float]:
+    """Pairs a second of `aigid scan` by its own summary, and by the clock from start to exit."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", f"{folder}/out", "--json"]
+        command += ["--model", str(repository), "--batch-size", str(batch_rows)]
+        started = time.perf_counter()
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        elapsed_s = time.perf_counter() - started
+    run = json.loads(done.stdout)["run"]
+    return run["rows_per_s"], run["rows"] / elapsed_s
+
+
+def authors_pairs_per_s(loop: AuthorsLoop, manifest: Path, rows: int) -> float:
+    """Pairs a second of the authors' loop on the first rows of a manifest."""
+    columns = pq.read_table(manifest).slice(0, rows).to_pydict()
+    pairs = list(zip(columns["image"], columns["caption"], strict=True))
+    loop.predict(*pairs[0])
+    started = time.perf_counter()
+    for image, caption in pairs:
+        loop.predict(image, caption)
+    return rows / (time.perf_counter() - started)
+
+
+def print_rounds(rounds: list[Round], rows: int) -> None:
+    """Print the medians of all rounds, and the two ratios beside what is asked of them."""
+
+    def row(name: str, figure: Callable[[Round], float], form: str = "{:.1f} pairs/s", asked: str = "") -> None:
+        figures = [figure(one) for one in rounds]
+        table.add_row(name, *(form.format(value) for value in (median(figures), min(figures), max(figures))), asked)
+
+    table = Table("", "median", "least", "most", "asked for", title=f"{rows} pairs a round, {len(rounds)} rounds")
+    row("decoding alone", lambda one: one.decoding)
+    row("INT8 encoders alone", lambda one: one.encoders)
+    row("sum of both parts", lambda one: one.parts)
+    row("aigid scan", lambda one: one.scan)
+    row("aigid scan, start and loading included", lambda one: one.scan_with_start)
+    row("authors' loop", lambda one: one.authors)
+    row("scan / sum of parts", lambda one: one.scan / one.parts, "{:.1%}", f"{LEAST_OF_PARTS:.0%}")
+    row("scan / authors' loop", lambda one: one.scan / one.authors, "{:.1f} x", f"{LEAST_OF_AUTHORS:.0f} x")
+    Console(width=120).print(table)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round.")
+@click.option("--authors-rows", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs of the authors' loop.")
+@click.option("--batch-size", "batch_rows", type=click.IntRange(min=1), default=32, show_default=True)
+def main(folder: Path, rounds: int, rows: int, authors_rows: int, batch_rows: int) -> None:
+    """Measure the scan with the model in FOLDER, made by benchmarks/base_model.py; status 1 where it misses what is asked.
+
+    Example: python benchmarks/scan_speed.py runs/base
+    """
+    repository = folder / "repository"
+    manifest = write_manifest(folder / f"pairs-{rows}.parquet", rows)
+    parts, loop = Parts(repository, manifest, batch_rows), AuthorsLoop(folder / "checkpoint")
+    measured = []
+    for _ in track(range(rounds), "measuring", console=Console(stderr=True)):
+        authors = authors_pairs_per_s(loop, manifest, authors_rows)
+        decoding, encoders = parts.decoding(), parts.encoders()
+        measured.append(Round(decoding, encoders, *scan_pairs_per_s(repository, manifest, batch_rows), authors))
+    print_rounds(measured, rows)
+    missed = median(one.scan / one.parts for one in measured) < LEAST_OF_PARTS
+    sys.exit(missed or median(one.scan / one.authors for one in measured) < LEAST_OF_AUTHORS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""How soon the command line answers, and how soon a small scan has its first result file in place."""
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import click
+from manifests import write_manifest
+from rich.console import Console
+from rich.table import Table
+
+SCAN_ROWS = 100
+MOST_HELP_S, MOST_FIRST_FILE_S = 0.5, 3.0
+_POLL_S = 0.005
+
+AIGID = [sys.executable, "-m", "aigid.cli"]
+
+
+def help_s() -> float:
+    """Seconds of `aigid --help`, from start to exit."""
+    started = time.perf_counter()
+    subprocess.run([*AIGID, "--help"], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def first_file_s(manifest: Path, model: Path | None) -> float:
+    """Seconds from the start of a scan to its first whole result file."""
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary, "out")
+        command = [*AIGID, "scan", str(manifest), "--out", str(out), *(["--model", str(model)] if model else [])]
+        started = time.perf_counter()
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while not any(out.glob("*.parquet")):
+                if process.poll():
+                    raise click.ClickException(f"the scan ended with status {process.returncode}")
+                time.sleep(_POLL_S)
+            return time.perf_counter() - started
+
+
+@click.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--model", type=click.Path(exists=True, path_type=Path), help="Model repository.  [default: the demo model]")
+def main(rounds: int, model: Path | None) -> None:
+    """Time `aigid --help` and a scan of 100 pairs of 1,024-pixel JPEGs; status 1 where either takes too long.
+
+    Example: python benchmarks/start_up.py
+    """
+    table = Table("", "median", "most", "asked for")
+    slow = False
+
+    def row(name: str, measure: Callable[[], float], limit: float) -> None:
+        nonlocal slow
+        seconds = [measure() for _ in range(rounds)]
+        slow |= median(seconds) > limit
+        table.add_row(name, f"{median(seconds):.2f} s", f"{max(seconds):.2f} s", f"{limit} s")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        manifest = write_manifest(Path(temporary, "pairs.parquet"), SCAN_ROWS)
+        row("aigid --help", help_s, MOST_HELP_S)
+        row(f"scan of {SCAN_ROWS} rows, first result file", lambda: first_file_s(manifest, model), MOST_FIRST_FILE_S)
+    Console(width=120).print(table)
+    sys.exit(slow)
+
+
+if __name__ == "__main__":
+    main()
