@@ -225,6 +225,13 @@ def test_out_that_is_a_file_is_status_2(scan: Scan, write_manifest: Write, tmp_p
     assert "taken" in result.stderr
 
 
+def test_an_unwritable_out_is_status_2(scan: Scan, write_manifest: Write) -> None:
+    # Not even root can make a folder there.
+    result = scan(write_manifest(2), out=Path("/proc/results"))
+    assert result.exit_code == 2
+    assert "--out /proc/results: cannot be written to" in result.stderr
+
+
 @pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit"])
 def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: Write, change: str, tmp_path: Path) -> None:
     manifest = write_manifest(10)
@@ -345,23 +352,26 @@ def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_man
 def test_killed_at_20_random_moments_the_results_are_byte_identical(
     tiny_repository: Path, write_manifest: Write, tmp_path: Path
 ) -> None:
-    manifest = write_manifest(4000, row_group_size=100)
-    whole = _start(tiny_repository, manifest, tmp_path / "whole", "--shard-rows", "100")
+    shards, kills = 80, 20
+    manifest = write_manifest(shards * 100, row_group_size=100)
     started = time.monotonic()
+    whole = _start(tiny_repository, manifest, tmp_path / "whole", "--shard-rows", "100")
+    while not list((tmp_path / "whole").glob("*.parquet")):
+        assert whole.poll() is None, whole.communicate()
+        time.sleep(0.005)
+    first_s = time.monotonic() - started
     whole.communicate(timeout=300)
     assert whole.returncode == 0
-    seconds = time.monotonic() - started
+    shard_s = (time.monotonic() - started - first_s) / (shards - 1)
     rng = np.random.default_rng(3)
-    killed = 0
-    for _ in range(20):
+    for _ in range(kills):
         process = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
-        try:
-            process.wait(timeout=float(rng.uniform(0.1, 0.9)) * seconds * 0.6)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            killed += 1
+        # From before anything is there until some shards are committed: the scan lasts through all kills.
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=float(rng.uniform(0.2 * first_s, first_s + 4 * shard_s)))
+        process.kill()
         process.communicate()
-    assert killed >= 5
+    assert 0 < len(list((tmp_path / "killed").glob("*.parquet"))) < shards
     last = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
     last.communicate(timeout=300)
     assert last.returncode == 0

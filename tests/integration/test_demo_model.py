@@ -1,0 +1,99 @@
+"""The demo model that ships: it is whole, it is what its checkpoint says, and it does what its card says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoint_to_onnx import export_checkpoint
+from to_model_repository import contract_of, model_configs, write_repository
+
+from aigid.contract import TOKENIZER_FILE, ModelContract, load_contract
+from aigid.prompts import PromptEncoder
+from aigid.records import SOURCES
+from aigid.scorers import Scores
+from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
+from aigid.training.datasets import LabelledManifest
+from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.simulate import SimulationConfig, simulate
+
+pytestmark = pytest.mark.integration
+
+CLONE = Path(__file__).parents[2]
+REPOSITORY = CLONE / "model_repository"
+CARD = CLONE / "build" / "demo"
+ROWS = 900
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(CARD / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def contract() -> ModelContract:
+    return load_contract(REPOSITORY)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory, contract: ModelContract) -> LabelledManifest:
+    """Simulated pairs of the test split, of another seed than the data that the card's figures are from."""
+    folder = tmp_path_factory.mktemp("simulated") / "test"
+    simulate(SimulationConfig(rows=ROWS, split="test", seed=77), folder)
+    return LabelledManifest((str(folder),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), contract.image)
+
+
+@pytest.fixture(scope="module")
+def fp32_repository(tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint) -> Path:
+    folder = tmp_path_factory.mktemp("fp32")
+    write_repository(checkpoint, {"fp32": export_checkpoint(checkpoint, folder)}, folder / "repository")
+    return folder / "repository"
+
+
+def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Labelled]:
+    batches = list(labelled.batches(32, None))
+    answers = [scorer.score(batch.images, batch.tokens) for batch in batches]
+    scores = Scores(np.concatenate([part.p_ai for part in answers]), np.concatenate([part.p_source for part in answers]))
+    truth = [np.concatenate([getattr(batch, name) for batch in batches]) for name in ("label_a", "label_b")]
+    return scores, Labelled(*truth, scores.p_ai, scores.p_source)
+
+
+def test_the_repository_was_built_from_the_checkpoint_beside_it(checkpoint: Checkpoint, contract: ModelContract) -> None:
+    assert contract == contract_of(checkpoint)
+    assert (REPOSITORY / TOKENIZER_FILE).read_bytes() == checkpoint.tokenizer_file.read_bytes()
+    for name, text in model_configs(contract).items():
+        assert (REPOSITORY / name).read_text() == text, name
+
+
+def test_the_model_says_that_it_is_a_demo(contract: ModelContract) -> None:
+    assert "not for real decisions" in contract.notice
+
+
+def test_the_weights_in_git_stay_small() -> None:
+    files = [path for folder in (REPOSITORY, CARD) for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 12e6
+
+
+def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(fp32_repository: Path, labelled: LabelledManifest) -> None:
+    int8, int8_rows = score(OnnxScorer(REPOSITORY), labelled)
+    fp32, fp32_rows = score(OnnxScorer(fp32_repository, precision="fp32"), labelled)
+    assert np.mean((int8.p_ai >= 0.5) == (fp32.p_ai >= 0.5)) >= 0.99
+    assert np.mean(int8.p_source.argmax(axis=1) == fp32.p_source.argmax(axis=1)) >= 0.99
+    small, large = all_metrics(int8_rows), all_metrics(fp32_rows)
+    assert small["rows"] == ROWS
+    for task, bar in {"a": 0.95, "b": 0.88}.items():
+        # Fewer rows than the card's: two points of leeway on the bar, for chance.
+        assert small[task]["macro_f1"] >= bar - 0.02
+        assert small[task]["macro_f1"] >= large[task]["macro_f1"] - 0.005
+
+
+def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelContract) -> None:
+    metrics = json.loads((CARD / "evaluation" / "metrics.json").read_text())
+    assert metrics["fingerprint"] == contract.fingerprint
+    assert metrics["rows"] >= 3000
+    assert metrics["a"]["macro_f1"] >= 0.95
+    assert metrics["b"]["macro_f1"] >= 0.88
+    card = (CARD / "README.md").read_text()
+    for figure in (metrics["a"]["macro_f1"], metrics["b"]["macro_f1"], *(metrics["b"]["f1"][name] for name in SOURCES)):
+        assert f"{figure:.4f}" in card
