@@ -61,6 +61,7 @@ def scan(config: ScanConfig, progress: Progress, notify: Callable[[str], None] =
     results_schema(manifest.keep_schema)
     shards = plan_shards(manifest.files, config.shard_rows, config.limit)
     results = open_results(config.out)
+    _refuse_results_among_manifests(config)
     scanner = make_scanner(config, repository, manifest)
     contract = scanner.scorer.contract
     if contract.notice:
@@ -157,6 +158,16 @@ def _image_root(config: ScanConfig) -> Path | None:
         # Paths in several folders' manifests would be looked up in the wrong one.
         return None
     return folders.pop()
+
+
+def _refuse_results_among_manifests(config: ScanConfig) -> None:
+    """A folder is read with all below it: results there would be taken for a manifest when the scan goes on."""
+    out = locate(config.out)
+    for source in map(locate, config.manifests):
+        if source.is_local and out.is_local and is_folder(source):
+            folder = Path(source.path).resolve()
+            if Path(out.path).resolve().is_relative_to(folder):
+                raise UsageError(f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it")
 
 
 def _folder_of(source: str) -> Path | None:

@@ -232,6 +232,15 @@ def test_an_unwritable_out_is_status_2(scan: Scan, write_manifest: Write) -> Non
     assert "--out /proc/results: cannot be written to" in result.stderr
 
 
+def test_results_inside_the_manifests_folder_are_refused(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+    folder = write_manifest(2, "many/a.parquet").parent
+    for out in (folder, folder / "below" / "results"):
+        result = scan(folder, out=out)
+        assert result.exit_code == 2
+        assert f"--out {out}: is inside the manifest's folder {folder}" in result.stderr
+    assert scan(folder / "a.parquet", out=folder / "results").exit_code == 0
+
+
 @pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit"])
 def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: Write, change: str, tmp_path: Path) -> None:
     manifest = write_manifest(10)
@@ -333,7 +342,7 @@ def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_man
     manifest = write_manifest(6000, row_group_size=100)
     out = tmp_path / "results"
     process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(out.glob("*.parquet")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
@@ -387,7 +396,7 @@ def test_two_scans_into_one_folder_do_not_mix(tiny_repository: Path, write_manif
     out = tmp_path / "results"
     process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not list(out.glob("*.parquet")):
             assert time.monotonic() < deadline
             time.sleep(0.01)
