@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from aigid.errors import ContractError
 from aigid.records import SOURCES
@@ -91,6 +93,9 @@ class ModelContract:
             raise ContractError(f"labels must be {list(SOURCES)}: got {list(self.labels)}")
         if self.text_features < 1 or self.image_features < 1 or self.version < 1:
             raise ContractError("text_features, image_features and version must be positive")
+        wrong = [rate for rate in self.thresholds if not _is_rate(rate)]
+        if wrong:
+            raise ContractError(f"thresholds: a false-positive rate is a number from 0 to 1: got {wrong}")
 
     def threshold_for(self, max_fpr: float) -> float:
         """The stored `p_ai` threshold whose false-positive rate is at most `max_fpr`."""
@@ -105,7 +110,8 @@ class ModelContract:
 def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
     """Build the dataclass `cls` from a mapping that has exactly its fields, nested ones included.
 
-    Raises ContractError for unknown or missing keys, so that a newer or a damaged file is never half understood.
+    Raises ContractError for unknown or missing keys and wrong types, so that a newer or a damaged file is never half
+    understood.
     """
     if not isinstance(values, dict):
         raise ContractError(f"{where}: expected an object, got {type(values).__name__}")
@@ -118,11 +124,49 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
         nested = item.type if isinstance(item.type, type) and dataclasses.is_dataclass(item.type) else None
         built[name] = from_strict_dict(nested, values[name], f"{where}.{name}") if nested else values[name]
     try:
-        return cls(**built)
+        made = cls(**built)
     except ContractError as error:
         raise ContractError(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:
+        _check_types(fields.values(), values, where)
         raise ContractError(f"{where}: a value has the wrong type: {error}") from error
+    # Dataclasses take values of any type.
+    _check_types(fields.values(), values, where)
+    return made
+
+
+def _check_types(fields: Iterable[dataclasses.Field[Any]], values: dict[str, Any], where: str) -> None:
+    for item in fields:
+        if not dataclasses.is_dataclass(item.type) and not _fits(values[item.name], item.type):
+            got = json.dumps(values[item.name])[:100]
+            raise ContractError(f"{where}.{item.name}: expected {_type_name(item.type)}, got {got}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from JSON is of the type `kind`; lists do for tuples, whole numbers for fractions."""
+    inside = get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_fits(item, inside[0]) for item in value)
+    if get_origin(kind) is dict:
+        return isinstance(value, dict) and all(_fits(item, inside[1]) for item in value.values())
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < math.inf
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return value in list(kind)
+    return kind is Any or type(value) is kind
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return " or ".join(kind)
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def _is_rate(text: str) -> bool:
+    try:
+        return 0 <= float(text) <= 1
+    except ValueError:
+        return False
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -1,6 +1,5 @@
 """The Python API: detect AI-generated images among a few, in memory."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -14,7 +13,7 @@ from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.model_location import find_model
-from aigid.pixels import DecodeLimits, Pixels, decode_image
+from aigid.pixels import DecodeLimits, Pixels, decode_image, picture_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import Detection, RowError, RowFailure
 from aigid.scorers import Scorer
@@ -43,10 +42,13 @@ class Detector:
     def detect(self, images: Sequence[ImageInput], prompts: Sequence[str | None] | None = None) -> list[Detection]:
         """One Detection for each image, in order; an image that cannot be read gives one with its `error` set.
 
-        An image is a PIL image, a path, encoded bytes, or an array uint8 [height, width, 3]. Raises UsageError where
-        there are not as many prompts as images.
+        An image is a PIL image, a path, encoded bytes, or an array uint8 [height, width, 3]. (PIL images and arrays are
+        decoded in full already: a large JPEG's answer then differs slightly from that of its path, see decode_image.)
+        Raises UsageError where an image or a prompt is nothing of the kind, or there are not as many of both.
         """
-        texts = [None] * len(images) if prompts is None else list(prompts)
+        if isinstance(images, str | bytes | Path | Image.Image) or isinstance(prompts, str):
+            raise UsageError("images and prompts are lists: put a single one into brackets")
+        texts = [None] * len(images) if prompts is None else [_text(prompt) for prompt in prompts]
         if len(texts) != len(images):
             raise UsageError(f"{len(images)} images but {len(texts)} prompts: give one prompt (or None) for each image")
         detections: list[Detection] = []
@@ -77,19 +79,35 @@ class Detector:
         return [Detection(float(p), bool(ai), source_name(int(source)), tuple(map(float, ps))) for p, ai, source, ps in rows]
 
     def _read(self, image: ImageInput) -> Pixels | RowError:
+        spec = self.scorer.contract.image
         try:
-            return decode_image(_encoded(image), self.scorer.contract.image)
+            if isinstance(image, Image.Image):
+                return picture_pixels(image, spec)
+            if isinstance(image, np.ndarray):
+                return picture_pixels(_picture(image), spec)
+            return decode_image(_encoded(image), spec)
         except RowFailure as failure:
             return failure.error
 
 
-def _encoded(image: ImageInput) -> bytes:
+def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise UsageError(f"an image array must be uint8 [height, width, 3]: got {array.dtype} {list(array.shape)}")
+    return Image.fromarray(array)
+
+
+def _encoded(image: Path | str | bytes) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
         return fetch_image(ImageReference(None, str(image)), FetchPolicy(Path.cwd(), True, DecodeLimits()))
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    # Through a lossless file, so that every image takes the one way through decode_image.
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+    raise UsageError(f"an image is a PIL image, a path, encoded bytes or an array: got {type(image).__name__}")
+
+
+def _text(prompt: str | None) -> str | None:
+    if prompt is None:
+        return None
+    if not isinstance(prompt, str):
+        raise UsageError(f"a prompt is text or None: got {type(prompt).__name__}")
+    # Half a surrogate pair, as a cut emoji leaves behind, is no Unicode text: tokenizers refuse it.
+    return prompt.encode("utf-8", "ignore").decode("utf-8")

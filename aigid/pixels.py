@@ -3,22 +3,52 @@
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from aigid.contract import ImageSpec, Resizing
 from aigid.records import ErrorCode, RowFailure
 
 Pixels = npt.NDArray[np.uint8]
 
-# Only these parsers ever see a stranger's bytes (Pillow knows dozens, some of which run other programs).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "MPO")
+# Only these parsers ever see a stranger's bytes (Pillow knows dozens, some of which run other programs). JPEG's reads MPO.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 
-# What Pillow raises on damaged files, by its own plugins and the codecs below them.
-DAMAGED = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, KeyError, IndexError, TypeError, OverflowError)
+# What Pillow raises on damaged files, by its own plugins (any of these) and the codecs below them (RuntimeError: libavif).
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+
+_Turn = Image.Transpose
+# By EXIF orientation: what turns the picture upright, and whether its end (right or bottom) is then on the left, or on top.
+_TURNS: dict[object, tuple[_Turn | None, bool, bool]] = {
+    1: (None, False, False),
+    2: (_Turn.FLIP_LEFT_RIGHT, True, False),
+    3: (_Turn.ROTATE_180, True, True),
+    4: (_Turn.FLIP_TOP_BOTTOM, False, True),
+    5: (_Turn.TRANSPOSE, False, False),
+    6: (_Turn.ROTATE_270, True, False),
+    7: (_Turn.TRANSVERSE, True, True),
+    8: (_Turn.ROTATE_90, False, True),
+}
+_SIDEWAYS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90)
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -33,23 +63,25 @@ def decode_image(data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimi
     """Decode `data` to uint8 RGB [size, size, 3], as `spec` says; EXIF orientation applied, alpha laid over white.
 
     With `draft`, a large JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at
-    2,048 pixels; the pixels differ by about 0.3 of 255 on average). Raises
-    RowFailure: `empty`, `too_large` or `undecodable`.
+    2,048 pixels; the pixels differ by about 0.3 of 255 on average).
+    Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
     check_byte_limit(len(data), limits)
-    image = open_image(data, limits)
-    try:
+    with _row_failures():
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_pixel_limit(image.size, limits)
+        drafted = None
         if draft and spec.resizing is Resizing.SHORTER_SIDE:
-            image.draft(None, (2 * spec.size, 2 * spec.size))
-        image.load()
-        image = _to_rgb(_upright(image))
-        return np.asarray(_resize_and_crop(image, spec))
-    except Image.DecompressionBombError as error:
-        raise RowFailure(ErrorCode.TOO_LARGE, str(error)) from error
-    except DAMAGED as error:
-        raise RowFailure(ErrorCode.UNDECODABLE, _one_line(error)) from error
-    except MemoryError as error:
-        raise RowFailure(ErrorCode.TOO_LARGE, "not enough memory to decode it") from error
+            drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
+        # Half of 1,535 pixels is 768, of which the picture fills 767.5: counted as 768, the crop would move.
+        return _to_pixels(image, spec, drafted[1][2:] if drafted else None)
+
+
+def picture_pixels(picture: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()) -> Pixels:
+    """The pixels of an open picture of any mode: what `decode_image` gives for its file without `draft`."""
+    with _row_failures():
+        _check_pixel_limit(picture.size, limits)
+        return _to_pixels(picture, spec)
 
 
 def check_byte_limit(size: int, limits: DecodeLimits) -> None:
@@ -60,26 +92,49 @@ def check_byte_limit(size: int, limits: DecodeLimits) -> None:
         raise RowFailure(ErrorCode.TOO_LARGE, f"{size} bytes; the limit is {limits.max_bytes}")
 
 
-def open_image(data: bytes, limits: DecodeLimits) -> Image.Image:
-    """Read the header only, and refuse by its pixel count before anything is decoded."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise RowFailure(ErrorCode.TOO_LARGE, str(error)) from error
-    except DAMAGED as error:
-        raise RowFailure(ErrorCode.UNDECODABLE, _one_line(error)) from error
-    width, height = image.size
+def _check_pixel_limit(size: tuple[int, int], limits: DecodeLimits) -> None:
+    width, height = size
+    if width * height == 0:
+        raise RowFailure(ErrorCode.EMPTY, f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
         raise RowFailure(ErrorCode.TOO_LARGE, f"{width} x {height} pixels; the limit is {limits.max_pixels}")
-    return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+@contextmanager
+def _row_failures() -> Iterator[None]:
+    """Turn what Pillow raises into the row's failure."""
     try:
-        return ImageOps.exif_transpose(image)
+        yield
+    except Image.DecompressionBombError as error:
+        raise RowFailure(ErrorCode.TOO_LARGE, _one_line(error)) from error
+    except UnidentifiedImageError as error:
+        # Pillow's own text has an address in memory, another one each time.
+        detail = f"not an image, or damaged at its start; images are {', '.join(FORMATS)}"
+        raise RowFailure(ErrorCode.UNDECODABLE, detail) from error
+    except DAMAGED as error:
+        raise RowFailure(ErrorCode.UNDECODABLE, _one_line(error)) from error
+    except MemoryError as error:
+        raise RowFailure(ErrorCode.TOO_LARGE, "not enough memory to decode it") from error
+
+
+def _to_pixels(image: Image.Image, spec: ImageSpec, filled: tuple[float, float] | None = None) -> Pixels:
+    image.load()
+    upright, box = _upright(image, filled or image.size)
+    return np.asarray(_resize_and_crop(_to_rgb(upright), spec, box))
+
+
+def _upright(image: Image.Image, filled: tuple[float, float]) -> tuple[Image.Image, Box]:
+    """The image turned as its EXIF orientation says, and the box in it that the picture fills."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED:
         # A damaged EXIF block says nothing about the picture: it stays as it is stored.
-        return image
+        orientation = 1
+    turn, left, top = _TURNS.get(orientation, _TURNS[1])
+    width, height = reversed(filled) if turn in _SIDEWAYS else filled
+    upright = image if turn is None else image.transpose(turn)
+    x, y = upright.width - width if left else 0, upright.height - height if top else 0
+    return upright, (x, y, x + width, y + height)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -88,7 +143,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
+        grey = ((wide + 128) // 257).astype(np.uint8)
+        grey[wide == image.info.get("transparency", -1)] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
         raise ValueError(f"pixel mode {image.mode} has no defined white")
     if image.has_transparency_data:
@@ -98,20 +155,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _resize_and_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    width, height = image.size
+def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Image.Image:
+    x, y, width, height = filled[0], filled[1], filled[2] - filled[0], filled[3] - filled[1]
     shorter, size = min(width, height), spec.size
-    if spec.resizing is Resizing.NATIVE_CROP and shorter >= size:
-        new_width, new_height = width, height
-    else:
-        # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
-        new_width, new_height = int(size * width / shorter), int(size * height / shorter)
-    left, top = (new_width - size) // 2, (new_height - size) // 2
-    if (new_width, new_height) == (width, height):
+    if shorter == size or (spec.resizing is Resizing.NATIVE_CROP and shorter > size):
+        left, top = (image.width - size) // 2, (image.height - size) // 2
         return image.crop((left, top, left + size, top + size))
-    # Resizing only what the crop keeps gives the same pixels as resizing all, and costs less.
+    # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
+    new_width, new_height = int(size * width / shorter), int(size * height / shorter)
+    left, top = (new_width - size) // 2, (new_height - size) // 2
+    # Resizing only what the crop keeps gives the pixels of resizing all and costs less. (Newer Pillows choose which way to
+    # resize first, by size: another order rounds otherwise, by 0.2 of 255 on average.)
     across, down = width / new_width, height / new_height
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    box = (x + left * across, y + top * down, x + (left + size) * across, y + (top + size) * down)
     return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 

@@ -109,10 +109,16 @@ def _load_graph(repository: Path, part: str, contract: ModelContract, precision:
     except Exception as error:  # ONNX Runtime's own share no other base
         reason = " ".join(str(error).split())[:300]
         raise ContractError(f"{path}: ONNX Runtime cannot load this graph: {reason}") from error
-    fingerprint = session.get_modelmeta().custom_metadata_map.get("aigid.fingerprint")
+    facts = session.get_modelmeta().custom_metadata_map
+    fingerprint = facts.get("aigid.fingerprint")
     if fingerprint != contract.fingerprint:
         raise ContractError(
             f"{path}: made from model {fingerprint}, but contract.json speaks of {contract.fingerprint}: "
             "features would be read by heads that were not trained on them; build the repository anew"
+        )
+    if (facts.get("aigid.part"), facts.get("aigid.precision")) != (part, precision):
+        raise ContractError(
+            f"{path}: not the {precision} graph of {part}, but the {facts.get('aigid.precision')} graph of "
+            f"{facts.get('aigid.part')}: build the repository anew"
         )
     return session

@@ -1,0 +1,259 @@
+"""The model as data: written and read back, and refused where anything in it is not as expected."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aigid.contract import (
+    CONTRACT_FILE,
+    ImageSpec,
+    ModelContract,
+    PromptSpec,
+    Resizing,
+    Temperatures,
+    load_contract,
+    model_fingerprint,
+    save_contract,
+)
+from aigid.errors import ContractError
+from aigid.records import SOURCES
+
+PLAIN = ModelContract("tiny", "for tests", text_features=16, image_features=24, fingerprint="ab12")
+RICH = dataclasses.replace(
+    PLAIN,
+    version=3,
+    cpu_precision="fp32",
+    image=ImageSpec(size=32, resizing=Resizing.NATIVE_CROP, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+    prompt=PromptSpec(max_tokens=64, buckets=(8, 64)),
+    temperatures=Temperatures(a=1.7, b=0.6),
+    thresholds={"0.01": 0.93, "0.001": 0.99},
+)
+
+Values = dict[str, Any]
+
+
+def values_of(contract: ModelContract, folder: Path) -> Values:
+    save_contract(contract, folder)
+    return dict(json.loads((folder / CONTRACT_FILE).read_text(encoding="utf-8")))
+
+
+def refusal(values: object, folder: Path) -> str:
+    (folder / CONTRACT_FILE).write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ContractError) as caught:
+        load_contract(folder)
+    assert str(folder / CONTRACT_FILE) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("contract", [PLAIN, RICH], ids=["plain", "rich"])
+def test_a_contract_is_read_back_as_it_was_written(contract: ModelContract, tmp_path: Path) -> None:
+    save_contract(contract, tmp_path)
+    assert load_contract(tmp_path) == contract
+
+
+def test_the_defaults_are_the_papers() -> None:
+    assert (PLAIN.image.size, PLAIN.image.resizing) == (224, "shorter_side")
+    assert (PLAIN.prompt.max_tokens, PLAIN.prompt.buckets) == (128, (16, 32, 64, 128))
+    assert PLAIN.labels == ("real", "sd21", "sdxl", "sd3", "dalle3", "midjourney")
+
+
+def test_native_crop_is_written_by_its_name(tmp_path: Path) -> None:
+    assert values_of(RICH, tmp_path)["image"]["resizing"] == "native_crop"
+    assert load_contract(tmp_path).image.resizing is Resizing.NATIVE_CROP
+
+
+def test_a_missing_contract_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="no such file") as caught:
+        load_contract(tmp_path)
+    assert str(tmp_path / CONTRACT_FILE) in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"format: 1", b'{"name": "\xff"}'])
+def test_a_contract_that_is_no_json_is_named(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / CONTRACT_FILE).write_bytes(data)
+    with pytest.raises(ContractError, match="not readable") as caught:
+        load_contract(tmp_path)
+    assert str(tmp_path / CONTRACT_FILE) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [2, "1", None, 1.5])
+def test_another_format_is_refused(value: object, tmp_path: Path) -> None:
+    assert "its format is not 1" in refusal(values_of(PLAIN, tmp_path) | {"format": value}, tmp_path)
+
+
+@pytest.mark.parametrize("values", [[], None, "text", {}])
+def test_a_contract_without_a_format_is_refused(values: object, tmp_path: Path) -> None:
+    assert "its format is not 1" in refusal(values, tmp_path)
+
+
+@pytest.mark.parametrize("part", ["", "image", "prompt", "temperatures"])
+def test_an_unknown_key_is_refused_and_named(part: str, tmp_path: Path) -> None:
+    values = values_of(RICH, tmp_path)
+    (values[part] if part else values)["colour"] = 1
+    said = refusal(values, tmp_path)
+    assert "unknown keys ['colour']" in said
+    assert part in said
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *(("", field.name) for field in dataclasses.fields(ModelContract)),
+        *(("image", field.name) for field in dataclasses.fields(ImageSpec)),
+        *(("prompt", field.name) for field in dataclasses.fields(PromptSpec)),
+        *(("temperatures", field.name) for field in dataclasses.fields(Temperatures)),
+    ],
+)
+def test_a_missing_key_is_refused_and_named(part: str, key: str, tmp_path: Path) -> None:
+    values = values_of(RICH, tmp_path)
+    del (values[part] if part else values)[key]
+    said = refusal(values, tmp_path)
+    assert f"missing keys ['{key}']" in said
+    assert part in said
+
+
+WRONG_TYPES = [
+    ("", "name", 5),
+    ("", "name", None),
+    ("", "notice", ["a", "b"]),
+    ("", "text_features", "16"),
+    ("", "text_features", 16.0),
+    ("", "text_features", True),
+    ("", "image_features", None),
+    ("", "fingerprint", 12),
+    ("", "version", "1"),
+    ("", "version", 1.5),
+    ("", "cpu_precision", 8),
+    ("", "image", 224),
+    ("", "image", None),
+    ("", "prompt", [128]),
+    ("", "labels", "real"),
+    ("", "labels", 6),
+    ("", "temperatures", 1.0),
+    ("", "thresholds", ["0.01"]),
+    ("", "thresholds", {"0.01": "0.9"}),
+    ("", "thresholds", {"0.01": None}),
+    ("image", "size", "224"),
+    ("image", "size", 224.5),
+    ("image", "size", True),
+    ("image", "resizing", 1),
+    ("image", "mean", "abc"),
+    ("image", "mean", 0.5),
+    ("image", "mean", [0.1, None, 0.3]),
+    ("image", "std", {"0": 1, "1": 1, "2": 1}),
+    ("prompt", "max_tokens", "128"),
+    ("prompt", "buckets", 128),
+    ("prompt", "buckets", [16.5, 64]),
+    ("prompt", "buckets", ["16", "64"]),
+    ("temperatures", "a", "1"),
+    ("temperatures", "b", None),
+    ("temperatures", "b", float("nan")),
+    ("image", "mean", [0.1, float("nan"), 0.3]),
+    ("image", "std", [0.1, 0.2, float("inf")]),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "value"), WRONG_TYPES)
+def test_a_wrong_type_is_refused_and_its_key_named(part: str, key: str, value: object, tmp_path: Path) -> None:
+    values = values_of(RICH, tmp_path)
+    (values[part] if part else values)[key] = value
+    assert key in refusal(values, tmp_path)
+
+
+def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
+    values = values_of(RICH, tmp_path)
+    values["temperatures"]["a"] = 2
+    (tmp_path / CONTRACT_FILE).write_text(json.dumps(values), encoding="utf-8")
+    assert load_contract(tmp_path).temperatures.a == 2.0
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ImageSpec(size=0), "size must be positive"),
+        (lambda: ImageSpec(size=-1), "size must be positive"),
+        (lambda: ImageSpec(mean=(0.1, 0.2)), "three numbers"),
+        (lambda: ImageSpec(std=(0.1, 0.2, 0.3, 0.4)), "three numbers"),
+        (lambda: ImageSpec(std=(0.1, 0.2, 0.0)), "std above 0"),
+        (lambda: PromptSpec(buckets=()), "buckets"),
+        (lambda: PromptSpec(buckets=(16, 64)), "max_tokens"),
+        (lambda: PromptSpec(buckets=(32, 16, 128)), "rise"),
+        (lambda: PromptSpec(buckets=(16, 16, 128)), "rise"),
+        (lambda: PromptSpec(buckets=(1, 128)), "from 2"),
+        (lambda: Temperatures(a=0), "positive"),
+        (lambda: Temperatures(b=-1), "positive"),
+        (lambda: dataclasses.replace(PLAIN, labels=SOURCES[::-1]), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=SOURCES[:5]), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, text_features=0), "text_features"),
+        (lambda: dataclasses.replace(PLAIN, image_features=-1), "image_features"),
+        (lambda: dataclasses.replace(PLAIN, version=0), "version"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"one percent": 0.9}), "one percent"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"nan": 0.9}), "nan"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"1.5": 0.9}), "1.5"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("", "labels", ["real", "sdxl", "sd21", "sd3", "dalle3", "midjourney"]),
+        ("", "thresholds", {"1 %": 0.9}),
+        ("image", "resizing", "squash"),
+        ("image", "std", [0.1, 0.2, 0.0]),
+        ("prompt", "buckets", [64, 8]),
+        ("temperatures", "a", 0),
+    ],
+)
+def test_a_file_with_a_value_that_cannot_be_is_refused_and_its_key_named(
+    part: str, key: str, value: object, tmp_path: Path
+) -> None:
+    values = values_of(RICH, tmp_path)
+    (values[part] if part else values)[key] = value
+    said = refusal(values, tmp_path)
+    assert key in said
+    assert part in said
+
+
+def test_an_unknown_resizing_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    values = values_of(RICH, tmp_path)
+    values["image"]["resizing"] = "squash"
+    said = refusal(values, tmp_path)
+    assert "squash" in said
+    assert "native_crop" in said
+
+
+@pytest.mark.parametrize(("max_fpr", "expected"), [(0.01, 0.93), (0.02, 0.93), (1, 0.93), (0.001, 0.99), (0.009, 0.99)])
+def test_the_threshold_is_that_of_the_largest_stored_rate_within_the_limit(max_fpr: float, expected: float) -> None:
+    assert RICH.threshold_for(max_fpr) == expected
+
+
+def test_a_rate_below_every_stored_one_is_refused_with_those_that_are_stored() -> None:
+    with pytest.raises(ContractError, match=r"tiny .*0\.0001: it has 0\.001, 0\.01"):
+        RICH.threshold_for(0.0001)
+    with pytest.raises(ContractError, match="it has none"):
+        PLAIN.threshold_for(0.5)
+
+
+def test_a_fingerprint_depends_on_each_part_and_on_where_one_ends() -> None:
+    prints = [
+        model_fingerprint(b"weights", b"tokenizer", {"size": 32}),
+        model_fingerprint(b"weightz", b"tokenizer", {"size": 32}),
+        model_fingerprint(b"weights", b"tokenizes", {"size": 32}),
+        model_fingerprint(b"weights", b"tokenizer", {"size": 33}),
+        model_fingerprint(b"weightst", b"okenizer", {"size": 32}),
+        model_fingerprint(b"", b"weightstokenizer", {"size": 32}),
+    ]
+    assert len(set(prints)) == len(prints)
+    assert all(len(value) == 64 for value in prints)
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
+    assert model_fingerprint(b"", b"", {"a": 1, "b": 2}) == model_fingerprint(b"", b"", {"b": 2, "a": 1})

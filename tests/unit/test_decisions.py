@@ -1,0 +1,67 @@
+"""Probabilities to decisions."""
+
+import numpy as np
+import pytest
+
+from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
+
+F32 = np.float32
+
+
+def distribution(p_ai: float, *generators: float) -> list[float]:
+    return [1 - p_ai, *(p_ai * share for share in generators)]
+
+
+def test_the_default_threshold_is_a_half() -> None:
+    assert DEFAULT_THRESHOLD == 0.5
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.5, 0.9, 0.987654321, 1.0])
+def test_p_ai_at_the_threshold_is_ai_and_just_below_is_not(threshold: float) -> None:
+    at = F32(threshold)
+    p_ai = np.array([at, np.nextafter(at, F32(-1)), np.nextafter(at, F32(2))], F32)
+    assert decide_ai(p_ai, threshold).tolist() == [True, False, True]
+
+
+def test_a_stored_p_ai_used_as_threshold_calls_its_own_row_ai() -> None:
+    # 0.1 in float32 is above 0.1 in float64, and 0.7 below: compared in float64 one of the two would flip.
+    for stored in np.array([0.1, 0.7], F32):
+        assert decide_ai(np.array([stored]), float(stored)).tolist() == [True]
+        assert decide_ai(np.array([stored]), float(str(stored))).tolist() == [True]
+
+
+def test_no_rows_have_no_decisions() -> None:
+    is_ai = decide_ai(np.empty(0, F32), 0.5)
+    assert is_ai.shape == (0,)
+    assert decide_source(is_ai, np.empty((0, 6), F32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("row", "is_ai", "source"),
+    [
+        (distribution(0.9, 1, 0, 0, 0, 0), True, "sd21"),
+        (distribution(0.9, 0, 1, 0, 0, 0), True, "sdxl"),
+        (distribution(0.9, 0, 0, 1, 0, 0), True, "sd3"),
+        (distribution(0.9, 0, 0, 0, 1, 0), True, "dalle3"),
+        (distribution(0.9, 0, 0, 0, 0, 1), True, "midjourney"),
+        (distribution(0.9, 0.1, 0.2, 0.4, 0.2, 0.1), True, "sd3"),
+        # Called AI at a low threshold: the likeliest generator, though "real" is likelier than any of them.
+        (distribution(0.3, 0.1, 0.2, 0.3, 0.35, 0.05), True, "dalle3"),
+        # Not called AI at a high one: real, though a generator is likelier.
+        (distribution(0.9, 1, 0, 0, 0, 0), False, "real"),
+        (distribution(0.5, 0.2, 0.2, 0.2, 0.2, 0.2), True, "sd21"),
+    ],
+)
+def test_the_source_is_real_or_the_likeliest_generator(row: list[float], is_ai: bool, source: str) -> None:
+    index = decide_source(np.array([is_ai]), np.array([row], F32))
+    assert index.dtype == np.int32
+    assert source_name(int(index[0])) == source
+
+
+def test_each_row_is_decided_by_itself() -> None:
+    p_source = np.array(
+        [distribution(0.8, 0, 1, 0, 0, 0), distribution(0.2, 1, 0, 0, 0, 0), distribution(0.6, 0, 0, 0, 0, 1)], F32
+    )
+    is_ai = decide_ai(1 - p_source[:, 0], 0.5)
+    assert is_ai.tolist() == [True, False, True]
+    assert [source_name(index) for index in decide_source(is_ai, p_source)] == ["sdxl", "real", "midjourney"]

@@ -1,0 +1,661 @@
+"""Every kind of image file to pixels, the limits, damage of every kind, and the references."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import skimage
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from aigid.contract import ImageSpec, Resizing
+from aigid.pixels import DecodeLimits, Pixels, decode_image, picture_pixels
+from aigid.records import ErrorCode, RowError, RowFailure
+
+SIDE = 32
+SPEC = ImageSpec(size=SIDE)
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "retina.jpg")
+
+# Pillow warns of oddities in strangers' files, which are no news to somebody who scans a million of them.
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL", "ignore:.*:PIL.Image.DecompressionBombWarning:PIL")
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def smooth_picture(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image:
+    """Colours that change slowly, so that lossy files keep them, and no symmetry."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def noise_picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def mean_difference(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    return float(np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)).mean())
+
+
+def refusal(data: bytes, limits: DecodeLimits = DecodeLimits()) -> RowError:
+    with pytest.raises(RowFailure) as caught:
+        decode_image(data, SPEC, limits)
+    return caught.value.error
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) -> bytes:
+    """A PNG of 16 bits, which Pillow cannot write: grey for samples [height, width], RGB for [height, width, 3]."""
+    height, width = samples.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if samples.ndim == 3 else 0, 0, 0, 0)
+    key = b"" if transparent is None else png_chunk(b"tRNS", struct.pack(">H", transparent))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    parts = png_chunk(b"IHDR", header) + key + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}),
+        ("WEBP", {"lossless": True}),
+    ],
+)
+def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(kind: str, options: dict[str, object]) -> None:
+    picture = noise_picture(SIDE, SIDE)
+    pixels = decode_image(encoded(picture, kind, **options), SPEC)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (SIDE, SIDE, 3)
+    assert np.array_equal(pixels, np.asarray(picture))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("WEBP", {"quality": 95}),
+        ("AVIF", {"quality": 95}),
+        ("TIFF", {"compression": "jpeg", "quality": 95}),
+    ],
+)
+def test_a_lossy_file_gives_nearly_its_pixels(kind: str, options: dict[str, object]) -> None:
+    picture = smooth_picture(64, 48)
+    expected = decode_image(encoded(picture, "PNG"), SPEC)
+    assert mean_difference(decode_image(encoded(picture, kind, **options), SPEC), expected) < 3
+
+
+def test_a_progressive_jpeg_gives_the_pixels_of_the_sequential_one() -> None:
+    picture = smooth_picture(100, 80)
+    sequential, progressive = encoded(picture, "JPEG"), encoded(picture, "JPEG", progressive=True)
+    assert b"\xff\xc2" in progressive
+    assert np.array_equal(decode_image(progressive, SPEC), decode_image(sequential, SPEC))
+
+
+def test_a_grey_jpeg_becomes_three_equal_channels() -> None:
+    grey = smooth_picture(64, 48).convert("L")
+    pixels = decode_image(encoded(grey, "JPEG", quality=95), SPEC)
+    assert np.array_equal(pixels[..., 0], pixels[..., 1])
+    assert np.array_equal(pixels[..., 0], pixels[..., 2])
+    assert mean_difference(pixels, decode_image(encoded(grey.convert("RGB"), "PNG"), SPEC)) < 3
+
+
+def test_a_cmyk_jpeg_keeps_its_colours() -> None:
+    colour = (200, 30, 60)
+    picture = Image.new("RGB", (64, 64), colour).convert("CMYK")
+    assert np.abs(decode_image(encoded(picture, "JPEG", quality=95), SPEC).astype(int) - colour).max() <= 6
+
+
+def test_an_mpo_gives_its_first_picture() -> None:
+    first, second = smooth_picture(64, 48, seed=1), smooth_picture(64, 48, seed=2)
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert np.array_equal(decode_image(data, SPEC), decode_image(encoded(first, "JPEG"), SPEC))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_the_first_of_several_frames_counts(kind: str) -> None:
+    # Few colours, so that a GIF's palette holds them all.
+    first, second = (
+        picture.quantize(64).convert("RGB") for picture in (noise_picture(SIDE, SIDE), noise_picture(SIDE, SIDE, 1))
+    )
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = encoded(first, kind, save_all=True, append_images=[second], **options)
+    assert Image.open(io.BytesIO(data)).n_frames == 2
+    assert np.array_equal(decode_image(data, SPEC), np.asarray(first))
+
+
+# What is stored for each EXIF orientation, of a picture that is looked at upright.
+STORED: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: np.rot90(upright)[:, ::-1],
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+def turned(upright: Image.Image, orientation: int) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(STORED[orientation](np.asarray(upright))))
+
+
+def exif_of(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
+def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int) -> None:
+    upright = smooth_picture(60, 40)
+    options: dict[str, dict[str, object]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
+    data = encoded(turned(upright, orientation), kind, exif=exif_of(orientation), **options.get(kind, {}))
+    pixels = decode_image(data, SPEC)
+    expected = decode_image(encoded(upright, "PNG"), SPEC)
+    assert mean_difference(pixels, expected) <= (1 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_drafted_jpeg_of_any_size_and_orientation_is_cropped_where_the_whole_one_is(orientation: int) -> None:
+    # Sizes that no DCT scale divides, and detail enough that a crop moved by a part of a pixel would show.
+    upright = noise_picture(150, 110).resize((599, 443), Image.Resampling.BICUBIC)
+    stored = encoded(turned(upright, orientation), "JPEG", quality=95, exif=exif_of(orientation))
+    assert mean_difference(decode_image(stored, SPEC), decode_image(stored, SPEC, draft=False)) <= 1
+
+
+def exif_block(*entries: bytes) -> bytes:
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+
+
+ORIENTATION_6 = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0neither byte order at all",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        exif_block(ORIENTATION_6)[:22],
+        exif_block(struct.pack("<HHIHH", 0x0112, 3, 1, 99, 0)),
+        exif_block(struct.pack("<HHII", 0x0112, 2, 3, 0x00787878)),
+        exif_block(struct.pack("<HHII", 0x0112, 5, 1, 0xFFFFFFF0)),
+    ],
+    ids=["empty", "no-tiff", "offset-outside", "cut", "no-such-orientation", "text", "value-outside"],
+)
+def test_a_damaged_exif_block_leaves_the_picture_as_it_is_stored(block: bytes) -> None:
+    picture = smooth_picture(60, 40)
+    assert np.array_equal(
+        decode_image(encoded(picture, "JPEG", exif=block), SPEC), decode_image(encoded(picture, "JPEG"), SPEC)
+    )
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_an_orientation_counts_beside_a_damaged_tag(kind: str) -> None:
+    # A description that is a number: Pillow reads it, but cannot write it again.
+    block = exif_block(struct.pack("<HHIf", 0x010E, 11, 1, 1.5), ORIENTATION_6)
+    upright = smooth_picture(60, 40)
+    pixels = decode_image(encoded(turned(upright, 6), kind, exif=block, quality=100), SPEC)
+    assert mean_difference(pixels, decode_image(encoded(upright, "PNG"), SPEC)) < 3
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
+def test_a_palette_becomes_its_colours(kind: str) -> None:
+    picture = noise_picture(SIDE, SIDE).quantize(100)
+    assert np.array_equal(decode_image(encoded(picture, kind), SPEC), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_the_transparent_colour_of_a_palette_becomes_white(kind: str) -> None:
+    indices = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) % 3
+    picture = Image.fromarray(indices).convert("P")
+    picture.putpalette([0, 0, 0, 10, 20, 30, 40, 50, 60])
+    expected = np.array([(0, 0, 0), (255, 255, 255), (40, 50, 60)])[indices]
+    assert np.array_equal(decode_image(encoded(picture, kind, transparency=1), SPEC), expected)
+
+
+def test_a_palette_with_an_alpha_for_each_colour_is_laid_over_white() -> None:
+    indices = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) % 3
+    picture = Image.fromarray(indices).convert("P")
+    picture.putpalette([0, 0, 0, 100, 100, 100, 40, 50, 60])
+    expected = np.array([(255, 255, 255), (193, 193, 193), (40, 50, 60)])[indices]
+    assert np.array_equal(decode_image(encoded(picture, "PNG", transparency=bytes([0, 102, 255])), SPEC), expected)
+
+
+def over_white(colours: npt.NDArray[np.uint8], alphas: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    share = alphas[..., None] / 255
+    return np.floor(colours * share + 255 * (1 - share) + 0.5)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})])
+def test_rgba_is_laid_over_white_exactly(kind: str, options: dict[str, object]) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
+    samples[:8, :, 3] = np.arange(256).reshape(8, SIDE)
+    pixels = decode_image(encoded(Image.fromarray(samples), kind, **options), SPEC)
+    assert np.abs(pixels - over_white(samples[..., :3], samples[..., 3])).max() == 0
+
+
+def test_transparent_black_is_white_after_resizing_too() -> None:
+    assert np.all(decode_image(encoded(Image.new("RGBA", (300, 200), (0, 0, 0, 0)), "PNG"), SPEC) == 255)
+
+
+def test_grey_with_alpha_is_laid_over_white() -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 2), dtype=np.uint8)
+    pixels = decode_image(encoded(Image.fromarray(samples), "PNG"), SPEC)
+    assert np.array_equal(pixels, over_white(samples[..., :1].repeat(3, axis=2), samples[..., 1]))
+
+
+def test_the_colour_key_of_a_png_becomes_white() -> None:
+    samples = np.full((SIDE, SIDE, 3), (1, 2, 3), dtype=np.uint8)
+    samples[:, ::2] = (9, 8, 7)
+    pixels = decode_image(encoded(Image.fromarray(samples), "PNG", transparency=(9, 8, 7)), SPEC)
+    assert np.all(pixels[:, ::2] == 255)
+    assert np.all(pixels[:, 1::2] == (1, 2, 3))
+
+
+def grey_16() -> npt.NDArray[np.uint16]:
+    return np.linspace(0, 65535, SIDE * SIDE).round().astype(np.uint16).reshape(SIDE, SIDE)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "big-endian TIFF"])
+def test_16_bit_grey_is_scaled_to_8(kind: str) -> None:
+    samples = grey_16()
+    if kind == "big-endian TIFF":
+        data = encoded(Image.fromarray(samples.astype(">u2")), "TIFF")
+        assert data.startswith(b"MM")
+    else:
+        data = encoded(Image.fromarray(samples), kind)
+    assert np.array_equal(decode_image(data, SPEC), np.round(samples / 257)[..., None].repeat(3, axis=2))
+
+
+def test_the_transparent_grey_of_a_16_bit_png_becomes_white() -> None:
+    samples = np.full((SIDE, SIDE), 1000, dtype=np.uint16)
+    samples[:, ::2] = 1001
+    pixels = decode_image(png_file(samples, transparent=1001), SPEC)
+    assert np.all(pixels[:, ::2] == 255)
+    assert np.all(pixels[:, 1::2] == 4)
+
+
+def test_16_bit_rgb_is_scaled_to_8() -> None:
+    samples = np.random.default_rng(0).integers(0, 65536, (SIDE, SIDE, 3), dtype=np.uint16)
+    assert np.abs(decode_image(png_file(samples), SPEC) - samples / 257).max() <= 1
+
+
+def test_black_and_white_becomes_0_and_255() -> None:
+    dots = np.random.default_rng(0).integers(0, 2, (SIDE, SIDE)).astype(bool)
+    for kind, options in [("PNG", {}), ("TIFF", {"compression": "group4"}), ("BMP", {})]:
+        pixels = decode_image(encoded(Image.fromarray(dots), kind, **options), SPEC)
+        assert np.array_equal(pixels, dots[..., None].repeat(3, axis=2) * 255), kind
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_samples_without_a_defined_white_are_refused(kind: type[np.generic]) -> None:
+    error = refusal(encoded(Image.fromarray(np.ones((SIDE, SIDE), dtype=kind)), "TIFF"))
+    assert error.code is ErrorCode.UNDECODABLE
+    assert "white" in error.detail
+
+
+@pytest.mark.parametrize(("longer", "first"), [(32, 0), (33, 0), (34, 1), (35, 1), (96, 32), (97, 32)])
+def test_the_crop_keeps_the_centre(longer: int, first: int) -> None:
+    # The spare column or row, where there is one, is cut at the end: so does CLIP's processor.
+    wide = noise_picture(longer, SIDE)
+    kept = np.asarray(wide)[:, first : first + SIDE]
+    assert np.array_equal(decode_image(encoded(wide, "PNG"), SPEC), kept)
+    tall = wide.transpose(Image.Transpose.TRANSPOSE)
+    assert np.array_equal(decode_image(encoded(tall, "PNG"), SPEC), kept.swapaxes(0, 1))
+
+
+def resize_then_crop(picture: Image.Image, size: int) -> list[Pixels]:
+    """CLIP's way, in both orders that Pillow resizes in (which one it takes depends on its version and on the sizes)."""
+    width, height = picture.size
+    shorter = min(width, height)
+    new = int(size * width / shorter), int(size * height / shorter)
+    left, top = (new[0] - size) // 2, (new[1] - size) // 2
+    found = []
+    for between in ((new[0], height), (width, new[1])):
+        whole = picture.resize(between, Image.Resampling.BICUBIC).resize(new, Image.Resampling.BICUBIC)
+        found.append(np.asarray(whole.crop((left, top, left + size, top + size))))
+    return found
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([8, 32, 96, 224]), st.integers(0, 3))
+@example(1, 300, 32, 0)
+@example(300, 1, 32, 0)
+@example(223, 225, 224, 0)
+def test_any_size_equals_resizing_all_and_then_cropping(width: int, height: int, size: int, seed: int) -> None:
+    picture = noise_picture(width, height, seed)
+    pixels = decode_image(encoded(picture, "PNG", compress_level=1), ImageSpec(size=size))
+    assert pixels.shape == (size, size, 3)
+    assert min(mean_difference(pixels, whole) for whole in resize_then_crop(picture, size)) <= 0.05
+
+
+def test_one_pixel_fills_the_square() -> None:
+    assert np.all(decode_image(encoded(Image.new("RGB", (1, 1), (10, 20, 30)), "PNG"), ImageSpec()) == (10, 20, 30))
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
+def test_a_very_long_image_gives_its_middle(size: tuple[int, int]) -> None:
+    samples = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    samples.reshape(5000, 3)[2490:2510] = (10, 20, 30)
+    pixels = decode_image(encoded(Image.fromarray(samples), "PNG"), ImageSpec())
+    assert pixels.shape == (224, 224, 3)
+    assert np.all(pixels == (10, 20, 30))
+
+
+def test_native_crop_keeps_the_centre_at_native_resolution() -> None:
+    spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
+    picture = noise_picture(101, 70)
+    assert np.array_equal(decode_image(encoded(picture, "PNG"), spec), np.asarray(picture)[19 : 19 + SIDE, 34 : 34 + SIDE])
+    exact = noise_picture(SIDE, SIDE)
+    assert np.array_equal(decode_image(encoded(exact, "PNG"), spec), np.asarray(exact))
+
+
+def test_native_crop_of_a_large_jpeg_is_decoded_in_full() -> None:
+    spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
+    data = encoded(noise_picture(600, 500), "JPEG")
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(decode_image(data, spec), whole[234 : 234 + SIDE, 284 : 284 + SIDE])
+
+
+@pytest.mark.parametrize("size", [(20, 50), (50, 20), (31, 31)])
+def test_native_crop_resizes_only_what_is_too_small(size: tuple[int, int]) -> None:
+    data = encoded(noise_picture(*size), "PNG")
+    native = decode_image(data, ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP))
+    assert np.array_equal(native, decode_image(data, SPEC))
+
+
+def test_zero_bytes_are_empty() -> None:
+    assert refusal(b"").code is ErrorCode.EMPTY
+
+
+def test_bytes_over_the_limit_are_refused_unseen() -> None:
+    data = encoded(noise_picture(SIDE, SIDE), "PNG")
+    assert decode_image(data, SPEC, DecodeLimits(max_bytes=len(data))).shape == (SIDE, SIDE, 3)
+    error = refusal(b"not an image"[:8], DecodeLimits(max_bytes=7))
+    assert error == RowError(ErrorCode.TOO_LARGE, "8 bytes; the limit is 7")
+
+
+def test_pixels_over_the_limit_are_refused() -> None:
+    data = encoded(noise_picture(50, 40), "PNG")
+    assert decode_image(data, SPEC, DecodeLimits(max_pixels=2000)).shape == (SIDE, SIDE, 3)
+    assert refusal(data, DecodeLimits(max_pixels=1999)) == RowError(ErrorCode.TOO_LARGE, "50 x 40 pixels; the limit is 1999")
+
+
+def claiming(kind: str, side: int) -> bytes:
+    """A small file of which the header claims `side` x `side` pixels."""
+    data = bytearray(encoded(noise_picture(SIDE, SIDE), kind))
+    if kind == "PNG":
+        data[16:24] = struct.pack(">II", side, side)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    elif kind == "JPEG":
+        frame = data.index(b"\xff\xc0")
+        data[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
+    elif kind == "GIF":
+        data[6:10] = struct.pack("<HH", side, side)
+    elif kind == "BMP":
+        data[18:26] = struct.pack("<ii", side, side)
+    elif kind == "TIFF":
+        for tag in (256, 257):
+            entry = data.index(struct.pack("<HHI", tag, 4, 1))
+            data[entry + 8 : entry + 12] = struct.pack("<I", side)
+    elif kind == "WEBP":
+        data[26:30] = struct.pack("<HH", side, side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "side"),
+    [("PNG", 50_000), ("JPEG", 65_500), ("JPEG", 12_000), ("GIF", 65_535), ("BMP", 50_000), ("TIFF", 50_000), ("WEBP", 16_383)],
+)
+def test_a_header_of_too_many_pixels_is_refused_without_memory_for_them(kind: str, side: int) -> None:
+    data = claiming(kind, side)
+    tracemalloc.start()
+    try:
+        error = refusal(data)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert error.code is ErrorCode.TOO_LARGE
+    assert peak_bytes < 5_000_000
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
+    # Decoding would have stumbled over the data that the header promises and the file lacks.
+    data = claiming(kind, 2000)
+    if kind == "JPEG":
+        # With its end marker, the rest would be taken for grey.
+        data = data[:-2]
+    assert refusal(data, DecodeLimits(max_pixels=2000 * 2000)).code is ErrorCode.UNDECODABLE
+    assert refusal(data, DecodeLimits(max_pixels=2000 * 2000 - 1)).code is ErrorCode.TOO_LARGE
+
+
+FILES = {
+    "jpeg": encoded(smooth_picture(48, 40), "JPEG", exif=exif_of(6)),
+    "progressive jpeg": encoded(smooth_picture(48, 40), "JPEG", progressive=True),
+    "cmyk jpeg": encoded(smooth_picture(48, 40).convert("CMYK"), "JPEG"),
+    "mpo": encoded(smooth_picture(48, 40), "MPO", save_all=True, append_images=[smooth_picture(48, 40, 1)], exif=exif_of(3)),
+    "png": encoded(smooth_picture(48, 40), "PNG", exif=exif_of(8)),
+    "palette png": encoded(smooth_picture(48, 40).quantize(50), "PNG", transparency=3),
+    "16-bit png": encoded(Image.fromarray(grey_16()), "PNG"),
+    "rgba png": encoded(smooth_picture(48, 40).convert("RGBA"), "PNG"),
+    "webp": encoded(smooth_picture(48, 40), "WEBP", exif=exif_of(6)),
+    "lossless webp": encoded(smooth_picture(48, 40).convert("RGBA"), "WEBP", lossless=True),
+    "gif": encoded(smooth_picture(48, 40), "GIF"),
+    "tiff": encoded(smooth_picture(48, 40), "TIFF", exif=exif_of(5)),
+    "lzw tiff": encoded(smooth_picture(48, 40), "TIFF", compression="tiff_lzw"),
+    "jpeg tiff": encoded(smooth_picture(48, 40), "TIFF", compression="jpeg"),
+    "bmp": encoded(smooth_picture(48, 40), "BMP"),
+    "avif": encoded(smooth_picture(48, 40), "AVIF", exif=exif_of(6)),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_a_truncated_file_is_undecodable(kind: str, share: float) -> None:
+    data = FILES[kind]
+    if kind == "mpo":
+        # Its second picture may be missing: only the first is read.
+        data = data[: len(data) // 2]
+    assert refusal(data[: int(len(data) * share)]).code is ErrorCode.UNDECODABLE
+
+
+@pytest.mark.parametrize("text", [b"this is a text file", b"<html><body>404 Not Found</body></html>", b"\0", b"\xff\xd8\xff"])
+def test_what_is_no_image_is_undecodable_with_one_line_that_is_always_the_same(text: bytes) -> None:
+    first, second = refusal(text), refusal(bytes(bytearray(text)))
+    assert first == second
+    assert first.code is ErrorCode.UNDECODABLE
+    assert "JPEG, PNG, WEBP, GIF, TIFF, BMP, AVIF" in first.detail
+    assert "\n" not in first.detail
+
+
+@pytest.mark.parametrize("kind", ["PPM", "EPS", "ICO", "TGA", "PCX", "DDS", "PDF", "JPEG2000", "SGI"])
+def test_formats_outside_the_list_are_refused(kind: str) -> None:
+    data = encoded(smooth_picture(), kind)
+    assert refusal(data).code is ErrorCode.UNDECODABLE
+
+
+def pixels_or_refusal(data: bytes) -> None:
+    try:
+        pixels = decode_image(data, SPEC)
+    except RowFailure as failure:
+        assert failure.error.code in (ErrorCode.EMPTY, ErrorCode.TOO_LARGE, ErrorCode.UNDECODABLE)
+        assert "\n" not in failure.error.detail
+    else:
+        assert (pixels.dtype, pixels.shape) == (np.uint8, (SIDE, SIDE, 3))
+
+
+SIGNATURES = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8 ", b"GIF89a", b"II*\0", b"MM\0*", b"BM"]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from([b"", *SIGNATURES, b"\0\0\0\x1cftypavif"]), st.binary(max_size=400))
+def test_random_bytes_give_pixels_or_a_row_failure(signature: bytes, rest: bytes) -> None:
+    pixels_or_refusal(signature + rest)
+
+
+# Small numbers and the largest ones are what headers stumble over.
+BYTES = st.one_of(st.sampled_from([0, 1, 2, 3, 4, 5, 8, 12, 16, 127, 128, 254, 255]), st.integers(0, 255))
+EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(["set", "insert", "remove"]), BYTES), max_size=12)
+
+
+@settings(deadline=None, max_examples=600)
+@given(st.sampled_from(sorted(FILES)), EDITS, st.floats(0.01, 1), st.booleans())
+def test_damaged_files_of_every_format_give_pixels_or_a_row_failure(
+    kind: str, edits: list[tuple[float, str, int]], kept: float, at_the_start: bool
+) -> None:
+    data = bytearray(FILES[kind])
+    for place, edit, value in edits:
+        index = int(place * min(len(data), 300 if at_the_start else len(data)))
+        if edit == "set" and data:
+            data[index] = value
+        elif edit == "insert":
+            data.insert(index, value)
+        else:
+            del data[index : index + 1 + value % 8]
+    pixels_or_refusal(bytes(data[: int(len(data) * kept) if kept < 0.5 else len(data)]))
+
+
+@pytest.mark.parametrize("item", [b"mdat", b"ispe", b"av1C", b"pitm", b"iloc", b"colr"])
+def test_a_damaged_avif_is_undecodable_or_decoded(item: bytes) -> None:
+    # libavif's own errors come as RuntimeError, which no other format raises.
+    data = bytearray(FILES["avif"])
+    start = data.index(item) + 4
+    data[start : start + 12] = b"\xff" * 12
+    pixels_or_refusal(bytes(data))
+
+
+def test_an_avif_with_a_damaged_tag_beside_an_orientation_is_undecodable_or_decoded() -> None:
+    # Pillow's parser of AVIF itself writes the EXIF block again, and raises AttributeError where it cannot.
+    exif = exif_of(6)
+    exif[0x010E] = "abc"
+    data = encoded(smooth_picture(48, 40), "AVIF", exif=exif)
+    text, number = struct.pack(">HHI", 0x010E, 2, 4), struct.pack(">HHI", 0x010E, 11, 1)
+    assert text in data
+    pixels_or_refusal(data.replace(text, number))
+
+
+def test_an_avif_with_damaged_picture_data_is_undecodable() -> None:
+    data = bytearray(FILES["avif"])
+    start = data.index(b"mdat") + 4
+    data[start:] = bytes(len(data) - start)
+    assert refusal(bytes(data)).code is ErrorCode.UNDECODABLE
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_an_open_picture_of_any_mode_gives_its_colours(mode: str) -> None:
+    colour = Image.new("RGB", (SIDE, SIDE), (200, 30, 60))
+    # Pillow's only way to PA.
+    picture = colour.convert("P").convert("PA") if mode == "PA" else colour.convert(mode)
+    assert np.array_equal(picture_pixels(picture, SPEC), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_an_open_file_gives_what_its_bytes_give(kind: str) -> None:
+    picture = Image.open(io.BytesIO(FILES[kind]))
+    assert np.array_equal(picture_pixels(picture, SPEC), decode_image(FILES[kind], SPEC, draft=False))
+
+
+def picture_refusal(picture: Image.Image, limits: DecodeLimits = DecodeLimits()) -> ErrorCode:
+    with pytest.raises(RowFailure) as caught:
+        picture_pixels(picture, SPEC, limits)
+    return caught.value.error.code
+
+
+def test_an_open_picture_is_refused_as_its_file_would_be() -> None:
+    assert picture_refusal(Image.new("RGB", (0, 5))) is ErrorCode.EMPTY
+    assert picture_refusal(Image.new("RGB", (50, 40)), DecodeLimits(max_pixels=1999)) is ErrorCode.TOO_LARGE
+    assert picture_refusal(Image.new("F", (50, 40))) is ErrorCode.UNDECODABLE
+    assert picture_refusal(Image.open(io.BytesIO(FILES["png"][:-300]))) is ErrorCode.UNDECODABLE
+    closed = Image.open(io.BytesIO(FILES["png"]))
+    closed.close()
+    assert picture_refusal(closed) is ErrorCode.UNDECODABLE
+
+
+@pytest.fixture(scope="module")
+def photographs() -> dict[str, Image.Image]:
+    from sklearn.datasets import load_sample_images
+
+    found = {name: Image.open(Path(skimage.data_dir) / name).convert("RGB") for name in PHOTOGRAPHS}
+    return found | {f"sample {number}": Image.fromarray(image) for number, image in enumerate(load_sample_images().images)}
+
+
+def with_shorter_side(picture: Image.Image, shorter: int) -> Image.Image:
+    scale = shorter / min(picture.size)
+    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+
+
+@pytest.fixture(scope="module")
+def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
+    """What transformers' CLIP processor makes of an image file, decoded in full, brought back to 0..255."""
+    from transformers import CLIPImageProcessorPil
+
+    processor = CLIPImageProcessorPil()
+
+    def process(data: bytes) -> npt.NDArray[np.float64]:
+        values = processor(images=Image.open(io.BytesIO(data)))["pixel_values"][0]
+        return 255 * (np.moveaxis(np.asarray(values, np.float64), 0, -1) * ImageSpec().std + ImageSpec().mean)
+
+    return process
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+@pytest.mark.parametrize("shorter", [100, 224, 300, 500])
+def test_real_photographs_give_the_pixels_of_transformers_clip_processor(
+    kind: str, shorter: int, photographs: dict[str, Image.Image], clip_pixels: Callable[[bytes], npt.NDArray[np.float64]]
+) -> None:
+    for name, photograph in photographs.items():
+        picture = with_shorter_side(photograph, shorter)
+        options = {"compress_level": 1} if kind == "PNG" else {}
+        data = encoded(picture, kind, **options)
+        difference = np.abs(decode_image(data, ImageSpec(), draft=False) - clip_pixels(data))
+        assert difference.mean() <= 0.01, name
+        data = encoded(picture.transpose(Image.Transpose.ROTATE_90), kind, **options)
+        # Upright ones may be resized in the other order, see resize_then_crop.
+        assert mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.5, name
+
+
+def test_a_real_jpeg_as_it_came_gives_the_pixels_of_transformers_clip_processor(
+    clip_pixels: Callable[[bytes], npt.NDArray[np.float64]],
+) -> None:
+    for name in ("retina.jpg", "hubble_deep_field.jpg", "rocket.jpg"):
+        data = (Path(skimage.data_dir) / name).read_bytes()
+        assert mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.01, name
+
+
+@pytest.mark.parametrize("shorter", [1024, 1411, 2048])
+def test_the_draft_path_differs_little_from_full_decoding(shorter: int, photographs: dict[str, Image.Image]) -> None:
+    found = {}
+    for name, photograph in photographs.items():
+        data = encoded(with_shorter_side(photograph, shorter), "JPEG", quality=90)
+        found[name] = np.abs(decode_image(data, ImageSpec()).astype(int) - decode_image(data, ImageSpec(), draft=False))
+    means = {name: round(float(difference.mean()), 3) for name, difference in found.items()}
+    largest = max(int(difference.max()) for difference in found.values())
+    # Shown by `pytest -s`: the figures that decode_image's docstring speaks of.
+    print(f"draft at {shorter} px: largest {largest} of 255, means {means}")
+    # Above 0: it really took another path.
+    assert all(0 < mean <= 0.6 for mean in means.values()), means
+    assert largest <= 16
