@@ -149,7 +149,7 @@ def simulate(out: Path, workers: int | None, **options: Any) -> None:
 @click.option(
     "--image-encoder", default="openai/clip-vit-base-patch32", show_default=True, help="Hub id, folder, or config JSON."
 )
-@click.option("--tokenizer", type=click.Path(path_type=Path), help="tokenizer.json.  [default: the text encoder folder's]")
+@click.option("--tokenizer", type=click.Path(path_type=Path), help="tokenizer.json.  [default: the text encoder's own]")
 @click.option("--fusion-hidden", type=_MANY, default=512, show_default=True)
 @click.option("--epochs", type=_MANY, default=8, show_default=True)
 @click.option("--batch-size", type=_MANY, default=256, show_default=True)

@@ -47,4 +47,5 @@ class ScanConfig:
         for name in ("limit", "workers", "batch_rows", "shard_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more: got {value}")
+                option = "batch-size" if name == "batch_rows" else name.replace("_", "-")
+                raise UsageError(f"--{option} must be 1 or more: got {value}")

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -13,9 +14,13 @@ from aigid.errors import AigidError
 from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure
+from aigid.storage import exists, is_folder, locate
 
 _NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM)
+# What opening a socket says, or a device that is not there.
+_NOT_A_FILE = (errno.ENXIO, errno.ENODEV)
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,15 @@ def image_references(column: pa.Array) -> list[ImageReference]:
     return [ImageReference(data, None) for data in column.to_pylist()]
 
 
+def image_root_of(sources: Sequence[str]) -> Path | None:
+    """The folder that paths in a manifest of these sources are relative to, unless the user says; None if there is none."""
+    folders = {_folder_of(source) for source in sources}
+    if len(folders) > 1:
+        # Paths in several folders' manifests would be looked up in the wrong one.
+        return None
+    return folders.pop()
+
+
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     """The encoded bytes of an image. Raises RowFailure: empty, missing, forbidden, too_large or undecodable.
 
@@ -58,18 +72,33 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
         check_byte_limit(len(reference.data), policy.limits)
         return reference.data
     if not reference.path:
-        raise RowFailure(ErrorCode.EMPTY, "the image is null")
+        raise RowFailure(ErrorCode.EMPTY, "the image is null" if reference.path is None else "the image's path is empty")
     path = _resolve(reference.path, policy)
     try:
         return _read_regular_file(path, policy.limits)
     except ValueError as error:
-        raise RowFailure(ErrorCode.MISSING, f"{reference.path!r}: {error}") from error
+        raise RowFailure(ErrorCode.MISSING, f"{_shown(reference.path)}: {error}") from error
     except OSError as error:
         if error.errno in _NO_SUCH_FILE:
-            raise RowFailure(ErrorCode.MISSING, f"{reference.path}: {error.strerror}") from error
+            raise RowFailure(ErrorCode.MISSING, f"{_shown(reference.path)}: {error.strerror}") from error
         if error.errno in _NOT_ALLOWED:
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{reference.path}: {error.strerror}") from error
+            raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(reference.path)}: {error.strerror}") from error
+        if error.errno in _NOT_A_FILE:
+            raise RowFailure(ErrorCode.UNDECODABLE, f"{_shown(path.name)}: not a regular file") from error
         raise AigidError(f"{path}: the storage failed: {error}; run the scan again to go on") from error
+
+
+def _folder_of(source: str) -> Path | None:
+    location = locate(source)
+    if not location.is_local:
+        return None
+    if is_folder(location):
+        return Path(location.path)
+    folder = Path(location.path).parent
+    # A file that is there is no glob, whatever its folder's name looks like.
+    while not exists(location) and any(sign in str(folder) for sign in "*?["):
+        folder = folder.parent
+    return folder
 
 
 def _bytes_of(column: pa.StructArray, names: list[str]) -> list[bytes | None]:
@@ -85,20 +114,34 @@ def _is_other_text(kind: pa.DataType) -> bool:
 
 def _resolve(text: str, policy: FetchPolicy) -> Path:
     if "://" in text:
-        parts = urlsplit(text)
-        if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{text[:200]}: only local files and inline bytes are read")
-        text = unquote(parts.path)
+        local = _path_of_file_uri(text)
+        if local is None:
+            raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: only local files and inline bytes are read")
+        text = local
     if policy.root is None:
-        raise RowFailure(ErrorCode.FORBIDDEN, f"{text[:200]}: a path, but there is no local image root: give --image-root")
+        raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: a path, but there is no local image root: give --image-root")
     try:
         root = policy.root.resolve()
         path = (root / text).resolve()
     except (ValueError, OSError, RuntimeError) as error:
-        raise RowFailure(ErrorCode.MISSING, f"{text[:200]!r}: {error}") from error
+        raise RowFailure(ErrorCode.MISSING, f"{_shown(text)}: {error}") from error
     if not policy.allow_outside and not path.is_relative_to(root):
-        raise RowFailure(ErrorCode.FORBIDDEN, f"{text[:200]}: outside the image root {root}; --allow-outside-root allows it")
+        raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: outside the image root {root}; --allow-outside-root allows it")
     return path
+
+
+def _path_of_file_uri(text: str) -> str | None:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return None
+    return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+
+
+def _shown(text: str) -> str:
+    """A stranger's text as a part of one line: short, and without control characters."""
+    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return short if short.isprintable() else repr(short)
 
 
 def _read_regular_file(path: Path, limits: DecodeLimits) -> bytes:
@@ -108,7 +151,7 @@ def _read_regular_file(path: Path, limits: DecodeLimits) -> bytes:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
-            raise RowFailure(ErrorCode.UNDECODABLE, f"{path.name}: {kind}")
+            raise RowFailure(ErrorCode.UNDECODABLE, f"{_shown(path.name)}: {kind}")
         check_byte_limit(facts.st_size, limits)
         with os.fdopen(handle, "rb", closefd=False) as file:
             return file.read(limits.max_bytes)

@@ -1,6 +1,7 @@
 """A manifest of image-prompt pairs: find its Parquet files and columns, fingerprint them, read runs of rows."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,21 +85,30 @@ class Manifest:
 
     @property
     def keep_schema(self) -> pa.Schema:
-        """The columns that ride along to the results."""
-        return pa.schema([self.schema.field(name) for name in self.columns.keep])
+        """The columns that ride along to the results; without nullability and notes, which may differ from file to file."""
+        return pa.schema([pa.field(name, self.schema.field(name).type) for name in self.columns.keep])
 
     @property
     def rows(self) -> int:
         """How many rows all files have."""
         return sum(file.rows for file in self.files)
 
+    def kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Of some rows, the columns that ride along, in `keep_schema`."""
+        return pa.RecordBatch.from_arrays([rows.column(name) for name in self.columns.keep], schema=self.keep_schema)
+
 
 def open_manifest(sources: Sequence[str], choice: ColumnChoice = ColumnChoice()) -> Manifest:
     """Find the files of all `sources` (files, folders, globs, URIs), read their footers and settle the columns.
 
-    Raises ManifestError where a source is missing, is no Parquet, has no rows, or lacks a column or has it in a wrong type.
+    Raises ManifestError where a source is missing, is no Parquet, has no rows, or lacks a column or has it in a wrong type,
+    and where a file is given twice, since every row is scanned once.
     """
     locations = [location for source in sources for location in _find(source)]
+    counts = Counter(location.text for location in locations)
+    twice = next((text for text, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise ManifestError(f"{twice}: given twice, but every row is scanned once: name it once")
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         opened = list(pool.map(_read_footer, locations))
     files = tuple(file for file, _ in opened)
@@ -125,6 +135,7 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
     location = locate(file.path)
     try:
         with location.filesystem.open_input_file(location.path) as source:
+            _check_unchanged(source, file)
             # Without pre-buffering a row group of large images is streamed instead of held whole.
             parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
             yield from _slice_rows(parquet, manifest.columns.names, segment)
@@ -177,10 +188,13 @@ def _read_footer(location: Location) -> tuple[ManifestFile, pa.Schema]:
             schema = metadata.schema.to_arrow_schema()
     except FileNotFoundError as error:
         raise ManifestError(f"{location.text}: no such file") from error
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{location.text}: not a readable Parquet file: {_one_line(error)}") from error
     groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-    return ManifestFile(location.text, size, groups, hashlib.sha256(footer).hexdigest()), schema
+    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+        counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
+        raise ManifestError(f"{location.text}: not a readable Parquet file: {counts}")
+    return ManifestFile(location.text, size, groups, _sha256(footer)), schema
 
 
 def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
@@ -196,6 +210,20 @@ def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
     length = min(int.from_bytes(tail[:4], "little"), size - 8)
     source.seek(size - 8 - length)
     return bytes(source.read(length + 8))
+
+
+def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
+    try:
+        size = source.size()
+        same = size == file.size_bytes and _sha256(_footer_bytes(source, size, file.path)) == file.footer_sha256
+    except ManifestError:
+        same = False
+    if not same:
+        raise AigidError(f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _settle_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
@@ -261,8 +289,6 @@ def _slice_rows(parquet: pq.ParquetFile, names: list[str], segment: Segment) -> 
                 first = row
             groups.append(index)
         row += rows
-    if row < segment.stop:
-        raise OSError(f"the file has {row} rows now")
     row = first
     for batch in parquet.iter_batches(READ_ROWS, row_groups=groups, columns=names, use_threads=False):
         start, stop = max(segment.start - row, 0), min(segment.stop - row, len(batch))

@@ -29,7 +29,6 @@ class BarProgress:
         self._errors = 0
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -37,7 +36,9 @@ class BarProgress:
 
     def start(self, total_rows: int, done_rows: int) -> None:
         """Show the bar, `done_rows` of it filled by an earlier run."""
+        self._errors = 0
         self._bar.reset(self._task, total=total_rows, completed=done_rows, errors=0)
+        self._bar.start()
 
     def advance(self, rows: int, errors: int) -> None:
         """Move the bar on."""
@@ -62,7 +63,7 @@ class LineProgress:
 
     def start(self, total_rows: int, done_rows: int) -> None:
         """Print how much there is to do."""
-        self._total, self._done, self._begun_at = total_rows, done_rows, done_rows
+        self._total, self._done, self._begun_at, self._errors = total_rows, done_rows, done_rows, 0
         self._started = self._printed = time.perf_counter()
         resumed = f", {done_rows:,} of them done before" if done_rows else ""
         print(f"{self._label}: {total_rows:,} rows{resumed}", file=self._stream, flush=True)
@@ -76,8 +77,8 @@ class LineProgress:
             return
         self._printed = now
         rate = (self._done - self._begun_at) / (now - self._started)
-        left_s = (self._total - self._done) / rate
-        line = f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left_s:,.0f} s left"
+        left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else "time left unknown"
+        line = f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left}"
         print(f"{self._label}: {line}", file=self._stream, flush=True)
 
 

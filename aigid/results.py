@@ -60,7 +60,7 @@ def result_table(
 ) -> pa.Table:
     """The result rows of a shard, one for each manifest row, in order; `errors` by position in the shard.
 
-    Raises ResultsError where the rows out are not the rows in.
+    Raises ResultsError where the rows out are not the rows in, or one has neither a probability nor an error.
     """
     failed = np.zeros(shard.rows, dtype=bool)
     failed[list(errors)] = True
@@ -83,8 +83,13 @@ def result_table(
         pa.array([None if error is None else error.detail for error in found], pa.string()),
     ]
     lengths = {len(column) for column in columns}
-    if lengths != {shard.rows} or bool(np.isnan(scores.p_ai[~failed]).any()):
+    if lengths != {shard.rows}:
         raise ResultsError(f"shard {shard.index}: {shard.rows} rows went in and {sorted(lengths)} came out: not committed")
+    lost = int(np.isnan(scores.p_ai[~failed]).sum())
+    if lost:
+        raise ResultsError(
+            f"shard {shard.index}: {lost} of {shard.rows} rows have neither a probability nor an error: not committed"
+        )
     return pa.Table.from_arrays(columns, schema=results_schema(manifest.keep_schema))
 
 
@@ -133,7 +138,7 @@ class ResultsFolder:
             self._write(SCAN_FILE, _json(scan))
             return
         try:
-            before = json.loads(read_bytes(file))
+            before = _read_record(file)
         except (OSError, ValueError) as error:
             raise ResumeMismatchError(f"{file.text}: not readable as a scan's record: {error}; give another folder") from error
         differing = _differences(before, json.loads(_json(scan)))
@@ -144,9 +149,12 @@ class ResultsFolder:
             )
 
     def read_summary(self) -> dict[str, Any] | None:
-        """The summary of a finished scan, or None."""
+        """The summary of a finished scan, or None; raises ResultsError where it is damaged."""
         file = self.location.child(SUMMARY_FILE)
-        return dict(json.loads(read_bytes(file))) if exists(file) else None
+        try:
+            return _read_record(file) if exists(file) else None
+        except (OSError, ValueError) as error:
+            raise ResultsError(f"{file.text}: damaged: {error}; remove it and run the scan again") from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write `summary.json`, which marks the scan as finished."""
@@ -178,18 +186,13 @@ class ResultsFolder:
         """Make the folder and hold it alone while scanning; raises UsageError where that is not possible."""
         try:
             make_folder(self.location)
-            lock = (
-                os.open(Path(self.location.path) / ".lock", os.O_RDWR | os.O_CREAT, 0o644) if self.location.is_local else None
-            )
+            lock = _lock(self.location)
+        except BlockingIOError as error:
+            raise UsageError(f"--out {self.location.text}: another scan is writing to this folder now") from error
         except OSError as error:
             raise UsageError(f"--out {self.location.text}: cannot be written to: {error.strerror}") from error
         try:
-            if lock is not None:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove_leftovers(self.location)
             yield
-        except BlockingIOError as error:
-            raise UsageError(f"--out {self.location.text}: another scan is writing to this folder now") from error
         finally:
             if lock is not None:
                 os.close(lock)
@@ -219,6 +222,27 @@ class ResultsFolder:
 def open_results(out: str) -> ResultsFolder:
     """The results folder at a path or URI."""
     return ResultsFolder(locate(out))
+
+
+def _lock(folder: Location) -> int | None:
+    """Lock a local folder and clear it of what killed writes left; the lock is held until the handle is closed."""
+    if not folder.is_local:
+        return None
+    handle = os.open(Path(folder.path) / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_leftovers(folder)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _read_record(file: Location) -> dict[str, Any]:
+    record = json.loads(read_bytes(file))
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    return record
 
 
 def _json(values: Mapping[str, Any]) -> bytes:

@@ -16,7 +16,7 @@ from aigid.config import ScanConfig
 from aigid.contract import TOKENIZER_FILE, ModelContract
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.errors import UsageError
-from aigid.fetch import FetchPolicy
+from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest, open_manifest
 from aigid.model_location import find_model
 from aigid.prompts import PromptEncoder
@@ -153,11 +153,7 @@ def _image_root(config: ScanConfig) -> Path | None:
         if not config.image_root.is_dir():
             raise UsageError(f"--image-root {config.image_root}: no such folder")
         return config.image_root
-    folders = {_folder_of(source) for source in config.manifests}
-    if len(folders) > 1:
-        # Paths in several folders' manifests would be looked up in the wrong one.
-        return None
-    return folders.pop()
+    return image_root_of(config.manifests)
 
 
 def _refuse_results_among_manifests(config: ScanConfig) -> None:
@@ -168,18 +164,6 @@ def _refuse_results_among_manifests(config: ScanConfig) -> None:
             folder = Path(source.path).resolve()
             if Path(out.path).resolve().is_relative_to(folder):
                 raise UsageError(f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it")
-
-
-def _folder_of(source: str) -> Path | None:
-    location = locate(source)
-    if not location.is_local:
-        return None
-    if is_folder(location):
-        return Path(location.path)
-    before_glob = Path(location.path).parent
-    while any(sign in str(before_glob) for sign in "*?["):
-        before_glob = before_glob.parent
-    return before_glob
 
 
 def _peak_memory_mib() -> float:

@@ -83,7 +83,7 @@ def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) ->
     columns, batcher, position = scanner.manifest.columns, Batcher(scanner.batch_rows), 0
     for segment in shard.segments:
         for rows in read_segment(scanner.manifest, segment):
-            kept.append(rows.select(list(columns.keep)))
+            kept.append(scanner.manifest.kept(rows))
             images = image_references(rows.column(columns.image))
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
             for image, token_ids in zip(images, scanner.prompts.token_ids(prompts), strict=True):

@@ -35,8 +35,8 @@ class Location:
 
     def at(self, path: str) -> "Location":
         """Another path on the same file system, with the text that a user would give for it."""
-        if "://" not in self.text:
-            return Location(self.filesystem, path, path)
+        if self.is_local:
+            return _local(path)
         parts = urlsplit(self.text)
         query = f"?{parts.query}" if parts.query else ""
         return Location(self.filesystem, path, f"{parts.scheme}://{path}{query}")
@@ -44,14 +44,20 @@ class Location:
 
 def locate(text: str) -> Location:
     """The location that `text`, a path or a URI, names; raises UsageError for a scheme that is not known."""
+    if not text:
+        raise UsageError("a path is empty: an unset variable?")
     if "://" not in text:
-        return Location(fs.LocalFileSystem(), os.path.normpath(text), os.path.normpath(text))
+        return _local(text)
+    # Arrow drops a fragment, and a query of file://: another file or folder would be opened than the one meant.
+    cut = next((sign for sign in ("#?" if text.startswith("file:") else "#") if sign in text), None)
+    if cut:
+        raise UsageError(f"{text}: in a URI, write %{ord(cut):02X} for a {cut} in a name")
     try:
         filesystem, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise UsageError(f"{text}: not a location that can be opened: {error}") from error
     if isinstance(filesystem, fs.LocalFileSystem):
-        return Location(filesystem, path, path)
+        return _local(path)
     return Location(filesystem, path, text)
 
 
@@ -68,11 +74,13 @@ def is_folder(location: Location) -> bool:
 def list_parquet(location: Location) -> list[Location]:
     """The Parquet files at a file, in a folder and those below it, or matching a glob: sorted by path.
 
-    Names that begin with a dot or an underscore are left out, as other Parquet readers do.
+    In a folder, names that begin with a dot or an underscore are left out, as other Parquet readers do; a glob leaves
+    out names that begin with a dot, as a shell does.
     """
     if not exists(location) and any(sign in location.path for sign in _GLOB):
-        root = _folder_before_glob(location.path)
-        names = (path for path in _files_below(location.at(root)) if _matches(path.split("/"), location.path.split("/")))
+        pattern = location.text if location.is_local else location.path
+        below = _files_below(location.at(_folder_before_glob(pattern)))
+        names = (path for path in below if _matches(path.split("/"), pattern.split("/")))
         return [location.at(path) for path in sorted(names)]
     if is_folder(location):
         names = (path for path in _files_below(location) if path.endswith(".parquet") and not _is_hidden(path, location.path))
@@ -122,7 +130,18 @@ def remove_leftovers(folder: Location) -> None:
     """Remove the temporary files of writes that were killed; call it only while nothing else writes there."""
     if folder.is_local:
         for path in Path(folder.path).glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
+
+
+def _local(text: str) -> Location:
+    path = os.path.normpath(text)
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{path!r}: a name that is not UTF-8; rename it") from error
+    # Arrow would take run:1.parquet for a URI.
+    return Location(fs.LocalFileSystem(), f"./{path}" if ":" in path.split("/")[0] else path, path)
 
 
 def _info(location: Location) -> fs.FileInfo:
@@ -130,19 +149,40 @@ def _info(location: Location) -> fs.FileInfo:
 
 
 def _files_below(folder: Location) -> Iterator[str]:
+    if folder.is_local:
+        yield from _local_files_below(folder.path, ()) if Path(folder.path).is_dir() else ()
+        return
     selector = fs.FileSelector(folder.path, recursive=True, allow_not_found=True)
-    for info in folder.filesystem.get_file_info(selector):
-        if info.type == fs.FileType.File:
-            yield os.path.normpath(info.path) if folder.is_local else info.path
+    yield from (info.path for info in folder.filesystem.get_file_info(selector) if info.type == fs.FileType.File)
+
+
+def _local_files_below(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """The files below a folder, dangling links too: left out as Arrow does, their rows would be lost silently."""
+    facts = Path(folder).stat()
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        # A link to a folder above it: what is there is listed already.
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _local_files_below(entry.path, (*above, here))
+            elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
+                yield os.path.normpath(entry.path)
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a path matches a glob, name by name, as a shell does: only `**` crosses folders."""
+    """Whether a path matches a glob, name by name, as a shell does: only `**` crosses folders, none of them hidden."""
     if not patterns:
         return not names
     if patterns[0] == "**":
-        return any(_matches(names[start:], patterns[1:]) for start in range(len(names) + 1))
-    return bool(names) and fnmatch.fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
+        visible = next((index for index, name in enumerate(names) if name.startswith(".")), len(names))
+        return any(_matches(names[start:], patterns[1:]) for start in range(visible + 1))
+    return bool(names) and _matches_name(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) and (pattern.startswith(".") or not name.startswith("."))
 
 
 def _folder_before_glob(path: str) -> str:

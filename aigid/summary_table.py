@@ -8,7 +8,8 @@ from rich.table import Table
 
 def print_summary(summary: dict[str, Any], out: str) -> None:
     """Print the summary of a scan to stdout: a table of sources and errors, then one line."""
-    console = Console()
+    # Names of models and folders are not markup: [v2] is no style, and :smile: no picture.
+    console = Console(markup=False, emoji=False, highlight=False)
     table = Table(title=f"model: {summary['model']['name']}, threshold {summary['threshold']:g}", title_justify="left")
     table.add_column("source")
     table.add_column("rows", justify="right")
@@ -21,4 +22,4 @@ def print_summary(summary: dict[str, Any], out: str) -> None:
     speed = summary["run"]["rows_per_s"]
     pace = f", {speed:,.0f} rows/s" if speed else ""
     line = f"{out}: {summary['rows']:,} rows, {summary['ai']:,} AI-generated, {failed:,} errors{pace}"
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    console.print(line, soft_wrap=True)

@@ -1,0 +1,198 @@
+"""What a person sees while a scan runs: lines in a log, a bar on a real terminal."""
+
+import fcntl
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+
+import pytest
+
+import aigid.progress
+from aigid.progress import LineProgress
+
+LINE = re.compile(r"scan: ([\d,]+) of ([\d,]+) rows, ([\d,]+) rows/s, ([\d,]+) errors, ([\d,]+) s left")
+
+
+@pytest.fixture
+def every(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the seconds between lines."""
+    return lambda seconds: monkeypatch.setattr(aigid.progress, "LINE_EVERY_S", seconds)
+
+
+def numbers(line: str) -> list[int]:
+    """Rows done, rows in all, rows/s, errors and seconds left, as a line says them."""
+    match = LINE.fullmatch(line)
+    assert match, line
+    return [int(group.replace(",", "")) for group in match.groups()]
+
+
+def test_a_log_says_how_much_there_is_to_do_and_what_was_done_before() -> None:
+    for done, said in {0: "scan: 1,234,567 rows\n", 1000: "scan: 1,234,567 rows, 1,000 of them done before\n"}.items():
+        log = io.StringIO()
+        with LineProgress("scan", log) as progress:
+            progress.start(1_234_567, done)
+        assert log.getvalue() == said
+
+
+def test_a_log_gets_no_line_for_each_batch() -> None:
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        progress.start(100, 0)
+        for _ in range(100):
+            progress.advance(1, 0)
+    assert log.getvalue() == "scan: 100 rows\n"
+    assert 2 <= aigid.progress.LINE_EVERY_S <= 10
+
+
+def test_a_log_gets_a_line_whenever_the_last_one_is_old_enough(every: Callable[[float], None]) -> None:
+    every(0.1)
+    log = io.StringIO()
+    started = time.perf_counter()
+    advanced = 0
+    with LineProgress("scan", log) as progress:
+        progress.start(1000, 0)
+        while log.getvalue().count("\n") < 4:
+            progress.advance(1, 0)
+            advanced += 1
+            time.sleep(0.001)
+    assert time.perf_counter() - started >= 0.3
+    assert [numbers(line)[0] for line in log.getvalue().splitlines()[1:]][-1] == advanced
+
+
+def test_a_line_counts_rows_and_errors_of_all_but_speed_of_this_run_alone(every: Callable[[float], None]) -> None:
+    every(0)
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        started = time.perf_counter()
+        progress.start(100_000, 90_000)
+        time.sleep(0.2)
+        progress.advance(2_000, 3)
+        elapsed_s = time.perf_counter() - started
+        progress.advance(3_000, 4)
+    first, second = (numbers(line) for line in log.getvalue().splitlines()[1:])
+    done, total, rate, errors, left_s = first
+    assert (done, total, errors) == (92_000, 100_000, 3)
+    assert 2_000 / elapsed_s - 1 <= rate <= 2_000 / 0.2
+    assert left_s == pytest.approx(8_000 / rate, abs=0.51)
+    assert (second[0], second[3]) == (95_000, 7)
+
+
+def test_a_pass_that_starts_again_counts_its_own_errors(every: Callable[[float], None]) -> None:
+    every(0)
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        for _ in range(2):
+            progress.start(10, 0)
+            progress.advance(10, 3)
+    assert [numbers(line)[3] for line in log.getvalue().splitlines()[1::2]] == [3, 3]
+
+
+@pytest.mark.parametrize(("total", "done", "rows"), [(10, 0, 0), (10, 10, 0), (0, 0, 0)])
+def test_a_line_before_any_row_is_done_divides_by_nothing(
+    every: Callable[[float], None], total: int, done: int, rows: int
+) -> None:
+    every(0)
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        progress.start(total, done)
+        progress.advance(rows, 0)
+    assert f"scan: {done} of {total} rows, 0 rows/s, 0 errors, time left unknown\n" in log.getvalue()
+
+
+def run_on_terminal(script: str, columns: int = 120) -> str:
+    """What a script shows on its stderr where that is a terminal, control sequences included; stdout must stay empty."""
+    controller, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=terminal, env=environment
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while data := os.read(controller, 65536):
+                shown += data
+        except OSError:
+            # Linux says so where the last writer has closed the terminal.
+            pass
+        finally:
+            os.close(controller)
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def text_of(shown: str) -> str:
+    """What a terminal shows, without control sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+
+
+SHOW_BAR = """
+import time
+from aigid.progress import show_progress
+with show_progress("scan") as progress:
+    progress.start(1000, 200)
+    for _ in range(4):
+        time.sleep(0.15)
+        progress.advance(100, 1)
+    time.sleep(0.15)
+"""
+
+
+def test_a_terminal_shows_a_bar_with_rows_speed_errors_and_time_left() -> None:
+    last = text_of(run_on_terminal(SHOW_BAR)).splitlines()[-1]
+    match = re.search(r"scan .*━.* 600/1000 (\d+) rows/s 4 errors 0:00:\d\d", last)
+    assert match, last
+    assert 0 < int(match[1]) <= 700
+
+
+BEGIN_AGAIN = """
+from aigid.progress import show_progress
+with show_progress("train") as progress:
+    for _ in range(2):
+        progress.start(10, 0)
+        progress.advance(10, 3)
+"""
+
+
+def test_a_bar_that_starts_again_counts_its_own_errors() -> None:
+    assert " 10/10 " in text_of(run_on_terminal(BEGIN_AGAIN))
+    assert "3 errors" in text_of(run_on_terminal(BEGIN_AGAIN)).splitlines()[-1]
+
+
+NEVER_STARTED = """
+import sys
+from aigid.progress import show_progress
+with show_progress("scan") as progress:
+    print("aigid: no such file", file=sys.stderr)
+"""
+
+
+def test_a_terminal_shows_no_bar_where_nothing_was_started() -> None:
+    assert text_of(run_on_terminal(NEVER_STARTED)).strip() == "aigid: no such file"
+
+
+SAY_SOMETHING = """
+import sys
+from aigid.progress import show_progress
+with show_progress("scan") as progress:
+    progress.start(10, 0)
+    print("a line for people", file=sys.stderr)
+    progress.advance(10, 0)
+"""
+
+
+def test_a_line_printed_while_the_bar_runs_stays_a_line_of_its_own() -> None:
+    assert "a line for people" in [line.strip() for line in text_of(run_on_terminal(SAY_SOMETHING)).splitlines()]
+
+
+def test_off_a_terminal_there_are_lines_on_stderr_and_no_control_sequences() -> None:
+    done = subprocess.run([sys.executable, "-c", SHOW_BAR], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "scan: 1,000 rows, 200 of them done before\n")

@@ -1,0 +1,306 @@
+"""The scan of a shard: the same rows whatever the timing, bounded work in flight, and a clean end of every kind."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import CAPTIONS, HF_IMAGE, manifest_table, picture_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigid.config import ScanConfig
+from aigid.detector import Detector
+from aigid.errors import AigidError
+from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+from aigid.results import ResultsFolder, open_results
+from aigid.runners.local import run_local
+from aigid.scan import make_scanner
+from aigid.scorers import Scorer, Scores
+from aigid.shard_scan import OnBatch, ShardScanner, scan_shard
+from aigid.shards import Shard, plan_shards
+
+Write = Callable[..., Path]
+ROWS = 60
+
+
+def ignore(rows: int, errors: int) -> None:
+    """Progress that nobody looks at."""
+
+
+class WatchedScorer:
+    """The real scorer, with something done before each batch."""
+
+    def __init__(self, scorer: Scorer, before: Callable[[int], None]) -> None:
+        self.contract, self.precision = scorer.contract, scorer.precision
+        self.calls = 0
+        self.most_at_once = 0
+        self._scorer, self._before = scorer, before
+        self._lock = threading.Lock()
+        self._now = 0
+
+    def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
+        with self._lock:
+            call = self.calls
+            self.calls += 1
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            self._before(call)
+            return self._scorer.score(images, tokens)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A manifest of good and bad rows of every kind, a scanner for it, and the table that it gives."""
+
+    scanner: ShardScanner
+    table: pa.Table
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.scanner.manifest
+
+
+@pytest.fixture(scope="module")
+def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    path = tmp_path_factory.mktemp("case") / "m.parquet"
+    bad: dict[int, Any] = {5: None, 6: {"bytes": b"no image", "path": None}, 33: {"bytes": b"", "path": None}}
+    images = [bad.get(row, {"bytes": picture_bytes(row), "path": None}) for row in range(ROWS)]
+    prompts = [None if row == 7 else CAPTIONS[row % len(CAPTIONS)] for row in range(ROWS)]
+    table = pa.table({"id": range(ROWS), "prompt": prompts, "image": pa.array(images, HF_IMAGE)})
+    pq.write_table(table, path, row_group_size=17)
+    config = ScanConfig((str(path),), "unused", columns=ColumnChoice(keep=("id",)), workers=2, batch_rows=8)
+    scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns))
+    return Case(scanner, scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))))
+
+
+def scanned(scanner: ShardScanner, shard: Shard, on_batch: OnBatch = ignore) -> pa.Table:
+    with ThreadPoolExecutor(scanner.workers) as pool:
+        return scan_shard(scanner, shard, pool, on_batch)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Iterator[ResultsFolder]:
+    folder = open_results(str(tmp_path / "results"))
+    with folder.open():
+        yield folder
+
+
+def watched(scanner: ShardScanner, before: Callable[[int], None], workers: int = 2) -> tuple[ShardScanner, WatchedScorer]:
+    scorer = WatchedScorer(scanner.scorer, before)
+    return replace(scanner, scorer=scorer, workers=workers, batch_rows=4), scorer
+
+
+def files_in(results: ResultsFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(results.location.path).glob("*.parquet")}
+
+
+def scan_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("scan")]
+
+
+def test_each_row_gets_the_answer_of_its_own_image_and_prompt(case: Case, tiny_repository: Path) -> None:
+    stored = pq.read_table(case.manifest.files[0].path).to_pylist()
+    images = [(row["image"] or {"bytes": b""})["bytes"] for row in stored]
+    expected = Detector.load(tiny_repository).detect(images, [row["prompt"] for row in stored])
+    found = case.table.to_pylist()
+    assert [row["id"] for row in found] == [row["row"] for row in found] == list(range(ROWS))
+    assert [row["p_ai"] for row in found] == [detection.p_ai for detection in expected]
+    assert [row["source"] for row in found] == [detection.source for detection in expected]
+    assert {row["row"]: row["error"] for row in found if row["error"]} == {5: "empty", 6: "undecodable", 33: "empty"}
+    assert len({row["p_ai"] for row in found}) > ROWS / 2, "a model that answers the same to all would hide a mix-up"
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(case: Case, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, ROWS - 1))
+    stop = data.draw(st.integers(start + 1, ROWS))
+    cut = data.draw(st.integers(start, stop))
+    segments = tuple(Segment(0, a, b) for a, b in ((start, cut), (cut, stop)) if b > a)
+    scanner = replace(
+        case.scanner, batch_rows=data.draw(st.integers(1, 70), "batch_rows"), workers=data.draw(st.integers(1, 4), "workers")
+    )
+    assert scanned(scanner, Shard(0, segments)).to_pylist() == case.table.slice(start, stop - start).to_pylist()
+
+
+@pytest.mark.parametrize("delay_s", [lambda call: 0.02 if call == 0 else 0, lambda call: 0.01 * (call % 3)])
+def test_rows_stay_in_order_whatever_the_workers_timing(case: Case, delay_s: Callable[[int], float]) -> None:
+    scanner, _ = watched(case.scanner, lambda call: time.sleep(delay_s(call)), workers=4)
+    assert scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))).equals(case.table)
+
+
+def test_a_shard_of_several_files_has_the_rows_of_each_under_its_name(
+    case: Case, tiny_repository: Path, write_manifest: Write
+) -> None:
+    strict = manifest_table(9, seed=50).select(["Image", "Caption", "id"])
+    strict = strict.cast(strict.schema.set(2, pa.field("id", pa.int64(), nullable=False)))
+    paths = [str(write_manifest(strict, "a.parquet")), str(write_manifest(manifest_table(5, seed=70), "b.parquet"))]
+    manifest = open_manifest(paths, ColumnChoice(keep=("id",)))
+    config = ScanConfig(tuple(paths), "unused")
+    shard = Shard(0, (Segment(0, 4, 9), Segment(1, 0, 5)))
+    rows = scanned(make_scanner(config, tiny_repository, manifest), shard).to_pylist()
+    assert [(row["manifest"], row["row"], row["id"]) for row in rows] == [
+        *((paths[0], row, row) for row in range(4, 9)),
+        *((paths[1], row, row) for row in range(5)),
+    ]
+    assert all(row["error"] is None for row in rows)
+
+
+def test_rows_that_are_all_bad_need_no_scoring(case: Case) -> None:
+    def fail(call: int) -> None:
+        pytest.fail("there is nothing to score")
+
+    scanner, scorer = watched(case.scanner, fail)
+    rows = scanned(scanner, Shard(0, (Segment(0, 5, 7),))).to_pylist()
+    assert [row["error"] for row in rows] == ["empty", "undecodable"]
+    assert scorer.calls == 0
+
+
+def test_progress_is_told_of_every_row_and_error_once(case: Case) -> None:
+    told: list[tuple[int, int]] = []
+    scanned(case.scanner, Shard(0, (Segment(0, 0, ROWS),)), lambda rows, errors: told.append((rows, errors)))
+    assert sum(rows for rows, _ in told) == ROWS
+    assert sum(errors for _, errors in told) == 3
+    assert all(0 < rows <= case.scanner.batch_rows for rows, _ in told)
+
+
+class CountingPool(ThreadPoolExecutor):
+    """A thread pool that says how many tasks it was given."""
+
+    submitted = 0
+
+    def submit(self, *task: Any, **options: Any) -> Future[Any]:
+        self.submitted += 1
+        return super().submit(*task, **options)
+
+
+def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> None:
+    workers = 2
+    held = threading.Event()
+    scanner, scorer = watched(case.scanner, lambda call: held.wait(30) and None, workers)
+    scanner = replace(scanner, batch_rows=1)
+    most = 0
+    done = 0
+
+    def collected(rows: int, errors: int) -> None:
+        nonlocal most, done
+        most = max(most, pool.submitted - done)
+        done += rows
+
+    with CountingPool(workers) as pool, ThreadPoolExecutor(1) as other:
+        shard = other.submit(scan_shard, scanner, Shard(0, (Segment(0, 0, ROWS),)), pool, collected)
+        deadline = time.monotonic() + 20
+        while pool.submitted < 3 * workers:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(0.1)
+        assert pool.submitted == 3 * workers, "it read on though no batch was done"
+        held.set()
+        assert shard.result(30).equals(case.table)
+    assert most == 3 * workers
+    assert pool.submitted == ROWS
+    assert scorer.most_at_once == workers
+
+
+def fail_at_the_third(call: int) -> None:
+    if call == 2:
+        raise AigidError("the scorer is gone")
+    # Time for the scan to notice, before one more batch is taken from the queue.
+    time.sleep(0.5 if call > 2 else 0)
+
+
+def test_a_shard_that_fails_leaves_no_work_behind_in_a_pool_that_lives_on(case: Case) -> None:
+    # One worker, so that batches are scored in the order in which they are waited for.
+    scanner, scorer = watched(case.scanner, fail_at_the_third, workers=1)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(AigidError, match="the scorer is gone"):
+        scan_shard(scanner, Shard(0, (Segment(0, 0, ROWS),)), pool, ignore)
+    assert scorer.calls <= 4
+
+
+def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(case: Case, results: ResultsFolder) -> None:
+    shards = plan_shards(case.manifest.files, 17)
+    assert len(shards) == 4
+    run_local(case.scanner, shards[:2], results, ignore)
+    before = files_in(results)
+    assert len(before) == 2
+
+    scanner, scorer = watched(case.scanner, fail_at_the_third, workers=1)
+    with pytest.raises(AigidError, match="the scorer is gone"):
+        run_local(scanner, shards[2:], results, ignore)
+    assert files_in(results) == before
+    assert scorer.calls <= 4, "it went on though nothing could come of it"
+    assert scan_threads() == []
+
+
+def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(case: Case, results: ResultsFolder) -> None:
+    shards = plan_shards(case.manifest.files, 17)
+    run_local(case.scanner, shards, results, ignore)
+    whole = files_in(results)
+    Path(results.location.path, "detections-000002.parquet").unlink()
+    scanner, _ = watched(case.scanner, lambda call: time.sleep(0.002 * (call % 2)))
+    run_local(scanner, [shards[2]], results, ignore)
+    assert files_in(results) == whole
+
+
+def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(case: Case, results: ResultsFolder) -> None:
+    shards = plan_shards(case.manifest.files, 17)
+
+    interrupted_at: list[int] = []
+
+    def interrupt_in_the_second_shard(call: int) -> None:
+        if results.shard_name(0) in files_in(results):
+            if not interrupted_at:
+                interrupted_at.append(call)
+                os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    scanner, scorer = watched(case.scanner, interrupt_in_the_second_shard)
+    with pytest.raises(KeyboardInterrupt):
+        run_local(scanner, shards, results, ignore)
+    assert scan_threads() == []
+    assert list(files_in(results)) == [results.shard_name(0)]
+    assert scorer.calls <= interrupted_at[0] + 1 + scanner.workers, "it scored on after it was interrupted"
+
+
+def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leaves_earlier_commits(
+    tiny_repository: Path, write_manifest: Write, results: ResultsFolder
+) -> None:
+    path = write_manifest(20, row_group_size=10)
+    manifest = open_manifest([str(path)])
+    scanner = make_scanner(ScanConfig((str(path),), "unused", workers=1), tiny_repository, manifest)
+    shards = plan_shards(manifest.files, 10)
+
+    def replace_it(rows: int, errors: int) -> None:
+        pq.write_table(manifest_table(20, seed=7), path, row_group_size=10)
+
+    with pytest.raises(AigidError, match=f"{path}: has changed since it was opened"):
+        run_local(scanner, shards, results, replace_it)
+    assert list(files_in(results)) == [results.shard_name(0)]
+
+
+def test_a_model_that_answers_nonsense_is_never_committed(case: Case, results: ResultsFolder) -> None:
+    class NonsenseScorer(WatchedScorer):
+        def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
+            scores = super().score(images, tokens)
+            return Scores(np.full_like(scores.p_ai, np.nan), scores.p_source)
+
+    scanner = replace(case.scanner, scorer=NonsenseScorer(case.scanner.scorer, lambda call: None))
+    with pytest.raises(AigidError, match="57 of 60 rows have neither a probability nor an error: not committed"):
+        run_local(scanner, [Shard(0, (Segment(0, 0, ROWS),))], results, ignore)
+    assert files_in(results) == {}
