@@ -46,4 +46,4 @@ def _fit(loss_at: Callable[[Tensor], Tensor]) -> float:
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     # Perfectly separated rows would drive it to 0 and every probability to 0 or 1.
-    return float(log_temperature.exp().clamp(0.05, 20))
+    return float(log_temperature.detach().exp().clamp(0.05, 20))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Temperatures, from_strict_dict, model_fingerprint, read_json
 from aigid.errors import CheckpointError, ContractError
@@ -34,6 +36,12 @@ class CheckpointInfo:
     temperatures: Temperatures = field(default_factory=Temperatures)
     thresholds: dict[str, float] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.text_config, dict) and isinstance(self.image_config, dict)):
+            raise ContractError("text_config and image_config must be objects")
+        if not (isinstance(self.fusion_hidden, int) and self.fusion_hidden > 0):
+            raise ContractError(f"fusion_hidden must be a whole number above 0: got {self.fusion_hidden!r}")
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,26 @@ def save_checkpoint(
 
 def replace_folder(new: Path, folder: Path) -> None:
     """Put the folder `new` in the place of `folder`, which is set aside first and then removed."""
-    old = folder.with_name(f".{folder.name}.old")
+    old = _aside(folder)
     shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+    try:
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        restore_folder(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Put back the folder that `replace_folder` had set aside, where it ended before the new one was in its place."""
+    old = _aside(folder)
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -91,30 +113,39 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         info: CheckpointInfo = from_strict_dict(
             CheckpointInfo, read_json(folder / CONFIG_FILE, "a checkpoint's config"), CONFIG_FILE
         )
-    except ContractError as error:
+        model = new_model(info)
+    except (ContractError, CheckpointError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
-    model = new_model(info)
     load_weights(model, folder / WEIGHTS_FILE)
     return Checkpoint(model.eval(), info, folder / TOKENIZER_FILE, _fingerprint(folder, info))
 
 
 def load_weights(model: FusionModel, file: Path) -> None:
     """Load a safetensors file into a model; raises CheckpointError that names what is missing, left over or misshapen."""
+    state = read_weights(file)
+    check_weights(model.state_dict(), state, file)
+    model.load_state_dict(state)
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as float32; raises CheckpointError where it is damaged."""
     try:
-        state = {key: value.float() for key, value in load_file(file).items()}
+        return {key: value.float() for key, value in load_file(file).items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: damaged: {error}") from error
-    own = model.state_dict()
-    misshapen = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+
+
+def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    """Raise CheckpointError that names what `found` lacks, has too much of, or has in another shape than `expected`."""
+    misshapen = sorted(key for key in expected.keys() & found.keys() if expected[key].shape != found[key].shape)
     problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unknown": sorted(state.keys() - own.keys()),
+        "missing": sorted(expected.keys() - found.keys()),
+        "unknown": sorted(found.keys() - expected.keys()),
         "misshapen": misshapen,
     }
     said = [f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys]
     if said:
         raise CheckpointError(f"{file}: its weights are not of this architecture: {'; '.join(said)}")
-    model.load_state_dict(state)
 
 
 def _fingerprint(folder: Path, info: CheckpointInfo) -> str:

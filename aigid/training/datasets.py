@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from aigid.contract import ImageSpec
 from aigid.errors import TrainingError, UsageError
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_columns, read_segment, texts
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
@@ -63,12 +63,10 @@ class LabelledManifest:
         self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, image_root: Path | None = None
     ) -> None:
         """Open the manifest; raises ManifestError where it cannot be read, or has no labels."""
-        found = open_manifest(sources, ColumnChoice())
-        self.label_columns = _label_columns(found)
-        columns = replace(found.columns, keep=self.label_columns)
-        self.manifest = replace(found, columns=columns)
-        root = image_root or Path(found.files[0].path).parent
-        self._policy = FetchPolicy(root)
+        self.label_columns = _label_columns(open_manifest(sources))
+        # Opened again with what is known now: every file must have the labels, and of one type.
+        self.manifest = open_manifest(sources, ColumnChoice(keep=self.label_columns))
+        self._policy = FetchPolicy(image_root or image_root_of(sources))
         self._prompts = prompts
         self._image = image
         self._real_rows: int | None = None
@@ -87,7 +85,19 @@ class LabelledManifest:
         return self.rows + (real_repeat - 1) * self._real_rows
 
     def batches(self, batch_rows: int, order: StreamOrder | None, threads: int = 2) -> Iterator[TrainingBatch]:
-        """Batches of one pass; without an `order`, the manifest's own. The same order gives the same batches always."""
+        """Batches of one pass; without an `order`, the manifest's own. The same order gives the same batches always.
+
+        Raises TrainingError where a label is none, and in the end where not one image could be decoded.
+        """
+        nothing = True
+        for batch in self._decoded(batch_rows, order, threads):
+            if batch is not None:
+                nothing = False
+                yield batch
+        if nothing:
+            raise TrainingError(f"{self.manifest.files[0].path}: not one image could be decoded")
+
+    def _decoded(self, batch_rows: int, order: StreamOrder | None, threads: int) -> Iterator[TrainingBatch | None]:
         rows = self._in_order() if order is None else self._shuffled(order)
         flip = None if order is None else np.random.default_rng([order.seed, order.epoch, 1])
         with ThreadPoolExecutor(threads) as pool:
@@ -96,38 +106,43 @@ class LabelledManifest:
                 mirrored = flip.random(len(group)) < 0.5 if flip is not None else np.zeros(len(group), dtype=bool)
                 running.append(pool.submit(self._decode, group, mirrored))
                 if len(running) > _AHEAD:
-                    yield from _ready(running.popleft())
+                    yield running.popleft().result()
             while running:
-                yield from _ready(running.popleft())
+                yield running.popleft().result()
 
     def _in_order(self) -> Iterator[LabelledRow]:
         for number, file in enumerate(self.manifest.files):
-            yield from self._rows(Segment(number, 0, file.rows))
+            for rows in self._read(Segment(number, 0, file.rows)):
+                yield from rows
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
         rng = np.random.default_rng([order.seed, order.epoch])
         groups = _row_groups(self.manifest)
         window: list[LabelledRow] = []
         for index in rng.permutation(len(groups)):
-            for row in self._rows(groups[index]):
-                window += [row] * (order.real_repeat if row.label_a == 0 else 1)
-            if len(window) >= WINDOW_ROWS:
-                mixed = [window[position] for position in rng.permutation(len(window))]
-                # Half stays, to be mixed with rows that are still to come.
-                window = mixed[WINDOW_ROWS // 2 :]
-                yield from mixed[: WINDOW_ROWS // 2]
+            for rows in self._read(groups[index]):
+                window += [row for row in rows for _ in range(order.real_repeat if row.label_a == 0 else 1)]
+                while len(window) >= WINDOW_ROWS:
+                    mixed = [window[position] for position in rng.permutation(len(window))]
+                    # The rest stays, to be mixed with rows that are still to come.
+                    window = mixed[WINDOW_ROWS // 2 :]
+                    yield from mixed[: WINDOW_ROWS // 2]
         yield from (window[position] for position in rng.permutation(len(window)))
 
-    def _rows(self, segment: Segment) -> Iterator[LabelledRow]:
-        columns, path, number = self.manifest.columns, self.manifest.files[segment.file].path, segment.start
+    def _read(self, segment: Segment) -> Iterator[list[LabelledRow]]:
+        """The rows of a segment in order, a few at a time."""
+        columns, path, start = self.manifest.columns, self.manifest.files[segment.file].path, segment.start
         for rows in read_segment(self.manifest, segment):
             images = image_references(rows.column(columns.image))
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
             labels = [rows.column(name).to_pylist() for name in self.label_columns]
+            read: list[LabelledRow] = []
             for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
-                _check_labels(a, b, f"{path}, row {number}")
-                yield LabelledRow(image, ids, a, b, f"{path}, row {number}")
-                number += 1
+                where = f"{path}, row {start + len(read)}"
+                _check_labels(a, b, where)
+                read.append(LabelledRow(image, ids, a, b, where))
+            yield read
+            start += len(rows)
 
     def _decode(self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_]) -> TrainingBatch | None:
         decoded: list[tuple[LabelledRow, Pixels]] = []
@@ -148,12 +163,6 @@ class LabelledManifest:
             np.array([row.label_b for row in kept]),
             len(rows) - len(kept),
         )
-
-
-def _ready(future: "Future[TrainingBatch | None]") -> Iterator[TrainingBatch]:
-    batch = future.result()
-    if batch is not None:
-        yield batch
 
 
 def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:

@@ -45,15 +45,14 @@ def evaluate_repository(
     contract: ModelContract = scorer.contract
     manifest = LabelledManifest(sources, PromptEncoder(repository / TOKENIZER_FILE, contract.prompt), contract.image)
     progress.start(manifest.rows, 0)
-    parts, undecodable = [], 0
+    parts = []
     for batch in manifest.batches(32, None):
         scores = scorer.score(batch.images, batch.tokens)
         parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
-        undecodable += batch.undecodable
         progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
     label_a, label_b, p_ai, p_source = (np.concatenate(column) for column in zip(*parts, strict=True))
     metrics = all_metrics(Labelled(label_a, label_b, p_ai, p_source), threshold)
-    return {"model": contract.name, "fingerprint": contract.fingerprint, "undecodable": undecodable, **metrics}
+    return {"model": contract.name, "fingerprint": contract.fingerprint, "undecodable": manifest.rows - len(label_a), **metrics}
 
 
 def write_evaluation(metrics: dict[str, Any], folder: Path) -> None:

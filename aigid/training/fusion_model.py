@@ -1,14 +1,20 @@
 """The NAU-QMUL network (arXiv 2602.23863): a BERT text encoder, a CLIP vision encoder, a fusion layer and two heads."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, CLIPVisionConfig, CLIPVisionModel
 
 from aigid.contract import ImageSpec
 from aigid.errors import CheckpointError
 from aigid.records import SOURCES
+
+# What transformers raises for values of a config that it cannot use.
+_UNUSABLE = (StrictDataclassError, ValueError, TypeError, KeyError, RuntimeError)
 
 
 class Logits(NamedTuple):
@@ -69,7 +75,7 @@ def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
     if "model_type" not in config:
         raise CheckpointError("text_config: model_type is missing; give for example bert")
     from_config: Any = AutoModel.from_config
-    return _without_pooler(from_config(AutoConfig.for_model(config["model_type"], **values)))
+    return _without_pooler(_built("text_config", lambda: from_config(AutoConfig.for_model(config["model_type"], **values))))
 
 
 def image_encoder_from_config(config: dict[str, Any]) -> nn.Module:
@@ -77,13 +83,15 @@ def image_encoder_from_config(config: dict[str, Any]) -> nn.Module:
     if config.get("model_type", "clip_vision_model") != "clip_vision_model":
         raise CheckpointError(f"image_config: model_type is {config['model_type']}; this version knows clip_vision_model")
     values = {key: value for key, value in config.items() if key != "model_type"}
-    encoder: nn.Module = CLIPVisionModel(CLIPVisionConfig(**values))
-    return encoder
+    return _built("image_config", lambda: CLIPVisionModel(CLIPVisionConfig(**values)))
 
 
 def load_text_encoder(name_or_folder: str) -> nn.Module:
     """A pretrained text encoder by hub id or local folder, from safetensors only; raises CheckpointError."""
-    return _without_pooler(_pretrained(AutoModel, name_or_folder))
+    encoder = _pretrained(AutoModel, name_or_folder)
+    if not hasattr(encoder.config, "vocab_size"):
+        raise CheckpointError(f"{name_or_folder}: not a text encoder: it holds a {type(encoder).__name__}")
+    return _without_pooler(encoder)
 
 
 def load_image_encoder(name_or_folder: str) -> nn.Module:
@@ -91,12 +99,18 @@ def load_image_encoder(name_or_folder: str) -> nn.Module:
     return _pretrained(CLIPVisionModel, name_or_folder)
 
 
+def _built(what: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build()
+    except _UNUSABLE as error:
+        raise CheckpointError(f"{what}: no encoder can be made of it: {_one_line(error)}") from error
+
+
 def _pretrained(kind: Any, name_or_folder: str) -> nn.Module:
     try:
         encoder, loading = kind.from_pretrained(name_or_folder, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{name_or_folder}: no encoder can be loaded from it: {reason}") from error
+    except (OSError, SafetensorError, *_UNUSABLE) as error:
+        raise CheckpointError(f"{name_or_folder}: no encoder can be loaded from it: {_one_line(error)}") from error
     # Text models often lack the pooler, which is not used here; anything else missing would be left at random.
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -110,3 +124,7 @@ def _without_pooler(encoder: nn.Module) -> nn.Module:
         # Its weights would never be trained, and the exporter would never use them.
         setattr(encoder, "pooler", None)  # noqa: B010 - the stubs of nn.Module refuse the plain assignment
     return encoder
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

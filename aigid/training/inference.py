@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aigid.errors import TrainingError
 from aigid.training.datasets import LabelledManifest, TrainingBatch
 from aigid.training.fusion_model import FusionModel, Logits
 
@@ -35,14 +34,12 @@ def score_manifest(
     """The logits of every row, without gradients; raises TrainingError where no image can be decoded."""
     model.eval()
     parts: list[tuple[Logits, Tensor, Tensor]] = []
-    undecodable = 0
     with torch.inference_mode():
         for batch in manifest.batches(batch_rows, None):
             labels = torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
             parts.append((apply_model(model, batch), *labels))
-            undecodable += batch.undecodable
             on_rows(len(batch.label_a) + batch.undecodable)
-    if not parts:
-        raise TrainingError(f"{manifest.manifest.files[0].path}: not one image could be decoded")
     logits = Logits(torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts]))
-    return LabelledLogits(logits, torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts]), undecodable)
+    label_a, label_b = torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts])
+    # Counted from the rows that are there: a batch of which nothing is left is no batch.
+    return LabelledLogits(logits, label_a, label_b, manifest.rows - len(label_a))

@@ -54,6 +54,8 @@ def threshold_at(label_a: Labels, p_ai: Probabilities, max_fpr: float) -> float 
     if not len(real):
         return None
     allowed = int(max_fpr * len(real))
+    if allowed >= len(real):
+        return 0.0
     # Just above the first real row that must not be called AI-generated.
     return float(np.nextafter(np.float32(real[allowed]), np.float32(2)))
 

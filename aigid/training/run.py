@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.utils.hub import cached_file
 
-from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec
+from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, read_json
 from aigid.errors import CheckpointError, UsageError
 from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import CheckpointInfo
@@ -46,15 +47,9 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     torch.manual_seed(config.training.seed)
     text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
-    info = _describe(config, text, image)
-    tokenizer_file = config.tokenizer or Path(config.text_encoder) / TOKENIZER_FILE
-    prompts = PromptEncoder(tokenizer_file, info.prompt)
-    vocabulary = int(info.text_config.get("vocab_size", 0))
-    if prompts.vocabulary_size > vocabulary:
-        raise UsageError(
-            f"{tokenizer_file}: has {prompts.vocabulary_size} tokens, but the text encoder knows {vocabulary}: "
-            "name the tokenizer that the encoder was made with"
-        )
+    info = describe_model(text, image, config.fusion_hidden, name=config.name, notice=config.notice)
+    tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
+    prompts = open_prompts(tokenizer_file, info)
     data = TrainingData(
         LabelledManifest(config.train, prompts, info.image), LabelledManifest(config.validation, prompts, info.image)
     )
@@ -63,19 +58,52 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     return trainer.run(data, progress, notify, resume=resume)
 
 
-def _describe(config: RunConfig, text: nn.Module, image: nn.Module) -> CheckpointInfo:
+def describe_model(text: nn.Module, image: nn.Module, fusion_hidden: int, *, name: str, notice: str) -> CheckpointInfo:
+    """What a checkpoint says of a model with these encoders: their configs, and the inputs they take."""
     text_config, image_config = _config_of(text), _config_of(image)
     tokens = min(128, int(text_config.get("max_position_embeddings", 128)))
     buckets = tuple(size for size in (16, 32, 64, 128) if size < tokens) + (tokens,)
     return CheckpointInfo(
-        name=config.name,
-        notice=config.notice,
+        name=name,
+        notice=notice,
         text_config=text_config,
         image_config=image_config,
-        fusion_hidden=config.fusion_hidden,
+        fusion_hidden=fusion_hidden,
         image=ImageSpec(size=int(image_config["image_size"])),
         prompt=PromptSpec(tokens, buckets),
     )
+
+
+def open_prompts(tokenizer_file: Path, info: CheckpointInfo) -> PromptEncoder:
+    """The model's tokenizer; raises UsageError where it has more tokens than the text encoder knows."""
+    prompts = PromptEncoder(tokenizer_file, info.prompt)
+    vocabulary = int(info.text_config.get("vocab_size", 0))
+    if prompts.vocabulary_size > vocabulary:
+        raise UsageError(
+            f"{tokenizer_file}: has {prompts.vocabulary_size} tokens, but the text encoder knows {vocabulary}: "
+            "name the tokenizer that the encoder was made with"
+        )
+    return prompts
+
+
+def read_encoder_config(file: Path) -> dict[str, Any]:
+    """An encoder's config from a JSON file; raises UsageError where it is none."""
+    values = read_json(file, "an encoder's config")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file}: not an encoder's config: expected an object, got {type(values).__name__}")
+    return values
+
+
+def own_tokenizer(text_encoder: str) -> Path:
+    """The tokenizer.json of a text encoder by hub id or folder; raises UsageError where it has none."""
+    if text_encoder.endswith(".json"):
+        raise UsageError(f"{text_encoder}: a config has no tokenizer beside it: name one with --tokenizer")
+    try:
+        found: Any = cached_file(text_encoder, TOKENIZER_FILE)
+    except OSError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{text_encoder}: no {TOKENIZER_FILE}: {reason}: name one with --tokenizer") from error
+    return Path(found)
 
 
 def _config_of(encoder: nn.Module) -> dict[str, Any]:
@@ -94,7 +122,8 @@ def _sizes(config: Any) -> dict[str, Any]:
 def _encoder(name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]) -> nn.Module:
     if not name.endswith(".json"):
         return load(name)
+    values = read_encoder_config(Path(name))
     try:
-        return from_config(json.loads(Path(name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{name}: not a readable encoder config: {error}") from error
+        return from_config(values)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}: {error}") from error

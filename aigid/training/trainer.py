@@ -13,11 +13,10 @@ from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.optim.lr_scheduler import LambdaLR
 
 from aigid.errors import TrainingError, UsageError
 from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
-from aigid.training.checkpoint import CheckpointInfo, load_weights, replace_folder, save_checkpoint
+from aigid.training.checkpoint import CheckpointInfo, load_weights, replace_folder, restore_folder, save_checkpoint
 from aigid.training.datasets import LabelledManifest, StreamOrder
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits, apply_model, score_manifest
@@ -44,7 +43,8 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch_rows, self.real_repeat) < 1 or self.learning_rate <= 0 or self.weight_decay < 0:
+        counts = min(self.epochs, self.batch_rows, self.real_repeat)
+        if counts < 1 or not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
             raise UsageError(f"epochs, batch size and repeats must be 1 or more, the learning rate positive: got {self}")
         if self.schedule not in ("constant", "one_cycle"):
             raise UsageError(f"schedule must be constant or one_cycle: got {self.schedule}")
@@ -87,17 +87,13 @@ class Trainer:
     ) -> Path:
         """Train to the last epoch and return the best checkpoint's folder (by macro-F1 of A plus that of B).
 
-        Raises UsageError where the folder holds a run and `resume` is not set, or one of other settings;
+        Raises UsageError where the folder holds a run and `resume` is not set, or one of other settings or data;
         TrainingError where the loss is no number.
         """
-        self._claim_folder(resume)
-        steps_an_epoch = self._steps_an_epoch(data.train)
-        schedule = _schedule(
-            self._optimizer, self.config, steps_an_epoch * self.config.epochs, steps_an_epoch * len(self._history)
-        )
+        self._claim_folder(data, resume)
         for epoch in range(len(self._history), self.config.epochs):
             started = time.perf_counter()
-            loss = self._train_epoch(data.train, epoch, schedule, progress)
+            loss = self._train_epoch(data.train, epoch, progress)
             scored = score_manifest(self.model, data.validation, self.config.batch_rows)
             figures = _figures(scored)
             self._history.append(
@@ -106,16 +102,15 @@ class Trainer:
             notify(_epoch_line(self._history[-1]))
             if figures["score"] >= max(item["score"] for item in self._history):
                 self._save_best(scored)
-            self._save_last()
+            self._save_last(data)
         return self.folder / BEST
 
-    def _steps_an_epoch(self, train: LabelledManifest) -> int:
-        return math.ceil(train.rows_drawn(self.config.real_repeat) / self.config.batch_rows)
-
-    def _train_epoch(self, train: LabelledManifest, epoch: int, schedule: LambdaLR, progress: TrainingProgress) -> float:
+    def _train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
         self.model.train()
         torch.manual_seed(self.config.seed * 100_003 + epoch)
-        progress.start(train.rows_drawn(self.config.real_repeat), 0)
+        rows = train.rows_drawn(self.config.real_repeat)
+        steps_an_epoch = math.ceil(rows / self.config.batch_rows)
+        progress.start(rows, 0)
         total, steps = 0.0, 0
         order = StreamOrder(self.config.seed, epoch, self.config.real_repeat)
         for batch in train.batches(self.config.batch_rows, order):
@@ -127,15 +122,15 @@ class Trainer:
                 raise TrainingError(
                     f"{where}: the loss is {loss.item()}; {self.folder / BEST} keeps the last good one: lower the rate"
                 )
+            for group in self._optimizer.param_groups:
+                # Of the epoch and the step in it alone, so that a resumed run goes on where it was.
+                group["lr"] = learning_rate_at(self.config, epoch * steps_an_epoch + steps, self.config.epochs * steps_an_epoch)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self._optimizer.step()
-            schedule.step()
             total, steps = total + loss.item(), steps + 1
             progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-        if not steps:
-            raise TrainingError(f"{train.manifest.files[0].path}: not one image could be decoded")
         return total / steps
 
     def _save_best(self, scored: LabelledLogits) -> None:
@@ -147,7 +142,8 @@ class Trainer:
         )
         save_checkpoint(self.model, info, self._tokenizer_file, self.folder / BEST)
 
-    def _claim_folder(self, resume: bool) -> None:
+    def _claim_folder(self, data: TrainingData, resume: bool) -> None:
+        restore_folder(self.folder / LAST)
         state_file = self.folder / LAST / _STATE
         if not state_file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -155,22 +151,28 @@ class Trainer:
         if not resume:
             raise UsageError(f"{self.folder}: holds a training run; give --resume to go on with it, or another folder")
         state = json.loads(state_file.read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(self._identity()))
-        differing = sorted(key for key in now if state["identity"].get(key) != now[key])
+        now = json.loads(json.dumps(self._identity(data)))
+        # What an earlier version did not write down is taken to be the same.
+        differing = sorted(key for key in now if state["identity"].get(key, now[key]) != now[key])
         if differing:
-            raise UsageError(f"{self.folder}: holds a run with other settings ({', '.join(differing)}); give another folder")
+            said = ", ".join(differing)
+            raise UsageError(f"{self.folder}: holds a run with other settings or data ({said}); give another folder")
         self._history = state["history"]
         load_weights(self.model, self.folder / LAST / _WEIGHTS)
         self._load_moments()
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self, data: TrainingData) -> dict[str, Any]:
         return {
             "config": dataclasses.asdict(self.config),
             "text_config": self.info.text_config,
             "image_config": self.info.image_config,
+            "fusion_hidden": self.info.fusion_hidden,
+            # Of the files' footers, not their paths: data may be moved.
+            "train": [file.footer_sha256 for file in data.train.manifest.files],
+            "validation": [file.footer_sha256 for file in data.validation.manifest.files],
         }
 
-    def _save_last(self) -> None:
+    def _save_last(self, data: TrainingData) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=".last.", dir=self.folder))
         try:
             save_file({key: value.contiguous() for key, value in self.model.state_dict().items()}, temporary / _WEIGHTS)
@@ -181,7 +183,7 @@ class Trainer:
                 for key, value in state.items()
             }
             save_file(moments, temporary / _MOMENTS)
-            state = {"identity": self._identity(), "history": self._history}
+            state = {"identity": self._identity(data), "history": self._history}
             (temporary / _STATE).write_text(json.dumps(state), encoding="utf-8")
             (self.folder / HISTORY_FILE).write_text(json.dumps(self._history, indent=2) + "\n", encoding="utf-8")
             replace_folder(temporary, self.folder / LAST)
@@ -195,19 +197,16 @@ class Trainer:
             self._optimizer.state[parameters[name]][moment] = value
 
 
-def _schedule(optimizer: torch.optim.Optimizer, config: TrainingConfig, steps: int, done: int) -> LambdaLR:
+def learning_rate_at(config: TrainingConfig, step: int, steps: int) -> float:
+    """The learning rate of step number `step` of `steps`."""
     warm_up = max(1, int(_WARM_UP * steps))
-
-    def factor(step: int) -> float:
-        # The schedule is a function of the step alone, so that a resumed run goes on where it was.
-        step += done
-        if config.schedule == "constant":
-            return 1.0
-        if step < warm_up:
-            return (step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
-
-    return LambdaLR(optimizer, factor)
+    if config.schedule == "constant":
+        factor = 1.0
+    elif step < warm_up:
+        factor = (step + 1) / warm_up
+    else:
+        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
+    return config.learning_rate * factor
 
 
 def _figures(scored: LabelledLogits) -> dict[str, float]:

@@ -9,7 +9,7 @@ from checkpoint_to_onnx import export_checkpoint
 from to_model_repository import contract_of, model_configs, write_repository
 
 from aigid.contract import TOKENIZER_FILE, ModelContract, load_contract
-from aigid.prompts import PromptEncoder
+from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
@@ -86,6 +86,17 @@ def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(fp32_reposito
         # Fewer rows than the card's: two points of leeway on the bar, for chance.
         assert small[task]["macro_f1"] >= bar - 0.02
         assert small[task]["macro_f1"] >= large[task]["macro_f1"] - 0.005
+
+
+def test_an_answer_is_the_same_whatever_shares_its_batch(labelled: LabelledManifest) -> None:
+    scorer = OnnxScorer(REPOSITORY, cached_prompts=0)
+    batch = next(labelled.batches(33, None))
+    together = scorer.score(batch.images, batch.tokens)
+    for rows in ([0], [7], [32, 7], [5, 5, 5, 7, 1, 2, 3, 4, 30], list(range(20, 7, -1))):
+        tokens = TokenBatch(batch.tokens.input_ids[rows], batch.tokens.attention_mask[rows])
+        some = scorer.score(batch.images[rows], tokens)
+        assert np.array_equal(some.p_ai, together.p_ai[rows])
+        assert np.array_equal(some.p_source, together.p_source[rows])
 
 
 def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelContract) -> None:

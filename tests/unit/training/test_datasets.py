@@ -1,0 +1,306 @@
+import gc
+import io
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import HF_IMAGE, SIDE, manifest_table, picture_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from aigid.contract import ImageSpec, PromptSpec
+from aigid.errors import ManifestError, TrainingError, UsageError
+from aigid.manifest import READ_ROWS
+from aigid.pixels import decode_image
+from aigid.prompts import PromptEncoder
+from aigid.training import datasets
+from aigid.training.datasets import LabelledManifest, LabelledRow, StreamOrder, TrainingBatch
+
+Label = Callable[..., Path]
+Open = Callable[..., LabelledManifest]
+SPEC = ImageSpec(size=SIDE)
+
+
+def prompt_rows(batches: list[TrainingBatch]) -> list[tuple[int, ...]]:
+    """The token ids of each row, without padding."""
+    return [
+        tuple(ids[mask == 1].tolist())
+        for batch in batches
+        for ids, mask in zip(batch.tokens.input_ids, batch.tokens.attention_mask, strict=True)
+    ]
+
+
+def labels_of(batches: list[TrainingBatch]) -> list[int]:
+    return [label for batch in batches for label in batch.label_b.tolist()]
+
+
+def same(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
+    return len(first) == len(second) and all(
+        np.array_equal(one.images, other.images)
+        and np.array_equal(one.tokens.input_ids, other.tokens.input_ids)
+        and np.array_equal(one.label_b, other.label_b)
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def test_the_data_set_s_own_schema_is_read_as_it_is(write_manifest: Label, open_labelled: Open, tokenizer_file: Path) -> None:
+    table = manifest_table(20)
+    batches = list(open_labelled(write_manifest(table, row_group_size=6)).batches(8, None))
+    assert [len(batch.label_a) for batch in batches] == [8, 8, 4]
+    assert sum(batch.undecodable for batch in batches) == 0
+    rows = table.to_pylist()
+    assert labels_of(batches) == [row["Label_B"] for row in rows]
+    assert [label for batch in batches for label in batch.label_a.tolist()] == [row["Label_A"] for row in rows]
+    images = np.concatenate([batch.images for batch in batches])
+    np.testing.assert_array_equal(images, np.stack([decode_image(row["Image"]["bytes"], SPEC) for row in rows]))
+    prompts = PromptEncoder(tokenizer_file, PromptSpec(64, (64,)))
+    assert prompt_rows(batches) == [tuple(ids) for ids in prompts.token_ids([row["Caption"] for row in rows])]
+
+
+def test_a_batch_is_padded_to_the_bucket_of_its_longest_prompt(write_manifest: Label, open_labelled: Open) -> None:
+    image = {"bytes": picture_bytes(1), "path": None}
+    prompts = ["a car", "a red car", "one two three four five six seven eight nine", "x"]
+    columns = {"image": pa.array([image] * 4, HF_IMAGE), "text": prompts, "label_a": [0] * 4, "label_b": [0] * 4}
+    batches = list(open_labelled(write_manifest(pa.table(columns))).batches(2, None))
+    assert [batch.tokens.input_ids.shape for batch in batches] == [(2, 8), (2, 16)]
+
+
+@pytest.mark.parametrize("names", [("Label_A", "Label_B"), ("label_a", "label_b"), ("LABEL_A", "lAbEl_B")])
+def test_label_columns_are_found_in_any_case(write_manifest: Label, open_labelled: Open, names: tuple[str, str]) -> None:
+    table = manifest_table(7).rename_columns(["id", "Caption", "Image", *names])
+    manifest = open_labelled(write_manifest(table))
+    assert manifest.label_columns == names
+    assert labels_of(list(manifest.batches(4, None))) == [0, 1, 2, 3, 4, 5, 0]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64()])
+def test_labels_may_be_any_integers(write_manifest: Label, open_labelled: Open, kind: pa.DataType) -> None:
+    table = manifest_table(6)
+    for name in ("Label_A", "Label_B"):
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
+    [batch] = open_labelled(write_manifest(table)).batches(6, None)
+    assert batch.label_b.tolist() == [0, 1, 2, 3, 4, 5]
+    assert batch.label_b.dtype == batch.label_a.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("label_a", "label_b", "said"),
+    [
+        (0, 3, "contradict"),
+        (1, 0, "contradict"),
+        (2, 1, "Label_A is 2"),
+        (-1, 0, "Label_A is -1"),
+        (1, 6, "Label_B is 6"),
+        (1, -1, "Label_B is -1"),
+        (None, 1, "Label_A is None"),
+        (1, None, "Label_B is None"),
+    ],
+)
+@pytest.mark.parametrize("order", [None, StreamOrder(0, 0)])
+def test_bad_labels_end_with_the_row_s_name(
+    write_manifest: Label,
+    open_labelled: Open,
+    label_a: int | None,
+    label_b: int | None,
+    said: str,
+    order: StreamOrder | None,
+) -> None:
+    table = manifest_table(12)
+    columns = {"Label_A": table["Label_A"].to_pylist(), "Label_B": table["Label_B"].to_pylist()}
+    columns["Label_A"][9], columns["Label_B"][9] = label_a, label_b
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.int32()))
+    path = write_manifest(table, row_group_size=4)
+    with pytest.raises(TrainingError, match=said) as refused:
+        list(open_labelled(path).batches(4, order))
+    assert f"{path}, row 9:" in str(refused.value)
+
+
+def test_the_row_s_name_is_right_far_into_a_row_group(write_labelled: Label, open_labelled: Open) -> None:
+    path = write_labelled([1] * (3 * READ_ROWS))
+    table = pq.read_table(path)
+    bad = pa.array([0 if row == 2 * READ_ROWS + 5 else 1 for row in range(len(table))], pa.int32())
+    pq.write_table(table.set_column(3, "Label_B", bad), path)
+    with pytest.raises(TrainingError, match=f"{path}, row {2 * READ_ROWS + 5}: "):
+        list(open_labelled(path).batches(64, None))
+
+
+def test_a_manifest_without_labels_is_refused(write_manifest: Label, open_labelled: Open) -> None:
+    with pytest.raises(UsageError, match=r"label_b.*Label_B \(0 real, 1 to 5 the generator\); the columns are id, Caption"):
+        open_labelled(write_manifest(manifest_table(3).drop_columns("Label_B")))
+
+
+def test_labels_that_are_no_integers_are_refused(write_manifest: Label, open_labelled: Open) -> None:
+    table = manifest_table(3)
+    table = table.set_column(table.schema.get_field_index("Label_A"), "Label_A", table["Label_A"].cast(pa.float32()))
+    with pytest.raises(UsageError, match="column Label_A is float; labels are integers"):
+        open_labelled(write_manifest(table))
+
+
+def test_files_whose_labels_differ_in_type_are_refused(write_labelled: Label, open_labelled: Open) -> None:
+    first, second = write_labelled([0, 1], "a.parquet"), write_labelled([2, 3], "b.parquet")
+    table = pq.read_table(second)
+    pq.write_table(table.set_column(2, "Label_A", table["Label_A"].cast(pa.int64())), second)
+    with pytest.raises(ManifestError, match=r"b.parquet: column Label_A is int64, but int32"):
+        open_labelled(first, second)
+
+
+def test_a_file_without_labels_among_others_is_refused_before_training(write_labelled: Label, open_labelled: Open) -> None:
+    first, second = write_labelled([0, 1], "a.parquet"), write_labelled([2, 3], "b.parquet")
+    pq.write_table(pq.read_table(second).drop_columns("Label_B"), second)
+    with pytest.raises(ManifestError, match=r"b.parquet: no column named Label_B"):
+        open_labelled(first, second)
+
+
+def test_a_manifest_of_images_alone_has_empty_prompts(write_labelled: Label, open_labelled: Open) -> None:
+    path = write_labelled([0, 1, 2])
+    pq.write_table(pq.read_table(path).drop_columns("Caption"), path)
+    # [CLS] and [SEP].
+    assert prompt_rows(list(open_labelled(path).batches(4, None))) == [(101, 102)] * 3
+
+
+def write_paths(folder: Path, image: bytes, name: str = "rows.parquet") -> Path:
+    """A manifest of one path that is there and one that is not, relative to `folder`; gives its path."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "one.png").write_bytes(image)
+    columns = {"image_path": ["one.png", "gone.png"], "prompt": ["a", "b"], "Label_A": [0, 1], "Label_B": [0, 1]}
+    pq.write_table(pa.table(columns), folder / name)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "below/rows.parquet"])
+def test_image_paths_are_relative_to_the_manifest_s_folder(tmp_path: Path, open_labelled: Open, name: str) -> None:
+    file = write_paths(tmp_path / "data", picture_bytes(5), name)
+    sources = {
+        "rows.parquet": [file, tmp_path / "data"],
+        "below/rows.parquet": [tmp_path / "data", tmp_path / "data" / "*" / "*.parquet"],
+    }
+    for source in sources[name]:
+        [batch] = open_labelled(source).batches(4, None)
+        assert (batch.label_b.tolist(), batch.undecodable) == ([0], 1)
+        np.testing.assert_array_equal(batch.images[0], decode_image(picture_bytes(5), SPEC))
+
+
+def test_a_path_is_never_looked_up_in_another_manifest_s_folder(tmp_path: Path, open_labelled: Open) -> None:
+    files = [write_paths(tmp_path / name, picture_bytes(seed)) for seed, name in enumerate(("train", "more"))]
+    # Two files of one name: which is meant depends on the folder, so neither is read.
+    with pytest.raises(TrainingError, match="not one image could be decoded"):
+        list(open_labelled(*files).batches(4, None))
+
+
+def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(write_labelled: Label, open_labelled: Open) -> None:
+    manifest = open_labelled(write_labelled([0, None, 2, None, 4, 5]))
+    batches = list(manifest.batches(3, None))
+    assert labels_of(batches) == [0, 2, 4, 5]
+    assert [batch.undecodable for batch in batches] == [1, 1]
+    shuffled = list(manifest.batches(6, StreamOrder(0, 0)))
+    assert sorted(labels_of(shuffled)) == [0, 2, 4, 5]
+
+
+def test_a_batch_of_which_nothing_is_left_is_passed_over(write_labelled: Label, open_labelled: Open) -> None:
+    batches = list(open_labelled(write_labelled([1, 2, None, None, 5])).batches(2, None))
+    assert [batch.label_b.tolist() for batch in batches] == [[1, 2], [5]]
+
+
+def test_the_same_order_gives_the_same_batches_and_another_others(write_labelled: Label, open_labelled: Open) -> None:
+    path = write_labelled([0, 1, 2, 3, 4, 5] * 8, row_group_size=5)
+    first = list(open_labelled(path).batches(7, StreamOrder(3, 1, 2)))
+    assert same(first, list(open_labelled(path).batches(7, StreamOrder(3, 1, 2))))
+    assert same(first, list(open_labelled(path).batches(7, StreamOrder(3, 1, 2), threads=5)))
+    for other in (StreamOrder(3, 2, 2), StreamOrder(4, 1, 2)):
+        assert prompt_rows(first) != prompt_rows(list(open_labelled(path).batches(7, other)))
+
+
+def test_an_epoch_is_mixed_across_files_and_row_groups(write_labelled: Label, open_labelled: Open) -> None:
+    # Sorted by class, a file for each: the batches are mixed all the same.
+    paths = [write_labelled([label] * 30, f"{label}.parquet", row_group_size=10) for label in range(6)]
+    batches = list(open_labelled(*paths).batches(30, StreamOrder(0, 0)))
+    assert min(len(set(batch.label_b.tolist())) for batch in batches) >= 4
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    files=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=25), min_size=1, max_size=3),
+    group_rows=st.integers(1, 30),
+    window=st.integers(2, 40),
+    real_repeat=st.integers(1, 4),
+    batch_rows=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
+    tokenizer_file: Path,
+    files: list[list[int]],
+    group_rows: int,
+    window: int,
+    real_repeat: int,
+    batch_rows: int,
+    seed: int,
+) -> None:
+    prompts = PromptEncoder(tokenizer_file, PromptSpec(32, (32,)))
+    image = picture_bytes(1, 8)
+    expected: Counter[tuple[tuple[int, ...], int]] = Counter()
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(datasets, "WINDOW_ROWS", window)
+        for number, labels in enumerate(files):
+            words = [f"file {number} row {row}" for row in range(len(labels))]
+            columns = {"image": [image] * len(labels), "prompt": words, "Label_B": labels}
+            table = pa.table({**columns, "Label_A": [int(label > 0) for label in labels]})
+            pq.write_table(table, Path(name) / f"{number}.parquet", row_group_size=group_rows)
+            for ids, label in zip(prompts.token_ids(words), labels, strict=True):
+                expected[tuple(ids), label] = 1 if label else real_repeat
+        manifest = LabelledManifest([name], prompts, SPEC)
+        batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, real_repeat)))
+        assert Counter(zip(prompt_rows(batches), labels_of(batches), strict=True)) == expected
+        assert manifest.rows_drawn(real_repeat) == expected.total()
+    assert all(len(batch.label_a) == batch_rows for batch in batches[:-1])
+
+
+def rows_in_memory() -> int:
+    return sum(type(item) is LabelledRow for item in gc.get_objects())
+
+
+@pytest.mark.parametrize("group_rows", [50, 5000])
+@pytest.mark.parametrize("order", [None, StreamOrder(0, 0), StreamOrder(0, 0, 4)])
+def test_memory_never_holds_the_set_whatever_its_row_groups(
+    write_labelled: Label,
+    open_labelled: Open,
+    monkeypatch: pytest.MonkeyPatch,
+    order: StreamOrder | None,
+    group_rows: int,
+) -> None:
+    monkeypatch.setattr(datasets, "WINDOW_ROWS", 64)
+    path = write_labelled([0, 1, 2, 3, 4, 5] * 250, row_group_size=group_rows)
+    held = [rows_in_memory() for _ in islice(open_labelled(path).batches(8, order), 0, None, 40)]
+    assert len(held) >= 5
+    # The window, what was read with its last row, and the batches that are being decoded.
+    assert 0 < max(held) < 64 + READ_ROWS + 8 * 8
+
+
+def test_training_mirrors_half_of_the_pictures_and_evaluation_none(write_manifest: Label, open_labelled: Open) -> None:
+    # Dark on the left, bright on the right.
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.linspace(0, 255, SIDE, dtype=np.uint8), (SIDE, 1))).save(buffer, "PNG")
+    rows = 200
+    images = pa.array([{"bytes": buffer.getvalue(), "path": None}] * rows, HF_IMAGE)
+    columns = {"image": images, "text": [str(row) for row in range(rows)], "Label_A": [0] * rows, "Label_B": [0] * rows}
+    manifest = open_labelled(write_manifest(pa.table(columns)))
+
+    def mirrored(order: StreamOrder | None) -> list[bool]:
+        pictures = np.concatenate([batch.images for batch in manifest.batches(32, order)]).astype(int)
+        left, right = pictures[:, :, 0].mean(axis=(1, 2)), pictures[:, :, -1].mean(axis=(1, 2))
+        assert (abs(left - right) > 200).all()
+        return (left > right).tolist()
+
+    assert not any(mirrored(None))
+    found = mirrored(StreamOrder(0, 0))
+    # 200 tosses of a coin are outside of this in less than one of 10,000 cases.
+    assert 70 < sum(found) < 130
+    assert mirrored(StreamOrder(0, 0)) == found
+    assert mirrored(StreamOrder(0, 1)) != found

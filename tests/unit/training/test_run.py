@@ -1,0 +1,177 @@
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aigid.contract import ImageSpec, PromptSpec
+from aigid.errors import AigidError, CheckpointError, UsageError
+from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
+from aigid.training.fusion_model import image_encoder_from_config, text_encoder_from_config
+from aigid.training.run import RunConfig, describe_model, own_tokenizer, train
+from aigid.training.trainer import TrainingConfig
+
+Label = Callable[..., Path]
+Run = Callable[..., Path]
+
+
+@pytest.fixture
+def encoders(tiny_info: CheckpointInfo, tmp_path: Path) -> dict[str, str]:
+    """The tiny encoders' configs as JSON files."""
+    found = {}
+    for name, config in {"text_encoder": tiny_info.text_config, "image_encoder": tiny_info.image_config}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(config))
+        found[name] = str(tmp_path / f"{name}.json")
+    return found
+
+
+@pytest.fixture
+def run(encoders: dict[str, str], write_labelled: Label, tokenizer_file: Path, tmp_path: Path, progress: object) -> Run:
+    """Trains for one epoch of two steps; gives the best checkpoint's folder."""
+    train_file, validation = write_labelled([0, 1, 2, 3], "train.parquet"), write_labelled([0, 5], "validation.parquet")
+    config = RunConfig(
+        train=(str(train_file),),
+        validation=(str(validation),),
+        **encoders,
+        folder=tmp_path / "run",
+        tokenizer=tokenizer_file,
+        fusion_hidden=12,
+        name="tried",
+        notice="for tests",
+        training=TrainingConfig(epochs=1, batch_rows=2, seed=3),
+    )
+    return lambda **changes: train(replace(config, **changes), progress, lambda line: None)
+
+
+def test_encoders_by_config_are_trained_from_random_weights(run: Run, tokenizer_file: Path, tiny_info: CheckpointInfo) -> None:
+    loaded = load_checkpoint(run())
+    info = loaded.info
+    assert (info.name, info.notice, info.fusion_hidden) == ("tried", "for tests", 12)
+    assert (info.image, info.prompt) == (ImageSpec(size=32), PromptSpec(64, (16, 32, 64)))
+    assert info.training["config"]["seed"] == 3
+    assert info.training["validation"]["epoch"] == 1
+    assert loaded.tokenizer_file.read_bytes() == tokenizer_file.read_bytes()
+    for name in ("text_config", "image_config"):
+        own = getattr(info, name)
+        assert {key: own[key] for key in getattr(tiny_info, name)} == getattr(tiny_info, name)
+
+
+def test_the_same_seed_gives_the_same_checkpoint(run: Run, tmp_path: Path) -> None:
+    found = [(run(folder=tmp_path / name) / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert found[0] == found[1]
+
+
+def test_a_text_encoder_from_a_local_folder_starts_pretrained_with_its_own_tokenizer(
+    run: Run, minilm: Path, tmp_path: Path, encoders: dict[str, str]
+) -> None:
+    # So low a rate leaves the weights nearly as they were loaded.
+    training = TrainingConfig(epochs=1, batch_rows=2, learning_rate=1e-9)
+    loaded = load_checkpoint(run(text_encoder=str(minilm), tokenizer=None, training=training))
+    assert loaded.info.text_config["hidden_size"] == 384
+    assert loaded.info.prompt == PromptSpec()
+    assert loaded.tokenizer_file.read_bytes() == (minilm / "tokenizer.json").read_bytes()
+    name = "encoder.layer.5.output.dense.weight"
+    expected = load_file(minilm / "model.safetensors")[name]
+    torch.testing.assert_close(loaded.model.state_dict()[f"text_encoder.{name}"], expected, rtol=0, atol=1e-6)
+    assert str(minilm) not in (tmp_path / "run" / "best" / "config.json").read_text()
+
+
+def test_an_image_encoder_from_a_local_folder_is_taken(run: Run, tiny_info: CheckpointInfo, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    encoder = image_encoder_from_config({**tiny_info.image_config, "image_size": 48, "hidden_size": 20})
+    encoder.save_pretrained(tmp_path / "clip")
+    training = TrainingConfig(epochs=1, batch_rows=2, learning_rate=1e-9)
+    loaded = load_checkpoint(run(image_encoder=str(tmp_path / "clip"), training=training))
+    assert loaded.info.image == ImageSpec(size=48)
+    for name, value in encoder.state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[f"image_encoder.{name}"], value, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        (512, PromptSpec(128, (16, 32, 64, 128))),
+        (128, PromptSpec(128, (16, 32, 64, 128))),
+        (64, PromptSpec(64, (16, 32, 64))),
+        (77, PromptSpec(77, (16, 32, 64, 77))),
+        (12, PromptSpec(12, (12,))),
+    ],
+)
+def test_prompts_are_cut_at_128_tokens_or_where_the_encoder_ends(
+    tiny_info: CheckpointInfo, positions: int, expected: PromptSpec
+) -> None:
+    text = text_encoder_from_config({**tiny_info.text_config, "vocab_size": 9, "max_position_embeddings": positions})
+    image = image_encoder_from_config(tiny_info.image_config)
+    assert describe_model(text, image, 8, name="", notice="").prompt == expected
+
+
+def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
+    with pytest.raises(error) as refused:
+        run(**changes)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_tokenizer_of_more_tokens_than_the_encoder_knows_is_refused(
+    run: Run, tiny_info: CheckpointInfo, tmp_path: Path
+) -> None:
+    (tmp_path / "small.json").write_text(json.dumps({**tiny_info.text_config, "vocab_size": 1000}))
+    said = refusal(run, UsageError, text_encoder=str(tmp_path / "small.json"))
+    assert "has 30522 tokens, but the text encoder knows 1000" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_without_a_tokenizer_asks_for_one(run: Run, encoders: dict[str, str]) -> None:
+    said = refusal(run, UsageError, tokenizer=None)
+    assert said == f"{encoders['text_encoder']}: a config has no tokenizer beside it: name one with --tokenizer"
+
+
+def test_a_folder_without_a_tokenizer_asks_for_one(run: Run, minilm: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "bare").mkdir(exist_ok=True)
+        shutil.copyfile(minilm / name, tmp_path / "bare" / name)
+    said = refusal(run, CheckpointError, text_encoder=str(tmp_path / "bare"), tokenizer=None)
+    assert said.startswith(f"{tmp_path / 'bare'}: no tokenizer.json: ")
+    assert said.endswith("name one with --tokenizer")
+
+
+def test_a_hub_id_whose_tokenizer_is_out_of_reach_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without this the hub's client tries again for half a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=r"no-such-owner/no-such-model: no tokenizer.json: .*name one with --tokenizer"):
+        own_tokenizer("no-such-owner/no-such-model")
+
+
+def test_a_tokenizer_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
+    assert "nowhere.json: no such file" in refusal(run, UsageError, tokenizer=tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not readable as an encoder's config"),
+        ("[]", "expected an object, got list"),
+        ('{"hidden_size": 16}', "model_type is missing"),
+        ('{"model_type": "bert", "hidden_size": "wide"}', "hidden_size"),
+    ],
+)
+def test_a_config_that_will_not_do_is_named(run: Run, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    refused = refusal(run, UsageError, text_encoder=str(tmp_path / "bad.json"))
+    assert refused.startswith(str(tmp_path / "bad.json"))
+    assert said in refused
+
+
+@pytest.mark.parametrize("which", ["text_encoder", "image_encoder"])
+@pytest.mark.parametrize("name", ["gone.json", "gone"])
+def test_an_encoder_that_is_not_there_is_named(run: Run, tmp_path: Path, which: str, name: str) -> None:
+    assert str(tmp_path / name) in refusal(run, UsageError, **{which: str(tmp_path / name)})
+
+
+def test_encoders_are_looked_at_before_the_folder_is_made(run: Run, tmp_path: Path) -> None:
+    refusal(run, UsageError, image_encoder=str(tmp_path / "gone.json"))
+    assert not (tmp_path / "run").exists()

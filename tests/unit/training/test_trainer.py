@@ -1,0 +1,425 @@
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from aigid.errors import TrainingError, UsageError
+from aigid.training import trainer as trainer_module
+from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
+from aigid.training.datasets import LabelledManifest, StreamOrder, TrainingBatch
+from aigid.training.fusion_model import FusionModel
+from aigid.training.inference import score_manifest
+from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, learning_rate_at
+
+COLOURS = ((128, 128, 128), (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))
+CONFIG = TrainingConfig(epochs=3, batch_rows=8, learning_rate=3e-3, schedule="one_cycle", seed=5)
+
+
+def picture(label: int, seed: int) -> bytes:
+    """A picture in its class's colour, with some noise."""
+    noise = np.random.default_rng(seed).normal(0, 12, (32, 32, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(np.array(COLOURS[label]) + noise, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_colours(path: Path, scenes: int, seed: int, broken: tuple[int, ...] = ()) -> Path:
+    labels = list(range(6)) * scenes
+    images = [b"broken" if row in broken else picture(label, seed + row) for row, label in enumerate(labels)]
+    columns = {"image": images, "prompt": ["a plain picture"] * len(labels), "Label_B": labels}
+    pq.write_table(pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}), path, row_group_size=10)
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path, open_labelled: Callable[..., LabelledManifest]) -> TrainingData:
+    files = write_colours(tmp_path / "train.parquet", 6, 0), write_colours(tmp_path / "validation.parquet", 3, 9000)
+    return TrainingData(*map(open_labelled, files))
+
+
+@pytest.fixture
+def make_trainer(tiny_info: CheckpointInfo, tokenizer_file: Path) -> Callable[..., Trainer]:
+    """A trainer of the tiny model, whose weights are always the same at the start."""
+
+    def make(folder: Path, config: TrainingConfig = CONFIG, info: CheckpointInfo = tiny_info) -> Trainer:
+        torch.manual_seed(11)
+        return Trainer(new_model(info), info, tokenizer_file, config, folder)
+
+    return make
+
+
+class KilledError(Exception):
+    """Stands for the end of the process after an epoch was committed."""
+
+
+def kill_after(epochs: int) -> Callable[[str], None]:
+    """A listener that ends the run in the middle of the epoch after so many."""
+    lines: list[str] = []
+
+    def notify(line: str) -> None:
+        lines.append(line)
+        if len(lines) > epochs:
+            raise KilledError
+
+    return notify
+
+
+def silent(line: str) -> None:
+    """Hear nothing."""
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    return [{key: value for key, value in item.items() if key != "seconds"} for item in read_json(folder / "history.json")]
+
+
+def read_json(path: Path) -> list[dict[str, float]]:
+    return list(json.loads(path.read_text()))
+
+
+def test_a_tiny_model_learns_what_can_be_learnt(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=12, learning_rate=1e-2)
+    said: list[str] = []
+    best = make_trainer(tmp_path / "run", config).run(data, progress, said.append)
+    loaded = load_checkpoint(best)
+    scored = score_manifest(loaded.model, data.validation, 6)
+    p_ai = torch.sigmoid(scored.logits.a / loaded.info.temperatures.a).numpy()
+    found = all_metrics(
+        Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai, torch.softmax(scored.logits.b, dim=1).numpy())
+    )
+    assert found["a"]["macro_f1"] > 0.9
+    assert found["b"]["macro_f1"] > 0.9
+    losses = [item["loss"] for item in history(tmp_path / "run")]
+    assert losses[-1] < 0.3 * losses[0]
+    assert [line.split(":")[0] for line in said] == [f"epoch {number}" for number in range(1, 13)]
+
+
+def test_progress_hears_of_every_row_drawn(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    make_trainer(tmp_path / "run", replace(CONFIG, epochs=1, real_repeat=3)).run(data, progress, silent)
+    # 36 rows; the 6 real ones three times.
+    assert (progress.total, progress.rows, progress.errors) == (48, 48, 0)
+
+
+def test_each_epoch_has_an_order_of_its_own(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orders: list[StreamOrder | None] = []
+    batches = data.train.batches
+
+    def recorded(batch_rows: int, order: StreamOrder | None) -> Iterator[TrainingBatch]:
+        orders.append(order)
+        return batches(batch_rows, order)
+
+    monkeypatch.setattr(data.train, "batches", recorded)
+    make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, real_repeat=2)).run(data, progress, silent)
+    assert orders == [StreamOrder(seed=5, epoch=epoch, real_repeat=2) for epoch in range(2)]
+
+
+def test_two_runs_of_one_seed_are_the_same_bytes_and_of_another_are_not(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    for name, seed in {"one": 5, "two": 5, "other": 6}.items():
+        make_trainer(tmp_path / name, replace(CONFIG, epochs=1, seed=seed)).run(data, progress, silent)
+    assert weights(tmp_path / "one" / "last") == weights(tmp_path / "two" / "last")
+    assert weights(tmp_path / "one" / "last") != weights(tmp_path / "other" / "last")
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    schedule: str,
+    epochs: int,
+) -> None:
+    config = replace(CONFIG, schedule=schedule)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    make_trainer(whole, config).run(data, progress, silent)
+    with pytest.raises(KilledError):
+        make_trainer(killed, config).run(data, progress, kill_after(epochs))
+    assert len(history(killed)) == epochs
+    make_trainer(killed, config).run(data, progress, silent, resume=True)
+    for name in ("last", "best"):
+        assert weights(killed / name) == weights(whole / name)
+    assert (killed / "last" / "adamw.safetensors").read_bytes() == (whole / "last" / "adamw.safetensors").read_bytes()
+    assert history(killed) == history(whole)
+
+
+def test_a_resumed_run_is_the_same_where_a_batch_was_lost_to_undecodable_rows(
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    open_labelled: Callable[..., LabelledManifest],
+) -> None:
+    # Batches of one row: each that is lost is a step that the schedule had counted on.
+    train = open_labelled(write_colours(tmp_path / "t.parquet", 3, 0, broken=(2, 3, 11, 12, 13)))
+    data = TrainingData(train, open_labelled(write_colours(tmp_path / "v.parquet", 1, 900)))
+    config = replace(CONFIG, batch_rows=1)
+    make_trainer(tmp_path / "whole", config).run(data, progress, silent)
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "killed", config).run(data, progress, kill_after(1))
+    make_trainer(tmp_path / "killed", config).run(data, progress, silent, resume=True)
+    assert weights(tmp_path / "killed" / "last") == weights(tmp_path / "whole" / "last")
+
+
+def test_resuming_goes_on_after_a_kill_between_the_last_two_renames(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    make_trainer(tmp_path / "run", config).run(data, progress, silent)
+    # What a kill leaves between setting the old state aside and putting the new one in its place.
+    (tmp_path / "run" / "last").rename(tmp_path / "run" / ".last.old")
+    with pytest.raises(UsageError, match="holds a training run"):
+        make_trainer(tmp_path / "run", config).run(data, progress, silent)
+    said: list[str] = []
+    make_trainer(tmp_path / "run", config).run(data, progress, said.append, resume=True)
+    assert said == []
+
+
+def test_a_finished_run_resumed_changes_nothing(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    best = make_trainer(tmp_path / "run", config).run(data, progress, silent)
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert make_trainer(tmp_path / "run", config).run(data, progress, silent, resume=True) == best
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_resuming_where_nothing_was_begun_begins(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=1)
+    best = make_trainer(tmp_path / "new" / "run", config).run(data, progress, silent, resume=True)
+    assert best == tmp_path / "new" / "run" / "best"
+    assert len(history(tmp_path / "new" / "run")) == 1
+
+
+@pytest.fixture
+def used(data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path) -> Path:
+    """The folder of a run that ended after its first epoch."""
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "used").run(data, progress, kill_after(1))
+    return tmp_path / "used"
+
+
+def test_a_used_folder_is_refused_unless_the_run_is_to_go_on(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
+) -> None:
+    before = weights(used / "last")
+    with pytest.raises(UsageError, match=f"{used}: holds a training run; give --resume"):
+        make_trainer(used).run(data, progress, silent)
+    assert weights(used / "last") == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 4}, {"batch_rows": 4}, {"learning_rate": 1e-4}, {"schedule": "constant"}, {"seed": 1}, {"real_repeat": 2}],
+)
+def test_a_run_of_other_settings_is_not_resumed(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, change: dict[str, object]
+) -> None:
+    before = weights(used / "last")
+    with pytest.raises(UsageError, match=r"other settings or data \(config\)"):
+        make_trainer(used, replace(CONFIG, **change)).run(data, progress, silent, resume=True)
+    assert weights(used / "last") == before
+
+
+@pytest.mark.parametrize("part", ["text_config", "image_config"])
+def test_a_run_of_another_encoder_is_not_resumed(
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tiny_info: CheckpointInfo,
+    part: str,
+) -> None:
+    other = replace(tiny_info, **{part: {**getattr(tiny_info, part), "intermediate_size": 48}})
+    with pytest.raises(UsageError, match=rf"other settings or data \({part}\)"):
+        make_trainer(used, CONFIG, other).run(data, progress, silent, resume=True)
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_run_on_other_data_is_not_resumed(
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    open_labelled: Callable[..., LabelledManifest],
+    part: str,
+) -> None:
+    before = weights(used / "last")
+    other = replace(data, **{part: open_labelled(write_colours(tmp_path / "other.parquet", 4, 500))})
+    with pytest.raises(UsageError, match=rf"other settings or data \({part}\)"):
+        make_trainer(used).run(other, progress, silent, resume=True)
+    assert weights(used / "last") == before
+
+
+def test_a_run_is_resumed_where_its_data_was_moved(
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    open_labelled: Callable[..., LabelledManifest],
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    files = [(tmp_path / name).rename(tmp_path / "elsewhere" / name) for name in ("train.parquet", "validation.parquet")]
+    make_trainer(used).run(TrainingData(*map(open_labelled, files)), progress, silent, resume=True)
+    assert len(history(used)) == CONFIG.epochs
+
+
+def test_a_run_of_another_fusion_width_is_not_resumed(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tiny_info: CheckpointInfo
+) -> None:
+    with pytest.raises(UsageError, match=r"other settings or data \(fusion_hidden\)"):
+        make_trainer(used, CONFIG, replace(tiny_info, fusion_hidden=20)).run(data, progress, silent, resume=True)
+
+
+def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A rate that becomes far too high after the second epoch spoils what was learnt.
+    monkeypatch.setattr(trainer_module, "learning_rate_at", lambda config, step, steps: 1e-2 if step < 10 else 1.0)
+    best = make_trainer(tmp_path / "run", replace(CONFIG, epochs=4)).run(data, progress, silent)
+    scores = [item["score"] for item in history(tmp_path / "run")]
+    assert scores.index(max(scores)) < 3
+    loaded = load_checkpoint(best)
+    assert loaded.info.training["validation"]["epoch"] == len(scores) - scores[::-1].index(max(scores))
+    assert weights(best) != weights(tmp_path / "run" / "last")
+    assert loaded.info.thresholds.keys() == {"0.01", "0.001"}
+    scored = score_manifest(loaded.model, data.validation, CONFIG.batch_rows)
+    assert loaded.info.temperatures == trainer_module.fit_temperatures(scored.logits, scored.label_a, scored.label_b)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
+) -> None:
+    trainer = make_trainer(used)
+    with torch.no_grad():
+        trainer.model.head_a.bias.fill_(math.nan)
+    before = weights(used / "best")
+    # The state that is resumed from is damaged by hand: its weights would otherwise take the place of these.
+    state = load_file(used / "last" / "model.safetensors")
+    state["head_a.bias"].fill_(math.nan)
+    trainer_module.save_file(state, used / "last" / "model.safetensors")
+    with pytest.raises(TrainingError, match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good one"):
+        trainer.run(data, progress, silent, resume=True)
+    assert weights(used / "best") == before
+    assert len(history(used)) == 1
+
+
+def test_images_of_which_none_can_be_decoded_end_the_run(
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    open_labelled: Callable[..., LabelledManifest],
+) -> None:
+    good = open_labelled(write_colours(tmp_path / "good.parquet", 1, 0))
+    bad = open_labelled(write_colours(tmp_path / "bad.parquet", 1, 0, broken=tuple(range(6))))
+    with pytest.raises(TrainingError, match=r"bad.parquet: not one image could be decoded"):
+        make_trainer(tmp_path / "one").run(TrainingData(bad, good), progress, silent)
+    with pytest.raises(TrainingError, match=r"bad.parquet: not one image could be decoded"):
+        make_trainer(tmp_path / "two").run(TrainingData(good, bad), progress, silent)
+
+
+def rates(schedule: str, steps: int) -> list[float]:
+    """The learning rate of each step."""
+    config = TrainingConfig(schedule=schedule, learning_rate=0.1)
+    return [learning_rate_at(config, step, steps) for step in range(steps)]
+
+
+def test_the_constant_schedule_is_constant() -> None:
+    assert rates("constant", 7) == [0.1] * 7
+
+
+def test_one_cycle_rises_for_15_percent_of_the_steps_and_falls_to_zero_as_a_cosine() -> None:
+    found = rates("one_cycle", 100)
+    np.testing.assert_allclose(found[:15], [0.1 * (step + 1) / 15 for step in range(15)])
+    np.testing.assert_allclose(found[15:], [0.05 * (1 + math.cos(math.pi * step / 85)) for step in range(85)])
+    assert found[-1] < 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 2, 6, 7])
+def test_one_cycle_of_few_steps_never_stands_still(steps: int) -> None:
+    assert rates("one_cycle", steps)[0] == 0.1
+    assert min(rates("one_cycle", steps)) > 0
+
+
+def test_the_schedule_is_what_the_optimizer_follows(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    trainer = make_trainer(tmp_path / "run", CONFIG)
+    trainer.run(data, progress, silent)
+    # 36 rows in batches of 8: 5 steps an epoch.
+    assert [group["lr"] for group in trainer._optimizer.param_groups] == [learning_rate_at(CONFIG, 14, 15)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": 0},
+        {"batch_rows": 0},
+        {"real_repeat": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
+        {"weight_decay": -0.1},
+        {"schedule": "linear"},
+    ],
+)
+def test_settings_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="got"):
+        TrainingConfig(**bad)
+
+
+def test_defaults_are_the_paper_s() -> None:
+    made = TrainingConfig()
+    assert (made.epochs, made.batch_rows, made.learning_rate, made.weight_decay) == (8, 256, 2e-5, 0.01)
+    assert (made.schedule, made.real_repeat) == ("constant", 1)
+
+
+def test_the_optimizer_is_adamw_with_these_settings(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    optimizer = make_trainer(tmp_path, TrainingConfig(learning_rate=0.25, weight_decay=0.125))._optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    [group] = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
+
+
+def test_nothing_of_a_run_is_a_pickle(used: Path) -> None:
+    assert sorted(path.relative_to(used).as_posix() for path in used.rglob("*") if path.is_file()) == [
+        "best/config.json",
+        "best/model.safetensors",
+        "best/tokenizer.json",
+        "history.json",
+        "last/adamw.safetensors",
+        "last/model.safetensors",
+        "last/state.json",
+    ]
+
+
+def test_the_model_is_evaluated_without_dropout(tiny_model: FusionModel, data: TrainingData) -> None:
+    tiny_model.train()
+    first, second = (score_manifest(tiny_model, data.validation, 6).logits.a for _ in range(2))
+    assert torch.equal(first, second)
