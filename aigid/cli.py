@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ def main() -> None:
       aigid scan manifest.parquet --out results/
     """
     logging.basicConfig(level=logging.WARNING, format="aigid: %(message)s")
+    # Pillow warns of every odd file, a line each: what matters of it is in the row's error.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @main.command()

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from aigid.contract import ImageSpec
 from aigid.errors import ManifestError
-from aigid.fetch import FetchPolicy, fetch_image, image_references
+from aigid.fetch import FetchPolicy, fetch_image, image_references, image_root_of
 from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
@@ -42,7 +41,7 @@ def calibration_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows
 def _take_usable(
     source: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
 ) -> Iterator[CalibrationRow]:
-    policy = FetchPolicy(_image_root(source))
+    policy = FetchPolicy(image_root_of([source]))
     found = 0
     for segment in spread_segments(manifest, rows):
         for row in _usable_rows(manifest, segment, policy, image, prompts):
@@ -94,10 +93,3 @@ def _usable_rows(
             except RowFailure:
                 continue
             yield CalibrationRow(pixels[None], np.array([token_ids], np.int32))
-
-
-def _image_root(source: str) -> Path | None:
-    if "://" in source:
-        return None
-    path = Path(source)
-    return path if path.is_dir() else path.parent

@@ -1,5 +1,6 @@
 """The scan through its command line: good input, every bad input, resuming."""
 
+import io
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows, summary_of
+from PIL import Image
 
 from aigid.cli import main
 
@@ -355,6 +357,20 @@ def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_man
     committed = sorted(out.glob("*.parquet"))
     assert 0 < len(committed) < 60
     assert all(pq.read_table(path).num_rows == 100 for path in committed)
+
+
+@pytest.mark.integration
+def test_odd_files_do_not_flood_the_terminal(tiny_repository: Path, write_manifest: Write, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    cut_exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0"
+    Image.new("RGB", (40, 40)).save(buffer, "JPEG", exif=cut_exif)
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        Image.open(buffer).getexif()
+    manifest = write_manifest(rows_of_images([{"bytes": buffer.getvalue(), "path": None}]))
+    process = _start(tiny_repository, manifest, tmp_path / "results")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "EXIF" not in said
 
 
 @pytest.mark.integration

@@ -1,6 +1,7 @@
 """Paths and URIs: what a text names, what a glob or a folder lists, and that files appear whole or not at all."""
 
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -304,3 +305,12 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(make: Make, her
     remove_leftovers(locate("out"))
     left = sorted(path.relative_to(here / "out").as_posix() for path in (here / "out").rglob("*") if path.is_file())
     assert left == [".folder.tmp/inside", ".lock", "below/.x.tmp", "kept.tmp"]
+
+
+def test_a_written_file_may_be_read_by_whom_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomic(locate(str(tmp_path / "file")), b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
