@@ -23,7 +23,8 @@ def plan_shards(files: Sequence[ManifestFile], shard_rows: int, limit: int | Non
     """Cut the first `limit` rows of the manifest into shards of about `shard_rows` rows.
 
     A pure function: the same files and numbers give the same plan. Small files and row groups are packed together;
-    shards end at row groups, and only a row group of more than 1.5 times `shard_rows` is cut, evenly.
+    shards end at row groups, and only a row group of more than 1.5 times `shard_rows` is cut, evenly. So no shard has
+    more than 1.75 times `shard_rows` rows.
     """
     shards: list[Shard] = []
     pieces: list[Segment] = []
