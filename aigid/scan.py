@@ -130,6 +130,7 @@ def _scan_record(config: ScanConfig, scanner: ShardScanner, shards: list[Shard])
             "threshold": scanner.threshold,
             "limit": config.limit,
             "shard_rows": config.shard_rows,
+            "image_root": None if config.image_root is None else str(config.image_root),
             "allow_outside_root": config.allow_outside_root,
         },
         "shards": len(shards),

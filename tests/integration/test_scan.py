@@ -243,7 +243,7 @@ def test_results_inside_the_manifests_folder_are_refused(scan: Scan, write_manif
     assert scan(folder / "a.parquet", out=folder / "results").exit_code == 0
 
 
-@pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit"])
+@pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit", "image-root"])
 def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: Write, change: str, tmp_path: Path) -> None:
     manifest = write_manifest(10)
     assert scan(manifest).exit_code == 0
@@ -255,6 +255,7 @@ def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: 
         "shard-rows": ("--shard-rows", 5),
         "keep": ("--keep", "id"),
         "limit": ("--limit", 3),
+        "image-root": ("--image-root", tmp_path),
     }
     result = scan(manifest, *options.get(change, ()))
     assert result.exit_code == 2
