@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 
 MICROSOFT = "com.microsoft"
 PIXEL_MIDDLE = 128
@@ -94,9 +95,9 @@ def keep_residuals_apart(graph: ir.Graph) -> None:
 def remove_unused(model: ir.Model) -> None:
     """Drop the nodes and weights that nothing uses any more, and put the rest in order."""
     ir.passes.Sequential(
-        ir.passes.common.RemoveUnusedNodesPass(),
-        ir.passes.common.TopologicalSortPass(),
-        ir.passes.common.NameFixPass(),
+        passes.RemoveUnusedNodesPass(),
+        passes.TopologicalSortPass(),
+        passes.NameFixPass(),
     )(model)
 
 

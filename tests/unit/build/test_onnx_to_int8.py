@@ -1,15 +1,21 @@
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_to_int8
+import onnxruntime as ort
 import pytest
 from checkpoint_to_onnx import export_part
 from graph_fusion import fuse_for_cpu
 from graph_metadata import PARTS, describe_graph
 from onnx_graphs import example_feed, rows_of, run_graph
 from onnx_to_int8 import (
+    PAIR_MAX,
     EncoderQuantizer,
     SeenChannels,
     activation_scale,
@@ -75,6 +81,44 @@ def test_int8_features_are_near_the_fp32_ones(built: BuiltRepository, repository
     fp32, int8 = (run_graph(graph_of(repository, part, precision), feed)[0] for precision in ("fp32", "int8"))
     spread = np.linalg.norm(fp32 - fp32.mean(axis=0))
     assert 0 < np.linalg.norm(int8 - fp32) < 0.15 * spread
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+def test_the_sums_of_two_products_fit_into_16_bits(built: BuiltRepository, repository: Path, part: str) -> None:
+    """CPUs without VNNI instructions cut off what does not fit, and their answers would be others."""
+    graph = onnx.load(graph_of(repository, part, "int8")).graph
+    weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
+    products = [weights[node.input[1]] for node in graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert {weight.dtype for weight in products} == {np.dtype(np.int8)}
+    for weight in products:
+        pairs = weight.astype(np.int32).reshape(-1, 2, weight.shape[1])
+        for sums in (np.clip(pairs, 0, None).sum(axis=1), np.clip(-pairs, 0, None).sum(axis=1)):
+            assert np.iinfo(np.uint8).max * sums.max() <= np.iinfo(np.int16).max
+            # The room that there is is used.
+            assert sums.max() >= PAIR_MAX - 2
+
+
+@pytest.mark.parametrize("part", ENCODERS)
+@pytest.mark.parametrize("rows", [1, 8, 33])
+def test_int8_answers_are_those_of_exact_products(built: BuiltRepository, repository: Path, part: str, rows: int) -> None:
+    graph, feed = graph_of(repository, part, "int8"), example_feed(part, rows, tokens=16)
+    options = ort.SessionOptions()
+    # On CPUs without VNNI instructions, this has ONNX Runtime take slower products that cut nothing off.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    exact = ort.InferenceSession(graph, options, ["CPUExecutionProvider"]).run(None, feed)
+    np.testing.assert_array_equal(run_graph(graph, feed)[0], exact[0])
+
+
+def test_the_command_works_in_a_process_of_its_own(
+    fp32: dict[str, Path], checkpoint_folder: Path, manifest: Path, tmp_path: Path
+) -> None:
+    for part, path in fp32.items():
+        shutil.copy(path, tmp_path / f"{part}.onnx")
+    command = [sys.executable, onnx_to_int8.__file__, checkpoint_folder, tmp_path, tmp_path / "made"]
+    command += ["--calibration", manifest, "--rows", 4]
+    done = subprocess.run([str(item) for item in command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [f"{part}.int8.onnx" for part in PARTS]
 
 
 def test_int8_probabilities_are_near_the_fp32_ones(built: BuiltRepository, repository: Path) -> None:
@@ -172,7 +216,7 @@ def test_zero_is_exact_in_every_activation_scale_and_all_that_was_seen_fits() ->
 
 
 def test_columns_keep_their_own_scale_and_empty_ones_stay_zero() -> None:
-    weight = np.float32([[1.0, 0.001, 0.0], [-0.5, 0.0005, 0.0]])
+    weight = np.float32([[1.0, 0.001, 0.0], [-0.5, -0.0005, 0.0]])
     codes, scales = quantize_columns(weight)
     np.testing.assert_allclose(codes * scales, weight, rtol=0.01)
     assert codes[:, :2].max() == 127
