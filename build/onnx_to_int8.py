@@ -147,7 +147,8 @@ def column_scales(weight: Floats) -> Floats:
     pairs = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
     # Products of opposite signs take from each other.
     together = np.maximum(np.clip(pairs, 0, None).sum(axis=1), np.clip(-pairs, 0, None).sum(axis=1)).max(axis=0)
-    return np.maximum(np.abs(weight).max(axis=0) / _INT8_MAX, together / _PAIR_STEPS).astype(np.float32)
+    scales: Floats = np.maximum(np.abs(weight).max(axis=0) / _INT8_MAX, together / _PAIR_STEPS).astype(np.float32)
+    return scales
 
 
 def smoothing_factors(seen: SeenChannels, weights: list[Floats]) -> Floats:
