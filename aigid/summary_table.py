@@ -17,7 +17,7 @@ def print_summary(summary: dict[str, Any], out: str) -> None:
     counts = {**summary["sources"], **{f"error: {code}": count for code, count in summary["errors"].items()}}
     for name, count in counts.items():
         table.add_row(name, f"{count:,}", f"{count / summary['rows']:.1%}")
-    console.print(f"model {summary['model']['name']}, threshold {summary['threshold']:g}", soft_wrap=True)
+    console.print(f"model: {summary['model']['name']}, threshold {summary['threshold']:g}", soft_wrap=True)
     console.print(table)
     failed = summary["rows"] - summary["scored"]
     speed = summary["run"]["rows_per_s"]
