@@ -35,7 +35,9 @@ demo-model: $(VENV)/.dev
 	  --epochs 12 --batch-size 64 --learning-rate 1e-3 --schedule one_cycle --real-repeat 3 --seed 1 \
 	  --notice "$(DEMO_NOTICE)"
 	$(BIN)/python build/checkpoint_to_half.py runs/demo/best build/demo/checkpoint
-	$(BIN)/python build/pipeline.py build/demo/checkpoint model_repository --calibration runs/data/validation --no-fp32
+	$(BIN)/python build/pipeline.py build/demo/checkpoint model_repository --calibration runs/data/validation \
+	  --parity runs/data/test --parity-rows 1000 --precision int8
+	$(BIN)/python build/prune_versions.py model_repository --keep 1
 	$(BIN)/aigid evaluate runs/data/test --model model_repository --out build/demo/evaluation
 
 lint: $(VENV)/.dev

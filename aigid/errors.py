@@ -33,6 +33,10 @@ class ResultsError(AigidError):
     """Results cannot be written or are not whole; what was committed stays."""
 
 
+class BuildError(AigidError):
+    """A model repository cannot be built; the one that is there stays as it was."""
+
+
 class TrainingError(AigidError):
     """A training run cannot go on."""
 

@@ -1,10 +1,11 @@
-"""A checkpoint to the three fp32 ONNX graphs of a model: bert, clip_vision and fusion_heads."""
+"""A checkpoint to the three ONNX graphs of a model, bert, clip_vision and fusion_heads, in fp32 or fp16."""
 
 import copy
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.fusion_model import FusionModel, encoder_width
 
 OPSET = 20
+
+
+class Precision(StrEnum):
+    """What the encoders compute in; inputs, features and the heads are float32 (or integers) in both."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
 
 # Added to the attention scores of padding: far below any score, and still a number in half precision.
 MASKED_SCORE = -1e4
@@ -39,9 +48,9 @@ class TextPart(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The text features."""
         # A mask that is already one of scores spares the graph the general construction of such masks (GatherND, int64).
-        scores = (1 - attention_mask[:, None, None, :].to(torch.float32)) * MASKED_SCORE
-        features: Tensor = self.model.text_features(input_ids, scores)
-        return features
+        encoder: Any = self.model.text_encoder
+        scores = (1 - attention_mask[:, None, None, :].to(encoder.dtype)) * MASKED_SCORE
+        return self.model.text_features(input_ids, scores).to(torch.float32)
 
 
 class ImagePart(nn.Module):
@@ -54,8 +63,7 @@ class ImagePart(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """The image features."""
-        features: Tensor = self.model.image_features(image)
-        return features
+        return self.model.image_features(image).to(torch.float32)
 
 
 class HeadsPart(nn.Module):
@@ -75,24 +83,34 @@ class HeadsPart(nn.Module):
         return p_ai, torch.cat([1 - p_ai, p_ai * share], dim=1)
 
 
-def export_checkpoint(checkpoint: Checkpoint, folder: Path) -> dict[str, Path]:
-    """Write `bert.onnx`, `clip_vision.onnx` and `fusion_heads.onnx` into `folder`; returns their paths by part."""
-    paths = {part: folder / f"{part}.onnx" for part in PARTS}
+def export_checkpoint(checkpoint: Checkpoint, folder: Path, precision: Precision = Precision.FP32) -> dict[str, Path]:
+    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`; returns their paths by part.
+
+    Raises CheckpointError where the architecture is one that cannot be exported.
+    """
+    paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
     for part, path in paths.items():
-        graph = export_part(checkpoint, part)
-        describe_graph(graph, part, checkpoint.fingerprint, "fp32")
+        graph = export_part(checkpoint, part, precision)
+        describe_graph(graph, part, checkpoint.fingerprint, precision)
         write_graph(graph, path)
     return paths
 
 
-def export_part(checkpoint: Checkpoint, part: str) -> onnx.ModelProto:
-    """The fp32 graph of one part, any number of rows (and tokens) at a time."""
+def export_part(checkpoint: Checkpoint, part: str, precision: Precision = Precision.FP32) -> onnx.ModelProto:
+    """The graph of one part, any number of rows (and tokens) at a time.
+
+    fp16 graphs are strongly typed: what computes in half precision says so in the graph, as TensorRT wants it.
+    """
     # A copy, for the caller's model stays as it is.
     model = copy.deepcopy(checkpoint.model).float().cpu().eval()
     encoders: tuple[Any, Any] = (model.text_encoder, model.image_encoder)
     for encoder in encoders:
         # Exported as plain products and a softmax, which later steps recognise.
         encoder.set_attn_implementation("eager")
+        if precision is Precision.FP16:
+            encoder.half()
+        # Positions and token types, which the encoders keep as int64.
+        _narrow_integers(encoder)
     if part == "bert":
         return _export_text(model, checkpoint.info.prompt)
     if part == "clip_vision":
@@ -103,6 +121,13 @@ def export_part(checkpoint: Checkpoint, part: str) -> onnx.ModelProto:
     text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)
     inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
     return _export(heads, inputs, ["p_ai", "p_source"])
+
+
+def _narrow_integers(encoder: nn.Module) -> None:
+    for module in encoder.modules():
+        for name, value in module.named_buffers(recurse=False):
+            if value.dtype == torch.int64:
+                module.register_buffer(name, value.to(torch.int32), persistent=False)
 
 
 def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
@@ -150,13 +175,14 @@ def _quiet_exporter() -> Iterator[None]:
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-def main(checkpoint: Path, folder: Path) -> None:
-    """Export CHECKPOINT as three fp32 graphs into FOLDER.
+@click.option("--precision", type=click.Choice([one.value for one in Precision]), default="fp32", show_default=True)
+def main(checkpoint: Path, folder: Path, precision: Precision) -> None:
+    """Export CHECKPOINT as three graphs into FOLDER.
 
     Example: python build/checkpoint_to_onnx.py runs/best graphs/
     """
     with shown_errors():
-        paths = export_checkpoint(load_checkpoint(checkpoint), folder)
+        paths = export_checkpoint(load_checkpoint(checkpoint), folder, Precision(precision))
     print_sizes({str(path): path.stat().st_size for path in paths.values()})
 
 

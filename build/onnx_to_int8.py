@@ -11,7 +11,6 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-from calibration_rows import CalibrationRow, calibration_rows
 from command_line import print_sizes, shown_errors
 from graph_fusion import (
     MICROSOFT,
@@ -26,10 +25,10 @@ from graph_fusion import (
     replace_node,
 )
 from graph_metadata import PARTS, describe_graph, graph_facts, write_graph
+from sample_rows import SampleRow, rows_for
 
 from aigid.errors import AigidError
-from aigid.prompts import PromptEncoder
-from aigid.training.checkpoint import Checkpoint, load_checkpoint
+from aigid.training.checkpoint import load_checkpoint
 
 Feed = Mapping[str, npt.NDArray[Any]]
 Floats = npt.NDArray[np.float32]
@@ -113,7 +112,7 @@ class EncoderQuantizer:
         return bytes(probe.SerializeToString())
 
 
-def quantize_graphs(graphs: Mapping[str, Path], folder: Path, rows: Iterator[CalibrationRow]) -> dict[str, Path]:
+def quantize_graphs(graphs: Mapping[str, Path], folder: Path, rows: Iterator[SampleRow]) -> dict[str, Path]:
     """Write the INT8 graphs of all parts into `folder`, from the fp32 ones and calibration rows; returns their paths."""
     bert, clip_vision = (EncoderQuantizer(onnx.load(graphs[part])) for part in ("bert", "clip_vision"))
     for row in rows:
@@ -127,12 +126,6 @@ def quantize_graphs(graphs: Mapping[str, Path], folder: Path, rows: Iterator[Cal
     for part, path in paths.items():
         write_graph(built[part], path)
     return paths
-
-
-def calibration_of(checkpoint: Checkpoint, source: str, rows: int) -> Iterator[CalibrationRow]:
-    """Calibration rows of the manifest `source`, prepared as the model's own inputs are."""
-    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
-    return calibration_rows(source, checkpoint.info.image, prompts, rows)
 
 
 def quantize_columns(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -271,9 +264,9 @@ def main(checkpoint: Path, graphs: Path, folder: Path, calibration: str, rows: i
 
     Example: python build/onnx_to_int8.py runs/best graphs/ graphs/ --calibration data/validation.parquet
     """
-    source = {part: graphs / f"{part}.onnx" for part in PARTS}
+    source = {part: graphs / f"{part}.fp32.onnx" for part in PARTS}
     with shown_errors():
-        paths = quantize_graphs(source, folder, calibration_of(load_checkpoint(checkpoint), calibration, rows))
+        paths = quantize_graphs(source, folder, rows_for(load_checkpoint(checkpoint), calibration, rows))
     print_sizes({str(path): path.stat().st_size for path in paths.values()})
 
 

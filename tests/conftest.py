@@ -49,7 +49,8 @@ def manifest_table(rows: int, seed: int = 0) -> pa.Table:
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of a tiny random model, built as real ones are."""
     import torch
-    from pipeline import build_repository
+    from pipeline import BuildConfig, build_repository
+    from verify_parity import LIMITS, Limits
 
     from aigid.contract import ImageSpec
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
@@ -69,7 +70,10 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(model, info, REPOSITORY / "tokenizer.json", folder / "checkpoint")
     calibration = folder / "calibration.parquet"
     pq.write_table(manifest_table(32, seed=900), calibration)
-    build_repository(folder / "checkpoint", folder / "repository", str(calibration), rows=32)
+    # Never trained: INT8's small errors change some of its decisions.
+    limits = LIMITS | {"int8": Limits(probability=None, equal_decisions=0.8, macro_f1_loss=None)}
+    config = BuildConfig(str(calibration), str(calibration), calibration_rows=32, parity_rows=32, limits=limits)
+    build_repository(folder / "checkpoint", folder / "repository", config)
     return folder / "repository"
 
 

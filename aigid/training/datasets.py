@@ -63,7 +63,7 @@ class LabelledManifest:
         self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, image_root: Path | None = None
     ) -> None:
         """Open the manifest; raises ManifestError where it cannot be read, or has no labels."""
-        self.label_columns = _label_columns(open_manifest(sources))
+        self.label_columns = label_columns(open_manifest(sources))
         # Opened again with what is known now: every file must have the labels, and of one type.
         self.manifest = open_manifest(sources, ColumnChoice(keep=self.label_columns))
         self._policy = FetchPolicy(image_root or image_root_of(sources))
@@ -139,7 +139,7 @@ class LabelledManifest:
             read: list[LabelledRow] = []
             for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
                 where = f"{path}, row {start + len(read)}"
-                _check_labels(a, b, where)
+                check_labels(a, b, where)
                 read.append(LabelledRow(image, ids, a, b, where))
             yield read
             start += len(rows)
@@ -186,7 +186,13 @@ def _row_groups(manifest: Manifest) -> list[Segment]:
     return [segment for segment in segments if segment.rows]
 
 
-def _label_columns(manifest: Manifest) -> tuple[str, str]:
+def has_labels(manifest: Manifest) -> bool:
+    """Whether a manifest has the columns Label_A and Label_B."""
+    return {"label_a", "label_b"} <= {name.lower() for name in manifest.schema.names}
+
+
+def label_columns(manifest: Manifest) -> tuple[str, str]:
+    """The names of the columns Label_A and Label_B; raises UsageError where they are missing or not of integers."""
     names = manifest.schema.names
     by_lower = {name.lower(): name for name in names}
     try:
@@ -204,7 +210,8 @@ def _label_columns(manifest: Manifest) -> tuple[str, str]:
     return label_a, label_b
 
 
-def _check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
+def check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
+    """Raise TrainingError where two labels are out of range or contradict each other."""
     if label_a not in (0, 1) or label_b not in range(len(SOURCES)):
         raise TrainingError(f"{where}: Label_A is {label_a} and Label_B is {label_b}; they go from 0 to 1 and from 0 to 5")
     if (label_a == 0) != (label_b == 0):

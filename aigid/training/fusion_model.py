@@ -50,7 +50,8 @@ class FusionModel(nn.Module):
         # The cast comes first: TensorRT refuses any other operation on uint8.
         pixels = image.to(torch.float32).permute(0, 3, 1, 2) / 255.0
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
-        features: Tensor = self.image_encoder(pixel_values=(pixels - mean) / std).pooler_output
+        encoder: Any = self.image_encoder
+        features: Tensor = encoder(pixel_values=((pixels - mean) / std).to(encoder.dtype)).pooler_output
         return features
 
     def fuse(self, text: Tensor, image: Tensor) -> Logits:

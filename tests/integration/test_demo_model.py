@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_to_onnx import export_checkpoint
-from to_model_repository import contract_of, model_configs, write_repository
+from model_configs import model_configs
+from to_model_repository import contract_of, write_repository
 
 from aigid.contract import TOKENIZER_FILE, ModelContract, load_contract
 from aigid.prompts import PromptEncoder, TokenBatch

@@ -30,19 +30,44 @@ def torch_probabilities(checkpoint: Checkpoint, text: dict, image: dict) -> tupl
     return p_ai.numpy(), torch.cat([1 - p_ai, p_ai * share], dim=1).numpy()
 
 
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-4), ("fp16", 5e-3)])
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 2), (1, 8), (2, 16), (7, 32), (33, 16)])
-def test_the_graphs_together_say_what_torch_says(fp32: dict[str, Path], checkpoint: Checkpoint, rows: int, tokens: int) -> None:
+def test_the_graphs_together_say_what_torch_says(
+    fp32: dict[str, Path], checkpoint: Checkpoint, precision: str, limit: float, rows: int, tokens: int
+) -> None:
     text, image = example_feed("bert", rows, tokens), example_feed("clip_vision", rows)
+    graphs = {part: path.with_name(f"model.{precision}.onnx") for part, path in fp32.items()}
     features = {
-        "text_features": run_graph(fp32["bert"], text)[0],
-        "image_features": run_graph(fp32["clip_vision"], image)[0],
+        "text_features": run_graph(graphs["bert"], text)[0],
+        "image_features": run_graph(graphs["clip_vision"], image)[0],
     }
-    p_ai, p_source = run_graph(fp32["fusion_heads"], features)
+    p_ai, p_source = run_graph(graphs["fusion_heads"], features)
     expected_ai, expected_source = torch_probabilities(checkpoint, text, image)
     assert p_ai.shape == (rows, 1)
     assert p_source.shape == (rows, 6)
-    np.testing.assert_allclose(p_ai, expected_ai, atol=1e-4)
-    np.testing.assert_allclose(p_source, expected_source, atol=1e-4)
+    np.testing.assert_allclose(p_ai, expected_ai, atol=limit)
+    np.testing.assert_allclose(p_source, expected_source, atol=limit)
+
+
+@pytest.mark.parametrize("part", ["bert", "clip_vision"])
+def test_fp16_graphs_compute_in_half_precision_and_speak_float32(fp32: dict[str, Path], part: str) -> None:
+    graph = onnx.shape_inference.infer_shapes(onnx.load(fp32[part].with_name("model.fp16.onnx"))).graph
+    kinds = {item.name: item.type.tensor_type.elem_type for item in graph.value_info}
+    products = [kinds[node.output[0]] for node in graph.node if node.op_type == "MatMul"]
+    assert len(products) >= 12
+    assert set(products) == {onnx.TensorProto.FLOAT16}
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    weights = [item for item in graph.initializer if len(item.dims) == 2]
+    assert onnx.TensorProto.FLOAT not in {item.data_type for item in weights}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_int64_is_left_to_shapes_and_indices_alone(fp32: dict[str, Path], part: str) -> None:
+    graph = onnx.load(fp32[part]).graph
+    wide = {item.name: item for item in graph.initializer if item.data_type == onnx.TensorProto.INT64}
+    assert all(onnx.numpy_helper.to_array(item).size <= 6 for item in wide.values())
+    users = {node.op_type for node in graph.node if set(node.input) & wide.keys()}
+    assert users <= {"Concat", "Gather", "Reshape", "Slice", "Unsqueeze", "Expand"}
 
 
 def test_the_answers_differ_between_rows(fp32: dict[str, Path]) -> None:

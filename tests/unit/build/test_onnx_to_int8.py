@@ -113,7 +113,7 @@ def test_the_command_works_in_a_process_of_its_own(
     fp32: dict[str, Path], checkpoint_folder: Path, manifest: Path, tmp_path: Path
 ) -> None:
     for part, path in fp32.items():
-        shutil.copy(path, tmp_path / f"{part}.onnx")
+        shutil.copy(path, tmp_path / f"{part}.fp32.onnx")
     command = [sys.executable, onnx_to_int8.__file__, checkpoint_folder, tmp_path, tmp_path / "made"]
     command += ["--calibration", manifest, "--rows", 4]
     done = subprocess.run([str(item) for item in command], capture_output=True, text=True, check=False)

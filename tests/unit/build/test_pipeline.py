@@ -1,9 +1,11 @@
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pipeline
 import pytest
 from click.testing import CliRunner
-from pipeline import BuiltRepository, build_repository
+from pipeline import BuildConfig, BuiltRepository, build_repository
 
 from aigid.errors import CheckpointError, ManifestError
 
@@ -13,26 +15,27 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_build_makes_all_files_of_the_repository(built: BuiltRepository, repository: Path) -> None:
-    graphs = {f"{part}/1/model.{kind}.onnx" for part in ("bert", "clip_vision", "fusion_heads") for kind in ("fp32", "int8")}
+    graphs = {
+        f"{part}/1/model.{kind}.onnx" for part in ("bert", "clip_vision", "fusion_heads") for kind in ("fp16", "fp32", "int8")
+    }
     assert built.graph_bytes.keys() == graphs
     assert built.graph_bytes["clip_vision/1/model.int8.onnx"] < built.graph_bytes["clip_vision/1/model.fp32.onnx"]
     assert {"contract.json", "tokenizer.json", "aigid/config.pbtxt", "bert/configs/cpu.pbtxt"} <= contents(repository).keys()
 
 
 def test_two_builds_of_one_checkpoint_are_the_same_bytes(
-    built: BuiltRepository, repository: Path, checkpoint_folder: Path, manifest: Path, tmp_path: Path
+    built: BuiltRepository, repository: Path, checkpoint_folder: Path, build_config: BuildConfig, tmp_path: Path
 ) -> None:
-    build_repository(checkpoint_folder, tmp_path / "again", str(manifest), rows=24)
+    build_repository(checkpoint_folder, tmp_path / "again", build_config)
     assert contents(tmp_path / "again") == contents(repository)
 
 
-def test_the_command_prints_the_sizes_and_can_leave_fp32_out(checkpoint_folder: Path, manifest: Path, tmp_path: Path) -> None:
-    arguments = [str(checkpoint_folder), str(tmp_path / "made"), "--calibration", str(manifest), "--rows", "4", "--no-fp32"]
-    result = CliRunner().invoke(pipeline.main, arguments)
-    assert result.exit_code == 0, result.output
-    assert "bert/1/model.int8.onnx" in result.stdout
-    assert "model tiny" in result.stdout
-    assert not list((tmp_path / "made").rglob("*fp32*"))
+def test_an_artifact_too_far_from_float32_is_not_published(checkpoint_folder: Path, manifest: Path, tmp_path: Path) -> None:
+    arguments = [str(checkpoint_folder), str(tmp_path / "made"), "--calibration", str(manifest), "--rows", "24"]
+    result = CliRunner().invoke(pipeline.main, [*arguments, "--parity-rows", "40"])
+    assert result.exit_code == 1
+    assert re.search(r"int8: \d\d\.\d\d% of task [AB]'s decisions are float32's; the limit is 99\.0%", result.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_too_few_calibration_rows_are_said_with_numbers_and_nothing_changes(
@@ -44,14 +47,16 @@ def test_too_few_calibration_rows_are_said_with_numbers_and_nothing_changes(
     arguments = [str(checkpoint_folder), str(repository), "--calibration", str(manifest), "--rows", "41"]
     result = CliRunner().invoke(pipeline.main, arguments)
     assert result.exit_code == 2
-    assert "40 of its 40 rows can be used to calibrate on, but 41 were asked for" in result.stderr
+    assert "40 of its 40 rows can be used, but 41 were asked for" in result.stderr
     assert contents(repository) == {"kept.txt": b"as it was"}
 
 
-def test_what_is_missing_is_named(checkpoint_folder: Path, manifest: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_named(checkpoint_folder: Path, build_config: BuildConfig, tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such file"):
-        build_repository(checkpoint_folder, tmp_path / "made", str(tmp_path / "absent.parquet"))
+        build_repository(
+            checkpoint_folder, tmp_path / "made", replace(build_config, calibration=str(tmp_path / "absent.parquet"))
+        )
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="not a whole checkpoint"):
-        build_repository(tmp_path / "empty", tmp_path / "made", str(manifest))
+        build_repository(tmp_path / "empty", tmp_path / "made", build_config)
     assert not (tmp_path / "made").exists()

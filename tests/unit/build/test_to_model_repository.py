@@ -6,17 +6,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+import prune_versions
 import pytest
 import to_model_repository
+from click.testing import CliRunner
+from engine_profiles import engine_profiles
 from google.protobuf import text_format
 from graph_metadata import PARTS
+from model_configs import ENSEMBLE, model_configs
 from onnx_graphs import example_feed
 from pipeline import BuiltRepository
-from to_model_repository import ENSEMBLE, contract_of, model_configs, write_repository
+from repository_lock import staged_repository
+from to_model_repository import contract_of, versions_of, write_repository
 from tritonclient.grpc import model_config_pb2
 
 from aigid.contract import load_contract
-from aigid.errors import CheckpointError
+from aigid.errors import BuildError, CheckpointError, ContractError
 from aigid.prompts import TokenBatch
 from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.training.checkpoint import Checkpoint
@@ -26,6 +31,10 @@ TRITON_TYPES = {
     onnx.TensorProto.INT32: model_config_pb2.TYPE_INT32,
     onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
 }
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def parsed(path: Path) -> Any:
@@ -68,6 +77,17 @@ def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(built: BuiltRepository, 
     assert (repository / part / "1" / cpu.default_model_filename).is_file()
     kinds = model_config_pb2.ModelInstanceGroup
     assert [group.kind for group in gpu.instance_group] == [kinds.KIND_GPU]
+    # Every profile of the engine must be named, or Triton uses the first alone.
+    profiles = engine_profiles(load_contract(repository), part)
+    assert list(gpu.instance_group[0].profile) == [str(number) for number in range(len(profiles))]
+    assert [request.name for request in gpu.model_warmup] == [profile.name for profile in profiles]
+    for request in (*gpu.model_warmup, *cpu.model_warmup):
+        assert 1 <= request.batch_size <= gpu.max_batch_size
+        assert set(request.inputs) == {item.name for item in gpu.input}
+        for item in gpu.input:
+            value = request.inputs[item.name]
+            assert value.data_type == item.data_type
+            assert all(declared in (-1, dim) for declared, dim in zip(item.dims, value.dims, strict=True))
     assert [group.kind for group in cpu.instance_group] == [kinds.KIND_CPU]
 
 
@@ -92,7 +112,7 @@ def test_the_configs_in_the_repository_are_the_generated_ones(built: BuiltReposi
     assert load_contract(repository) == built.contract
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_embedded_scorer_runs_the_repository(built: BuiltRepository, repository: Path, precision: str) -> None:
     text, image = example_feed("bert", 5), example_feed("clip_vision", 5)
     scores = OnnxScorer(repository, precision=precision).score(
@@ -102,18 +122,67 @@ def test_the_embedded_scorer_runs_the_repository(built: BuiltRepository, reposit
     np.testing.assert_array_equal(scores.p_source[:, 0], 1 - scores.p_ai)
 
 
-def test_a_rebuild_keeps_other_models_and_drops_the_former_weights(
+def test_a_rebuild_adds_a_version_and_keeps_what_was_there(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     repository = tmp_path / "repository"
-    write_repository(checkpoint, {"fp32": fp32, "int8": fp32}, repository)
-    (repository / "aigid_pairs").mkdir()
-    (repository / "aigid_pairs" / "config.pbtxt").write_text("theirs")
-    (repository / "bert" / "1" / "model.plan").write_text("of the former model")
-    write_repository(checkpoint, {"int8": fp32}, repository)
-    assert (repository / "aigid_pairs" / "config.pbtxt").read_text() == "theirs"
-    assert [path.name for path in (repository / "bert" / "1").iterdir()] == ["model.int8.onnx"]
+    assert write_repository(checkpoint, {"fp32": fp32, "int8": fp32}, repository).version == 1
+    (repository / "theirs").mkdir()
+    (repository / "theirs" / "config.pbtxt").write_text("theirs")
+    (repository / "bert" / "1" / "model.plan").write_text("compiled")
+    first = contents(repository)
+    assert write_repository(checkpoint, {"int8": fp32}, repository).version == 2
+    assert load_contract(repository).version == 2
+    after = contents(repository)
+    assert {name: data for name, data in after.items() if name in first} == first | {"contract.json": after["contract.json"]}
+    added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {f"{ENSEMBLE}/2/.gitkeep"}
+    assert after.keys() - first.keys() == added
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_old_versions_stay_until_they_are_pruned(checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    for _ in range(3):
+        write_repository(checkpoint, {"fp32": fp32}, repository)
+    assert versions_of(repository) == [1, 2, 3]
+    result = CliRunner().invoke(prune_versions.main, [str(repository), "--keep", "1"])
+    assert (result.exit_code, result.stdout) == (0, f"{repository}: removed versions: 1, 2\n")
+    assert versions_of(repository) == [3]
+    assert OnnxScorer(repository, precision="fp32").contract.version == 3
+    assert CliRunner().invoke(prune_versions.main, [str(repository), "--keep", "1"]).stdout.endswith("none\n")
+    refused = CliRunner().invoke(prune_versions.main, [str(tmp_path), "--keep", "1"])
+    assert refused.exit_code == 2
+    assert "contract.json" in refused.stderr
+
+
+def test_two_builds_at_once_are_refused(checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    with staged_repository(repository) as folder:
+        with pytest.raises(BuildError, match="another build is writing to it now"):
+            write_repository(checkpoint, {"int8": fp32}, repository)
+        (folder / "made").write_text("by the first")
+    assert contents(repository) == {"made": b"by the first"}
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_what_a_killed_build_left_is_cleared_away(checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path) -> None:
+    left = tmp_path / ".repository.building"
+    (left / "bert").mkdir(parents=True)
+    (left / "half.onnx").write_text("half")
+    write_repository(checkpoint, {"int8": fp32}, tmp_path / "repository")
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+    assert not list((tmp_path / "repository").glob("**/half.onnx"))
+
+
+def test_graphs_with_other_tensors_than_the_contracts_are_refused(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    model = onnx.load(fp32["bert"])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(ContractError, match=r"the graph of bert has the outputs .*7.*, but the contract asks for .*32"):
+        write_repository(checkpoint, {"int8": {**fp32, "bert": tmp_path / "wrong.onnx"}}, tmp_path / "repository")
 
 
 def test_graphs_of_another_model_are_refused(checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path) -> None:
@@ -137,7 +206,7 @@ def test_a_failed_build_leaves_the_repository_as_it_was(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(to_model_repository, "save_contract", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(BuildError, match="cannot be built: No space left on device; what was there is as it was"):
         write_repository(checkpoint, {"fp32": fp32}, repository)
     assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]

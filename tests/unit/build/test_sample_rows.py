@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from calibration_rows import CalibrationRow, calibration_rows, spread_segments
+from sample_rows import SampleRow, sample_rows, spread_segments
 
 from aigid.errors import ManifestError
 from aigid.manifest import open_manifest
@@ -12,9 +12,9 @@ from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import Checkpoint
 
 
-def take(source: Path, checkpoint: Checkpoint, rows: int) -> list[CalibrationRow]:
+def take(source: Path, checkpoint: Checkpoint, rows: int) -> list[SampleRow]:
     prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
-    return list(calibration_rows(str(source), checkpoint.info.image, prompts, rows))
+    return list(sample_rows(str(source), checkpoint.info.image, prompts, rows))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, 40])
@@ -46,7 +46,7 @@ def test_a_row_that_cannot_be_decoded_is_passed_over(tmp_path: Path, checkpoint:
     broken = tmp_path / "broken.parquet"
     pq.write_table(table.set_column(0, "image", pa.array(images)), broken)
     assert len(take(broken, checkpoint, 38)) == 38
-    with pytest.raises(ManifestError, match="38 of its 40 rows can be used to calibrate on, but 39 were asked for"):
+    with pytest.raises(ManifestError, match="38 of its 40 rows can be used, but 39 were asked for"):
         take(broken, checkpoint, 39)
 
 

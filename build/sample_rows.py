@@ -1,46 +1,56 @@
-"""Rows of a manifest, spread over all of it, as what the encoders see: INT8 scales are measured on them."""
+"""Rows of a manifest, spread over all of it, as what the encoders see: scales and parity are measured on them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from aigid.contract import ImageSpec
 from aigid.errors import ManifestError
 from aigid.fetch import FetchPolicy, fetch_image, image_references, image_root_of
-from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
+from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_segment, texts
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
 from aigid.records import RowFailure
+from aigid.training.checkpoint import Checkpoint
+from aigid.training.datasets import check_labels, has_labels, label_columns
 
 # Manifests are often sorted by class: this many runs of rows, evenly spread, meet them all.
 RUNS = 32
 
 
 @dataclass(frozen=True)
-class CalibrationRow:
-    """One usable row: pixels uint8 [1, size, size, 3] and token ids int32 [1, T], without padding."""
+class SampleRow:
+    """One usable row: pixels uint8 [1, size, size, 3], token ids int32 [1, T] without padding, Label_A and Label_B if known."""
 
     image: Pixels
     input_ids: Tokens
+    labels: tuple[int, int] | None
 
 
-def calibration_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows: int) -> Iterator[CalibrationRow]:
+def sample_rows(source: str, image: ImageSpec, prompts: PromptEncoder, rows: int) -> Iterator[SampleRow]:
     """Give `rows` usable rows of the manifest `source`, one at a time; rows whose image cannot be read are passed over.
 
     Raises ManifestError at once where the manifest has no prompts or too few rows; while iterating, where too few can be used.
     """
     manifest = open_manifest([source])
+    if has_labels(manifest):
+        manifest = open_manifest([source], ColumnChoice(keep=label_columns(manifest)))
     if manifest.columns.prompt is None:
-        raise ManifestError(f"{source}: no prompt column; the text encoder is calibrated on prompts like those to be scanned")
+        raise ManifestError(f"{source}: no prompt column; the text encoder needs prompts like those to be scanned")
     if manifest.rows < rows:
         raise _too_few(source, manifest.rows, manifest.rows, rows)
     return _take_usable(source, manifest, image, prompts, rows)
 
 
-def _take_usable(
-    source: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
-) -> Iterator[CalibrationRow]:
+def rows_for(checkpoint: Checkpoint, source: str, rows: int) -> Iterator[SampleRow]:
+    """`sample_rows`, prepared as the inputs of the checkpoint's own model are."""
+    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
+    return sample_rows(source, checkpoint.info.image, prompts, rows)
+
+
+def _take_usable(source: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int) -> Iterator[SampleRow]:
     policy = FetchPolicy(image_root_of([source]))
     found = 0
     for segment in spread_segments(manifest, rows):
@@ -54,7 +64,7 @@ def _take_usable(
 
 def _too_few(source: str, found: int, total: int, wanted: int) -> ManifestError:
     return ManifestError(
-        f"{source}: {found} of its {total} rows can be used to calibrate on, but {wanted} were asked for: "
+        f"{source}: {found} of its {total} rows can be used, but {wanted} were asked for: "
         "ask for fewer, or give a manifest with more"
     )
 
@@ -83,13 +93,23 @@ def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
 
 def _usable_rows(
     manifest: Manifest, segment: Segment, policy: FetchPolicy, image: ImageSpec, prompts: PromptEncoder
-) -> Iterator[CalibrationRow]:
+) -> Iterator[SampleRow]:
     for batch in read_segment(manifest, segment):
         captions = texts(batch.column(manifest.columns.prompt))
         references = image_references(batch.column(manifest.columns.image))
-        for reference, token_ids in zip(references, prompts.token_ids(captions), strict=True):
+        labels = _labels(manifest, segment, batch)
+        for reference, token_ids, label in zip(references, prompts.token_ids(captions), labels, strict=True):
             try:
                 pixels = decode_image(fetch_image(reference, policy), image, policy.limits)
             except RowFailure:
                 continue
-            yield CalibrationRow(pixels[None], np.array([token_ids], np.int32))
+            yield SampleRow(pixels[None], np.array([token_ids], np.int32), label)
+
+
+def _labels(manifest: Manifest, segment: Segment, batch: pa.RecordBatch) -> list[tuple[int, int] | None]:
+    if not manifest.columns.keep:
+        return [None] * len(batch)
+    label_a, label_b = (batch.column(name).to_pylist() for name in manifest.columns.keep)
+    for a, b in zip(label_a, label_b, strict=True):
+        check_labels(a, b, manifest.files[segment.file].path)
+    return list(zip(label_a, label_b, strict=True))

@@ -1,0 +1,149 @@
+"""Triton's configuration of every model of the repository, made from the contract alone.
+
+For GPUs (`config.pbtxt`, TensorRT) and for CPUs (`configs/cpu.pbtxt`, ONNX Runtime; `tritonserver --model-config-name=cpu`).
+Why they say what they say is in `build/README.md`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+from engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
+from google.protobuf import text_format
+from graph_metadata import PARTS
+from tritonclient.grpc import model_config_pb2 as triton
+
+from aigid.contract import ModelContract
+from aigid.errors import ContractError
+
+ENSEMBLE = "aigid"
+GPU_GRAPH = "model.plan"
+
+# How long a request may wait to be merged with others: little beside the 20 ms and more that a batch takes.
+MERGE_DELAY_US = 2000
+
+# Two instances of the image encoder: one batch is copied to the GPU (150 KB an image) while the other is computed.
+GPU_INSTANCES = {"bert": 1, "clip_vision": 2, "fusion_heads": 1}
+
+_GRAPH_TYPES: dict[int, str] = {
+    onnx.TensorProto.UINT8: "TYPE_UINT8",
+    onnx.TensorProto.INT32: "TYPE_INT32",
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor as Triton's configuration describes it: `dims` without the batch, -1 where the length varies."""
+
+    name: str
+    data_type: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What goes into and comes out of one model of the repository."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
+    """The tensors of the three graphs and of the ensemble, as the contract has them."""
+    side = contract.image.size
+    image = TensorSpec("image", "TYPE_UINT8", (side, side, 3))
+    tokens = (TensorSpec("input_ids", "TYPE_INT32", (-1,)), TensorSpec("attention_mask", "TYPE_INT32", (-1,)))
+    text_features = TensorSpec("text_features", "TYPE_FP32", (contract.text_features,))
+    image_features = TensorSpec("image_features", "TYPE_FP32", (contract.image_features,))
+    answers = (TensorSpec("p_ai", "TYPE_FP32", (1,)), TensorSpec("p_source", "TYPE_FP32", (len(contract.labels),)))
+    return {
+        "bert": ModelSpec(tokens, (text_features,)),
+        "clip_vision": ModelSpec((image,), (image_features,)),
+        "fusion_heads": ModelSpec((text_features, image_features), answers),
+        ENSEMBLE: ModelSpec((image, *tokens), answers),
+    }
+
+
+def model_configs(contract: ModelContract) -> dict[str, str]:
+    """The text of every configuration by its path in the repository."""
+    specs = model_specs(contract)
+    configs = {}
+    for part in PARTS:
+        configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
+        configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
+    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(specs)
+    return {path: text_format.MessageToString(config) for path, config in configs.items()}
+
+
+def check_graph(graph: onnx.GraphProto, part: str, contract: ModelContract) -> None:
+    """Raise ContractError where the tensors of a graph are not those that the contract, and so the configs, speak of."""
+    spec = model_specs(contract)[part]
+    for what, declared, found in (("inputs", spec.inputs, graph.input), ("outputs", spec.outputs, graph.output)):
+        wanted = {tensor.name: (tensor.data_type, tensor.dims) for tensor in declared}
+        got = {item.name: _graph_tensor(item) for item in found}
+        if got != wanted:
+            raise ContractError(f"the graph of {part} has the {what} {got}, but the contract asks for {wanted}: export it anew")
+
+
+def _graph_tensor(item: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
+    kind = item.type.tensor_type
+    dims = tuple(dim.dim_value or -1 for dim in kind.shape.dim)[1:]
+    return _GRAPH_TYPES.get(kind.elem_type, f"ONNX type {kind.elem_type}"), dims
+
+
+def _gpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
+    config = _described(part, spec)
+    config.platform, config.default_model_filename = "tensorrt_plan", GPU_GRAPH
+    profiles = engine_profiles(contract, part)
+    group = config.instance_group.add(count=GPU_INSTANCES[part], kind=triton.ModelInstanceGroup.KIND_GPU)
+    # Without this Triton would use the first profile alone: one row at a time.
+    group.profile.extend(str(number) for number in range(len(profiles)))
+    _merge_requests(config)
+    for profile in profiles:
+        _warm_up(config, profile)
+    return config
+
+
+def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
+    config = _described(part, spec)
+    config.backend, config.default_model_filename = "onnxruntime", f"model.{contract.cpu_precision}.onnx"
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
+    _merge_requests(config)
+    _warm_up(config, engine_profiles(contract, part)[0])
+    return config
+
+
+def _described(name: str, spec: ModelSpec) -> Any:
+    config = triton.ModelConfig(name=name, max_batch_size=MAX_BATCH_ROWS)
+    for tensor in spec.inputs:
+        config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    for tensor in spec.outputs:
+        config.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return config
+
+
+def _merge_requests(config: Any) -> None:
+    config.dynamic_batching.max_queue_delay_microseconds = MERGE_DELAY_US
+
+
+def _warm_up(config: Any, profile: Profile) -> None:
+    """Have the server run one batch of zeros of the profile's best shape before it says that the model is ready."""
+    request = config.model_warmup.add(name=profile.name)
+    for tensor in config.input:
+        _, (request.batch_size, *dims), _ = profile.shapes[tensor.name]
+        value = request.inputs[tensor.name]
+        value.data_type, value.zero_data = tensor.data_type, True
+        value.dims.extend(dims)
+
+
+def _ensemble_config(specs: Mapping[str, ModelSpec]) -> Any:
+    """The ensemble of the three parts, whose tensors have the same name wherever they pass."""
+    config = _described(ENSEMBLE, specs[ENSEMBLE])
+    config.platform = "ensemble"
+    for part in PARTS:
+        step = config.ensemble_scheduling.step.add(model_name=part, model_version=-1)
+        step.input_map.update({tensor.name: tensor.name for tensor in specs[part].inputs})
+        step.output_map.update({tensor.name: tensor.name for tensor in specs[part].outputs})
+    return config
