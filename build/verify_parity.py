@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ class ParityReport:
         """What is beyond its limit, a sentence each; `limits` by precision."""
         found: list[str] = []
         for precision, parity in self.artifacts.items():
-            found += [f"{precision}: {text}" for text in _beyond(parity, limits[precision], self.reference_macro_f1)]
+            found += [f"{precision}: {text}" for text in _beyond(parity, limits[precision], self)]
         return found
 
 
@@ -236,13 +237,15 @@ def _macro_f1(answers: Answers, labels: Sequence[tuple[int, int] | None]) -> dic
     return {task: float(figures[task]["macro_f1"]) for task in ("a", "b")}
 
 
-def _beyond(parity: Parity, limits: Limits, reference: Mapping[str, float] | None) -> Iterator[str]:
+def _beyond(parity: Parity, limits: Limits, report: ParityReport) -> Iterator[str]:
+    reference, rows = report.reference_macro_f1, report.rows
     for name, one in (("p_ai", parity.p_ai), ("p_source", parity.p_source)):
         # Written so that a NaN is beyond every limit.
         if limits.probability is not None and not one.max <= limits.probability:
             yield f"{name} is up to {one.max:.2g} from float32's; the limit is {limits.probability:g}"
     for task, equal in (("A", parity.equal_a), ("B", parity.equal_b)):
-        if equal < limits.equal_decisions:
+        # In whole rows, rounded up: of few rows, one that differs says little.
+        if round((1 - equal) * rows) > math.ceil((1 - limits.equal_decisions) * rows - 1e-9):
             yield f"{equal:.2%} of task {task}'s decisions are float32's; the limit is {limits.equal_decisions:.1%}"
     if not parity.batch <= limits.batch:
         yield f"a row's answer moves by {parity.batch:.2g} with what shares its batch; the limit is {limits.batch:g}"

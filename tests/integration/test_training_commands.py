@@ -75,8 +75,10 @@ def checkpoint(data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def repository(data: Path, checkpoint: Path) -> Path:
-    output, _ = run("build/pipeline.py", checkpoint, data / "model", "--calibration", data / "validation", "--rows", 40)
-    assert "model my-model, fingerprint" in output
+    rows = ("--calibration", data / "validation", "--rows", 40, "--parity-rows", 60)
+    output, _ = run("build/pipeline.py", checkpoint, data / "model", *rows)
+    assert "model my-model, version 1, fingerprint" in output
+    assert "# Parity of my-model" in output
     return data / "model"
 
 

@@ -89,8 +89,9 @@ def test_each_limit_is_looked_at(report: ParityReport) -> None:
     assert beyond(OPEN) == []
     worse = replace(parity.p_source, max=float("nan"))
     assert "p_source" in beyond(replace(OPEN, probability=1e-4), p_source=worse)[0]
-    assert "task A" in beyond(replace(OPEN, equal_decisions=0.99), equal_a=0.98)[0]
-    assert "task B" in beyond(replace(OPEN, equal_decisions=0.99), equal_b=0.98)[0]
+    assert "task A" in beyond(replace(OPEN, equal_decisions=0.99), equal_a=0.95)[0]
+    assert "task B" in beyond(replace(OPEN, equal_decisions=0.99), equal_b=0.95)[0]
+    assert beyond(replace(OPEN, equal_decisions=0.99), equal_a=39 / 40, equal_b=39 / 40) == []
     assert "shares its batch" in beyond(OPEN, batch=1e-3)[0]
     lost = {task: value - 0.01 for task, value in (report.reference_macro_f1 or {}).items()}
     assert [line.split()[4] for line in beyond(replace(OPEN, macro_f1_loss=0.005), macro_f1=lost)] == ["A", "B"]

@@ -243,9 +243,9 @@ def test_a_missing_graph_is_named(copied_repository: Path, part: str) -> None:
 
 
 def test_a_precision_that_was_not_built_is_named(tiny_repository: Path) -> None:
-    with pytest.raises(ContractError, match=r"lacks the fp16 graph of bert") as caught:
-        OnnxScorer(tiny_repository, precision="fp16")
-    assert str(tiny_repository / "bert" / "1" / "model.fp16.onnx") in str(caught.value)
+    with pytest.raises(ContractError, match=r"lacks the bf16 graph of bert") as caught:
+        OnnxScorer(tiny_repository, precision="bf16")
+    assert str(tiny_repository / "bert" / "1" / "model.bf16.onnx") in str(caught.value)
 
 
 @pytest.mark.parametrize("part", PARTS)
