@@ -84,10 +84,7 @@ class HeadsPart(nn.Module):
 
 
 def export_checkpoint(checkpoint: Checkpoint, folder: Path, precision: Precision = Precision.FP32) -> dict[str, Path]:
-    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`; returns their paths by part.
-
-    Raises CheckpointError where the architecture is one that cannot be exported.
-    """
+    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`; returns their paths by part."""
     paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
     for part, path in paths.items():
         graph = export_part(checkpoint, part, precision)
