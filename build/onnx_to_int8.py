@@ -97,7 +97,8 @@ class EncoderQuantizer:
         """The INT8 graph; raises AigidError where nothing was observed. Takes the float graph apart: call it once."""
         if not self._seen:
             raise AigidError("an encoder cannot be quantized before it has seen calibration rows")
-        for source, products in self._products.items():
+        # From the end on: what is divided by factors may be folded into the weights of a product before it.
+        for source, products in reversed(self._products.items()):
             _quantize_products(self._model.graph, source, products, self._seen[source.name or ""])
         remove_unused(self._model)
         model = ir.to_proto(self._model)
@@ -197,13 +198,53 @@ def _quantize_products(graph: ir.Graph, source: ir.Value, products: list[ir.Node
     else:
         factors = smoothing_factors(seen, weights)
         scale, zero_point = activation_scale(seen, factors)
-        divided = initializer(graph, f"{source.name}_smoothing", 1 / factors)
-        smooth = append_after(graph, producer, ir.node("Mul", [source, divided]))
+        smooth = _divided(graph, source, len(products), factors)
         codes = ir.node("QuantizeLinear", [smooth, *_scale_inputs(graph, source, scale, zero_point)])
         quantized = append_after(graph, smooth.producer() or producer, codes)
     scale_input, zero_point_input = _scale_inputs(graph, source, scale, zero_point)
     for product, weight in zip(products, weights, strict=True):
         _replace_product(graph, product, weight * factors[:, None], [quantized, scale_input, zero_point_input])
+
+
+def _divided(graph: ir.Graph, source: ir.Value, products: int, factors: Floats) -> ir.Value:
+    """The activation divided by `factors`: by smaller weights before it where `products` alone use it, else by a Mul."""
+    producer = source.producer()
+    assert producer is not None
+    if (factors == 1).all():
+        return source
+    weights = _scalable_weights(producer) if len(source.uses()) == products else None
+    if weights is None:
+        divisor = initializer(graph, f"{source.name}_smoothing", 1 / factors)
+        return append_after(graph, producer, ir.node("Mul", [source, divisor]))
+    for node, index in weights:
+        value = input_of(node, index)
+        array = constant(value)
+        assert array is not None
+        smaller = (array / factors).astype(np.float32)
+        node.replace_input_with(index, initializer(graph, f"{value.name}_of_{source.name}", smaller))
+    return source
+
+
+def _scalable_weights(producer: ir.Node) -> list[tuple[ir.Node, int]] | None:
+    """Weights (a node and the number of its input) in proportion to whose last axis the output of `producer` is."""
+    if producer.op_type == "LayerNormalization":
+        return [(producer, index) for index in range(1, len(producer.inputs))]
+    if producer.op_type != "MultiHeadAttention":
+        return None
+    # Attention mixes tokens, never channels: its output is in proportion to the product that made the values.
+    add = _sole_producer(input_of(producer, 2), "Add")
+    if add is None:
+        return None
+    biases = [(add, index) for index, value in enumerate(add.inputs) if _is_bias(value)]
+    made = [product for value in add.inputs if value is not None and (product := _sole_producer(value, "MatMul"))]
+    products = [(product, 1) for product in made if constant(product.inputs[1]) is not None]
+    return biases + products if biases and products else None
+
+
+def _sole_producer(value: ir.Value, op_type: str) -> ir.Node | None:
+    """The node that makes `value`, where it is of that type and one other alone uses it."""
+    producer = value.producer()
+    return producer if producer is not None and producer.op_type == op_type and len(value.uses()) == 1 else None
 
 
 def activation_scale(seen: SeenChannels, factors: Floats) -> tuple[float, int]:

@@ -64,6 +64,26 @@ def test_the_encoders_are_made_of_integer_products_and_whole_attentions(
     assert not found.keys() & {"MatMul", "Gemm", "Conv", "Softmax", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    # Of BERT's norms, the residual uses every one; of CLIP's, the last layer picks its query's token from one.
+    [
+        ("bert", {"Gelu": LAYERS, "LayerNormalization": 2 * LAYERS, "Gather": 1}),
+        ("clip_vision", {"Mul": LAYERS, "LayerNormalization": 1, "Gather": 1}),
+    ],
+)
+def test_smoothing_takes_no_operator_of_its_own_where_weights_before_can_take_it(
+    built: BuiltRepository, repository: Path, part: str, expected: dict[str, int]
+) -> None:
+    graph = onnx.load(graph_of(repository, part, "int8")).graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    smoothed = [node for node in graph.node if any(name.endswith("_smoothing") for name in node.input)]
+    found = Counter(makers[node.input[0]] for node in smoothed)
+    assert found.keys() <= expected.keys()
+    assert all(found[maker] <= expected[maker] for maker in found)
+    assert any("_of_" in item.name for item in graph.initializer)
+
+
 @pytest.mark.parametrize("part", ENCODERS)
 def test_the_last_layer_computes_only_the_token_that_leaves(built: BuiltRepository, repository: Path, part: str) -> None:
     model = onnx.load(graph_of(repository, part, "int8"))
