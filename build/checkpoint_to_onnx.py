@@ -17,7 +17,7 @@ from graph_metadata import PARTS, describe_graph, write_graph
 from torch import Tensor, nn
 
 from aigid.contract import PromptSpec, Temperatures
-from aigid.errors import AigidError
+from aigid.errors import BuildError
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.fusion_model import FusionModel, encoder_width
 
@@ -96,7 +96,8 @@ def export_checkpoint(checkpoint: Checkpoint, folder: Path, precision: Precision
 def export_part(checkpoint: Checkpoint, part: str, precision: Precision = Precision.FP32) -> onnx.ModelProto:
     """The graph of one part, any number of rows (and tokens) at a time.
 
-    fp16 graphs are strongly typed: what computes in half precision says so in the graph, as TensorRT wants it.
+    fp16 graphs are strongly typed: what computes in half precision says so in the graph, as TensorRT wants it. Raises
+    BuildError where the exporter does not know what an encoder does.
     """
     # A copy, for the caller's model stays as it is.
     model = copy.deepcopy(checkpoint.model).float().cpu().eval()
@@ -136,21 +137,34 @@ def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
 
 
 def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, Any]]], outputs: list[str]) -> onnx.ModelProto:
-    with torch.no_grad(), _quiet_exporter():
-        program = torch.onnx.export(
-            module.eval(),
-            tuple(example for example, _ in inputs.values()),
-            dynamo=True,
-            dynamic_shapes={name: axes for name, (_, axes) in inputs.items()},
-            external_data=False,
-            opset_version=OPSET,
-            input_names=list(inputs),
-            output_names=outputs,
-            verbose=False,
-        )
+    try:
+        with torch.no_grad(), _quiet_exporter():
+            program = torch.onnx.export(
+                module.eval(),
+                tuple(example for example, _ in inputs.values()),
+                dynamo=True,
+                dynamic_shapes={name: axes for name, (_, axes) in inputs.items()},
+                external_data=False,
+                opset_version=OPSET,
+                input_names=list(inputs),
+                output_names=outputs,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise BuildError(
+            f"torch's exporter cannot make a graph of {', '.join(outputs)}: {_first_cause(error)}; "
+            "encoders of the classes BertModel and CLIPVisionModel are known to do"
+        ) from error
     if program is None:
-        raise AigidError("torch.onnx.export gave no graph; is this version of torch supported?")
+        raise BuildError("torch.onnx.export gave no graph; is this version of torch supported?")
     return program.model_proto
+
+
+def _first_cause(error: BaseException) -> str:
+    """What went wrong first, in a line: the exporter wraps it in advice for its own developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
 
 
 @contextmanager

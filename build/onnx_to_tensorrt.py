@@ -72,8 +72,8 @@ class EngineBuilder:
     def __init__(self, settings: EngineSettings) -> None:
         """Start the compiler; raises MissingExtraError where it is not installed, and BuildError where it does not start."""
         self._settings = settings
-        self._trt = _import_compiler(settings.compiler)
-        self._logger = _collecting_logger(self._trt)
+        self._trt = import_compiler(settings.compiler)
+        self._logger = collecting_logger(self._trt)
         try:
             self._builder = self._trt.Builder(self._logger)
         except (RuntimeError, TypeError) as error:
@@ -174,7 +174,8 @@ def build_engines(repository: Path, out: Path, settings: EngineSettings) -> dict
     return sizes
 
 
-def _import_compiler(compiler: Compiler) -> Any:
+def import_compiler(compiler: Compiler) -> Any:
+    """The compiler's package; raises MissingExtraError where it is not installed."""
     try:
         return importlib.import_module(compiler)
     except ImportError as error:
@@ -182,7 +183,7 @@ def _import_compiler(compiler: Compiler) -> Any:
         raise MissingExtraError(f"{compiler} cannot be imported ({error}): pip install 'aigid[{extra}]'") from error
 
 
-def _collecting_logger(trt: Any) -> Any:
+def collecting_logger(trt: Any) -> Any:
     """A logger that keeps what the compiler says, for the error that may follow."""
 
     class CollectingLogger(trt.ILogger):  # type: ignore[misc] # a class of whichever compiler was imported

@@ -18,6 +18,7 @@ from verify_parity import (
     PARITY_ROWS,
     Limits,
     ParityReport,
+    loaders,
     measure_parity,
     refuse_shortcomings,
     report_text,
@@ -69,7 +70,7 @@ def build_repository(checkpoint: Path, repository: Path, config: BuildConfig) ->
     with staged_repository(repository) as folder:
         # On the disk where they will stay: linked there, not copied.
         graphs = _build_graphs(loaded, folder / ".graphs", config)
-        report = measure_parity(loaded, graphs, rows_for(loaded, config.parity, config.parity_rows))
+        report = measure_parity(loaded, loaders(graphs), rows_for(loaded, config.parity, config.parity_rows))
         refuse_shortcomings(report, config.limits)
         contract = fill_repository(loaded, {name: graphs[name] for name in config.precisions}, repository, folder)
         shutil.rmtree(folder / ".graphs")

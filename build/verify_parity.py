@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import click
 import numpy as np
@@ -111,21 +113,35 @@ class ParityReport:
         return found
 
 
+class Model(Protocol):
+    """Something that answers as the checkpoint does."""
+
+    def answers(self, images: Pixels, tokens: TokenBatch) -> Answers:
+        """What it says of one batch."""
+
+
 def measure_parity(
-    checkpoint: Checkpoint, artifacts: Mapping[str, Mapping[str, Path]], rows: Iterable[SampleRow]
+    checkpoint: Checkpoint,
+    artifacts: Mapping[str, Callable[[], Model]],
+    rows: Iterable[SampleRow],
 ) -> ParityReport:
-    """Compare `artifacts`, graphs by precision and part, with torch on the rows of a manifest."""
+    """Compare `artifacts`, each loaded when its turn comes, with torch on the rows of a manifest."""
     ordered = sorted(rows, key=lambda row: row.input_ids.shape[1])
     batches = list(_batches(ordered, checkpoint.info.prompt.buckets))
     reference = _joined(torch_answers(checkpoint, batches))
     labels = [row.labels for row in ordered]
     measured = {}
-    for precision, graphs in artifacts.items():
-        model = GraphModel(graphs)
+    for precision, load in artifacts.items():
+        model = load()
         answers = _joined(model.answers(*batch) for batch in batches)
         measured[precision] = _parity(reference, answers, labels, _batch_effect(model, batches[0]))
     info = checkpoint.info
     return ParityReport(info.name, checkpoint.fingerprint, len(ordered), _macro_f1(reference, labels), measured)
+
+
+def loaders(artifacts: Mapping[str, Mapping[str, Path]]) -> dict[str, Callable[[], Model]]:
+    """How to load each artifact, from its graphs by part."""
+    return {precision: partial(GraphModel, graphs) for precision, graphs in artifacts.items()}
 
 
 class GraphModel:
@@ -174,7 +190,7 @@ def report_text(report: ParityReport) -> str:
         "",
         "| | text features | image features | p_ai | p_source | equal A | equal B | macro-F1 A, B | alone or in a batch |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        f"| torch | | | | | | | {_f1_text(reference)} | |",
+        f"| torch | | | | | | | {macro_f1_text(reference)} | |",
         *(_row(precision, parity) for precision, parity in report.artifacts.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -184,11 +200,12 @@ def _row(precision: str, parity: Parity) -> str:
     features = (f"{one.max:.1e}, {one.mean:.1e} of {one.scale:.2g}" for one in (parity.text_features, parity.image_features))
     probabilities = (f"{one.max:.1e}, {one.mean:.1e}" for one in (parity.p_ai, parity.p_source))
     equal = (f"{share:.2%}" for share in (parity.equal_a, parity.equal_b))
-    cells = [precision, *features, *probabilities, *equal, _f1_text(parity.macro_f1), f"{parity.batch:.1e}"]
+    cells = [precision, *features, *probabilities, *equal, macro_f1_text(parity.macro_f1), f"{parity.batch:.1e}"]
     return f"| {' | '.join(cells)} |"
 
 
-def _f1_text(macro_f1: Mapping[str, float] | None) -> str:
+def macro_f1_text(macro_f1: Mapping[str, float] | None) -> str:
+    """Macro-F1 of both tasks, as the reports show it."""
     return "no labels" if macro_f1 is None else f"{macro_f1['a']:.4f}, {macro_f1['b']:.4f}"
 
 
@@ -218,7 +235,7 @@ def _difference(reference: Floats, found: Floats) -> Difference:
     return Difference(float(delta.max()), float(delta.mean()), float(np.abs(reference).mean()))
 
 
-def _batch_effect(model: GraphModel, batch: tuple[Pixels, TokenBatch]) -> float:
+def _batch_effect(model: Model, batch: tuple[Pixels, TokenBatch]) -> float:
     images, tokens = batch
     together, found = model.answers(images, tokens).p_source, 0.0
     for row in range(min(len(images), _ALONE_ROWS)):
@@ -283,7 +300,7 @@ def main(checkpoint: Path, repository: Path, manifest: str, rows: int, out: Path
     """
     with shown_errors():
         loaded = load_checkpoint(checkpoint)
-        report = measure_parity(loaded, artifacts_of(repository), rows_for(loaded, manifest, rows))
+        report = measure_parity(loaded, loaders(artifacts_of(repository)), rows_for(loaded, manifest, rows))
         print(report_text(report))
         if out:
             out.mkdir(parents=True, exist_ok=True)

@@ -96,6 +96,12 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
     return lambda side: make_checkpoint(tmp_path / f"side-{side}", tiny_info(side))
 
 
+@pytest.fixture
+def checkpoint_reading_with(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a checkpoint like the tiny one with another text encoder, given by its configuration."""
+    return lambda **text_config: make_checkpoint(tmp_path / "other", replace(tiny_info(), text_config=text_config))
+
+
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_manifest(tmp_path_factory.mktemp("manifest") / "rows.parquet", 40)

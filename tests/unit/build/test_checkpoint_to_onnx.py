@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from onnx_graphs import example_feed, run_graph
 from pipeline import BuiltRepository
 
 from aigid.contract import Temperatures
-from aigid.training.checkpoint import Checkpoint
+from aigid.errors import BuildError
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
 
 DECLARED = {
     "bert": {"input_ids": (onnx.TensorProto.INT32, 2), "attention_mask": (onnx.TensorProto.INT32, 2)},
@@ -136,3 +138,11 @@ def test_exporting_leaves_the_model_as_it_was(checkpoint: Checkpoint) -> None:
     before = checkpoint.model.text_encoder.config._attn_implementation
     export_part(checkpoint, "bert")
     assert checkpoint.model.text_encoder.config._attn_implementation == before
+
+
+def test_an_architecture_that_the_exporter_does_not_know_is_refused_with_its_reason(
+    checkpoint_reading_with: Callable[..., Path],
+) -> None:
+    folder = checkpoint_reading_with(model_type="xlnet", d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=16)
+    with pytest.raises(BuildError, match=r"cannot make a graph of text_features: \w+: .+; encoders of the classes BertModel"):
+        export_part(load_checkpoint(folder), "bert")

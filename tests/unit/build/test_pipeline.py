@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from pipeline import BuildConfig, BuiltRepository, build_repository
 
-from aigid.errors import CheckpointError, ManifestError
+from aigid.errors import BuildError, CheckpointError, ManifestError
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -36,6 +37,17 @@ def test_an_artifact_too_far_from_float32_is_not_published(checkpoint_folder: Pa
     assert result.exit_code == 1
     assert re.search(r"int8: \d\d\.\d\d% of task [AB]'s decisions are float32's; the limit is 99\.0%", result.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_encoder_whose_graph_answers_otherwise_is_not_published(
+    checkpoint_reading_with: Callable[..., Path], build_config: BuildConfig, tmp_path: Path
+) -> None:
+    """DeBERTa reads the mask in a way of its own: it exports, and the graph does not say what torch says."""
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16}
+    folder = checkpoint_reading_with(model_type="deberta-v2", max_position_embeddings=32, **sizes)
+    with pytest.raises(BuildError, match=r"fp32: p_ai is up to 0\.\d+ from float32's; the limit is 0\.0001"):
+        build_repository(folder, tmp_path / "made" / "repository", build_config)
+    assert not list((tmp_path / "made").iterdir())
 
 
 def test_too_few_calibration_rows_are_said_with_numbers_and_nothing_changes(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from graph_metadata import PARTS
 from pipeline import BuiltRepository
 from sample_rows import rows_for
-from verify_parity import LIMITS, Limits, ParityReport, artifacts_of, measure_parity, report_text
+from verify_parity import LIMITS, Limits, ParityReport, artifacts_of, loaders, measure_parity, report_text
 
 from aigid.errors import TrainingError
 from aigid.training.checkpoint import Checkpoint
@@ -32,7 +32,7 @@ def labelled(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(built: BuiltRepository, repository: Path, checkpoint: Checkpoint, labelled: Path) -> ParityReport:
-    return measure_parity(checkpoint, artifacts_of(repository), rows_for(checkpoint, str(labelled), 40))
+    return measure_parity(checkpoint, loaders(artifacts_of(repository)), rows_for(checkpoint, str(labelled), 40))
 
 
 def test_float_artifacts_are_within_their_limits(report: ParityReport) -> None:
@@ -52,7 +52,7 @@ def test_labels_give_macro_f1_and_no_labels_none(
 ) -> None:
     assert report.reference_macro_f1 is not None
     assert report.artifacts["fp32"].macro_f1 == report.reference_macro_f1
-    bare = measure_parity(checkpoint, artifacts_of(repository), rows_for(checkpoint, str(manifest), 8))
+    bare = measure_parity(checkpoint, loaders(artifacts_of(repository)), rows_for(checkpoint, str(manifest), 8))
     assert bare.reference_macro_f1 is None
     assert "no labels" in report_text(bare)
 
@@ -74,7 +74,7 @@ def test_a_graph_of_other_weights_is_beyond_the_limits(
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
     onnx.save(model, tmp_path / "turned.onnx")
     turned = {"fp32": {**graphs, "fusion_heads": tmp_path / "turned.onnx"}}
-    found = measure_parity(checkpoint, turned, rows_for(checkpoint, str(manifest), 20)).shortcomings(LIMITS)
+    found = measure_parity(checkpoint, loaders(turned), rows_for(checkpoint, str(manifest), 20)).shortcomings(LIMITS)
     assert any("p_ai is up to" in line for line in found)
     assert any("of task A's decisions" in line for line in found)
 

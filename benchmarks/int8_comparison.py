@@ -1,0 +1,174 @@
+"""Ways to make the encoders INT8, by speed at the paper's sizes and by agreement of a trained model: one run, one table."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import click
+import numpy as np
+import onnxruntime as ort
+from int8_methods import FP32, METHODS, SHIPPED, Feed, Method, Run
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from checkpoint_to_onnx import export_checkpoint  # isort: skip # build/ is found by int8_methods
+from sample_rows import SampleRow, rows_for  # isort: skip
+from verify_parity import Answers, ParityReport, artifacts_of, macro_f1_text, measure_parity  # isort: skip
+
+from aigid.config import available_cores
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
+
+BATCH_ROWS, TOKENS, CALIBRATION_ROWS = 32, 16, 256
+LEAST_GAIN = 2.0
+ENCODERS = ("clip_vision", "bert")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Rows a second of each round, and how far a row's features move with its batch, in parts of their mean size."""
+
+    rates: list[float]
+    batch_effect: float
+
+
+class MethodModel:
+    """A trained model whose encoders were made by one method."""
+
+    def __init__(self, method: Method, folder: Path, heads: Path) -> None:
+        """Load the encoders made into `folder`."""
+        self._text, self._image = (method.load(folder / f"{part}.onnx", available_cores()) for part in ("bert", "clip_vision"))
+        self._heads = ort.InferenceSession(heads, providers=["CPUExecutionProvider"])
+
+    def answers(self, images: Pixels, tokens: TokenBatch) -> Answers:
+        """What the model says of one batch."""
+        text = self._text({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
+        image = self._image({"image": images})
+        p_ai, p_source = self._heads.run(["p_ai", "p_source"], {"text_features": text, "image_features": image})
+        return Answers(text, image, p_ai[:, 0], p_source)
+
+
+def feeds_of(part: str, rows: Sequence[SampleRow]) -> list[Feed]:
+    """What an encoder is fed of each row."""
+    if part == "clip_vision":
+        return [{"image": row.image} for row in rows]
+    return [{"input_ids": row.input_ids, "attention_mask": np.ones_like(row.input_ids)} for row in rows]
+
+
+def batch_of(part: str, rows: Sequence[SampleRow]) -> Feed:
+    """One batch of many rows; prompts cut or repeated to one length."""
+    if part == "clip_vision":
+        return {"image": np.concatenate([row.image for row in rows])}
+    ids = np.concatenate([np.resize(row.input_ids, (1, TOKENS)) for row in rows])
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def measure_speed(graph: Path, part: str, rows: Sequence[SampleRow], rounds: int) -> dict[str, Speed]:
+    """Each method's artifact of one encoder, round by round one after the other."""
+    batch, runs = batch_of(part, rows), {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for method in track([method for method in METHODS if method.timed], f"making {part}", transient=True):
+            target = Path(temporary, "graph.onnx")
+            method.make(graph, target, feeds_of(part, rows))
+            runs[method.name] = method.load(target, available_cores())
+    effects = {name: batch_effect(run, batch) for name, run in runs.items()}
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in track(range(rounds), f"timing {part}", transient=True):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(batch)
+            run(batch)
+            rates[name].append(2 * BATCH_ROWS / (time.perf_counter() - start))
+    return {name: Speed(rates[name], effects[name]) for name in runs}
+
+
+def batch_effect(run: Run, batch: Feed, alone: int = 4) -> float:
+    """The greatest |delta| between features of rows alone and in a batch, in parts of their mean |value|."""
+    together = run(batch)
+    apart = np.concatenate([run({name: value[row : row + 1] for name, value in batch.items()}) for row in range(alone)])
+    return float(np.abs(together[:alone] - apart).max() / np.abs(together).mean())
+
+
+def measure_agreement(checkpoint: Checkpoint, calibration: str, test: str, rows: int) -> ParityReport:
+    """Each method's model beside torch, on rows of a labelled manifest."""
+    sample = list(rows_for(checkpoint, calibration, CALIBRATION_ROWS))
+    with tempfile.TemporaryDirectory() as temporary:
+        graphs, loaders = export_checkpoint(checkpoint, Path(temporary)), {}
+        for number, method in enumerate(track(METHODS, "making a trained model's", transient=True)):
+            folder = Path(temporary, str(number))
+            folder.mkdir()
+            for part in ENCODERS:
+                method.make(graphs[part], folder / f"{part}.onnx", feeds_of(part, sample))
+            loaders[method.name] = partial(MethodModel, method, folder, graphs["fusion_heads"])
+        return measure_parity(checkpoint, loaders, rows_for(checkpoint, test, rows))
+
+
+def gains(speeds: dict[str, Speed], name: str) -> list[float]:
+    """How many times the rows of the fp32 graph, round by round."""
+    return [rate / reference for rate, reference in zip(speeds[name].rates, speeds[FP32].rates, strict=True)]
+
+
+def speed_table(speeds: dict[str, dict[str, Speed]]) -> Table:
+    """A row for each method: both encoders' rate, gain (median, least to most) and batch effect."""
+    table = Table("method", title=f"batches of {BATCH_ROWS}, {available_cores()} threads")
+    for part in ENCODERS:
+        for column in (f"{part} rows/s", "times fp32", "alone or in a batch"):
+            table.add_column(column, justify="right")
+    for method in METHODS:
+        if method.timed:
+            table.add_row(method.name, *(cell for part in ENCODERS for cell in _speed_cells(speeds[part], method.name)))
+    return table
+
+
+def _speed_cells(speeds: dict[str, Speed], name: str) -> tuple[str, str, str]:
+    gain, speed = gains(speeds, name), speeds[name]
+    return f"{median(speed.rates):.1f}", f"{median(gain):.2f} ({min(gain):.2f} to {max(gain):.2f})", f"{speed.batch_effect:.1e}"
+
+
+def agreement_table(report: ParityReport) -> Table:
+    """A row for each method: mean |delta| of features, share of equal decisions, macro-F1."""
+    table = Table("method", title=f"{report.model} beside torch in float32, {report.rows} rows")
+    for column in ("image features", "text features", "equal A", "equal B", "macro-F1 A, B", "alone or in a batch"):
+        table.add_column(column, justify="right")
+    for name, parity in report.artifacts.items():
+        features = (f"{one.mean / one.scale:.2%}" for one in (parity.image_features, parity.text_features))
+        equal = (f"{share:.2%}" for share in (parity.equal_a, parity.equal_b))
+        table.add_row(name, *features, *equal, macro_f1_text(parity.macro_f1), f"{parity.batch:.1e}")
+    return table
+
+
+@click.command()
+@click.argument("base", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("trained", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--calibration", required=True, help="Manifest to calibrate the trained model on.")
+@click.option("--test", required=True, help="Labelled manifest to compare on.")
+@click.option("--rows", type=click.IntRange(min=1), default=900, show_default=True, help="Rows to compare on.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of timing.")
+def main(base: Path, trained: Path, calibration: str, test: str, rows: int, rounds: int) -> None:
+    """Compare ways to INT8 on what `base_model.py` made (BASE, for speed) and on a TRAINED checkpoint (for agreement).
+
+    Status 1 where the shipped way misses what is asked of it. Example: python benchmarks/int8_comparison.py runs/base
+    build/demo/checkpoint --calibration runs/data/validation --test runs/data/test
+    """
+    graphs = artifacts_of(base / "repository")["fp32"]
+    sample = list(rows_for(load_checkpoint(base / "checkpoint"), str(base / "calibration.parquet"), BATCH_ROWS))
+    speeds = {part: measure_speed(graphs[part], part, sample, rounds) for part in ENCODERS}
+    report = measure_agreement(load_checkpoint(trained), calibration, test, rows)
+    console = Console(width=190)
+    console.print(speed_table(speeds), agreement_table(report))
+    shipped = {part: (median(gains(speeds[part], SHIPPED)), speeds[part][SHIPPED].batch_effect) for part in ENCODERS}
+    missed = [part for part, (gain, effect) in shipped.items() if gain < LEAST_GAIN or effect > 0]
+    for part in missed:
+        print(f"{part}: {shipped[part][0]:.2f} times fp32 (asked for: {LEAST_GAIN}), batch effect {shipped[part][1]:.1e}")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
