@@ -1,0 +1,28 @@
+# Triton with aigid installed for the repository's Python models, which import `decode_image` and `PromptEncoder`.
+# The model repository is mounted at /models; its plans were built with the same release: build/containers.md.
+#   docker build -f build/server.Dockerfile -t aigid-server:26.07 .
+ARG RELEASE=26.07
+FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3 AS packages
+
+WORKDIR /aigid
+COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY aigid aigid
+COPY model_repository model_repository
+# PIP_CONSTRAINT, unlike --constraint, takes the place of any constraints that the container sets, and pins hatchling too.
+RUN PIP_CONSTRAINT=/aigid/constraints.txt python3 -m pip install --no-cache-dir --target /opt/aigid .
+
+FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3
+
+# Beside the container's packages and found before them: its numpy is older than the pinned pyarrow takes.
+COPY --from=packages /opt/aigid /opt/aigid
+ENV PYTHONPATH=/opt/aigid${PYTHONPATH:+:${PYTHONPATH}}
+
+# `triton-server`, the container's own user for this: everybody must be allowed to read the mounted repository.
+USER 1000
+# HTTP, gRPC, metrics
+EXPOSE 8000 8001 8002
+# Ready means that every model is loaded and warmed up, each engine with each of its profiles.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5m \
+    CMD ["curl", "--fail", "--silent", "--show-error", "http://localhost:8000/v2/health/ready"]
+# On a CPU: tritonserver --model-repository=/models --model-config-name=cpu, which takes configs/cpu.pbtxt for config.pbtxt.
+CMD ["tritonserver", "--model-repository=/models"]
