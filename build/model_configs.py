@@ -4,7 +4,7 @@ For GPUs (`config.pbtxt`, TensorRT) and for CPUs (`configs/cpu.pbtxt`, ONNX Runt
 Why they say what they say is in `build/README.md`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from tritonclient.grpc import model_config_pb2 as triton
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
 
-ENSEMBLE = "aigid"
+ENSEMBLE, PAIRS_ENSEMBLE = "aigid", "aigid_pairs"
+ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
+PREPROCESS = "preprocess"
 GPU_GRAPH = "model.plan"
 
 # How long a request may wait to be merged with others: little beside the 20 ms and more that a batch takes.
@@ -51,18 +53,23 @@ class ModelSpec:
 
 
 def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
-    """The tensors of the three graphs and of the ensemble, as the contract has them."""
+    """The tensors of the three graphs, of the preprocessing and of both ensembles, as the contract has them."""
     side = contract.image.size
     image = TensorSpec("image", "TYPE_UINT8", (side, side, 3))
     tokens = (TensorSpec("input_ids", "TYPE_INT32", (-1,)), TensorSpec("attention_mask", "TYPE_INT32", (-1,)))
     text_features = TensorSpec("text_features", "TYPE_FP32", (contract.text_features,))
     image_features = TensorSpec("image_features", "TYPE_FP32", (contract.image_features,))
     answers = (TensorSpec("p_ai", "TYPE_FP32", (1,)), TensorSpec("p_source", "TYPE_FP32", (len(contract.labels),)))
+    # Encoded images and UTF-8 text; an error code for each pair, empty where all is well.
+    pair = (TensorSpec("image_bytes", "TYPE_STRING", (1,)), TensorSpec("prompt", "TYPE_STRING", (1,)))
+    error = TensorSpec("error", "TYPE_STRING", (1,))
     return {
         "bert": ModelSpec(tokens, (text_features,)),
         "clip_vision": ModelSpec((image,), (image_features,)),
         "fusion_heads": ModelSpec((text_features, image_features), answers),
+        PREPROCESS: ModelSpec(pair, (image, *tokens, error)),
         ENSEMBLE: ModelSpec((image, *tokens), answers),
+        PAIRS_ENSEMBLE: ModelSpec(pair, (*answers, error)),
     }
 
 
@@ -73,7 +80,9 @@ def model_configs(contract: ModelContract) -> dict[str, str]:
     for part in PARTS:
         configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
         configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
-    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(specs)
+    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(specs[PREPROCESS])
+    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(ENSEMBLE, PARTS, specs)
+    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(PAIRS_ENSEMBLE, (PREPROCESS, *PARTS), specs)
     return {path: text_format.MessageToString(config) for path, config in configs.items()}
 
 
@@ -138,12 +147,21 @@ def _warm_up(config: Any, profile: Profile) -> None:
         value.dims.extend(dims)
 
 
-def _ensemble_config(specs: Mapping[str, ModelSpec]) -> Any:
-    """The ensemble of the three parts, whose tensors have the same name wherever they pass."""
-    config = _described(ENSEMBLE, specs[ENSEMBLE])
+def _preprocess_config(spec: ModelSpec) -> Any:
+    """The model that decodes images and tokenizes prompts: in Python, on the CPU, wherever the graphs run."""
+    config = _described(PREPROCESS, spec)
+    config.backend = "python"
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
+    _merge_requests(config)
+    return config
+
+
+def _ensemble_config(name: str, models: Sequence[str], specs: Mapping[str, ModelSpec]) -> Any:
+    """The ensemble of `models`, whose tensors have the same name wherever they pass."""
+    config = _described(name, specs[name])
     config.platform = "ensemble"
-    for part in PARTS:
-        step = config.ensemble_scheduling.step.add(model_name=part, model_version=-1)
-        step.input_map.update({tensor.name: tensor.name for tensor in specs[part].inputs})
-        step.output_map.update({tensor.name: tensor.name for tensor in specs[part].outputs})
+    for model in models:
+        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+        step.input_map.update({tensor.name: tensor.name for tensor in specs[model].inputs})
+        step.output_map.update({tensor.name: tensor.name for tensor in specs[model].outputs})
     return config

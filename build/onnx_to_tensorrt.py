@@ -8,6 +8,7 @@ Triton serves those of TensorRT.
 import hashlib
 import importlib
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -216,14 +217,14 @@ def _compute_capability(trt: Any, name: str) -> Any:
 
 
 def _this_gpu() -> list[str]:
-    import torch
-
-    return [_gpu_name(torch, number) for number in range(min(torch.cuda.device_count(), 1))]
-
-
-def _gpu_name(torch: Any, number: int) -> str:
-    major, minor = torch.cuda.get_device_capability(number)
-    return f"{torch.cuda.get_device_name(number)} ({major}.{minor})"
+    """The first GPU, "NVIDIA L4 (8.9)", from the driver's own tool; TensorRT's Python API does not tell."""
+    command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader", "--id=0"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    name, _, capability = answer.strip().rpartition(", ")
+    return [f"{name} ({capability})"]
 
 
 @click.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from command_line import shown_errors
 from graph_metadata import PARTS
-from model_configs import ENSEMBLE
+from model_configs import ENSEMBLES, PREPROCESS
 from repository_lock import locked_repository
 from to_model_repository import versions_of
 
@@ -22,7 +22,7 @@ def prune_versions(repository: Path, keep: int) -> list[int]:
     with locked_repository(repository):
         removed = versions_of(repository)[:-keep]
         for version in removed:
-            for model in (*PARTS, ENSEMBLE):
+            for model in (*PARTS, PREPROCESS, *ENSEMBLES):
                 shutil.rmtree(repository / model / str(version), ignore_errors=True)
     return removed
 

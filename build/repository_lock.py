@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aigid.errors import BuildError
-from aigid.training.checkpoint import replace_folder, restore_folder
+from aigid.folders import replace_folder, restore_folder
 
 
 @contextmanager

@@ -11,13 +11,20 @@ from pathlib import Path
 
 import onnx
 from graph_metadata import PARTS, graph_facts
-from model_configs import ENSEMBLE, check_graph, model_configs
+from model_configs import ENSEMBLES, PREPROCESS, check_graph, model_configs
 from repository_lock import staged_repository
 
 from aigid.contract import CONTRACT_FILE, TOKENIZER_FILE, ModelContract, save_contract
 from aigid.errors import CheckpointError
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.fusion_model import encoder_width
+
+_PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the package aigid that is installed beside the server."""
+
+from aigid.serving.triton_preprocess import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
 
 # Written anew by every build; all else in a repository is carried over.
 _WRITTEN = (CONTRACT_FILE, TOKENIZER_FILE)
@@ -41,7 +48,7 @@ def contract_of(checkpoint: Checkpoint) -> ModelContract:
 
 def versions_of(repository: Path) -> list[int]:
     """The versions that a repository holds of any part, in order."""
-    folders = [path for part in (*PARTS, ENSEMBLE) for path in (repository / part).glob("[0-9]*") if path.is_dir()]
+    folders = [path for part in PARTS for path in (repository / part).glob("[0-9]*") if path.is_dir()]
     return sorted({int(path.name) for path in folders if path.name.isdecimal()})
 
 
@@ -75,14 +82,13 @@ def fill_repository(
 
 
 def _write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
-    for name, text in model_configs(contract).items():
+    # Triton wants a version folder even of an ensemble, which has no file to put there; git keeps no empty folder.
+    files = {f"{ensemble}/{contract.version}/.gitkeep": "" for ensemble in ENSEMBLES}
+    files[f"{PREPROCESS}/{contract.version}/model.py"] = _PREPROCESS_MODEL
+    for name, text in (model_configs(contract) | files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    # Triton wants a version folder even of an ensemble, which has no file to put there; git keeps no empty folder.
-    keep = folder / ENSEMBLE / str(contract.version) / ".gitkeep"
-    keep.parent.mkdir(parents=True, exist_ok=True)
-    keep.touch()
     shutil.copyfile(tokenizer_file, folder / TOKENIZER_FILE)
     save_contract(contract, folder)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Temperatures, from_strict_dict, model_fingerprint, read_json
 from aigid.errors import CheckpointError, ContractError
+from aigid.folders import replace_folder
 from aigid.training.fusion_model import FusionModel, image_encoder_from_config, text_encoder_from_config
 
 WEIGHTS_FILE = "model.safetensors"
@@ -75,30 +76,6 @@ def save_checkpoint(
         replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Put the folder `new` in the place of `folder`, which is set aside first and then removed."""
-    old = _aside(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    try:
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
-    finally:
-        restore_folder(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def restore_folder(folder: Path) -> None:
-    """Put back the folder that `replace_folder` had set aside, where it ended before the new one was in its place."""
-    old = _aside(folder)
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-
-
-def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.old")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aigid.errors import TrainingError, UsageError
+from aigid.folders import replace_folder, restore_folder
 from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
-from aigid.training.checkpoint import CheckpointInfo, load_weights, replace_folder, restore_folder, save_checkpoint
+from aigid.training.checkpoint import CheckpointInfo, load_weights, save_checkpoint
 from aigid.training.datasets import LabelledManifest, StreamOrder
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits, apply_model, score_manifest

@@ -98,14 +98,14 @@ def test_named_files_of_the_project_are_there(text: str) -> None:
 
 def test_installed_extras_are_the_projects() -> None:
     extras = {extra for text in DOCKERFILES.values() for extra in re.findall(r"pip install .*\[(\w+)\]", text)}
-    assert extras == {"build"}
+    assert extras == {"serve"}
     assert extras <= set(PROJECT["optional-dependencies"])
 
 
 def test_no_pip_install_brings_another_tensorrt() -> None:
     extras = PROJECT["optional-dependencies"]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [*PROJECT["dependencies"], *extras["build"], *extras["train"], *pinned]
+    wanted = [*PROJECT["dependencies"], *extras["serve"], *pinned]
     assert not [line for line in wanted if line.startswith("tensorrt") and not line.startswith("tensorrt_rtx")]
 
 
@@ -121,3 +121,17 @@ def test_the_pages_function_prints_the_profiles(part: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "build")}
     printed = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
     assert printed.stdout.splitlines() == as_options(part)
+
+
+def test_compiling_takes_no_torch_so_the_builder_has_none() -> None:
+    code = "import sys, onnx_to_tensorrt; print('torch' in sys.modules, 'onnx' in sys.modules, 'tritonclient' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "build")}
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    assert printed.stdout.split() == ["False", "True", "True"]
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_hadolint_finds_nothing(name: str) -> None:
+    command = [Path(sys.executable).with_name("hadolint"), ROOT / f"build/{name}.Dockerfile"]
+    linted = subprocess.run(list(map(str, command)), text=True, capture_output=True, check=False)
+    assert (linted.returncode, linted.stdout) == (0, "")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from engine_profiles import engine_profiles
 from google.protobuf import text_format
 from graph_metadata import PARTS
-from model_configs import ENSEMBLE, model_configs
+from model_configs import ENSEMBLES, PREPROCESS, model_configs
 from onnx_graphs import example_feed
 from pipeline import BuiltRepository
 from repository_lock import staged_repository
@@ -91,19 +91,33 @@ def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(built: BuiltRepository, 
     assert [group.kind for group in cpu.instance_group] == [kinds.KIND_CPU]
 
 
-def test_the_ensemble_joins_the_parts_by_tensor_name(built: BuiltRepository, repository: Path) -> None:
-    config = parsed(repository / ENSEMBLE / "config.pbtxt")
+@pytest.mark.parametrize(("ensemble", "models"), [("aigid", PARTS), ("aigid_pairs", ("preprocess", *PARTS))])
+def test_an_ensemble_joins_its_models_by_tensor_name(
+    built: BuiltRepository, repository: Path, ensemble: str, models: tuple[str, ...]
+) -> None:
+    config = parsed(repository / ensemble / "config.pbtxt")
     steps = config.ensemble_scheduling.step
-    assert (config.platform, [step.model_name for step in steps]) == ("ensemble", list(PARTS))
-    known = {item.name for item in config.input}
+    assert (config.platform, [step.model_name for step in steps]) == ("ensemble", list(models))
+    known = {item.name: (item.data_type, tuple(item.dims)) for item in config.input}
     for step in steps:
-        part = parsed(repository / step.model_name / "config.pbtxt")
-        assert set(step.input_map) == {item.name for item in part.input}
-        assert set(step.output_map) == {item.name for item in part.output}
-        assert set(step.input_map.values()) <= known
-        known |= set(step.output_map.values())
-    assert {item.name for item in config.output} <= known
-    assert (repository / ENSEMBLE / "1" / ".gitkeep").is_file()
+        model = parsed(repository / step.model_name / "config.pbtxt")
+        assert config.max_batch_size == model.max_batch_size
+        assert set(step.input_map) == {item.name for item in model.input}
+        assert set(step.output_map) == {item.name for item in model.output}
+        assert {item.name: (item.data_type, tuple(item.dims)) for item in model.input}.items() <= known.items()
+        known |= {item.name: (item.data_type, tuple(item.dims)) for item in model.output}
+    assert {item.name: (item.data_type, tuple(item.dims)) for item in config.output}.items() <= known.items()
+    assert (repository / ensemble / "1" / ".gitkeep").is_file()
+
+
+def test_preprocessing_runs_in_python_on_the_cpu_whatever_serves_the_graphs(built: BuiltRepository, repository: Path) -> None:
+    config = parsed(repository / "preprocess" / "config.pbtxt")
+    assert (config.backend, [group.kind for group in config.instance_group]) == (
+        "python",
+        [model_config_pb2.ModelInstanceGroup.KIND_CPU],
+    )
+    assert {item.name for item in config.input} == {"image_bytes", "prompt"}
+    assert (repository / "preprocess" / "1" / "model.py").is_file()
 
 
 def test_the_configs_in_the_repository_are_the_generated_ones(built: BuiltRepository, repository: Path) -> None:
@@ -135,7 +149,8 @@ def test_a_rebuild_adds_a_version_and_keeps_what_was_there(
     assert load_contract(repository).version == 2
     after = contents(repository)
     assert {name: data for name, data in after.items() if name in first} == first | {"contract.json": after["contract.json"]}
-    added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {f"{ENSEMBLE}/2/.gitkeep"}
+    added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {f"{ensemble}/2/.gitkeep" for ensemble in ENSEMBLES}
+    added.add(f"{PREPROCESS}/2/model.py")
     assert after.keys() - first.keys() == added
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 

@@ -17,7 +17,6 @@ from aigid.training.checkpoint import (
     CheckpointInfo,
     load_checkpoint,
     new_model,
-    replace_folder,
     save_checkpoint,
 )
 from aigid.training.fusion_model import FusionModel
@@ -225,15 +224,6 @@ def test_a_save_interrupted_at_its_last_step_leaves_the_old_checkpoint(
             save_checkpoint(changed(tiny_model), tiny_info, tokenizer_file, folder)
     assert contents(folder) == before
     assert list(folder.parent.iterdir()) == [folder]
-
-
-def test_what_a_killed_process_left_of_a_replacement_does_not_stop_the_next(tmp_path: Path) -> None:
-    for name in ("new", ".folder.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    replace_folder(tmp_path / "new", tmp_path / "folder")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
-    assert (tmp_path / "folder" / "file").read_text() == "new"
 
 
 def test_equal_models_are_equal_files(

@@ -1,0 +1,1 @@
+"""What runs inside a Triton server, beside the graphs."""

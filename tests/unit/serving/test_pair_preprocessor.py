@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CAPTIONS, picture_bytes
+
+from aigid.contract import TOKENIZER_FILE, load_contract
+from aigid.errors import ContractError
+from aigid.pixels import decode_image
+from aigid.prompts import PromptEncoder, pad_to_bucket
+from aigid.serving.pair_preprocessor import PairPreprocessor
+
+
+def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None:
+    contract = load_contract(tiny_repository)
+    images = [picture_bytes(seed) for seed in range(4)]
+    pairs = PairPreprocessor(tiny_repository).prepare(images, [caption.encode() for caption in CAPTIONS])
+    np.testing.assert_array_equal(pairs.image, np.stack([decode_image(data, contract.image) for data in images]))
+    encoder = PromptEncoder(tiny_repository / TOKENIZER_FILE, contract.prompt)
+    ids = encoder.token_ids(CAPTIONS)
+    expected = pad_to_bucket(ids, encoder.bucket(max(map(len, ids))))
+    np.testing.assert_array_equal(pairs.tokens.input_ids, expected.input_ids)
+    np.testing.assert_array_equal(pairs.tokens.attention_mask, expected.attention_mask)
+    assert pairs.errors == [""] * 4
+
+
+@pytest.mark.parametrize(
+    ("data", "error"), [(b"", "empty"), (b"no image", "undecodable"), (picture_bytes(0, kind="JPEG")[:90], "undecodable")]
+)
+def test_a_bad_image_fails_its_pair_alone(tiny_repository: Path, data: bytes, error: str) -> None:
+    good = picture_bytes(1)
+    preprocessor = PairPreprocessor(tiny_repository)
+    pairs = preprocessor.prepare([good, data, good], [b"a cat"] * 3)
+    assert pairs.errors == ["", error, ""]
+    assert not pairs.image[1].any()
+    alone = preprocessor.prepare([good], [b"a cat"])
+    np.testing.assert_array_equal(pairs.image[[0, 2]], np.concatenate([alone.image] * 2))
+
+
+def test_prompts_that_are_no_utf8_or_endless_are_taken_all_the_same(tiny_repository: Path) -> None:
+    longest = load_contract(tiny_repository).prompt.max_tokens
+    tokens = PairPreprocessor(tiny_repository).prepare([picture_bytes(1)] * 2, [b"\xff\xfe cat", b"cat " * 500_000]).tokens
+    assert tokens.attention_mask.sum(axis=1).tolist()[1] == longest
+    assert tokens.attention_mask.sum(axis=1).tolist()[0] > 2
+
+
+def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"contract\.json"):
+        PairPreprocessor(tmp_path)
