@@ -90,7 +90,8 @@ def scan(manifests: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 
 def _scan_config(manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
-    from aigid.config import ScanConfig, available_cores
+    from aigid.config import ScanConfig
+    from aigid.cores import available_cores
     from aigid.manifest import ColumnChoice
 
     columns = ColumnChoice(options.pop("image_column"), options.pop("prompt_column"), options.pop("keep"))
@@ -126,7 +127,7 @@ def simulate(out: Path, workers: int | None, **options: Any) -> None:
       aigid simulate data/test --rows 3600 --split test --seed 1
     """
     with _clear_errors():
-        from aigid.config import available_cores
+        from aigid.cores import available_cores
         from aigid.progress import show_progress
         from aigid.training.simulate import SimulationConfig
         from aigid.training.simulate import simulate as run_simulate

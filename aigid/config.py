@@ -1,16 +1,11 @@
 """The settings of a scan, as one frozen value."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aigid.cores import available_cores
 from aigid.errors import UsageError
 from aigid.manifest import ColumnChoice
-
-
-def available_cores() -> int:
-    """The cores that this process may use, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from checkpoint_to_onnx import export_checkpoint  # isort: skip # build/ is foun
 from sample_rows import SampleRow, rows_for  # isort: skip
 from verify_parity import Answers, ParityReport, artifacts_of, macro_f1_text, measure_parity  # isort: skip
 
-from aigid.config import available_cores
+from aigid.cores import available_cores
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import Checkpoint, load_checkpoint

@@ -22,8 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from aigid.batching import Batcher, PairInput
-from aigid.config import available_cores
 from aigid.contract import TOKENIZER_FILE
+from aigid.cores import available_cores
 from aigid.fetch import ImageReference
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aigid.config import available_cores
 from aigid.contract import TOKENIZER_FILE, load_contract
+from aigid.cores import available_cores
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import RowFailure

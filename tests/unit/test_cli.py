@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 
 import aigid
 from aigid.cli import main
-from aigid.config import ScanConfig, available_cores
+from aigid.config import ScanConfig
+from aigid.cores import available_cores
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.training.simulate import SimulationConfig
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from aigid.config import ScanConfig, available_cores
+from aigid.config import ScanConfig
+from aigid.cores import available_cores
 from aigid.errors import UsageError
 
 
@@ -47,7 +48,8 @@ def test_a_scan_of_nothing_is_refused() -> None:
 COUNT_ON_ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from aigid.config import ScanConfig, available_cores
+from aigid.config import ScanConfig
+from aigid.cores import available_cores
 print(available_cores(), ScanConfig(("m.parquet",), "out").workers)
 """
 

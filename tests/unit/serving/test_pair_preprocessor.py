@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +49,8 @@ def test_prompts_that_are_no_utf8_or_endless_are_taken_all_the_same(tiny_reposit
 def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"contract\.json"):
         PairPreprocessor(tmp_path)
+
+
+def test_a_server_needs_neither_arrow_nor_a_runtime_to_preprocess() -> None:
+    code = "import sys, aigid.serving.pair_preprocessor; print({'pyarrow', 'onnxruntime', 'rich'} & sys.modules.keys())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
