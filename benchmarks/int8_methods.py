@@ -54,7 +54,7 @@ def load_onnxruntime(graph: Path, threads: int) -> Run:
 
 def load_openvino(graph: Path, threads: int) -> Run:
     """A graph in OpenVINO on the CPU."""
-    import openvino
+    import openvino  # extra `bench`
 
     hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     model = openvino.Core().compile_model(str(graph), "CPU", hints)

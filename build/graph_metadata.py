@@ -6,7 +6,9 @@ from typing import Any
 
 import onnx
 
+from aigid.errors import BuildError
 from aigid.records import SOURCES
+from aigid.storage import locate, write_atomic
 
 PARTS = ("bert", "clip_vision", "fusion_heads")
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
@@ -43,10 +45,16 @@ def graph_facts(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Check the graph and write it, weights included, in deterministic bytes; makes the folder where it is missing."""
+    """Check the graph and write it, weights included, in deterministic bytes; makes the folder where it is missing.
+
+    Raises BuildError where it cannot be written; then there is no file, or the one that was there.
+    """
     onnx.checker.check_model(model, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(locate(str(path)), model.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise BuildError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _strip_graph(graph: onnx.GraphProto) -> None:

@@ -154,7 +154,8 @@ class EngineBuilder:
 def build_engines(repository: Path, out: Path, settings: EngineSettings) -> dict[str, int]:
     """Compile the fp16 graphs of a repository's current version; gives the size in bytes of each plan by its path.
 
-    Each `model.plan` appears whole, and a JSON beside it says what it was made from and for. Raises AigidError.
+    A JSON beside each `model.plan` says what it was made from and for. Where any part fails, none is put in its place:
+    raises AigidError.
     """
     contract = load_contract(repository)
     if settings.compiler is Compiler.TENSORRT_RTX and out.resolve() == repository.resolve():
@@ -164,14 +165,19 @@ def build_engines(repository: Path, out: Path, settings: EngineSettings) -> dict
         if not path.is_file():
             raise ContractError(f"{path}: no such file; engines are made of fp16 graphs: build the repository with them")
     builder, sizes = EngineBuilder(settings), {}
-    with locked_repository(out):
+    with locked_repository(out) as scratch:
         for part, graph in graphs.items():
             engine = builder.build(graph, engine_profiles(contract, part))
-            plan = out / part / str(contract.version) / GPU_GRAPH
-            plan.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(locate(str(plan)), engine.plan)
-            write_atomic(locate(f"{plan}.json"), (json.dumps(engine.facts, indent=2) + "\n").encode())
-            sizes[str(plan)] = len(engine.plan)
+            (scratch / part).mkdir()
+            (scratch / part / GPU_GRAPH).write_bytes(engine.plan)
+            (scratch / part / f"{GPU_GRAPH}.json").write_text(json.dumps(engine.facts, indent=2) + "\n", encoding="utf-8")
+        # Only when all are there: a server must not find plans of two builds.
+        for part in graphs:
+            folder = out / part / str(contract.version)
+            folder.mkdir(parents=True, exist_ok=True)
+            sizes[str(folder / GPU_GRAPH)] = (scratch / part / GPU_GRAPH).stat().st_size
+            for name in (GPU_GRAPH, f"{GPU_GRAPH}.json"):
+                (scratch / part / name).replace(folder / name)
     return sizes
 
 

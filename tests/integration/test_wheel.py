@@ -51,4 +51,13 @@ def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray
     base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert base
     assert not [line for line in base if line.startswith(("torch", "ray", "transformers", "onnx>"))]
-    assert set(metadata.get_all("Provides-Extra", [])) == {"train", "build", "tensorrt", "tensorrt-rtx", "ray", "serve", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {
+        "train",
+        "build",
+        "tensorrt",
+        "tensorrt-rtx",
+        "ray",
+        "serve",
+        "bench",
+        "dev",
+    }

@@ -1,12 +1,16 @@
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import checkpoint_to_onnx
 import numpy as np
 import onnx
 import pytest
 import torch
 from checkpoint_to_onnx import export_part
+from click.testing import CliRunner
 from graph_metadata import PARTS, graph_facts
 from onnx_graphs import example_feed, run_graph
 from pipeline import BuiltRepository
@@ -146,3 +150,18 @@ def test_an_architecture_that_the_exporter_does_not_know_is_refused_with_its_rea
     folder = checkpoint_reading_with(model_type="xlnet", d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=16)
     with pytest.raises(BuildError, match=r"cannot make a graph of text_features: \w+: .+; encoders of the classes BertModel"):
         export_part(load_checkpoint(folder), "bert")
+
+
+def test_where_the_disk_is_full_the_command_says_so_and_leaves_what_was_there(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bert.fp32.onnx").write_text("as it was")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = CliRunner().invoke(checkpoint_to_onnx.main, [str(checkpoint_folder), str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {tmp_path}/bert.fp32.onnx: cannot be written: No space left on device\n"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["as it was"]

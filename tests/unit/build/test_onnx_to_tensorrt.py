@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,17 @@ def test_every_part_is_compiled_with_every_profile(built: BuiltRepository, repos
         profiles = engine_profiles(contract, part)
         assert [profile["name"] for profile in facts["profiles"]] == [profile.name for profile in profiles]
         assert facts["profiles"][-1]["optShapes"] == profiles[-1].as_trtexec()["optShapes"]
+
+
+def test_where_one_part_fails_no_plan_is_put_in_place(built: BuiltRepository, repository: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(repository, broken)
+    (broken / "fusion_heads" / "1" / "model.fp16.onnx").write_bytes(b"no graph")
+    before = sorted(broken.rglob("*"))
+    with pytest.raises(BuildError, match=r"fusion_heads/1/model\.fp16\.onnx: tensorrt_rtx cannot take this graph"):
+        build_engines(broken, tmp_path / "engines", RTX)
+    assert sorted(broken.rglob("*")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]
 
 
 def test_an_operator_that_the_compiler_refuses_is_named(fp32: dict[str, Path], builder: EngineBuilder, tmp_path: Path) -> None:
