@@ -2,6 +2,7 @@
 
 import json
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ EXIT_INTERRUPTED = 130
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _MANY = click.IntRange(min=1)
 _SHARE = click.FloatRange(0, 1)
+_PORT = click.IntRange(0, 65535)
 
 
 @contextmanager
@@ -230,6 +232,51 @@ def _evaluate(manifests: tuple[str, ...], checkpoint: Path | None, model: Path |
             return evaluation.evaluate_checkpoint(checkpoint, manifests, progress, threshold=threshold)
         repository = find_model(model)
         return evaluation.evaluate_repository(repository, OnnxScorer(repository), manifests, progress, threshold=threshold)
+
+
+@main.command()
+@click.option("--model", type=_FOLDER, help="Model repository.  [default: the demo model, not for real decisions]")
+@click.option("--gpu", is_flag=True, help="Serve TensorRT engines on this machine's GPUs; needs a tritonserver on the PATH.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on: this machine alone, by default.")
+@click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0: any free one.")
+@click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="0: any free one.")
+@click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="0: any free one.")
+def serve(model: Path | None, gpu: bool, **ports: Any) -> None:
+    """Serve a model repository with Triton on this machine, until Ctrl-C.
+
+    A tritonserver on the PATH is used; without one, NVIDIA's own is installed from a wheel on first use, for CPUs.
+
+    \b
+    Example:
+      aigid serve --model model/
+    """
+    with _clear_errors():
+        from aigid.model_location import find_model
+        from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
+
+        config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **ports)
+        with _ended_by_sigterm(), TritonServer(config, lambda line: click.echo(f"aigid: {line}", err=True)) as server:
+            if server.notice:
+                click.echo(f"aigid: {server.notice}", err=True)
+            for name, version, state in server.models():
+                click.echo(f"{name:13} {version:>3}  {state}")
+            click.echo(f"gRPC {server.grpc_address}   HTTP {server.http_address}   metrics {server.metrics_address}")
+            server.wait()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C both end what runs inside in the ordinary way."""
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -41,5 +41,9 @@ class TrainingError(AigidError):
     """A training run cannot go on."""
 
 
+class ServerError(AigidError):
+    """A Triton server cannot be started, or has ended."""
+
+
 class MissingExtraError(UsageError):
     """A command needs an optional dependency that is not installed; the text names the extra."""

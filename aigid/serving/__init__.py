@@ -1,1 +1,1 @@
-"""What runs inside a Triton server, beside the graphs."""
+"""A Triton server on this machine, and what runs inside one."""

@@ -1,0 +1,195 @@
+"""The real Triton server on the demo model, through its gRPC clients, beside the embedded scorer."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as triton
+from conftest import CAPTIONS, REPOSITORY, picture_bytes
+from tritonclient.utils import InferenceServerException
+
+from aigid.contract import TOKENIZER_FILE, load_contract
+from aigid.errors import ContractError, ServerError, UsageError
+from aigid.pixels import decode_image
+from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
+from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.serving.triton_server import ServerConfig, TritonServer
+
+pytestmark = pytest.mark.integration
+
+MODELS = ("aigid", "aigid_pairs", "bert", "clip_vision", "fusion_heads", "preprocess")
+CONTRACT = load_contract(REPOSITORY)
+ROWS = 96
+IMAGES = [picture_bytes(seed, side=64) for seed in range(ROWS)]
+PROMPTS = [CAPTIONS[seed % len(CAPTIONS)] for seed in range(ROWS)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server is installed: anew, so that the test sees that this works."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def server(cache: Path) -> Iterator[TritonServer]:
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: TritonServer) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(server.grpc_address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def expected() -> Any:
+    """What the embedded scorer says of each pair, each padded to its own bucket."""
+    scorer, encoder = OnnxScorer(REPOSITORY), PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
+    scores = [
+        scorer.score(decode_image(image, CONTRACT.image)[np.newaxis], pad_to_bucket([ids], encoder.bucket(len(ids))))
+        for image, ids in zip(IMAGES, encoder.token_ids(PROMPTS), strict=True)
+    ]
+    return np.concatenate([one.p_source for one in scores])
+
+
+def tensor(name: str, value: Any, kind: str) -> triton.InferInput:
+    given = triton.InferInput(name, list(value.shape), kind)
+    given.set_data_from_numpy(value)
+    return given
+
+
+def ask_for_tensors(client: triton.InferenceServerClient, images: Any, tokens: TokenBatch) -> Any:
+    inputs = [
+        tensor("image", images, "UINT8"),
+        tensor("input_ids", tokens.input_ids, "INT32"),
+        tensor("attention_mask", tokens.attention_mask, "INT32"),
+    ]
+    return client.infer("aigid", inputs)
+
+
+def ask_for_pairs(client: triton.InferenceServerClient, images: list[bytes], prompts: list[str]) -> Any:
+    columns = {"image_bytes": images, "prompt": [prompt.encode() for prompt in prompts]}
+    inputs = [tensor(name, np.array([[item] for item in column], object), "BYTES") for name, column in columns.items()]
+    return client.infer("aigid_pairs", inputs)
+
+
+def test_every_model_is_ready(server: TritonServer) -> None:
+    assert [(name, state) for name, _, state in server.models()] == [(name, "READY") for name in MODELS]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32, ROWS])
+def test_tensors_are_answered_as_by_the_embedded_scorer(client: triton.InferenceServerClient, expected: Any, rows: int) -> None:
+    encoder = PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
+    images = np.stack([decode_image(image, CONTRACT.image) for image in IMAGES[:rows]])
+    ids = encoder.token_ids(PROMPTS[:rows])
+    answer = ask_for_tensors(client, images, pad_to_bucket(ids, encoder.bucket(max(map(len, ids)))))
+    np.testing.assert_allclose(answer.as_numpy("p_source"), expected[:rows], atol=1e-5)
+    np.testing.assert_allclose(answer.as_numpy("p_ai")[:, 0], 1 - expected[:rows, 0], atol=1e-5)
+
+
+def test_pairs_of_many_clients_at_once_are_never_mixed_up(client: triton.InferenceServerClient, expected: Any) -> None:
+    sizes = np.random.default_rng(0).integers(1, 9, 60)
+    parts = [np.random.default_rng(seed).integers(0, ROWS, size) for seed, size in enumerate(sizes)]
+
+    def ask(rows: Any) -> Any:
+        return ask_for_pairs(client, [IMAGES[row] for row in rows], [PROMPTS[row] for row in rows]).as_numpy("p_source")
+
+    with ThreadPoolExecutor(8) as pool:
+        for rows, answer in zip(parts, pool.map(ask, parts), strict=True):
+            np.testing.assert_allclose(answer, expected[rows], atol=1e-5)
+
+
+def test_a_bad_image_fails_its_row_alone(client: triton.InferenceServerClient, expected: Any) -> None:
+    answer = ask_for_pairs(client, [IMAGES[0], b"no image", b"", IMAGES[1]], [PROMPTS[0], "a cat", "a cat", PROMPTS[1]])
+    assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"undecodable", b"empty", b""]
+    np.testing.assert_allclose(answer.as_numpy("p_source")[[0, 3]], expected[:2], atol=1e-5)
+
+
+def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:
+    side = CONTRACT.image.size
+    ids = np.ones((2, 16), np.int32)
+    images, tokens = np.zeros((2, side, side, 3), np.uint8), TokenBatch(ids, ids)
+    many = np.zeros((257, side, side, 3), np.uint8)
+    long = np.ones((257, 16), np.int32)
+    return {
+        "shape": (images[:, :-1], tokens, "unexpected shape for input 'image'"),
+        "batch": (many, TokenBatch(long, long), r"batch-size must be <= 256"),
+        "rows": (images[:1], tokens, "batch"),
+        "ids": (images, TokenBatch(ids * 10**6, ids), "out of data bounds|out of range|idx="),
+        "empty": (images[:0], TokenBatch(ids[:0], ids[:0]), "byte size mismatch"),
+    }
+
+
+@pytest.mark.parametrize("what", bad_requests())
+def test_a_bad_request_gets_an_error_and_the_server_lives_on(
+    client: triton.InferenceServerClient, expected: Any, what: str
+) -> None:
+    images, tokens, reason = bad_requests()[what]
+    with pytest.raises(InferenceServerException, match=reason):
+        ask_for_tensors(client, images, tokens)
+    np.testing.assert_allclose(ask_for_pairs(client, IMAGES[:1], PROMPTS[:1]).as_numpy("p_source"), expected[:1], atol=1e-5)
+
+
+def test_wrong_names_and_types_are_refused(client: triton.InferenceServerClient) -> None:
+    pixels = np.zeros((1, CONTRACT.image.size, CONTRACT.image.size, 3), np.uint8)
+    with pytest.raises(InferenceServerException, match="unexpected inference input 'picture'|expected 3 inputs"):
+        client.infer("aigid", [tensor("picture", pixels, "UINT8")])
+    with pytest.raises(InferenceServerException, match="data-type"):
+        client.infer("clip_vision", [tensor("image", pixels.astype(np.float32), "FP32")])
+
+
+def test_a_graph_that_is_damaged_is_named_with_the_servers_reason(cache: Path, server: TritonServer, tmp_path: Path) -> None:
+    broken = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, broken)
+    (broken / "bert" / str(CONTRACT.version) / "model.int8.onnx").write_bytes(b"no graph")
+    with pytest.raises(ServerError, match=r"the server does not start: failed to load 'bert'.*Protobuf parsing failed"):
+        TritonServer(ServerConfig(broken, cache=cache)).start()
+
+
+def test_what_cannot_be_served_is_refused_before_anything_starts(cache: Path, server: TritonServer, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"contract\.json"):
+        TritonServer(ServerConfig(tmp_path, cache=cache))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--grpc-port {port}: 127.0.0.1:{port} cannot be used: Address already in use"):
+            TritonServer(ServerConfig(REPOSITORY, grpc_port=port, cache=cache))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_it_is_told_to_stop(server: TritonServer, cache: Path, number: int, tmp_path: Path) -> None:
+    # The command's own cache: what the fixture has installed.
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "aigid").symlink_to(cache)
+    command = [sys.executable, "-m", "aigid.cli", "serve", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    environment = os.environ | {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(len(MODELS) + 1)]
+        assert [line.split()[0::2] for line in lines[:-1]] == [[name, "READY"] for name in MODELS]
+        (address,) = re.findall(r"gRPC (\S+)", lines[-1])
+        with triton.InferenceServerClient(address) as client:
+            assert client.is_server_ready()
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert any("tritonserver" in child.name() for child in started)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "not for real decisions" in said
+    assert not [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

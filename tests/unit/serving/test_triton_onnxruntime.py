@@ -1,0 +1,100 @@
+"""The backend's batching and its errors, on a real graph, with a stand-in for the module that only a server has."""
+
+import importlib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    value: Any
+
+    def as_numpy(self) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Response:
+    tensors: list[Tensor]
+    error: str | None = None
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
+    stand_in = SimpleNamespace(
+        Tensor=Tensor,
+        InferenceResponse=Response,
+        TritonError=str,
+        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
+    monkeypatch.delitem(sys.modules, "aigid.serving.triton_onnxruntime", raising=False)
+    return importlib.import_module("aigid.serving.triton_onnxruntime")
+
+
+@pytest.fixture
+def model(backend: Any, tmp_path: Path) -> Any:
+    """Looks rows of a table of ten up, and sums them: a row's answer tells which row it was, and an id of ten is refused."""
+    table = onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) + 0.5, "table")
+    one = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "ids"], ["found"]),
+        onnx.helper.make_node("ReduceSum", ["found", "axis"], ["sum"], keepdims=1),
+    ]
+    ids = onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT32, ["N", "T"])
+    out = onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, ["N", 1])
+    graph = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "sum", [ids], [out], [table, one]),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    (tmp_path / "3").mkdir()
+    onnx.save(graph, tmp_path / "3" / "any.onnx")
+    config = {"input": [{"name": "ids"}], "output": [{"name": "sum"}], "default_model_filename": "any.onnx"}
+    model = backend.TritonPythonModel()
+    model.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
+    return model
+
+
+requests = st.lists(
+    st.tuples(st.integers(1, 4), st.integers(1, 3)).flatmap(
+        lambda shape: st.lists(
+            st.lists(st.integers(0, 10), min_size=shape[1], max_size=shape[1]), min_size=shape[0], max_size=shape[0]
+        )
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(requests)
+def test_every_request_has_its_own_rows_or_its_own_error(model: Any, ids: list[list[list[int]]]) -> None:
+    feeds = [{"ids": np.array(rows, np.int32)} for rows in ids]
+    for rows, response in zip(ids, model.execute(feeds), strict=True):
+        if any(one == 10 for row in rows for one in row):
+            assert response.tensors == []
+            assert "Gather" in response.error
+        else:
+            assert response.error is None
+            assert response.tensors[0].name == "sum"
+            np.testing.assert_allclose(response.tensors[0].value[:, 0], [sum(row) + 0.5 * len(row) for row in rows])
+
+
+def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
+    assert backend.thread_count({}) == 8
+    assert backend.thread_count({"instance_group": [{"count": 2}, {"count": 1}]}) == 2
+    assert backend.thread_count({"instance_group": [{"count": 20}]}) == 1
+    assert backend.thread_count({"parameters": {"intra_op_thread_count": {"string_value": "3"}}}) == 3
