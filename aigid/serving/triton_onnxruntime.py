@@ -4,7 +4,6 @@ A folder `<backend-directory>/onnxruntime/` whose `model.py` imports this serves
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils  # it is there inside Triton's Python backend alone
+
+from aigid.cores import available_cores
 
 Feed = dict[str, npt.NDArray[Any]]
 
@@ -55,7 +56,7 @@ class TritonPythonModel:
             answers = self._session.run(self._outputs, joined)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's own share no other base
             if len(feeds) > 1:
-                return {number: alone for one in feeds for number, alone in self._respond({one: feeds[one]}).items()}
+                return {one: self._respond({one: feeds[one]})[one] for one in feeds}
             reason = " ".join(str(error).split())[:300]
             return dict.fromkeys(feeds, pb_utils.InferenceResponse([], pb_utils.TritonError(reason)))
         responses, start = {}, 0
@@ -70,4 +71,4 @@ def thread_count(config: Mapping[str, Any]) -> int:
     """The threads of one instance: what the configuration's parameter says, else its share of the cores."""
     said = config.get("parameters", {}).get(_THREADS, {}).get("string_value")
     instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
-    return int(said) if said else max(1, len(os.sched_getaffinity(0)) // instances)
+    return int(said) if said else max(1, available_cores() // instances)

@@ -2,10 +2,7 @@
 
 import importlib
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,31 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 
-@dataclass(frozen=True)
-class Tensor:
-    name: str
-    value: Any
-
-    def as_numpy(self) -> Any:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Response:
-    tensors: list[Tensor]
-    error: str | None = None
-
-
 @pytest.fixture
-def backend(monkeypatch: pytest.MonkeyPatch) -> Any:
-    stand_in = SimpleNamespace(
-        Tensor=Tensor,
-        InferenceResponse=Response,
-        TritonError=str,
-        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
-    )
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
-    monkeypatch.delitem(sys.modules, "aigid.serving.triton_onnxruntime", raising=False)
+def backend(python_backend: None) -> Any:
     return importlib.import_module("aigid.serving.triton_onnxruntime")
 
 

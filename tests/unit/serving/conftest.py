@@ -1,0 +1,37 @@
+"""A stand-in for the module that only a server's Python backend has."""
+
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    value: Any
+
+    def as_numpy(self) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Response:
+    tensors: list[Tensor]
+    error: str | None = None
+
+
+@pytest.fixture
+def python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are plain mappings of arrays; what imported the module before is imported anew."""
+    stand_in = SimpleNamespace(
+        Tensor=Tensor,
+        InferenceResponse=Response,
+        TritonError=str,
+        get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
+    )
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
+    for name in ("triton_preprocess", "triton_onnxruntime"):
+        monkeypatch.delitem(sys.modules, f"aigid.serving.{name}", raising=False)
