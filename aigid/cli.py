@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _MANY = click.IntRange(min=1)
 _SHARE = click.FloatRange(0, 1)
 _PORT = click.IntRange(0, 65535)
+_SECONDS = click.FloatRange(min=0, min_open=True)
 
 
 @contextmanager
@@ -55,6 +58,16 @@ def main() -> None:
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
 @click.option("--out", required=True, help="Folder or URI for the results; the same command goes on where it stopped.")
 @click.option("--model", type=_FOLDER, help="Model repository.  [default: the demo model, not for real decisions]")
+@click.option("--triton", metavar="HOST:PORT,...", help="Score on these Triton servers (gRPC), which serve that model.")
+@click.option("--triton-in-flight", type=_MANY, default=8, show_default=True, help="Requests with one server at a time.")
+@click.option(
+    "--triton-deadline", type=_SECONDS, default=120, show_default=True, help="Seconds until a request is tried again."
+)
+@click.option("--triton-patience", type=_SECONDS, default=120, show_default=True, help="Seconds to wait for any server.")
+@click.option("--triton-tls", is_flag=True, help="Speak TLS with the servers, and trust the authorities of the system.")
+@click.option("--triton-ca", type=_FILE, help="Speak TLS, and trust the authorities in this PEM file.")
+@click.option("--triton-cert", type=_FILE, help="Speak TLS, with this certificate chain (PEM) of ours ...")
+@click.option("--triton-key", type=_FILE, help="... and its private key.")
 @click.option("--image-column", help="Column of images.  [default: found by its usual names]")
 @click.option("--prompt-column", help="Column of prompts.  [default: found by its usual names; may be absent]")
 @click.option("--image-root", type=_FOLDER, help="Folder that image paths are relative to.  [default: the manifest's]")
@@ -74,6 +87,7 @@ def scan(manifests: tuple[str, ...], as_json: bool, **options: Any) -> None:
     \b
     Example:
       aigid scan manifest.parquet --out results/ --keep id
+      aigid scan manifest.parquet --out results/ --triton gpu1:8001,gpu2:8001
 
     Exit status: 0 finished; 1 could not go on; 2 usage; 3 finished, but more rows failed than --max-error-rate; 130
     interrupted. Committed shards always stay.
@@ -98,7 +112,23 @@ def _scan_config(manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
 
     columns = ColumnChoice(options.pop("image_column"), options.pop("prompt_column"), options.pop("keep"))
     workers = options.pop("workers") or available_cores()
-    return ScanConfig(manifests, columns=columns, workers=workers, batch_rows=options.pop("batch_size"), **options)
+    settings = {"workers": workers, "batch_rows": options.pop("batch_size"), "triton": _triton_config(options)}
+    return ScanConfig(manifests, columns=columns, **settings, **options)
+
+
+def _triton_config(options: dict[str, Any]) -> Any:
+    """What the options about servers say, which it takes out of `options`; None without --triton."""
+    from aigid.scorers.triton_config import TlsConfig, TritonConfig
+
+    ours = {name: options.pop(name) for name in list(options) if name.startswith("triton")}
+    files = ours["triton_ca"], ours["triton_cert"], ours["triton_key"]
+    if ours["triton"] is None:
+        if ours["triton_tls"] or any(files):
+            raise UsageError("TLS is for Triton servers: name them with --triton")
+        return None
+    tls = TlsConfig(*files) if ours["triton_tls"] or any(files) else None
+    names = {"in_flight": "triton_in_flight", "deadline_s": "triton_deadline", "patience_s": "triton_patience"}
+    return replace(TritonConfig.parse(ours["triton"]), tls=tls, **{name: ours[option] for name, option in names.items()})
 
 
 def _print_summary(summary: dict[str, Any], out: str, as_json: bool) -> None:
@@ -241,10 +271,12 @@ def _evaluate(manifests: tuple[str, ...], checkpoint: Path | None, model: Path |
 @click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0: any free one.")
 @click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="0: any free one.")
 @click.option("--metrics-port", type=_PORT, default=8002, show_default=True, help="0: any free one.")
-def serve(model: Path | None, gpu: bool, **ports: Any) -> None:
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- TRITON_OPTION...]")
+def serve(model: Path | None, gpu: bool, **settings: Any) -> None:
     """Serve a model repository with Triton on this machine, until Ctrl-C.
 
-    A tritonserver on the PATH is used; without one, NVIDIA's own is installed from a wheel on first use, for CPUs.
+    A tritonserver on the PATH is used; without one, NVIDIA's own is installed from a wheel on first use, for CPUs. What
+    comes after -- are options of tritonserver itself, such as --log-verbose=1.
 
     \b
     Example:
@@ -254,7 +286,7 @@ def serve(model: Path | None, gpu: bool, **ports: Any) -> None:
         from aigid.model_location import find_model
         from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
 
-        config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **ports)
+        config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **settings)
         with _ended_by_sigterm(), TritonServer(config, lambda line: click.echo(f"aigid: {line}", err=True)) as server:
             if server.notice:
                 click.echo(f"aigid: {server.notice}", err=True)

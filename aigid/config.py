@@ -6,6 +6,7 @@ from pathlib import Path
 from aigid.cores import available_cores
 from aigid.errors import UsageError
 from aigid.manifest import ColumnChoice
+from aigid.scorers.triton_config import TritonConfig
 
 
 @dataclass(frozen=True)
@@ -13,12 +14,13 @@ class ScanConfig:
     """What to scan, with which model, and how. Raises UsageError for values out of range.
 
     `threshold` None means 0.5, or what `max_fpr` (a false-positive rate) stands for in the model's contract.
-    `workers` threads each decode and score one batch of `batch_rows` at a time.
+    `workers` threads each decode and score one batch of `batch_rows` at a time; with `triton`, servers do the scoring.
     """
 
     manifests: tuple[str, ...]
     out: str
     model: Path | None = None
+    triton: TritonConfig | None = None
     columns: ColumnChoice = field(default_factory=ColumnChoice)
     image_root: Path | None = None
     allow_outside_root: bool = False

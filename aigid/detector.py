@@ -17,14 +17,15 @@ from aigid.pixels import DecodeLimits, Pixels, decode_image, picture_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import Detection, RowError, RowFailure
 from aigid.scorers import Scorer
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers.load import load_scorer
+from aigid.scorers.triton_config import URI_SCHEME, TritonConfig
 
 ImageInput = Image.Image | Path | str | bytes | npt.NDArray[np.uint8]
 _BATCH_ROWS = 32
 
 
 class Detector:
-    """A loaded model with its preprocessing and threshold."""
+    """A loaded model with its preprocessing and threshold; a context manager, which closes connections to servers."""
 
     def __init__(self, scorer: Scorer, prompts: PromptEncoder, threshold: float = DEFAULT_THRESHOLD) -> None:
         """Use `load` instead, unless you bring a scorer of your own."""
@@ -33,11 +34,33 @@ class Detector:
         self.threshold = threshold
 
     @classmethod
-    def load(cls, model: Path | str | None = None, *, threshold: float = DEFAULT_THRESHOLD) -> Self:
-        """Load a model repository by its path, or the demo model; raises ContractError where that is not possible."""
-        repository = find_model(Path(model) if model is not None else None)
-        scorer = OnnxScorer(repository)
-        return cls(scorer, PromptEncoder(repository / TOKENIZER_FILE, scorer.contract.prompt), threshold)
+    def load(
+        cls, model: Path | str | None = None, *, threshold: float = DEFAULT_THRESHOLD, repository: Path | str | None = None
+    ) -> Self:
+        """Load a model repository by its path, or the demo model; or use Triton servers, as in "triton://host:8001".
+
+        Of servers (several: "triton://a:8001,b:8001") `repository` names the model that they serve, the demo model by
+        default: its contract.json and tokenizer.json are read here. Raises ContractError where the model cannot be
+        loaded or a server has another, and ServerError where no server answers.
+        """
+        on_servers = isinstance(model, str) and model.startswith(URI_SCHEME)
+        if repository is not None and not on_servers:
+            raise UsageError("repository= is for Triton servers: give a model repository's path as the model itself")
+        triton = TritonConfig.parse(str(model)) if on_servers else None
+        path = repository if on_servers else model
+        folder = find_model(None if path is None else Path(path))
+        scorer = load_scorer(folder, triton, _BATCH_ROWS)
+        return cls(scorer, PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt), threshold)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connections to servers, if there are any."""
+        self.scorer.close()
 
     def detect(self, images: Sequence[ImageInput], prompts: Sequence[str | None] | None = None) -> list[Detection]:
         """One Detection for each image, in order; an image that cannot be read gives one with its `error` set.

@@ -42,7 +42,7 @@ class TrainingError(AigidError):
 
 
 class ServerError(AigidError):
-    """A Triton server cannot be started, or has ended."""
+    """A Triton server cannot be started, has ended, or does not answer."""
 
 
 class MissingExtraError(UsageError):

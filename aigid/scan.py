@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +16,15 @@ from aigid import __version__
 from aigid.config import ScanConfig
 from aigid.contract import TOKENIZER_FILE, ModelContract
 from aigid.decisions import DEFAULT_THRESHOLD
-from aigid.errors import UsageError
+from aigid.errors import ServerError, UsageError
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest, open_manifest
 from aigid.model_location import find_model
 from aigid.prompts import PromptEncoder
 from aigid.results import ResultsFolder, open_results, results_schema
 from aigid.runners.local import run_local
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import Scorer
+from aigid.scorers.load import load_scorer
 from aigid.shard_scan import ShardScanner
 from aigid.shards import Shard, plan_shards
 from aigid.storage import is_folder, locate
@@ -62,23 +64,22 @@ def scan(config: ScanConfig, progress: Progress, notify: Callable[[str], None] =
     shards = plan_shards(manifest.files, config.shard_rows, config.limit)
     results = open_results(config.out)
     _refuse_results_among_manifests(config)
-    scanner = make_scanner(config, repository, manifest)
-    contract = scanner.scorer.contract
-    if contract.notice:
-        notify(contract.notice)
-    with results.open():
-        results.claim(_scan_record(config, scanner, shards))
-        done = results.committed(shards)
-        missing = [shard for shard in shards if shard.index not in done]
-        summary = None if missing else results.read_summary()
-        if summary is None:
-            summary = _run(scanner, shards, missing, results, progress)
+    with closing(load_scorer(repository, config.triton, config.batch_rows, notify)) as scorer:
+        scanner = make_scanner(config, repository, manifest, scorer)
+        if scorer.contract.notice:
+            notify(scorer.contract.notice)
+        with results.open():
+            results.claim(_scan_record(config, scanner, shards))
+            done = results.committed(shards)
+            missing = [shard for shard in shards if shard.index not in done]
+            summary = None if missing else results.read_summary()
+            if summary is None:
+                summary = _run(scanner, shards, missing, results, progress)
     return ScanOutcome(summary, summary["error_rate"] > config.max_error_rate)
 
 
-def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest) -> ShardScanner:
-    """Load the model and settle where images are read from and where decisions are cut."""
-    scorer = OnnxScorer(repository)
+def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer) -> ShardScanner:
+    """Settle where images are read from and where decisions are cut, and load the tokenizer."""
     return ShardScanner(
         manifest=manifest,
         policy=FetchPolicy(_image_root(config), config.allow_outside_root),
@@ -96,7 +97,10 @@ def _run(
     rows, rows_now = sum(shard.rows for shard in shards), sum(shard.rows for shard in missing)
     progress.start(rows, rows - rows_now)
     started = time.perf_counter()
-    run_local(scanner, missing, results, progress.advance)
+    try:
+        run_local(scanner, missing, results, progress.advance)
+    except ServerError as error:
+        raise ServerError(f"{error}; what was committed stays: run the same command again to go on") from error
     elapsed_s = time.perf_counter() - started
     contract = scanner.scorer.contract
     summary = {

@@ -50,25 +50,26 @@ class _Answers:
 @dataclass(frozen=True)
 class _BatchAnswer:
     positions: list[int]
-    scores: Scores | None
+    scores: Future[Scores] | None
     errors: dict[int, RowError]
 
 
 def scan_shard(scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch) -> pa.Table:
     """The result rows of a shard, in the manifest's order.
 
-    The workers of `pool` each fetch, decode and score one batch at a time, so every core is busy with no hand-over
-    between stages; at most a few batches wait. Batches depend on the shard's rows alone, never on timing.
+    The workers of `pool` each fetch and decode one batch at a time and hand it to the scorer, which computes it there and
+    then, or has a server do it; at most a few batches wait. Batches depend on the shard's rows alone, never on timing.
     """
     shape = (shard.rows, len(SOURCES))
     answers = _Answers(np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32))
     kept: list[pa.RecordBatch] = []
     running: deque[Future[_BatchAnswer]] = deque()
+    most = scanner.workers * (1 + _WAITING_PER_WORKER) + scanner.scorer.in_flight
     try:
         for batch in _batches(scanner, shard, kept):
-            if len(running) >= scanner.workers * (1 + _WAITING_PER_WORKER):
+            if len(running) >= most:
                 _collect(running.popleft(), answers, on_batch)
-            running.append(pool.submit(_score_batch, scanner, batch))
+            running.append(pool.submit(_submit_batch, scanner, batch))
         while running:
             _collect(running.popleft(), answers, on_batch)
     finally:
@@ -94,7 +95,7 @@ def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) ->
     yield from batcher.flush()
 
 
-def _score_batch(scanner: ShardScanner, batch: PairBatch) -> _BatchAnswer:
+def _submit_batch(scanner: ShardScanner, batch: PairBatch) -> _BatchAnswer:
     decoded, errors = {}, {}
     for pair in batch.pairs:
         try:
@@ -105,13 +106,14 @@ def _score_batch(scanner: ShardScanner, batch: PairBatch) -> _BatchAnswer:
     if not decoded:
         return _BatchAnswer([], None, errors)
     tokens = pad_to_bucket([pair.token_ids for pair in batch.pairs if pair.position in decoded], batch.bucket)
-    return _BatchAnswer(list(decoded), scanner.scorer.score(np.stack(list(decoded.values())), tokens), errors)
+    return _BatchAnswer(list(decoded), scanner.scorer.submit(np.stack(list(decoded.values())), tokens), errors)
 
 
 def _collect(future: Future[_BatchAnswer], answers: _Answers, on_batch: OnBatch) -> None:
     answer = future.result()
     if answer.scores is not None:
-        answers.p_ai[answer.positions] = answer.scores.p_ai
-        answers.p_source[answer.positions] = answer.scores.p_source
+        scores = answer.scores.result()
+        answers.p_ai[answer.positions] = scores.p_ai
+        answers.p_source[answer.positions] = scores.p_source
     answers.errors.update(answer.errors)
     on_batch(len(answer.positions) + len(answer.errors), len(answer.errors))

@@ -13,11 +13,12 @@ import click
 import onnx
 import torch
 from command_line import print_sizes, shown_errors
-from graph_metadata import PARTS, describe_graph, write_graph
+from graph_metadata import describe_graph, write_graph
 from torch import Tensor, nn
 
 from aigid.contract import PromptSpec, Temperatures
 from aigid.errors import BuildError
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.fusion_model import FusionModel, encoder_width
 

@@ -10,7 +10,6 @@ from aigid.errors import BuildError
 from aigid.records import SOURCES
 from aigid.storage import locate, write_atomic
 
-PARTS = ("bert", "clip_vision", "fusion_heads")
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
 
 

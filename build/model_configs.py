@@ -4,23 +4,20 @@ For GPUs (`config.pbtxt`, TensorRT) and for CPUs (`configs/cpu.pbtxt`, ONNX Runt
 Why they say what they say is in `build/README.md`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 from engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
 from google.protobuf import text_format
-from graph_metadata import PARTS
 from tritonclient.grpc import model_config_pb2 as triton
 
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
+from aigid.tensors import ENSEMBLE, PAIRS_ENSEMBLE, PARTS, PREPROCESS, ModelSpec, model_specs
 
-ENSEMBLE, PAIRS_ENSEMBLE = "aigid", "aigid_pairs"
 ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
-PREPROCESS = "preprocess"
-GPU_GRAPH = "model.plan"
+GPU_GRAPH, GPU_PRECISION = "model.plan", "fp16"
 
 # How long a request may wait to be merged with others: little beside the 20 ms and more that a batch takes.
 MERGE_DELAY_US = 2000
@@ -35,44 +32,6 @@ _GRAPH_TYPES: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """A tensor as Triton's configuration describes it: `dims` without the batch, -1 where the length varies."""
-
-    name: str
-    data_type: str
-    dims: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What goes into and comes out of one model of the repository."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
-    """The tensors of the three graphs, of the preprocessing and of both ensembles, as the contract has them."""
-    side = contract.image.size
-    image = TensorSpec("image", "TYPE_UINT8", (side, side, 3))
-    tokens = (TensorSpec("input_ids", "TYPE_INT32", (-1,)), TensorSpec("attention_mask", "TYPE_INT32", (-1,)))
-    text_features = TensorSpec("text_features", "TYPE_FP32", (contract.text_features,))
-    image_features = TensorSpec("image_features", "TYPE_FP32", (contract.image_features,))
-    answers = (TensorSpec("p_ai", "TYPE_FP32", (1,)), TensorSpec("p_source", "TYPE_FP32", (len(contract.labels),)))
-    # Encoded images and UTF-8 text; an error code for each pair, empty where all is well.
-    pair = (TensorSpec("image_bytes", "TYPE_STRING", (1,)), TensorSpec("prompt", "TYPE_STRING", (1,)))
-    error = TensorSpec("error", "TYPE_STRING", (1,))
-    return {
-        "bert": ModelSpec(tokens, (text_features,)),
-        "clip_vision": ModelSpec((image,), (image_features,)),
-        "fusion_heads": ModelSpec((text_features, image_features), answers),
-        PREPROCESS: ModelSpec(pair, (image, *tokens, error)),
-        ENSEMBLE: ModelSpec((image, *tokens), answers),
-        PAIRS_ENSEMBLE: ModelSpec(pair, (*answers, error)),
-    }
-
-
 def model_configs(contract: ModelContract) -> dict[str, str]:
     """The text of every configuration by its path in the repository."""
     specs = model_specs(contract)
@@ -80,9 +39,9 @@ def model_configs(contract: ModelContract) -> dict[str, str]:
     for part in PARTS:
         configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
         configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
-    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(specs[PREPROCESS])
-    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(ENSEMBLE, PARTS, specs)
-    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(PAIRS_ENSEMBLE, (PREPROCESS, *PARTS), specs)
+    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(contract, specs[PREPROCESS])
+    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, ENSEMBLE, PARTS)
+    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, PAIRS_ENSEMBLE, (PREPROCESS, *PARTS))
     return {path: text_format.MessageToString(config) for path, config in configs.items()}
 
 
@@ -103,8 +62,9 @@ def _graph_tensor(item: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
 
 
 def _gpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
-    config = _described(part, spec)
+    config = _described(contract, part, spec)
     config.platform, config.default_model_filename = "tensorrt_plan", GPU_GRAPH
+    config.parameters["precision"].string_value = GPU_PRECISION
     profiles = engine_profiles(contract, part)
     group = config.instance_group.add(count=GPU_INSTANCES[part], kind=triton.ModelInstanceGroup.KIND_GPU)
     # Without this Triton would use the first profile alone: one row at a time.
@@ -116,16 +76,19 @@ def _gpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
 
 
 def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
-    config = _described(part, spec)
+    config = _described(contract, part, spec)
     config.backend, config.default_model_filename = "onnxruntime", f"model.{contract.cpu_precision}.onnx"
+    config.parameters["precision"].string_value = contract.cpu_precision
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
     _merge_requests(config)
     _warm_up(config, engine_profiles(contract, part)[0])
     return config
 
 
-def _described(name: str, spec: ModelSpec) -> Any:
+def _described(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
     config = triton.ModelConfig(name=name, max_batch_size=MAX_BATCH_ROWS)
+    # By this a client knows that it prepares its pairs for the model that is served.
+    config.parameters["fingerprint"].string_value = contract.fingerprint
     for tensor in spec.inputs:
         config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     for tensor in spec.outputs:
@@ -147,18 +110,19 @@ def _warm_up(config: Any, profile: Profile) -> None:
         value.dims.extend(dims)
 
 
-def _preprocess_config(spec: ModelSpec) -> Any:
+def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
     """The model that decodes images and tokenizes prompts: in Python, on the CPU, wherever the graphs run."""
-    config = _described(PREPROCESS, spec)
+    config = _described(contract, PREPROCESS, spec)
     config.backend = "python"
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
     _merge_requests(config)
     return config
 
 
-def _ensemble_config(name: str, models: Sequence[str], specs: Mapping[str, ModelSpec]) -> Any:
+def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) -> Any:
     """The ensemble of `models`, whose tensors have the same name wherever they pass."""
-    config = _described(name, specs[name])
+    specs = model_specs(contract)
+    config = _described(contract, name, specs[name])
     config.platform = "ensemble"
     for model in models:
         step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)

@@ -24,10 +24,11 @@ from graph_fusion import (
     remove_unused,
     replace_node,
 )
-from graph_metadata import PARTS, describe_graph, graph_facts, write_graph
+from graph_metadata import describe_graph, graph_facts, write_graph
 from sample_rows import SampleRow, rows_for
 
 from aigid.errors import AigidError
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import load_checkpoint
 
 Feed = Mapping[str, npt.NDArray[Any]]

@@ -19,13 +19,14 @@ import click
 import onnx
 from command_line import print_sizes, shown_errors
 from engine_profiles import Profile, engine_profiles
-from graph_metadata import PARTS, graph_facts
+from graph_metadata import graph_facts
 from model_configs import GPU_GRAPH
 from repository_lock import locked_repository
 
 from aigid.contract import load_contract
 from aigid.errors import BuildError, ContractError, MissingExtraError, UsageError
 from aigid.storage import locate, write_atomic
+from aigid.tensors import PARTS
 
 _ERRORS_SHOWN = 5
 

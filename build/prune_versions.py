@@ -5,12 +5,12 @@ from pathlib import Path
 
 import click
 from command_line import shown_errors
-from graph_metadata import PARTS
-from model_configs import ENSEMBLES, PREPROCESS
+from model_configs import ENSEMBLES
 from repository_lock import locked_repository
 from to_model_repository import versions_of
 
 from aigid.contract import load_contract
+from aigid.tensors import PARTS, PREPROCESS
 
 
 def prune_versions(repository: Path, keep: int) -> list[int]:

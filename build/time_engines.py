@@ -14,12 +14,12 @@ import onnxruntime as ort
 import torch
 from command_line import shown_errors
 from engine_profiles import Profile, engine_profiles
-from graph_metadata import PARTS
-from model_configs import GPU_GRAPH, ModelSpec, model_specs
+from model_configs import GPU_GRAPH
 from onnx_to_tensorrt import Compiler, collecting_logger, import_compiler
 
 from aigid.contract import ModelContract, load_contract
 from aigid.errors import BuildError, ContractError
+from aigid.tensors import PARTS, ModelSpec, model_specs
 
 Feed = Mapping[str, npt.NDArray[Any]]
 

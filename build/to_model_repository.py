@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx
-from graph_metadata import PARTS, graph_facts
-from model_configs import ENSEMBLES, PREPROCESS, check_graph, model_configs
+from graph_metadata import graph_facts
+from model_configs import ENSEMBLES, check_graph, model_configs
 from repository_lock import staged_repository
 
 from aigid.contract import CONTRACT_FILE, TOKENIZER_FILE, ModelContract, save_contract
 from aigid.errors import CheckpointError
+from aigid.tensors import PARTS, PREPROCESS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.fusion_model import encoder_width
 

@@ -16,7 +16,6 @@ import onnxruntime as ort
 import torch
 from checkpoint_to_onnx import HeadsPart
 from command_line import shown_errors
-from graph_metadata import PARTS
 from sample_rows import SampleRow, rows_for
 
 from aigid.contract import load_contract
@@ -24,6 +23,7 @@ from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.errors import BuildError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.metrics import Labelled, all_metrics
 

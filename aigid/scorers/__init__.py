@@ -1,5 +1,6 @@
 """What turns pixels and token ids into probabilities: one protocol, one file for each way to run the model."""
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,7 +27,17 @@ class Scorer(Protocol):
 
     contract: ModelContract
     precision: str
+    in_flight: int
+    """How many batches it works on while none of its callers waits for it; 0 where they are computed by the caller."""
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt, now or later."""
+        ...
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
-        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt."""
+        """The same, waited for."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is still in flight."""
         ...

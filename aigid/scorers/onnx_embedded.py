@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ TOKENS_AT_A_TIME = 256
 class OnnxScorer:
     """Scores batches with the three graphs of a model repository, one thread for each caller."""
 
+    in_flight = 0
+
     def __init__(self, repository: Path, *, precision: str | None = None, cached_prompts: int = CACHED_PROMPTS) -> None:
         """Load the graphs of `precision` (the contract's own for CPUs by default).
 
@@ -47,6 +50,15 @@ class OnnxScorer:
         inputs = {"text_features": self._text_features(tokens), "image_features": image_features}
         p_ai, p_source = self._fusion_heads.run(["p_ai", "p_source"], inputs)
         return Scores(p_ai[:, 0], p_source)
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        """What `score` gives, computed before this returns."""
+        future: Future[Scores] = Future()
+        future.set_result(self.score(images, tokens))
+        return future
+
+    def close(self) -> None:
+        """Nothing is in flight."""
 
     def _text_features(self, tokens: TokenBatch) -> Features:
         keys = [row.tobytes() for row in tokens.input_ids]

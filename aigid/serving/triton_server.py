@@ -34,7 +34,10 @@ class Flavour(StrEnum):
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What to serve, and where; a port of 0 is any free one. `ready_seconds` is how long loading may take."""
+    """What to serve, and where; a port of 0 is any free one.
+
+    `ready_seconds` is how long loading may take; `arguments` are handed to tritonserver as they are.
+    """
 
     repository: Path
     flavour: Flavour = Flavour.CPU
@@ -44,6 +47,7 @@ class ServerConfig:
     metrics_port: int = 0
     ready_seconds: float = 300.0
     cache: Path = CACHE
+    arguments: tuple[str, ...] = ()
 
 
 class TritonServer:
@@ -71,6 +75,12 @@ class TritonServer:
     def metrics_address(self) -> str:
         """HOST:PORT of the Prometheus metrics."""
         return f"{self.config.host}:{self.config.metrics_port}"
+
+    @property
+    def process_id(self) -> int:
+        """Of the server, once it is started."""
+        assert self._process is not None
+        return self._process.pid
 
     def __enter__(self) -> Self:
         self.start()
@@ -160,7 +170,7 @@ def _command(program: ServerProgram, config: ServerConfig) -> list[str]:
         command.append("--model-config-name=cpu")
     for name in ("http", "grpc", "metrics"):
         command += [f"--{name}-address={config.host}", f"--{name}-port={getattr(config, f'{name}_port')}"]
-    return command
+    return [*command, *config.arguments]
 
 
 def _free_ports(config: ServerConfig) -> dict[str, Any]:

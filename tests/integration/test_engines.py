@@ -12,12 +12,12 @@ import torch
 from checkpoint_to_onnx import Precision, export_checkpoint
 from click.testing import CliRunner
 from engine_profiles import engine_profiles
-from graph_metadata import PARTS
 from onnx_to_tensorrt import Compiler, EngineSettings, build_engines
 from time_engines import main, time_engines
 from to_model_repository import write_repository
 
 from aigid.contract import load_contract
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model, save_checkpoint
 
 pytestmark = pytest.mark.integration

@@ -35,18 +35,6 @@ IMAGES = [picture_bytes(seed, side=64) for seed in range(ROWS)]
 PROMPTS = [CAPTIONS[seed % len(CAPTIONS)] for seed in range(ROWS)]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server is installed: anew, so that the test sees that this works."""
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def server(cache: Path) -> Iterator[TritonServer]:
-    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
-        yield server
-
-
 @pytest.fixture
 def client(server: TritonServer) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(server.grpc_address) as client:

@@ -18,6 +18,7 @@ from aigid.cli import main
 from aigid.config import ScanConfig
 from aigid.cores import available_cores
 from aigid.decisions import DEFAULT_THRESHOLD
+from aigid.scorers.triton_config import TritonConfig
 from aigid.training.simulate import SimulationConfig
 
 Write = Callable[..., Path]
@@ -90,7 +91,10 @@ def test_the_help_of_every_command_shows_every_default(name: str) -> None:
 
 def test_the_defaults_in_the_help_of_scan_are_those_of_a_scan() -> None:
     config = ScanConfig(("m.parquet",), "out")
+    servers = TritonConfig(("localhost:8001",))
     defaults = {"batch_size": config.batch_rows, "shard_rows": config.shard_rows, "max_error_rate": config.max_error_rate}
+    defaults |= {"triton_in_flight": servers.in_flight, "triton_deadline": servers.deadline_s}
+    defaults["triton_patience"] = servers.patience_s
     assert option_defaults("scan") == defaults
     text = " ".join(help_of("scan").split())
     assert f"Call an image AI-generated from this p_ai on. [default: {DEFAULT_THRESHOLD}]" in text

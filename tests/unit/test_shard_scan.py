@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from aigid.config import ScanConfig
 from aigid.detector import Detector
-from aigid.errors import AigidError
+from aigid.errors import AigidError, ServerError
 from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
@@ -28,6 +28,7 @@ from aigid.results import ResultsFolder, open_results
 from aigid.runners.local import run_local
 from aigid.scan import make_scanner
 from aigid.scorers import Scorer, Scores
+from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shard
 from aigid.shards import Shard, plan_shards
 
@@ -41,6 +42,8 @@ def ignore(rows: int, errors: int) -> None:
 
 class WatchedScorer:
     """The real scorer, with something done before each batch."""
+
+    in_flight = 0
 
     def __init__(self, scorer: Scorer, before: Callable[[int], None]) -> None:
         self.contract, self.precision = scorer.contract, scorer.precision
@@ -62,6 +65,32 @@ class WatchedScorer:
         finally:
             with self._lock:
                 self._now -= 1
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        future: Future[Scores] = Future()
+        future.set_result(self.score(images, tokens))
+        return future
+
+    def close(self) -> None:
+        self._scorer.close()
+
+
+class LaterScorer(WatchedScorer):
+    """Scores in threads of its own, three batches at a time, as a server does."""
+
+    in_flight = 3
+
+    def __init__(self, scorer: Scorer, before: Callable[[int], None]) -> None:
+        super().__init__(scorer, before)
+        self._server = ThreadPoolExecutor(self.in_flight, "server")
+        self.taken: list[Future[Scores]] = []
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        self.taken.append(self._server.submit(self.score, images, tokens))
+        return self.taken[-1]
+
+    def close(self) -> None:
+        self._server.shutdown()
 
 
 @dataclass(frozen=True)
@@ -85,7 +114,7 @@ def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
     table = pa.table({"id": range(ROWS), "prompt": prompts, "image": pa.array(images, HF_IMAGE)})
     pq.write_table(table, path, row_group_size=17)
     config = ScanConfig((str(path),), "unused", columns=ColumnChoice(keep=("id",)), workers=2, batch_rows=8)
-    scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns))
+    scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns), OnnxScorer(tiny_repository))
     return Case(scanner, scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))))
 
 
@@ -145,6 +174,50 @@ def test_rows_stay_in_order_whatever_the_workers_timing(case: Case, delay_s: Cal
     assert scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))).equals(case.table)
 
 
+@pytest.fixture
+def later(case: Case) -> Iterator[Callable[[Callable[[int], None]], tuple[ShardScanner, LaterScorer]]]:
+    made = []
+
+    def make(before: Callable[[int], None]) -> tuple[ShardScanner, LaterScorer]:
+        made.append(LaterScorer(case.scanner.scorer, before))
+        return replace(case.scanner, scorer=made[-1], workers=1), made[-1]
+
+    yield make
+    for scorer in made:
+        scorer.close()
+
+
+def test_a_scorer_that_answers_later_is_given_more_batches_meanwhile(case: Case, later: Any) -> None:
+    scanner, scorer = later(lambda call: time.sleep(0.05 * (call % 2)))
+    assert scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))).equals(case.table)
+    assert scorer.most_at_once == scorer.in_flight
+
+
+def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: Case, later: Any) -> None:
+    released = threading.Event()
+    scanner, scorer = later(lambda call: released.wait(60))
+    with ThreadPoolExecutor(1) as caller:
+        table = caller.submit(scanned, replace(scanner, batch_rows=2), Shard(0, (Segment(0, 0, ROWS),)))
+        time.sleep(1)
+        waiting = len(scorer.taken)
+        released.set()
+        assert table.result().equals(case.table)
+    # Beside those in flight, the one worker prepares one and two more; one batch of two rows is all bad images.
+    assert scorer.in_flight < waiting <= scorer.in_flight + 3
+    assert len(scorer.taken) > 20
+
+
+def test_a_scorer_that_fails_later_ends_the_scan_of_the_shard(later: Any) -> None:
+    def fail(call: int) -> None:
+        if call == 1:
+            raise ServerError("no server is left")
+
+    scanner, _ = later(fail)
+    with pytest.raises(ServerError, match="no server is left"):
+        scanned(scanner, Shard(0, (Segment(0, 0, ROWS),)))
+    assert scan_threads() == []
+
+
 def test_a_shard_of_several_files_has_the_rows_of_each_under_its_name(
     case: Case, tiny_repository: Path, write_manifest: Write
 ) -> None:
@@ -154,7 +227,7 @@ def test_a_shard_of_several_files_has_the_rows_of_each_under_its_name(
     manifest = open_manifest(paths, ColumnChoice(keep=("id",)))
     config = ScanConfig(tuple(paths), "unused")
     shard = Shard(0, (Segment(0, 4, 9), Segment(1, 0, 5)))
-    rows = scanned(make_scanner(config, tiny_repository, manifest), shard).to_pylist()
+    rows = scanned(make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository)), shard).to_pylist()
     assert [(row["manifest"], row["row"], row["id"]) for row in rows] == [
         *((paths[0], row, row) for row in range(4, 9)),
         *((paths[1], row, row) for row in range(5)),
@@ -283,7 +356,8 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
 ) -> None:
     path = write_manifest(20, row_group_size=10)
     manifest = open_manifest([str(path)])
-    scanner = make_scanner(ScanConfig((str(path),), "unused", workers=1), tiny_repository, manifest)
+    config = ScanConfig((str(path),), "unused", workers=1)
+    scanner = make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository))
     shards = plan_shards(manifest.files, 10)
 
     def replace_it(rows: int, errors: int) -> None:

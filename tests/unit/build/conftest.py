@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from graph_metadata import PARTS
 from PIL import Image
 from pipeline import BuildConfig, BuiltRepository, build_repository
 from tokenizers import Tokenizer
@@ -20,6 +19,7 @@ from tokenizers.processors import TemplateProcessing
 from verify_parity import LIMITS
 
 from aigid.contract import ImageSpec, PromptSpec, Temperatures
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, new_model, save_checkpoint
 
 WORDS = ("a", "photo", "of", "cat", "dog", "the", "sea", "red", "at", "night")

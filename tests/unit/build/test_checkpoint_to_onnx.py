@@ -11,12 +11,13 @@ import pytest
 import torch
 from checkpoint_to_onnx import export_part
 from click.testing import CliRunner
-from graph_metadata import PARTS, graph_facts
+from graph_metadata import graph_facts
 from onnx_graphs import example_feed, run_graph
 from pipeline import BuiltRepository
 
 from aigid.contract import Temperatures
 from aigid.errors import BuildError
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 
 DECLARED = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from engine_profiles import engine_profiles
-from graph_metadata import PARTS
 
 from aigid.contract import load_contract
+from aigid.tensors import PARTS
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILES = {name: (ROOT / f"build/{name}.Dockerfile").read_text(encoding="utf-8") for name in ("builder", "server")}

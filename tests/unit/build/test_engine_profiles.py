@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 from engine_profiles import MAX_BATCH_ROWS, engine_profiles
-from graph_metadata import PARTS
 
 from aigid.contract import load_contract
+from aigid.tensors import PARTS
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "model_repository")
 

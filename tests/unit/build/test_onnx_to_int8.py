@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from checkpoint_to_onnx import export_part
 from graph_fusion import fuse_for_cpu
-from graph_metadata import PARTS, describe_graph
+from graph_metadata import describe_graph
 from onnx_graphs import example_feed, rows_of, run_graph
 from onnx_to_int8 import (
     PAIR_MAX,
@@ -27,6 +27,7 @@ from onnx_to_int8 import (
 from pipeline import BuiltRepository
 
 from aigid.errors import AigidError
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint
 
 LAYERS = 2

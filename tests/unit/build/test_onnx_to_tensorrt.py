@@ -11,12 +11,12 @@ import onnx_to_tensorrt
 import pytest
 from click.testing import CliRunner
 from engine_profiles import Profile, engine_profiles
-from graph_metadata import PARTS
 from onnx_to_tensorrt import Compiler, EngineBuilder, EngineSettings, build_engines
 from pipeline import BuiltRepository
 
 from aigid.contract import load_contract
 from aigid.errors import BuildError, ContractError, MissingExtraError, UsageError
+from aigid.tensors import PARTS
 
 RTX = EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=("8.9",))
 

@@ -12,8 +12,7 @@ import to_model_repository
 from click.testing import CliRunner
 from engine_profiles import engine_profiles
 from google.protobuf import text_format
-from graph_metadata import PARTS
-from model_configs import ENSEMBLES, PREPROCESS, model_configs
+from model_configs import ENSEMBLES, model_configs
 from onnx_graphs import example_feed
 from pipeline import BuiltRepository
 from repository_lock import staged_repository
@@ -24,6 +23,7 @@ from aigid.contract import load_contract
 from aigid.errors import BuildError, CheckpointError, ContractError
 from aigid.prompts import TokenBatch
 from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.tensors import PARTS, PREPROCESS
 from aigid.training.checkpoint import Checkpoint
 
 TRITON_TYPES = {

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import verify_parity
 from click.testing import CliRunner
-from graph_metadata import PARTS
 from pipeline import BuiltRepository
 from sample_rows import rows_for
 from verify_parity import LIMITS, Limits, ParityReport, artifacts_of, loaders, measure_parity, report_text
 
 from aigid.errors import TrainingError
+from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint
 
 OPEN = Limits(probability=None, equal_decisions=0, macro_f1_loss=None)

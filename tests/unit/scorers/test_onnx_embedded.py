@@ -19,8 +19,8 @@ from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.tensors import PARTS
 
-PARTS = ("bert", "clip_vision", "fusion_heads")
 BUCKETS = (16, 32, 64, 128)
 ROWS = 40
 

@@ -1,0 +1,115 @@
+"""The scorer that asks Triton servers, through gRPC, with a bounded number of requests in flight."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import tritonclient.grpc as triton
+
+from aigid.contract import load_contract
+from aigid.errors import ContractError
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+from aigid.scorers import Scores
+from aigid.scorers.triton_config import TritonConfig
+from aigid.scorers.triton_model import served_precision
+from aigid.scorers.triton_pool import TritonPool
+from aigid.tensors import ENSEMBLE
+
+Result = TypeVar("Result")
+
+
+class TritonScorer:
+    """Scores batches on servers whose model is that of a repository; of this, contract.json alone is read here."""
+
+    def __init__(
+        self, repository: Path, config: TritonConfig, batch_rows: int, notify: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """Wait until a server answers; see that its model is the repository's and takes `batch_rows` pairs at a time.
+
+        `notify` is told, in a line, when a server is lost and when it is back. Raises ContractError where the model is
+        another, and ServerError where no server answers in time.
+        """
+        self.contract = load_contract(repository)
+        self.in_flight = config.in_flight * len(config.addresses)
+        self.precision = ""
+        self._batch_rows = batch_rows
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="triton", daemon=True)
+        self._thread.start()
+        try:
+            self._pool = self._start(self._open(config, notify)).result()
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt, once a server has given them.
+
+        The future raises ServerError where none can.
+        """
+        inputs = [
+            _input("image", images, "UINT8"),
+            _input("input_ids", tokens.input_ids, "INT32"),
+            _input("attention_mask", tokens.attention_mask, "INT32"),
+        ]
+        return self._start(self._ask(inputs))
+
+    def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
+        """What `submit` gives, waited for."""
+        return self.submit(images, tokens).result()
+
+    def close(self) -> None:
+        """Give up what is in flight, and end the connections."""
+        self._end_loop(self._pool)
+
+    async def _open(self, config: TritonConfig, notify: Callable[[str], None]) -> TritonPool:
+        pool = TritonPool(config, ENSEMBLE, self._check, notify)
+        try:
+            await pool.open()
+        except BaseException:
+            await pool.close()
+            raise
+        return pool
+
+    async def _check(self, client: Any) -> None:
+        precision = await served_precision(client, self.contract, self._batch_rows)
+        if self.precision not in ("", precision):
+            raise ContractError(
+                f"it computes in {precision}, another server in {self.precision}: an answer would depend on which is asked; "
+                "name servers of one kind"
+            )
+        self.precision = precision
+
+    async def _ask(self, inputs: list[triton.InferInput]) -> Scores:
+        answer = await self._pool.infer(inputs)
+        return Scores(answer.as_numpy("p_ai")[:, 0], answer.as_numpy("p_source"))
+
+    def _start(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _end_loop(self, pool: TritonPool | None = None) -> None:
+        if not self._loop.is_closed():
+            self._start(_cancel_all(pool)).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+async def _cancel_all(pool: TritonPool | None) -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    if pool:
+        await pool.close()
+
+
+def _input(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
+    given = triton.InferInput(name, list(value.shape), kind)
+    given.set_data_from_numpy(value)
+    return given
