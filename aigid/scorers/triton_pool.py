@@ -154,7 +154,7 @@ class TritonPool:
             try:
                 reason = await self._examine(server)
             except ContractError as error:
-                # Restarted with another model: as good as lost, until it is the right one again.
+                # As good as lost, until it has the right one again.
                 reason, doubted = str(error), True
             await self._settle(server, reason, 1 if doubted or not server.ready else _MISSES_TO_BE_LOST)
 
@@ -163,13 +163,12 @@ class TritonPool:
         try:
             if not await server.client.is_server_live(client_timeout=_HEALTH_TIMEOUT_S):
                 return "it is not live"
-            if not server.ready:
-                try:
-                    await self._check(server.client)
-                except ContractError as error:
-                    raise ContractError(f"Triton server {server.address}: {error}") from error
+            # Every time: a server may have been started anew with another model since.
+            await self._check(server.client)
             ready = await server.client.is_model_ready(self._model, client_timeout=_HEALTH_TIMEOUT_S)
             return None if ready else f"its model {self._model} is not ready"
+        except ContractError as error:
+            raise ContractError(f"Triton server {server.address}: {error}") from error
         except InferenceServerException as error:
             return _reason(error)
 

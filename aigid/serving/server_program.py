@@ -1,6 +1,7 @@
 """Where the program `tritonserver` is: on the PATH, or NVIDIA's own from a Python wheel, in an environment made for it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from aigid.errors import ServerError
 PACKAGES = ("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime>=1.20,<2", "pillow>=11.3", "tokenizers>=0.20")
 
 _LIBRARIES = "nvidia_pytriton.libs"
+_STUB = "triton_python_backend_stub"
 _MODEL = 'from aigid.serving.triton_onnxruntime import TritonPythonModel\n\n__all__ = ["TritonPythonModel"]\n'
 
 
@@ -74,7 +76,7 @@ def _lay_out_backends(environment: Path, backends: Path) -> None:
     # A real copy: the server does not follow links here.
     shutil.copytree(server / "backends" / "python", backends / "python")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    stub = server / "python_backend_stubs" / version / "triton_python_backend_stub"
+    stub = server / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
         raise ServerError(f"the wheel's server has no stub for Python {version}; put a tritonserver on the PATH")
     shutil.copy2(stub, backends / "python")
@@ -93,8 +95,22 @@ def _from_wheel(folder: Path) -> ServerProgram:
         "PYTHONPATH": os.pathsep.join(paths),
         "LD_LIBRARY_PATH": os.pathsep.join(item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item),
     }
+    _check_stub(folder / "backends" / "python" / _STUB, variables)
     executable = packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
     return ServerProgram(executable, (f"--backend-directory={folder / 'backends'}",), variables)
+
+
+def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
+    """See that the program that runs models in Python can be loaded: without arguments it ends at once.
+
+    Raises ServerError where a shared library is missing; the server would say no more than that the stub is not healthy.
+    """
+    done = subprocess.run([str(stub)], env=dict(variables), capture_output=True, text=True, check=False, timeout=60)
+    missing = re.search(r"error while loading shared libraries: (\S+):", done.stderr)
+    if missing:
+        python = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        hint = f"; on Debian and Ubuntu: apt install lib{python}" if python in missing[1] else ""
+        raise ServerError(f"{stub}: needs the shared library {missing[1]}, which is not on this machine{hint}")
 
 
 def _packages(environment: Path) -> Path:

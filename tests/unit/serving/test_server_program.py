@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,33 @@ def test_an_installation_that_fails_is_said_with_its_reason_and_leaves_nothing(
         find_program(tmp_path / "cache", said.append)
     assert "installing NVIDIA's from a wheel" in said[0]
     assert not list((tmp_path / "cache").iterdir())
+
+
+def installed(cache: Path, stub: str) -> Path:
+    """What an installation leaves, as far as it is looked at before a server starts."""
+    folder = cache / f"tritonserver-2.51-python{sys.version_info.major}.{sys.version_info.minor}"
+    program = folder / "backends" / "python" / "triton_python_backend_stub"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\n{stub}\n")
+    program.chmod(0o755)
+    return folder
+
+
+def test_a_shared_library_that_is_missing_is_named_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+    said = f"stub: error while loading shared libraries: {python}.so.1.0: cannot open shared object file"
+    installed(tmp_path, f"echo '{said}' >&2; exit 127")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(ServerError, match=rf"needs the shared library {python}\.so\.1\.0, .*: apt install {python}$"):
+        find_program(tmp_path, nothing)
+
+
+def test_what_is_installed_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = installed(tmp_path, "exit 1")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    found = find_program(tmp_path, nothing)
+    assert found.executable.is_relative_to(folder / "environment")
+    assert found.arguments == (f"--backend-directory={folder / 'backends'}",)
+    assert found.environment["PATH"].startswith(str(folder / "environment" / "bin"))

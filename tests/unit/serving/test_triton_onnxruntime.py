@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ def backend(python_backend: None) -> Any:
     return importlib.import_module("aigid.serving.triton_onnxruntime")
 
 
-@pytest.fixture
-def model(backend: Any, tmp_path: Path) -> Any:
+BATCHED = {"max_batch_size": 64, "parameters": {"slice_rows": {"string_value": "3"}}}
+
+
+@pytest.fixture(params=[BATCHED, {"max_batch_size": 0}], ids=["batched", "alone"])
+def model(request: pytest.FixtureRequest, backend: Any, tmp_path: Path) -> Iterator[Any]:
     """Looks rows of a table of ten up, and sums them: a row's answer tells which row it was, and an id of ten is refused."""
     table = onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) + 0.5, "table")
     one = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
@@ -36,9 +40,11 @@ def model(backend: Any, tmp_path: Path) -> Any:
     (tmp_path / "3").mkdir()
     onnx.save(graph, tmp_path / "3" / "any.onnx")
     config = {"input": [{"name": "ids"}], "output": [{"name": "sum"}], "default_model_filename": "any.onnx"}
+    config |= request.param
     model = backend.TritonPythonModel()
     model.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
-    return model
+    yield model
+    model.finalize()
 
 
 requests = st.lists(
@@ -72,3 +78,20 @@ def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(backend
     assert backend.thread_count({"instance_group": [{"count": 2}, {"count": 1}]}) == 2
     assert backend.thread_count({"instance_group": [{"count": 20}]}) == 1
     assert backend.thread_count({"parameters": {"intra_op_thread_count": {"string_value": "3"}}}) == 3
+
+
+def test_a_thread_takes_as_many_rows_as_the_configuration_says(backend: Any) -> None:
+    assert backend.slice_rows({}) == 8
+    assert backend.slice_rows({"parameters": {"slice_rows": {"string_value": "32"}}}) == 32
+
+
+def test_a_batch_is_computed_in_slices_on_all_threads(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Watched:
+        def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
+            rows.append(len(feed["ids"]))
+            return list(session.run(outputs, feed))
+
+    session, rows = model._session, list[int]()
+    monkeypatch.setattr(model, "_session", Watched())
+    model.execute([{"ids": np.ones((5, 2), np.int32)}, {"ids": np.ones((3, 2), np.int32)}, {"ids": np.ones((2, 1), np.int32)}])
+    assert sorted(rows) == ([2, 2, 3, 3] if model._slice_rows else [2, 3, 5])

@@ -39,3 +39,21 @@ def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
         "attention_mask": np.int32,
         "error": object,
     }
+
+
+def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare(images: list[bytes], prompts: list[bytes]) -> Any:
+        if images == [b"too much"]:
+            raise MemoryError("no more")
+        return real(images, prompts)
+
+    real = model._preprocessor.prepare
+    monkeypatch.setattr(model._preprocessor, "prepare", prepare)
+    requests = [
+        {"image_bytes": np.array([[image]], object), "prompt": np.array([[b"a cat"]], object)}
+        for image in (b"too much", picture_bytes(1))
+    ]
+    bad, good = model.execute(requests)
+    assert (bad.tensors, bad.error) == ([], "the pairs cannot be prepared: MemoryError: no more")
+    assert good.error is None
+    assert len(good.tensors) == 4

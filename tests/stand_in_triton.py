@@ -1,0 +1,88 @@
+"""A gRPC server of Triton's protocol whose failures a test chooses: a real one cannot be told to fail just so."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import numpy as np
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+
+from aigid.contract import ModelContract
+from aigid.tensors import ENSEMBLE, ModelSpec, model_specs
+
+Failure = tuple[grpc.StatusCode, str]
+
+
+class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
+    """Answers with `p_ai` = the first byte of each image / 255, unless `fail` gives a status for the Nth request."""
+
+    def __init__(self, contract: ModelContract, fail: Callable[[int], Failure | None] = lambda call: None) -> None:
+        self.contract, self.fail = contract, fail
+        self.precision, self.max_batch_size, self.names, self.live = "int8", 256, [ENSEMBLE, "bert"], True
+        self.specs = model_specs(contract)
+        self.delay = threading.Event()
+        self.delay.set()
+        self.calls = self.now = self.most_at_once = 0
+        self._lock = threading.Lock()
+        self._server: Any = None
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        self._server = grpc.server(ThreadPoolExecutor(32))
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.delay.set()
+        self._server.stop(0).wait()
+
+    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the protocol's names
+        return service_pb2.ServerLiveResponse(live=self.live)
+
+    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        return service_pb2.ModelReadyResponse(ready=request.name in self.names)
+
+    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        index = [service_pb2.RepositoryIndexResponse.ModelIndex(name=name) for name in self.names]
+        return service_pb2.RepositoryIndexResponse(models=index)
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
+        if self.contract.fingerprint:
+            config.parameters["fingerprint"].string_value = self.contract.fingerprint
+        config.parameters["precision"].string_value = self.precision
+        spec: ModelSpec = self.specs[request.name]
+        for given, tensors in ((config.input, spec.inputs), (config.output, spec.outputs)):
+            for tensor in tensors:
+                given.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        return service_pb2.ModelConfigResponse(config=config)
+
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        with self._lock:
+            call, self.calls, self.now = self.calls, self.calls + 1, self.now + 1
+            self.most_at_once = max(self.most_at_once, self.now)
+        try:
+            self.delay.wait(60)
+            failure = self.fail(call)
+            if failure:
+                context.abort(*failure)
+            return self._answer(request)
+        finally:
+            with self._lock:
+                self.now -= 1
+
+    def _answer(self, request: Any) -> Any:
+        (row,) = [number for number, tensor in enumerate(request.inputs) if tensor.name == "image"]
+        images = np.frombuffer(request.raw_input_contents[row], np.uint8).reshape(request.inputs[row].shape)
+        p_ai = images[:, 0, 0, :1].astype(np.float32) / 255
+        answer = service_pb2.ModelInferResponse(model_name=request.model_name)
+        for name, value in (("p_ai", p_ai), ("p_source", np.repeat(p_ai, 6, axis=1))):
+            answer.outputs.add(name=name, datatype="FP32", shape=value.shape)
+            answer.raw_output_contents.append(value.tobytes())
+        return answer
