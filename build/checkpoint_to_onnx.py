@@ -14,6 +14,7 @@ import onnx
 import torch
 from command_line import print_sizes, shown_errors
 from graph_metadata import describe_graph, write_graph
+from token_guard import guard_tokens
 from torch import Tensor, nn
 
 from aigid.contract import PromptSpec, Temperatures
@@ -134,7 +135,10 @@ def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
     # A tensor of its own: the exporter takes one tensor given twice for one input.
     mask = torch.ones_like(ids)
     axes = {0: _ROWS, 1: torch.export.Dim("T", max=prompt.max_tokens)}
-    return _export(TextPart(model), {"input_ids": (ids, axes), "attention_mask": (mask, axes)}, ["text_features"])
+    graph = _export(TextPart(model), {"input_ids": (ids, axes), "attention_mask": (mask, axes)}, ["text_features"])
+    encoder: Any = model.text_encoder
+    guard_tokens(graph, encoder.config.vocab_size, prompt.max_tokens)
+    return graph
 
 
 def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, Any]]], outputs: list[str]) -> onnx.ModelProto:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
+from token_guard import SAFE_MASK
 
 MICROSOFT = "com.microsoft"
 PIXEL_MIDDLE = 128
@@ -65,10 +66,15 @@ def fuse_attention(graph: ir.Graph) -> None:
         scale = constant(scaled.inputs[1])
         if query is None or key is None or value is None or scale is None or heads is None:
             continue
-        inputs = [query, key, value, *([None, graph.inputs[1]] if masked else [])]
+        inputs = [query, key, value, *([None, _mask(graph)] if masked else [])]
         attributes = {"num_heads": int(heads[1]), "scale": float(scale)}  # type: ignore[arg-type] # heads are fixed
         fused = ir.node("MultiHeadAttention", inputs, attributes, domain=MICROSOFT)
         replace_node(graph, out, fused)
+
+
+def _mask(graph: ir.Graph) -> ir.Value:
+    """The attention mask that the encoder reads: what the guard of its tokens made of the input, if there is one."""
+    return next((value for node in graph for value in node.outputs if value.name == SAFE_MASK), graph.inputs[1])
 
 
 def keep_first_token(graph: ir.Graph) -> None:

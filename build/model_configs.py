@@ -83,6 +83,12 @@ def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
     config.backend, config.default_model_filename = "onnxruntime", f"model.{contract.cpu_precision}.onnx"
     config.parameters["precision"].string_value = contract.cpu_precision
     config.parameters["slice_rows"].string_value = str(CPU_SLICE_ROWS[part])
+    if part == "fusion_heads":
+        # Features are no numbers where the tokens were wrong: see token_guard.py.
+        config.parameters["nan_input_error"].string_value = (
+            f"input_ids must be those of the vocabulary, at most {contract.prompt.max_tokens} a row, with an attention_mask "
+            "as long"
+        )
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
     _merge_requests(config)
     _warm_up(config, engine_profiles(contract, part)[0])

@@ -15,7 +15,9 @@ FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3
 
 # Beside the container's packages and found before them: its numpy is older than the pinned pyarrow takes.
 COPY --from=packages /opt/aigid /opt/aigid
-ENV PYTHONPATH=/opt/aigid${PYTHONPATH:+:${PYTHONPATH}}
+# By a .pth file, for the Python backend of some releases ignores PYTHONPATH.
+RUN echo "import sys; sys.path.insert(0, '/opt/aigid')" \
+    > "$(python3 -c 'import site; print(site.getsitepackages()[0])')/aigid.pth"
 
 # `triton-server`, the container's own user for this: everybody must be allowed to read the mounted repository.
 USER 1000

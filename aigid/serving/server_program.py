@@ -16,6 +16,7 @@ from aigid.errors import ServerError
 # The wheel's server is Triton 2.51. It wants numpy 1, which is one reason for an environment of its own.
 PACKAGES = ("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime>=1.20,<2", "pillow>=11.3", "tokenizers>=0.20")
 
+_OURS = "packages"
 _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
 _MODEL = 'from aigid.serving.triton_onnxruntime import TritonPythonModel\n\n__all__ = ["TritonPythonModel"]\n'
@@ -55,6 +56,7 @@ def _install(folder: Path) -> None:
         _run([sys.executable, "-m", "venv", str(environment)])
         _run([str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES])
         _lay_out_backends(environment, temporary / "backends")
+        (_packages(environment) / "aigid.pth").write_text(f"{folder / _OURS}\n", encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(folder)
     except OSError as error:
@@ -88,11 +90,10 @@ def _from_wheel(folder: Path) -> ServerProgram:
     environment = folder / "environment"
     packages = _packages(environment)
     libraries = [str(packages / _LIBRARIES), str(sysconfig.get_config_var("LIBDIR") or "")]
-    # The environment's packages come first; of this Python's, models import aigid alone.
-    paths = [str(packages), str(_aigid_alone(folder))]
+    _link_aigid(folder / _OURS)
     variables = dict(os.environ) | {
+        # By the `python` that comes first here the stub finds its packages; it ignores PYTHONPATH.
         "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", "")]),
-        "PYTHONPATH": os.pathsep.join(paths),
         "LD_LIBRARY_PATH": os.pathsep.join(item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item),
     }
     _check_stub(folder / "backends" / "python" / _STUB, variables)
@@ -117,15 +118,13 @@ def _packages(environment: Path) -> Path:
     return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
 
-def _aigid_alone(folder: Path) -> Path:
-    """A folder that holds nothing but a link to this package."""
+def _link_aigid(folder: Path) -> None:
+    """Have `folder`, from which models import too, hold nothing but a link to this package."""
     package = Path(__file__).parent.parent
-    path = folder / "packages"
-    link = path / package.name
+    link = folder / package.name
     if not (link.is_symlink() and link.resolve() == package.resolve()):
-        path.mkdir(exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder)) / package.name
+        folder.mkdir(exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent)) / package.name
         temporary.symlink_to(package, target_is_directory=True)
         temporary.replace(link)
         temporary.parent.rmdir()
-    return path

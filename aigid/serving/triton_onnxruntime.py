@@ -20,7 +20,8 @@ Feed = dict[str, npt.NDArray[Any]]
 
 # The native backend's name for it.
 _THREADS = "intra_op_thread_count"
-_SLICE_ROWS = "slice_rows"
+# Ours, which it ignores: rows that a thread takes at a time; and why a request that has NaN among its inputs is refused.
+_SLICE_ROWS, _NAN_ERROR = "slice_rows", "nan_input_error"
 
 
 class TritonPythonModel:
@@ -43,16 +44,20 @@ class TritonPythonModel:
         graph = folder / (config.get("default_model_filename") or "model.onnx")
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._slice_rows = slice_rows(config) if batched else None
+        self._nan_error = parameter(config, _NAN_ERROR)
         self._pool = ThreadPoolExecutor(threads, "onnxruntime")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request; requests of one shape are computed together."""
         feeds = [self._feed(request) for request in requests]
         groups: dict[Any, list[int]] = {}
+        responses: dict[int, Any] = {}
         for number, feed in enumerate(feeds):
+            if self._nan_error and any(np.isnan(value).any() for value in feed.values()):
+                responses[number] = _error(self._nan_error, pb_utils.TritonError.INVALID_ARG)
+                continue
             shapes = tuple(value.shape[1:] for value in feed.values())
             groups.setdefault(shapes if self._slice_rows else number, []).append(number)
-        responses: dict[int, Any] = {}
         for numbers in groups.values():
             responses |= self._respond({number: feeds[number] for number in numbers})
         return [responses[number] for number in range(len(requests))]
@@ -72,7 +77,7 @@ class TritonPythonModel:
             if len(feeds) > 1:
                 return {one: self._respond({one: feeds[one]})[one] for one in feeds}
             reason = " ".join(str(error).split())[:300]
-            return dict.fromkeys(feeds, pb_utils.InferenceResponse([], pb_utils.TritonError(reason)))
+            return dict.fromkeys(feeds, _error(reason, pb_utils.TritonError.INTERNAL))
         if len(feeds) == 1:
             return dict.fromkeys(feeds, self._response(answers))
         responses, start = {}, 0
@@ -97,11 +102,19 @@ class TritonPythonModel:
 
 def thread_count(config: Mapping[str, Any]) -> int:
     """The threads of one instance: what the configuration's parameter says, else its share of the cores."""
-    said = config.get("parameters", {}).get(_THREADS, {}).get("string_value")
     instances = sum(group.get("count", 1) for group in config.get("instance_group", [])) or 1
-    return int(said) if said else max(1, available_cores() // instances)
+    return int(parameter(config, _THREADS) or max(1, available_cores() // instances))
 
 
 def slice_rows(config: Mapping[str, Any]) -> int:
     """How many rows a thread takes at a time: what the configuration's parameter says, else 8."""
-    return int(config.get("parameters", {}).get(_SLICE_ROWS, {}).get("string_value") or 8)
+    return int(parameter(config, _SLICE_ROWS) or 8)
+
+
+def parameter(config: Mapping[str, Any], name: str) -> str:
+    """A parameter of the configuration; empty where there is none."""
+    return str(config.get("parameters", {}).get(name, {}).get("string_value", ""))
+
+
+def _error(reason: str, code: Any) -> Any:
+    return pb_utils.InferenceResponse([], pb_utils.TritonError(reason, code))

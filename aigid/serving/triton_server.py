@@ -1,7 +1,9 @@
 """A Triton server on this machine: started on a model repository, ready when entered, stopped when left."""
 
 import json
+import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,6 +22,10 @@ from aigid.errors import ServerError, UsageError
 from aigid.serving.server_program import ServerProgram, find_program
 
 CACHE = Path("~/.cache/aigid")
+
+# Where Linux keeps the memory that a server shares with its Python models, and how ours is named there.
+_SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
+_PYTHON_BACKENDS = ("python", "onnxruntime")
 
 _POLL_SECONDS = 0.1
 _STOP_SECONDS = 20.0
@@ -58,6 +64,7 @@ class TritonServer:
         self.notice = load_contract(config.repository).notice
         self.config = replace(config, **_free_ports(config))
         self._program = find_program(config.cache.expanduser(), say)
+        self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -94,7 +101,7 @@ class TritonServer:
         self._log = tempfile.TemporaryFile(prefix="aigid-triton-")  # noqa: SIM115 - `stop` closes it
         # A session of its own: Ctrl-C on the terminal reaches the server through `stop` alone.
         self._process = subprocess.Popen(
-            _command(self._program, self.config),
+            _command(self._program, self.config, self._shared_memory),
             env=dict(self._program.environment),
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -114,7 +121,10 @@ class TritonServer:
         raise ServerError(f"the server has ended with status {status}: {self.reasons()}")
 
     def stop(self) -> None:
-        """End the server, which finishes the requests that it has; after a while, kill it."""
+        """End the server; after a while, kill it.
+
+        Models finish what they are computing, but Triton begins none of an ensemble's next steps: such requests fail.
+        """
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -122,6 +132,7 @@ class TritonServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        _remove_shared_memory(self._shared_memory)
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -164,13 +175,22 @@ class TritonServer:
             return bytes(answer.read())
 
 
-def _command(program: ServerProgram, config: ServerConfig) -> list[str]:
+def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -> list[str]:
     command = [str(program.executable), f"--model-repository={config.repository.resolve()}", *program.arguments]
+    command += [f"--backend-config={name},shm-region-prefix-name={shared_memory}" for name in _PYTHON_BACKENDS]
     if config.flavour is Flavour.CPU:
         command.append("--model-config-name=cpu")
     for name in ("http", "grpc", "metrics"):
         command += [f"--{name}-address={config.host}", f"--{name}-port={getattr(config, f'{name}_port')}"]
     return [*command, *config.arguments]
+
+
+def _remove_shared_memory(ours: str) -> None:
+    """Remove what killed servers have left in memory: the one that is named so, and those of processes that are no more."""
+    for path in _SHARED_MEMORY.glob(f"{_PREFIX}*"):
+        owner = path.name.removeprefix(_PREFIX).split("_")[0]
+        if path.name.startswith(ours) or not Path("/proc", owner).exists():
+            path.unlink(missing_ok=True)
 
 
 def _free_ports(config: ServerConfig) -> dict[str, Any]:

@@ -115,7 +115,9 @@ def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:
         "shape": (images[:, :-1], tokens, "unexpected shape for input 'image'"),
         "batch": (many, TokenBatch(long, long), r"batch-size must be <= 256"),
         "rows": (images[:1], tokens, "batch"),
-        "ids": (images, TokenBatch(ids * 10**6, ids), "out of data bounds|out of range|idx="),
+        "ids": (images, TokenBatch(ids * 10**6, ids), "input_ids must be those of the vocabulary, at most 128 a row"),
+        "tokens": (images, TokenBatch(np.ones((2, 200), np.int32), np.ones((2, 200), np.int32)), "at most 128 a row"),
+        "mask": (images, TokenBatch(ids, ids[:, :9]), "with an attention_mask as long"),
         "empty": (images[:0], TokenBatch(ids[:0], ids[:0]), "byte size mismatch"),
     }
 
@@ -157,6 +159,17 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(cache: Path, se
             TritonServer(ServerConfig(REPOSITORY, grpc_port=port, cache=cache))
 
 
+def test_a_server_that_is_killed_leaves_nothing_in_shared_memory(cache: Path) -> None:
+    def left() -> set[str]:
+        return {path.name for path in Path("/dev/shm").glob("aigid_triton_*")}
+
+    before = left()
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as killed:
+        assert len(left() - before) == 4, "of the three graphs and of preprocess"
+        os.kill(killed.process_id, signal.SIGKILL)
+    assert left() <= before
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(server: TritonServer, cache: Path, number: int, tmp_path: Path) -> None:
     # The command's own cache: what the fixture has installed.
@@ -164,7 +177,10 @@ def test_the_command_serves_until_it_is_told_to_stop(server: TritonServer, cache
     (tmp_path / ".cache" / "aigid").symlink_to(cache)
     command = [sys.executable, "-m", "aigid.cli", "serve", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # From anywhere: in a checkout models would find aigid beside them.
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     try:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(len(MODELS) + 1)]

@@ -18,9 +18,17 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Error:
+    INTERNAL, INVALID_ARG = "internal", "invalid argument"
+
+    message: str
+    code: str = INTERNAL
+
+
+@dataclass(frozen=True)
 class Response:
     tensors: list[Tensor]
-    error: str | None = None
+    error: Error | None = None
 
 
 @pytest.fixture
@@ -29,7 +37,7 @@ def python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in = SimpleNamespace(
         Tensor=Tensor,
         InferenceResponse=Response,
-        TritonError=str,
+        TritonError=Error,
         get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)

@@ -65,7 +65,8 @@ def test_every_request_has_its_own_rows_or_its_own_error(model: Any, ids: list[l
     for rows, response in zip(ids, model.execute(feeds), strict=True):
         if any(one == 10 for row in rows for one in row):
             assert response.tensors == []
-            assert "Gather" in response.error
+            assert "Gather" in response.error.message
+            assert response.error.code == response.error.INTERNAL
         else:
             assert response.error is None
             assert response.tensors[0].name == "sum"
@@ -95,3 +96,27 @@ def test_a_batch_is_computed_in_slices_on_all_threads(model: Any, monkeypatch: p
     monkeypatch.setattr(model, "_session", Watched())
     model.execute([{"ids": np.ones((5, 2), np.int32)}, {"ids": np.ones((3, 2), np.int32)}, {"ids": np.ones((2, 1), np.int32)}])
     assert sorted(rows) == ([2, 2, 3, 3] if model._slice_rows else [2, 3, 5])
+
+
+def test_a_request_with_nan_among_its_inputs_is_refused_where_the_configuration_says_why(backend: Any, tmp_path: Path) -> None:
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2])
+    node = onnx.helper.make_node("Neg", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "negation", [value], [out])
+    (tmp_path / "1").mkdir()
+    opset = [onnx.helper.make_opsetid("", 20)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "1" / "model.onnx")
+    config = {"input": [{"name": "x"}], "output": [{"name": "y"}], "max_batch_size": 8}
+    feeds = [{"x": np.array([[1, value]], np.float32)} for value in (2, np.nan, 3)]
+    for parameters, errors in (
+        ({}, [None] * 3),
+        ({"nan_input_error": {"string_value": "no number"}}, [None, "no number", None]),
+    ):
+        model = backend.TritonPythonModel()
+        args = {"model_config": json.dumps(config | {"parameters": parameters}), "model_repository": str(tmp_path)}
+        model.initialize(args | {"model_version": "1"})
+        responses = model.execute(feeds)
+        model.finalize()
+        assert [response.error and response.error.message for response in responses] == errors
+        assert {response.error.code for response in responses if response.error} <= {"invalid argument"}
+        np.testing.assert_array_equal(responses[2].tensors[0].value, [[-1, -3]])

@@ -54,6 +54,6 @@ def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(model: Any, 
         for image in (b"too much", picture_bytes(1))
     ]
     bad, good = model.execute(requests)
-    assert (bad.tensors, bad.error) == ([], "the pairs cannot be prepared: MemoryError: no more")
+    assert (bad.tensors, bad.error.message) == ([], "the pairs cannot be prepared: MemoryError: no more")
     assert good.error is None
     assert len(good.tensors) == 4

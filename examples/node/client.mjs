@@ -1,0 +1,101 @@
+// Asks an aigid server about images and prints a line for each: its name, p_ai and the source, or the error code.
+// Usage: node examples/node/client.mjs HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]
+// Beside this file it needs triton.protoset, which examples/triton_descriptors.py writes.
+
+import { readFileSync } from "node:fs";
+import { promisify } from "node:util";
+import grpc from "@grpc/grpc-js";
+import protoLoader from "@grpc/proto-loader";
+
+const USAGE = "usage: node examples/node/client.mjs HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]";
+const SOURCES = ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"];
+const DEADLINE_SECONDS = 60;
+// -1: any length. Requests hold whole images; answers are short, but grpc-js would refuse any over 4 MB.
+const CHANNEL_OPTIONS = { "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 };
+
+/** A client of the gRPC service that the descriptor set describes. */
+function connect(address) {
+  const descriptors = readFileSync(new URL("triton.protoset", import.meta.url));
+  const { inference } = grpc.loadPackageDefinition(protoLoader.loadFileDescriptorSetFromBuffer(descriptors));
+  return new inference.GRPCInferenceService(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS);
+}
+
+/** A BYTES tensor as Triton reads it: each value after its length, which is 4 bytes, little-endian. */
+function packBytes(values) {
+  return Buffer.concat(values.flatMap((value) => [uint32(value.length), value]));
+}
+
+function uint32(number) {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(number);
+  return bytes;
+}
+
+/** The values of a BYTES tensor, as texts. */
+function unpackTexts(tensor) {
+  const texts = [];
+  for (let start = 4; start <= tensor.length; ) {
+    const stop = start + tensor.readUInt32LE(start - 4);
+    texts.push(tensor.toString("utf8", start, stop));
+    start = stop + 4;
+  }
+  return texts;
+}
+
+/** The numbers of an FP32 tensor. */
+function unpackFloats(tensor) {
+  return Array.from({ length: tensor.length / 4 }, (_, index) => tensor.readFloatLE(4 * index));
+}
+
+/** Asks about images and prompts, both arrays of Buffers; gives `{ pAi, pSource, error }` of each pair. */
+async function detect(client, images, prompts) {
+  const shape = [images.length, 1];
+  const request = {
+    model_name: "aigid_pairs",
+    inputs: [
+      { name: "image_bytes", datatype: "BYTES", shape },
+      { name: "prompt", datatype: "BYTES", shape },
+    ],
+    raw_input_contents: [packBytes(images), packBytes(prompts)],
+  };
+  const infer = promisify(client.ModelInfer.bind(client));
+  const answer = await infer(request, { deadline: Date.now() + 1000 * DEADLINE_SECONDS });
+  const tensor = (name) => answer.raw_output_contents[answer.outputs.findIndex((output) => output.name === name)];
+  const pAi = unpackFloats(tensor("p_ai"));
+  const pSource = unpackFloats(tensor("p_source"));
+  const labels = SOURCES.length;
+  return unpackTexts(tensor("error")).map((error, row) => ({
+    error,
+    pAi: pAi[row],
+    pSource: pSource.slice(labels * row, labels * (row + 1)),
+  }));
+}
+
+/** What aigid calls the source: real below 0.5, else the likeliest generator. */
+function source({ pAi, pSource }) {
+  const generators = pSource.slice(1);
+  return pAi < 0.5 ? SOURCES[0] : SOURCES[1 + generators.indexOf(Math.max(...generators))];
+}
+
+/** Asks and prints; `pairs` are IMAGE PROMPT IMAGE PROMPT ... */
+async function main(address, pairs) {
+  const names = pairs.filter((_, index) => index % 2 === 0);
+  const prompts = pairs.filter((_, index) => index % 2 === 1);
+  const client = connect(address);
+  const answers = await detect(client, names.map((name) => readFileSync(name)), prompts.map((prompt) => Buffer.from(prompt)));
+  client.close();
+  for (const [row, answer] of answers.entries()) {
+    const result = answer.error || `${answer.pAi.toFixed(4)} ${source(answer)}`;
+    console.log(`${names[row]}: ${result}`);
+  }
+}
+
+const [address, ...pairs] = process.argv.slice(2);
+if (pairs.length === 0 || pairs.length % 2 !== 0) {
+  console.error(USAGE);
+  process.exit(2);
+}
+main(address, pairs).catch((error) => {
+  console.error(error.message);
+  process.exit(1);
+});

@@ -1,0 +1,31 @@
+"""Writes Triton's gRPC protocol as a descriptor set, for clients that read one in place of .proto files.
+
+Usage: python examples/triton_descriptors.py triton.protoset
+"""
+
+import sys
+from pathlib import Path
+
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from tritonclient.grpc import service_pb2
+
+
+def with_dependencies(file: FileDescriptor) -> list[FileDescriptor]:
+    """The file and all that it imports, each once and after its own imports, as readers of descriptor sets expect."""
+    imported = [one for dependency in file.dependencies for one in with_dependencies(dependency)]
+    return list({one.name: one for one in [*imported, file]}.values())
+
+
+def descriptor_set(file: FileDescriptor) -> FileDescriptorSet:
+    """The descriptors of the file and of all that it imports."""
+    files = FileDescriptorSet()
+    for one in with_dependencies(file):
+        one.CopyToProto(files.file.add())
+    return files
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    Path(sys.argv[1]).write_bytes(descriptor_set(service_pb2.DESCRIPTOR).SerializeToString())

@@ -1,0 +1,191 @@
+"""Many clients at once, with requests good and bad: every answer is right, the server lives, and its memory stays flat."""
+
+import asyncio
+import io
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+import tritonclient.grpc.aio as triton
+from conftest import CAPTIONS, REPOSITORY, picture_bytes
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+from aigid.contract import TOKENIZER_FILE, load_contract
+from aigid.pixels import decode_image
+from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
+from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.serving.triton_server import ServerConfig, TritonServer
+
+pytestmark = pytest.mark.integration
+
+CLIENTS, REQUESTS = 64, 10_000
+ROWS = 32
+CONTRACT = load_contract(REPOSITORY)
+SIDE = CONTRACT.image.size
+Ask = Callable[[triton.InferenceServerClient, np.random.Generator], Awaitable[str]]
+
+
+def huge_picture() -> bytes:
+    """200 megapixels in 200 KB: a bomb."""
+    buffer = io.BytesIO()
+    Image.new("L", (20_000, 10_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tensor(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
+    given = triton.InferInput(name, list(value.shape), kind)
+    given.set_data_from_numpy(value)
+    return given
+
+
+def pixel_inputs(images: npt.NDArray[Any], tokens: TokenBatch) -> list[triton.InferInput]:
+    names = (("image", images), ("input_ids", tokens.input_ids), ("attention_mask", tokens.attention_mask))
+    return [tensor(name, value, "UINT8" if value.dtype == np.uint8 else "INT32") for name, value in names]
+
+
+def pair_inputs(images: list[bytes], prompts: list[bytes]) -> list[triton.InferInput]:
+    columns = (("image_bytes", images), ("prompt", prompts))
+    return [tensor(name, np.array([[item] for item in column], object), "BYTES") for name, column in columns]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs whose answers are known from the embedded scorer."""
+
+    images: list[bytes]
+    prompts: list[str]
+    pixels: npt.NDArray[np.uint8]
+    tokens: TokenBatch
+    p_source: npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    encoder = PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
+    images = [picture_bytes(seed, side=64) for seed in range(ROWS)]
+    prompts = [CAPTIONS[seed % len(CAPTIONS)] for seed in range(ROWS)]
+    pixels = np.stack([decode_image(image, CONTRACT.image) for image in images])
+    tokens = pad_to_bucket(encoder.token_ids(prompts), CONTRACT.prompt.max_tokens)
+    return Pairs(images, prompts, pixels, tokens, OnnxScorer(REPOSITORY).score(pixels, tokens).p_source)
+
+
+def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
+    """Every kind of request, how often it comes, and what sends one and sees that the answer is right."""
+    bomb, endless = huge_picture(), b"a cat on a mat " * 700_000
+    one = np.ones((1, 16), np.int32)
+
+    async def tensors(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+        rows = rng.integers(0, ROWS, rng.integers(1, 5))
+        tokens = TokenBatch(pairs.tokens.input_ids[rows], pairs.tokens.attention_mask[rows])
+        answer = await client.infer("aigid", pixel_inputs(pairs.pixels[rows], tokens))
+        np.testing.assert_allclose(answer.as_numpy("p_source"), pairs.p_source[rows], atol=1e-5)
+        return "answered"
+
+    async def mixed_pairs(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+        rows = rng.integers(0, ROWS, rng.integers(1, 5))
+        bad = rng.random(len(rows)) < 0.2
+        images = [b"no image" if wrong else pairs.images[row] for row, wrong in zip(rows, bad, strict=True)]
+        answer = await client.infer("aigid_pairs", pair_inputs(images, [pairs.prompts[row].encode() for row in rows]))
+        assert answer.as_numpy("error").reshape(-1).tolist() == [b"undecodable" if wrong else b"" for wrong in bad]
+        np.testing.assert_allclose(answer.as_numpy("p_source")[~bad], pairs.p_source[rows[~bad]], atol=1e-5)
+        return "answered"
+
+    async def a_bomb(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+        answer = await client.infer("aigid_pairs", pair_inputs([bomb, pairs.images[0]], [b"a cat", pairs.prompts[0].encode()]))
+        assert answer.as_numpy("error").reshape(-1).tolist() == [b"too_large", b""]
+        np.testing.assert_allclose(answer.as_numpy("p_source")[1], pairs.p_source[0], atol=1e-5)
+        return "answered"
+
+    async def an_endless_prompt(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+        answer = await client.infer("aigid_pairs", pair_inputs(pairs.images[:1], [endless]))
+        assert answer.as_numpy("error").reshape(-1).tolist() == [b""]
+        assert abs(answer.as_numpy("p_source").sum() - 1) < 1e-5
+        return "answered"
+
+    def refused(model: str, inputs: Callable[[], list[triton.InferInput]], reason: str) -> Ask:
+        async def ask(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+            with pytest.raises(InferenceServerException, match=reason):
+                await client.infer(model, inputs())
+            return "refused"
+
+        return ask
+
+    def pixels(rows: int, kind: Any = np.uint8) -> npt.NDArray[Any]:
+        return np.zeros((rows, SIDE, SIDE, 3), kind)
+
+    def tokens(rows: int, value: int = 1, length: int = 16, mask_length: int = 16) -> TokenBatch:
+        return TokenBatch(np.full((rows, length), value, np.int32), np.ones((rows, mask_length), np.int32))
+
+    wrong_tokens = "input_ids must be those of the vocabulary, at most 128 a row, with an attention_mask as long"
+
+    return {
+        "tensors": (0.4, tensors),
+        "pairs, some of them unreadable": (0.3, mixed_pairs),
+        "an image of 200 megapixels": (0.01, a_bomb),
+        "a prompt of 10 MB": (0.002, an_endless_prompt),
+        "another input": (0.05, refused("aigid", lambda: [tensor("picture", one, "INT32")], "expected 3 inputs|unexpected")),
+        "another type": (0.05, refused("clip_vision", lambda: [tensor("image", pixels(1, np.float32), "FP32")], "data-type")),
+        "another shape": (0.05, refused("aigid", lambda: pixel_inputs(pixels(1)[:, 1:], tokens(1)), "unexpected shape")),
+        "ids out of range": (0.05, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 10**6)), wrong_tokens)),
+        "too many tokens": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 200, 200)), wrong_tokens)),
+        "a shorter mask": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 16, 9)), wrong_tokens)),
+        "no tokens": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 0, 0)), wrong_tokens)),
+        "no rows": (0.05, refused("aigid", lambda: pixel_inputs(pixels(0), tokens(0)), "byte size mismatch")),
+        "too many rows": (0.005, refused("aigid", lambda: pixel_inputs(pixels(257), tokens(257)), "must be <= 256")),
+        "too many pairs": (0.003, refused("aigid_pairs", lambda: pair_inputs([b""] * 257, [b""] * 257), "must be <= 256")),
+    }
+
+
+@pytest.fixture
+def loaded_server(cache: Path) -> Iterator[TritonServer]:
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
+        yield server
+
+
+def settled_memory_mib(server: TritonServer) -> float:
+    """What the server and the processes of its models hold for themselves, once the last requests are forgotten."""
+    process = psutil.Process(server.process_id)
+    processes = [process, *process.children(recursive=True)]
+    samples = []
+    for _ in range(10):
+        time.sleep(0.5)
+        samples.append(sum(one.memory_full_info().uss for one in processes) / 2**20)
+    return min(samples)
+
+
+async def load(address: str, kinds: dict[str, tuple[float, Ask]], seed: int, count: int) -> Counter[str]:
+    """`count` requests of all kinds, by 64 clients at once, each with a connection of its own."""
+    shares = np.array([share for share, _ in kinds.values()])
+    names = iter(np.random.default_rng(seed).choice(list(kinds), count, p=shares / shares.sum()))
+    outcomes: Counter[str] = Counter()
+
+    async def work(number: int) -> None:
+        rng = np.random.default_rng([seed, number])
+        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", 2**31 - 1))
+        async with triton.InferenceServerClient(address, channel_args=options) as client:
+            for name in names:
+                outcomes[f"{name}: {await asyncio.wait_for(kinds[name][1](client, rng), 120)}"] += 1
+
+    await asyncio.gather(*(work(number) for number in range(CLIENTS)))
+    return outcomes
+
+
+def test_64_clients_and_10_000_requests_good_and_bad(loaded_server: TritonServer, pairs: Pairs) -> None:
+    kinds = requests(pairs)
+    first = asyncio.run(load(loaded_server.grpc_address, kinds, 0, REQUESTS // 2))
+    warm_mib = settled_memory_mib(loaded_server)
+    second = asyncio.run(load(loaded_server.grpc_address, kinds, 1, REQUESTS // 2))
+    last_mib = settled_memory_mib(loaded_server)
+    assert (first + second).total() == REQUESTS
+    assert {outcome.split(":")[0] for outcome in second} == kinds.keys()
+    assert {state for _, _, state in loaded_server.models()} == {"READY"}
+    # What gRPC holds of the largest requests goes up and down by tens of MiB. 20 KiB lost with each request would be 100.
+    assert last_mib < 1.15 * warm_mib

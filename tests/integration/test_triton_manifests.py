@@ -1,0 +1,122 @@
+"""What the manifests and the page of jobs/ say of Triton, beside a real server."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tritonclient.grpc as triton
+import yaml
+from conftest import REPOSITORY, picture_bytes
+
+from aigid.serving.server_program import find_program
+from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.tensors import ENSEMBLE, PAIRS_ENSEMBLE
+
+pytestmark = pytest.mark.integration
+
+JOBS = Path(__file__).parents[2] / "jobs"
+PAGE = (JOBS / "README.md").read_text(encoding="utf-8")
+ADAPTER = (JOBS / "triton/prometheus-adapter.values.yaml").read_text(encoding="utf-8")
+CONTAINERS = [
+    next(yaml.safe_load_all((JOBS / f"triton/{flavour}.yaml").read_text(encoding="utf-8")))["spec"]["template"]["spec"][
+        "containers"
+    ][0]
+    for flavour in ("gpu", "cpu")
+]
+
+# A server without a GPU has none of these; their names are from Triton's documentation.
+GPU_METRICS = {"nv_gpu_utilization"}
+
+
+def ask(server: TritonServer, for_seconds: float = 0) -> None:
+    """A pair through the ensemble that uses every model: once, or by one client again and again."""
+    inputs = []
+    for name, value in (("image_bytes", picture_bytes(1)), ("prompt", b"a red car")):
+        inputs.append(triton.InferInput(name, [1, 1], "BYTES"))
+        inputs[-1].set_data_from_numpy(np.array([[value]], dtype=object))
+    with triton.InferenceServerClient(server.grpc_address) as client:
+        end = time.monotonic() + for_seconds
+        client.infer(PAIRS_ENSEMBLE, inputs)
+        while time.monotonic() < end:
+            client.infer(PAIRS_ENSEMBLE, inputs)
+
+
+def metrics_of(server: TritonServer) -> str:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_every_option_is_one_of_tritonserver(cache: Path) -> None:
+    program = find_program(cache, print)
+    # It ends with status 1 after its help.
+    shown = subprocess.run(
+        [program.executable, "--help"], env=dict(program.environment), text=True, capture_output=True, check=False
+    )
+    real = set(re.findall(r"^  (--[\w-]+)", shown.stdout + shown.stderr, re.MULTILINE))
+    used = {argument.partition("=")[0] for container in CONTAINERS for argument in container["args"][1:]}
+    documented = set(re.findall(r"--(?:grpc|http|metrics|exit)-[\w-]+", PAGE))
+    assert {"--model-config-name", "--exit-timeout-secs"} <= used
+    assert {
+        "--grpc-use-ssl",
+        "--grpc-use-ssl-mutual",
+        "--grpc-server-cert",
+        "--grpc-server-key",
+        "--grpc-root-cert",
+    } <= documented
+    assert used | documented <= real
+
+
+def test_every_metric_is_one_of_the_servers(server: TritonServer) -> None:
+    ask(server)
+    text = metrics_of(server)
+    real = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
+    used = set(re.findall(r"\bnv_\w+", PAGE + ADAPTER))
+    assert len(used) >= 9
+    assert used - real == GPU_METRICS
+    assert f'model=~"{ENSEMBLE}|{PAIRS_ENSEMBLE}"' in PAGE
+    reasons = re.search(r"why: (\w+) by a queue, (\w+) by the client, (\w+), (\w+)$", PAGE, re.MULTILINE).groups()
+    assert set(re.findall(r'reason="(\w+)"', text)) == set(reasons)
+
+
+def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonServer) -> None:
+    ask(server)
+    waited = dict(re.findall(r'^nv_inference_queue_duration_us\{model="(\w+)",.*?\} (\S+)$', metrics_of(server), re.MULTILINE))
+    assert float(waited[PAIRS_ENSEMBLE]) < float(waited["preprocess"]) / 10
+
+
+def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(cache: Path) -> None:
+    command = CONTAINERS[0]["livenessProbe"]["exec"]["command"]
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
+        (stub,) = [
+            child
+            for child in psutil.Process(server.process_id).children()
+            if any("preprocess" in word for word in child.cmdline())
+        ]
+        # In a container there are no other servers' processes.
+        there = {"localhost:8000": server.http_address, "/proc/[0-9]*/cmdline": f"/proc/{stub.pid}/cmdline"}
+        for old, new in there.items():
+            assert old in command[-1]
+            command = [*command[:-1], command[-1].replace(old, new)]
+        ask(server)
+        assert subprocess.run(command, check=False).returncode == 0
+        os.kill(stub.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while stub.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert subprocess.run(command, check=False).returncode == 1
+        # It would wait for the dead process.
+        os.kill(server.process_id, signal.SIGKILL)
+
+
+def test_asked_to_connect_anew_all_the_time_clients_lose_nothing(cache: Path) -> None:
+    age = "--grpc-max-connection-age"
+    assert f"{age}=300000" in CONTAINERS[0]["args"]
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache, arguments=(f"{age}=100", f"{age}-grace=60000"))) as server:
+        ask(server, for_seconds=3)
