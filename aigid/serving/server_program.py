@@ -16,6 +16,10 @@ from aigid.errors import ServerError
 # The wheel's server is Triton 2.51. It wants numpy 1, which is one reason for an environment of its own.
 PACKAGES = ("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime>=1.20,<2", "pillow>=11.3", "tokenizers>=0.20")
 
+# What glibc keeps of freed memory. As it does of itself, a server under load took 640 MiB after 17,500 requests and grew on;
+# so it stays between 380 and 430.
+_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+
 _OURS = "packages"
 _LIBRARIES = "nvidia_pytriton.libs"
 _STUB = "triton_python_backend_stub"
@@ -91,11 +95,15 @@ def _from_wheel(folder: Path) -> ServerProgram:
     packages = _packages(environment)
     libraries = [str(packages / _LIBRARIES), str(sysconfig.get_config_var("LIBDIR") or "")]
     _link_aigid(folder / _OURS)
-    variables = dict(os.environ) | {
-        # By the `python` that comes first here the stub finds its packages; it ignores PYTHONPATH.
-        "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", "")]),
-        "LD_LIBRARY_PATH": os.pathsep.join(item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item),
-    }
+    variables = (
+        _FRUGAL
+        | dict(os.environ)
+        | {
+            # By the `python` that comes first here the stub finds its packages; it ignores PYTHONPATH.
+            "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", "")]),
+            "LD_LIBRARY_PATH": os.pathsep.join(item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item),
+        }
+    )
     _check_stub(folder / "backends" / "python" / _STUB, variables)
     executable = packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
     return ServerProgram(executable, (f"--backend-directory={folder / 'backends'}",), variables)

@@ -23,7 +23,18 @@ from aigid.training.simulate import SimulationConfig
 
 Write = Callable[..., Path]
 COMMANDS = sorted(main.commands)
-OPTIONAL = ("torch", "ray", "transformers", "sklearn", "matplotlib", "safetensors", "onnx", "onnxscript", "tritonclient")
+OPTIONAL = (
+    "torch",
+    "ray",
+    "transformers",
+    "sklearn",
+    "matplotlib",
+    "safetensors",
+    "onnx",
+    "onnxscript",
+    "tritonclient",
+    "grpc",
+)
 
 # Stands for an installation without the extras: the finder of installed packages does not find these.
 HIDE = """
@@ -148,6 +159,12 @@ def test_an_unknown_option_is_status_2_and_named(name: str) -> None:
         (("scan", "m.parquet", "--out", "out", "--max-error-rate", "much"), "--max-error-rate"),
         (("scan", "m.parquet", "--out", "out", "--workers", "0"), "--workers"),
         (("scan", "", "--out", "out"), "a path is empty"),
+        (("scan", "m.parquet", "--out", "out", "--triton", "localhost"), "'localhost' is no address"),
+        (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-in-flight", "0"), "--triton-in-flight"),
+        (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-deadline", "0"), "--triton-deadline"),
+        (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-ca", "gone.pem"), "gone.pem: no such file"),
+        (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-key", "k"), "belong together"),
+        (("scan", "m.parquet", "--out", "out", "--triton-tls"), "TLS is for Triton servers: name them with --triton"),
         (("train", "m.parquet", "--out", "run"), "--validation"),
         (("simulate", "out", "--split", "holdout"), "--split"),
         (("simulate", "out", "--shorter-side", "8"), "--shorter-side"),
@@ -206,6 +223,15 @@ def test_a_command_without_its_extra_says_which_package_is_missing_and_how_to_ge
     done = run_without((package,), *words)
     assert done.returncode == 2, done.stderr
     assert done.stderr == f"aigid: this command needs {package}: pip install 'aigid[train]'\n"
+
+
+def test_a_scan_on_servers_without_its_extra_says_how_to_get_it(
+    write_manifest: Write, tiny_repository: Path, tmp_path: Path
+) -> None:
+    words = ("scan", write_manifest(6), "--out", tmp_path / "out", "--model", tiny_repository, "--triton", "localhost:8001")
+    done = run_without(OPTIONAL, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "aigid: scoring on Triton servers needs tritonclient: pip install 'aigid[serve]'\n"
 
 
 def test_a_base_install_scans_and_loads_none_of_the_extras(

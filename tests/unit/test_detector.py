@@ -22,6 +22,15 @@ def detector(tiny_repository: Path) -> Detector:
     return Detector.load(tiny_repository)
 
 
+def test_what_is_no_server_is_refused_before_it_is_asked(tiny_repository: Path) -> None:
+    with pytest.raises(UsageError, match="'localhost' is no address: give the HOST:PORT"):
+        Detector.load("triton://localhost")
+    with pytest.raises(UsageError, match="repository= is for Triton servers"):
+        Detector.load(tiny_repository, repository=tiny_repository)
+    with pytest.raises(ContractError, match="nothing: not a model repository"):
+        Detector.load("triton://localhost:9", repository="nothing")
+
+
 def opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 

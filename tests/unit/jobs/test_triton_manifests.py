@@ -126,8 +126,14 @@ def container(flavour: str) -> Document:
     return one
 
 
+def command(flavour: str) -> list[str]:
+    """What becomes of the container in the end; a shell comes before it."""
+    words = container(flavour)["args"]
+    return list(words[words.index("tritonserver") :])
+
+
 def options(flavour: str) -> dict[str, str]:
-    return dict(argument.split("=", 1) for argument in container(flavour)["args"][1:])
+    return dict(argument.split("=", 1) for argument in command(flavour)[1:])
 
 
 def port_numbers(flavour: str) -> dict[str, int]:
@@ -235,9 +241,22 @@ def test_the_image_is_the_projects_of_the_default_release_and_yours_to_name() ->
 
 
 @each_flavour
+def test_what_a_crashed_server_left_in_shared_memory_is_removed_before_the_next_starts(flavour: str, tmp_path: Path) -> None:
+    names = ("triton_python_backend_shm_region_1f", "triton_onnxruntime_backend_shm_region_2e", "sem.other")
+    for name in names:
+        (tmp_path / name).touch()
+    shell, option, line, *words = container(flavour)["args"]
+    assert words == command(flavour)
+    line = line.replace("/dev/shm", str(tmp_path))
+    done = subprocess.run([shell, option, line, "echo", "$HOME", "a b"], capture_output=True, text=True, check=True)
+    assert done.stdout == "$HOME a b\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["sem.other"]
+
+
+@each_flavour
 def test_the_server_is_started_as_the_image_starts_it(flavour: str) -> None:
-    command = re.search(r"^CMD \[(.*)\]$", DOCKERFILE, re.MULTILINE)[1]
-    assert container(flavour)["args"][:2] == [word.strip(' "') for word in command.split(",")]
+    given = re.search(r"^CMD \[(.*)\]$", DOCKERFILE, re.MULTILINE)[1]
+    assert command(flavour)[:2] == [word.strip(' "') for word in given.split(",")]
     assert list(map(str, port_numbers(flavour).values())) == re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split()
     assert port_numbers(flavour) == {"http": 8000, "grpc": 8001, "metrics": 8002}
 
