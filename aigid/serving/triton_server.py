@@ -1,5 +1,6 @@
 """A Triton server on this machine: started on a model repository, ready when entered, stopped when left."""
 
+import contextlib
 import json
 import os
 import re
@@ -125,13 +126,8 @@ class TritonServer:
 
         Models finish what they are computing, but Triton begins none of an ensemble's next steps: such requests fail.
         """
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._process is not None:
+            _end(self._process)
         _remove_shared_memory(self._shared_memory)
         if self._log is not None:
             self._log.close()
@@ -183,6 +179,18 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
     for name in ("http", "grpc", "metrics"):
         command += [f"--{name}-address={config.host}", f"--{name}-port={getattr(config, f'{name}_port')}"]
     return [*command, *config.arguments]
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End a server and what is left of its models' processes, which in a crash may wait for it for good."""
+    if server.poll() is None:
+        server.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(_STOP_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        # The session that it was started as.
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _remove_shared_memory(ours: str) -> None:

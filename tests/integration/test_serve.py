@@ -159,15 +159,20 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(cache: Path, se
             TritonServer(ServerConfig(REPOSITORY, grpc_port=port, cache=cache))
 
 
-def test_a_server_that_is_killed_leaves_nothing_in_shared_memory(cache: Path) -> None:
+def test_a_server_that_is_killed_leaves_neither_shared_memory_nor_processes(cache: Path) -> None:
     def left() -> set[str]:
         return {path.name for path in Path("/dev/shm").glob("aigid_triton_*")}
 
     before = left()
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as killed:
         assert len(left() - before) == 4, "of the three graphs and of preprocess"
+        models = psutil.Process(killed.process_id).children()
+        # One that does not see that the server is gone.
+        models[0].suspend()
         os.kill(killed.process_id, signal.SIGKILL)
     assert left() <= before
+    psutil.wait_procs(models, timeout=10)
+    assert not [model for model in models if model.is_running() and model.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
