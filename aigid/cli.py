@@ -98,7 +98,7 @@ def scan(manifests: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
         config = _scan_config(manifests, options)
         with show_progress("scan") as progress:
-            outcome = run_scan(config, progress, lambda line: click.echo(f"aigid: {line}", err=True))
+            outcome = run_scan(config, progress, lambda line: progress.say(f"aigid: {line}"))
         _print_summary(outcome.summary, config.out, as_json)
         if outcome.too_many_errors:
             click.echo(f"aigid: more rows failed than --max-error-rate {config.max_error_rate:g} allows", err=True)
@@ -208,9 +208,7 @@ def train(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> Non
         from aigid.training.run import train as run_train
 
         with show_progress("train") as progress:
-            best = run_train(
-                _run_config(train_manifests, options), progress, lambda line: click.echo(line, err=True), resume=resume
-            )
+            best = run_train(_run_config(train_manifests, options), progress, progress.say, resume=resume)
         click.echo(f"best checkpoint: {best}")
 
 

@@ -45,6 +45,10 @@ class BarProgress:
         self._errors += errors
         self._bar.update(self._task, advance=rows, errors=self._errors)
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar, from any thread."""
+        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
 
 class LineProgress:
     """A line on `stream` every few seconds: for logs."""
@@ -80,6 +84,10 @@ class LineProgress:
         left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else "time left unknown"
         line = f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left}"
         print(f"{self._label}: {line}", file=self._stream, flush=True)
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        print(line, file=self._stream, flush=True)
 
 
 def show_progress(label: str) -> BarProgress | LineProgress:

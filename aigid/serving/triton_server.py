@@ -119,6 +119,8 @@ class TritonServer:
         """Wait until the server ends by itself, which it should not: raises ServerError."""
         assert self._process is not None
         status = self._process.wait()
+        if status == 0:
+            raise ServerError("the server was told to stop by somebody else")
         raise ServerError(f"the server has ended with status {status}: {self.reasons()}")
 
     def stop(self) -> None:

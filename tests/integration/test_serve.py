@@ -140,12 +140,26 @@ def test_wrong_names_and_types_are_refused(client: triton.InferenceServerClient)
         client.infer("clip_vision", [tensor("image", pixels.astype(np.float32), "FP32")])
 
 
-def test_a_graph_that_is_damaged_is_named_with_the_servers_reason(cache: Path, server: TritonServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("graph", "reason"), [(b"no graph", "Protobuf parsing failed"), (None, "File doesn't exist")])
+def test_a_graph_that_is_damaged_or_missing_is_named_with_the_servers_reason(
+    cache: Path, server: TritonServer, tmp_path: Path, graph: bytes | None, reason: str
+) -> None:
     broken = tmp_path / "repository"
     shutil.copytree(REPOSITORY, broken)
-    (broken / "bert" / str(CONTRACT.version) / "model.int8.onnx").write_bytes(b"no graph")
-    with pytest.raises(ServerError, match=r"the server does not start: failed to load 'bert'.*Protobuf parsing failed"):
+    path = broken / "bert" / str(CONTRACT.version) / "model.int8.onnx"
+    path.unlink()
+    if graph is not None:
+        path.write_bytes(graph)
+    with pytest.raises(ServerError, match=f"the server does not start: failed to load 'bert'.*{reason}"):
         TritonServer(ServerConfig(broken, cache=cache)).start()
+
+
+def test_a_server_that_ends_by_itself_is_said(cache: Path) -> None:
+    for number, said in ((signal.SIGTERM, "was told to stop by somebody else"), (signal.SIGKILL, "has ended with status -9")):
+        with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
+            os.kill(server.process_id, number)
+            with pytest.raises(ServerError, match=f"the server {said}"):
+                server.wait()
 
 
 def test_what_cannot_be_served_is_refused_before_anything_starts(cache: Path, server: TritonServer, tmp_path: Path) -> None:

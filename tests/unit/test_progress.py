@@ -193,6 +193,25 @@ def test_a_line_printed_while_the_bar_runs_stays_a_line_of_its_own() -> None:
     assert "a line for people" in [line.strip() for line in text_of(run_on_terminal(SAY_SOMETHING)).splitlines()]
 
 
+SAY_FROM_A_THREAD = """
+import threading
+from aigid.progress import show_progress
+with show_progress("scan") as progress:
+    progress.start(10, 0)
+    thread = threading.Thread(target=progress.say, args=("aigid: a server [1:2] does not answer",))
+    thread.start()
+    thread.join()
+    progress.advance(10, 0)
+"""
+
+
+def test_what_another_thread_says_is_a_line_of_its_own_on_a_terminal_and_in_a_log() -> None:
+    lines = [line.strip() for line in text_of(run_on_terminal(SAY_FROM_A_THREAD)).splitlines()]
+    assert "aigid: a server [1:2] does not answer" in lines
+    done = subprocess.run([sys.executable, "-c", SAY_FROM_A_THREAD], capture_output=True, text=True, check=True)
+    assert done.stderr == "scan: 10 rows\naigid: a server [1:2] does not answer\n"
+
+
 def test_off_a_terminal_there_are_lines_on_stderr_and_no_control_sequences() -> None:
     done = subprocess.run([sys.executable, "-c", SHOW_BAR], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "scan: 1,000 rows, 200 of them done before\n")
