@@ -187,6 +187,7 @@ def test_servers_that_are_gone_for_good_end_the_scan_which_goes_on_later(
     with second_server(cache) as lost:
         process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, *options)
         await_commits(process, tmp_path, 3)
+        os.kill(lost.process_id, signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
     last = said.strip().splitlines()[-1]
@@ -205,6 +206,7 @@ def test_ctrl_c_ends_a_scan_that_waits_for_a_server(manifest: Path, cache: Path,
     with second_server(cache) as lost:
         process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, "--shard-rows", 100, "--batch-size", 4)
         await_commits(process, tmp_path, 1)
+        os.kill(lost.process_id, signal.SIGKILL)
     assert process.stderr is not None
     for line in process.stderr:
         if "does not answer" in line:
