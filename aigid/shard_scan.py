@@ -1,14 +1,16 @@
-"""The scan of one shard: read, fetch, decode, encode, score, decide. Every way to run a scan calls this one function."""
+"""The scan of shards: read, fetch, decode, encode, score, decide. Every way to run a scan calls this."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from aigid.batching import Batcher, PairBatch, PairInput
+from aigid.errors import AigidError
 from aigid.fetch import FetchPolicy, fetch_image, image_references
 from aigid.manifest import Manifest, read_segment, texts
 from aigid.pixels import decode_image
@@ -40,11 +42,19 @@ class ShardScanner:
 
 @dataclass
 class _Answers:
-    """The answers for a shard's rows as they come in, by position in the shard."""
+    """What is known of a shard so far: kept columns, and the answers for its rows by position in the shard."""
 
+    shard: Shard
     p_ai: np.ndarray
     p_source: np.ndarray
+    kept: list[pa.RecordBatch] = field(default_factory=list)
     errors: dict[int, RowError] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, shard: Shard) -> Self:
+        """Nothing yet."""
+        shape = (shard.rows, len(SOURCES))
+        return cls(shard, np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32))
 
 
 @dataclass(frozen=True)
@@ -54,30 +64,56 @@ class _BatchAnswer:
     errors: dict[int, RowError]
 
 
-def scan_shard(scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch) -> pa.Table:
-    """The result rows of a shard, in the manifest's order.
+@dataclass(frozen=True)
+class _Running:
+    """A batch of a shard that is being worked on, or the shard's end."""
+
+    answers: _Answers
+    batch: Future[_BatchAnswer] | None
+
+
+def scan_shards(
+    scanner: ShardScanner, shards: Iterable[Shard], pool: ThreadPoolExecutor, on_batch: OnBatch
+) -> Generator[tuple[Shard, pa.Table], None, None]:
+    """Each shard with its result rows, in the manifest's order. Close the iterator where it is not exhausted.
 
     The workers of `pool` each fetch and decode one batch at a time and hand it to the scorer, which computes it there and
-    then, or has a server do it; at most a few batches wait. Batches depend on the shard's rows alone, never on timing.
+    then, or has a server do it; at most a few batches wait. The next shard's batches follow at once, so that nobody idles
+    at the end of a shard. Batches depend on a shard's rows alone, never on timing.
     """
-    shape = (shard.rows, len(SOURCES))
-    answers = _Answers(np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32))
-    kept: list[pa.RecordBatch] = []
-    running: deque[Future[_BatchAnswer]] = deque()
+    running: deque[_Running] = deque()
     most = scanner.workers * (1 + _WAITING_PER_WORKER) + scanner.scorer.in_flight
+    failures: list[AigidError] = []
     try:
-        for batch in _batches(scanner, shard, kept):
-            if len(running) >= most:
-                _collect(running.popleft(), answers, on_batch)
-            running.append(pool.submit(_submit_batch, scanner, batch))
+        for answers, batch in _work(scanner, shards, failures):
+            while len(running) >= most:
+                yield from _collect(running.popleft(), scanner, on_batch)
+            running.append(_Running(answers, pool.submit(_submit_batch, scanner, batch) if batch else None))
         while running:
-            _collect(running.popleft(), answers, on_batch)
+            yield from _collect(running.popleft(), scanner, on_batch)
     finally:
-        for future in running:
-            future.cancel()
-    table = pa.Table.from_batches(kept, schema=scanner.manifest.keep_schema)
-    scores = Scores(answers.p_ai, answers.p_source)
-    return result_table(scanner.manifest, shard, table, scores, answers.errors, scanner.threshold)
+        for one in running:
+            if one.batch is not None:
+                one.batch.cancel()
+    for failure in failures:
+        raise failure
+
+
+def _work(
+    scanner: ShardScanner, shards: Iterable[Shard], failures: list[AigidError]
+) -> Iterator[tuple[_Answers, PairBatch | None]]:
+    """The batches of all shards, each with where its answers go; behind the last of a shard comes None.
+
+    Where a shard cannot be read they end, and `failures` has the reason: the shards before are finished all the same.
+    """
+    try:
+        for shard in shards:
+            answers = _Answers.of(shard)
+            for batch in _batches(scanner, shard, answers.kept):
+                yield answers, batch
+            yield answers, None
+    except AigidError as error:
+        failures.append(error)
 
 
 def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) -> Iterator[PairBatch]:
@@ -109,11 +145,19 @@ def _submit_batch(scanner: ShardScanner, batch: PairBatch) -> _BatchAnswer:
     return _BatchAnswer(list(decoded), scanner.scorer.submit(np.stack(list(decoded.values())), tokens), errors)
 
 
-def _collect(future: Future[_BatchAnswer], answers: _Answers, on_batch: OnBatch) -> None:
-    answer = future.result()
-    if answer.scores is not None:
-        scores = answer.scores.result()
-        answers.p_ai[answer.positions] = scores.p_ai
-        answers.p_source[answer.positions] = scores.p_source
-    answers.errors.update(answer.errors)
-    on_batch(len(answer.positions) + len(answer.errors), len(answer.errors))
+def _collect(one: _Running, scanner: ShardScanner, on_batch: OnBatch) -> Iterator[tuple[Shard, pa.Table]]:
+    """Wait for a batch and note its answers; at the shard's end give the shard."""
+    answers = one.answers
+    if one.batch is None:
+        kept = pa.Table.from_batches(answers.kept, schema=scanner.manifest.keep_schema)
+        scores = Scores(answers.p_ai, answers.p_source)
+        manifest, shard = scanner.manifest, answers.shard
+        yield shard, result_table(manifest, shard, kept, scores, answers.errors, scanner.threshold)
+        return
+    batch = one.batch.result()
+    if batch.scores is not None:
+        scores = batch.scores.result()
+        answers.p_ai[batch.positions] = scores.p_ai
+        answers.p_source[batch.positions] = scores.p_source
+    answers.errors.update(batch.errors)
+    on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))

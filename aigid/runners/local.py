@@ -1,10 +1,11 @@
-"""Run a scan's shards on this machine, one after the other, each on all workers."""
+"""Run a scan's shards on this machine, one after the other, on all workers."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from aigid.results import ResultsFolder
-from aigid.shard_scan import OnBatch, ShardScanner, scan_shard
+from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
 
 
@@ -12,7 +13,8 @@ def run_local(scanner: ShardScanner, shards: Iterable[Shard], results: ResultsFo
     """Scan and commit each shard; an exception ends the run and leaves what was committed."""
     pool = ThreadPoolExecutor(scanner.workers, thread_name_prefix="scan")
     try:
-        for shard in shards:
-            results.commit(shard.index, scan_shard(scanner, shard, pool, on_batch))
+        with closing(scan_shards(scanner, shards, pool, on_batch)) as scanned:
+            for shard, table in scanned:
+                results.commit(shard.index, table)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

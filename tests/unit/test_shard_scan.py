@@ -29,7 +29,7 @@ from aigid.runners.local import run_local
 from aigid.scan import make_scanner
 from aigid.scorers import Scorer, Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.shard_scan import OnBatch, ShardScanner, scan_shard
+from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard, plan_shards
 
 Write = Callable[..., Path]
@@ -116,6 +116,12 @@ def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
     config = ScanConfig((str(path),), "unused", columns=ColumnChoice(keep=("id",)), workers=2, batch_rows=8)
     scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns), OnnxScorer(tiny_repository))
     return Case(scanner, scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))))
+
+
+def scan_shard(scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch) -> pa.Table:
+    ((found, table),) = scan_shards(scanner, [shard], pool, on_batch)
+    assert found == shard
+    return table
 
 
 def scanned(scanner: ShardScanner, shard: Shard, on_batch: OnBatch = ignore) -> pa.Table:
@@ -205,6 +211,27 @@ def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: 
     # Beside those in flight, the one worker prepares one and two more; one batch of two rows is all bad images.
     assert scorer.in_flight < waiting <= scorer.in_flight + 3
     assert len(scorer.taken) > 20
+
+
+def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(case: Case, later: Any) -> None:
+    scanner, scorer = later(lambda call: time.sleep(0.02))
+    shards = plan_shards(case.manifest.files, 6)
+    assert len(shards) == 10
+    with ThreadPoolExecutor(1) as pool:
+        tables = list(scan_shards(replace(scanner, batch_rows=6), shards, pool, ignore))
+    assert [shard for shard, _ in tables] == shards
+    assert pa.concat_tables([table for _, table in tables]).equals(case.table)
+    assert scorer.most_at_once == scorer.in_flight, "a shard alone has too few batches for that"
+
+
+def test_shards_that_are_not_wanted_any_more_are_not_worked_on(case: Case) -> None:
+    scanner, scorer = watched(case.scanner, lambda call: time.sleep(0.02), workers=1)
+    with ThreadPoolExecutor(1) as pool:
+        shards = scan_shards(scanner, plan_shards(case.manifest.files, 6), pool, ignore)
+        next(shards)
+        shards.close()
+        calls = scorer.calls
+    assert scorer.calls <= calls + 1
 
 
 def test_a_scorer_that_fails_later_ends_the_scan_of_the_shard(later: Any) -> None:
@@ -354,18 +381,21 @@ def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(case
 def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leaves_earlier_commits(
     tiny_repository: Path, write_manifest: Write, results: ResultsFolder
 ) -> None:
-    path = write_manifest(20, row_group_size=10)
+    path = write_manifest(100, row_group_size=10)
     manifest = open_manifest([str(path)])
     config = ScanConfig((str(path),), "unused", workers=1)
     scanner = make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository))
     shards = plan_shards(manifest.files, 10)
 
     def replace_it(rows: int, errors: int) -> None:
-        pq.write_table(manifest_table(20, seed=7), path, row_group_size=10)
+        pq.write_table(manifest_table(100, seed=7), path, row_group_size=10)
 
     with pytest.raises(AigidError, match=f"{path}: has changed since it was opened"):
         run_local(scanner, shards, results, replace_it)
-    assert list(files_in(results)) == [results.shard_name(0)]
+    # Of the next shards some were read already when the first was done.
+    committed = sorted(files_in(results))
+    assert committed == [results.shard_name(index) for index in range(len(committed))]
+    assert 1 <= len(committed) < len(shards)
 
 
 def test_a_model_that_answers_nonsense_is_never_committed(case: Case, results: ResultsFolder) -> None:
