@@ -1,1 +1,1 @@
-"""Ways to run the scan of one shard over all shards."""
+"""Ways to run the scan of a manifest's shards."""
