@@ -82,7 +82,8 @@ def scan_shards(
     at the end of a shard. Batches depend on a shard's rows alone, never on timing.
     """
     running: deque[_Running] = deque()
-    most = scanner.workers * (1 + _WAITING_PER_WORKER) + scanner.scorer.in_flight
+    # Beside those that the workers are at: as bytes they wait for a worker, as pixels, which are large, for a server.
+    most = scanner.workers + (scanner.scorer.in_flight or scanner.workers * _WAITING_PER_WORKER)
     failures: list[AigidError] = []
     try:
         for answers, batch in _work(scanner, shards, failures):
