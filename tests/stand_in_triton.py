@@ -23,8 +23,9 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.contract, self.fail = contract, fail
         self.precision, self.max_batch_size, self.names, self.live = "int8", 256, [ENSEMBLE, "bert"], True
         self.specs = model_specs(contract)
-        self.delay = threading.Event()
+        self.delay, self.config_delay = threading.Event(), threading.Event()
         self.delay.set()
+        self.config_delay.set()
         self.calls = self.now = self.most_at_once = 0
         self._lock = threading.Lock()
         self._server: Any = None
@@ -40,6 +41,7 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.delay.set()
+        self.config_delay.set()
         self._server.stop(0).wait()
 
     def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the protocol's names
@@ -53,6 +55,7 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         return service_pb2.RepositoryIndexResponse(models=index)
 
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self.config_delay.wait(60)
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
         if self.contract.fingerprint:
             config.parameters["fingerprint"].string_value = self.contract.fingerprint

@@ -93,7 +93,7 @@ class TritonPool:
                 reason = _reason(error)
                 if error.status() in _OUR_FAULT:
                     raise ServerError(f"Triton server {server.address} refuses a request: {reason}") from error
-                await self._doubt(server, error)
+                _doubt(server, error)
             finally:
                 await self._give_back(server)
             if attempt < ATTEMPTS:
@@ -134,13 +134,6 @@ class TritonPool:
                 task.cancel()
             await asyncio.gather(call, lost, return_exceptions=True)
 
-    async def _doubt(self, server: _Server, error: InferenceServerException) -> None:
-        """After a failure: look at once how the server is; without a connection it gets no more requests until then."""
-        async with self._changed:
-            if error.status() == "StatusCode.UNAVAILABLE":
-                server.ready, server.reason = False, _reason(error)
-            server.doubted.set()
-
     async def _watch(self, server: _Server) -> None:
         """Look at the server every few seconds, and soon after it was lost or doubted."""
         while True:
@@ -161,12 +154,15 @@ class TritonPool:
     async def _examine(self, server: _Server) -> str | None:
         """Why the server cannot be asked, or None; raises ContractError where its model is another."""
         try:
-            if not await server.client.is_server_live(client_timeout=_HEALTH_TIMEOUT_S):
-                return "it is not live"
-            # Every time: a server may have been started anew with another model since.
-            await self._check(server.client)
-            ready = await server.client.is_model_ready(self._model, client_timeout=_HEALTH_TIMEOUT_S)
-            return None if ready else f"its model {self._model} is not ready"
+            async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+                if not await server.client.is_server_live():
+                    return "it is not live"
+                # Every time: a server may have been started anew with another model since.
+                await self._check(server.client)
+                ready = await server.client.is_model_ready(self._model)
+                return None if ready else f"its model {self._model} is not ready"
+        except TimeoutError:
+            return f"no answer within {_HEALTH_TIMEOUT_S:g} s"
         except ContractError as error:
             raise ContractError(f"Triton server {server.address}: {error}") from error
         except InferenceServerException as error:
@@ -223,6 +219,13 @@ def _client(address: str, tls: TlsConfig | None) -> Any:
         certificate_chain=text(tls.certificate_chain),
         channel_args=_CHANNEL_OPTIONS,
     )
+
+
+def _doubt(server: _Server, error: InferenceServerException) -> None:
+    """After a failure: have its watch look at once; without a connection the server gets no more requests until then."""
+    if error.status() == "StatusCode.UNAVAILABLE":
+        server.ready, server.reason = False, _reason(error)
+    server.doubted.set()
 
 
 def _reason(error: InferenceServerException) -> str:

@@ -235,6 +235,13 @@ def test_a_server_of_another_kind_is_refused_at_once(change: Callable[[StandInSe
         assert server.calls == 0
 
 
+def test_a_server_that_is_live_and_says_nothing_of_its_model_is_not_waited_for_for_ever() -> None:
+    with StandInServer(CONTRACT) as server:
+        server.config_delay.clear()
+        with pytest.raises(ServerError, match=f"{server.address}: no answer within 1 s"), scoring(server, patience_s=0.5):
+            pass
+
+
 def test_servers_of_different_precision_are_refused() -> None:
     with StandInServer(CONTRACT) as cpu, StandInServer(CONTRACT) as gpu:
         gpu.precision = "fp16"
