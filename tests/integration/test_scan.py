@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows, summary_of
 from PIL import Image
+from scan_process import await_commits, start_scan
 
 from aigid.cli import main
 
@@ -335,21 +335,12 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
         subprocess.run(["umount", disk], check=True)
 
 
-def _start(model: Path, manifest: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--model", str(model), "--out", str(out), *options]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.mark.integration
 def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_manifest: Write, tmp_path: Path) -> None:
     manifest = write_manifest(6000, row_group_size=100)
     out = tmp_path / "results"
-    process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
-    deadline = time.monotonic() + 300
-    while not list(out.glob("*.parquet")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+    process = start_scan(manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--workers", "1")
+    assert await_commits(process, out, 1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
@@ -368,18 +359,10 @@ def test_odd_files_do_not_flood_the_terminal(tiny_repository: Path, write_manife
     with pytest.warns(UserWarning, match="Corrupt EXIF"):
         Image.open(buffer).getexif()
     manifest = write_manifest(rows_of_images([{"bytes": buffer.getvalue(), "path": None}]))
-    process = _start(tiny_repository, manifest, tmp_path / "results")
+    process = start_scan(manifest, tmp_path / "results", "--model", tiny_repository)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "EXIF" not in said
-
-
-def _await_commits(process: subprocess.Popen[str], out: Path, commits: int, *, seconds: float) -> None:
-    """Return when there are so many result files or the time is over; the scan must not end before."""
-    deadline = time.monotonic() + seconds
-    while len(list(out.glob("*.parquet"))) < commits and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
 
 
 @pytest.mark.integration
@@ -389,8 +372,8 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
     shards, kills = 80, 20
     manifest = write_manifest(shards * 100, row_group_size=100)
     started = time.monotonic()
-    whole = _start(tiny_repository, manifest, tmp_path / "whole", "--shard-rows", "100")
-    _await_commits(whole, tmp_path / "whole", 1, seconds=300)
+    whole = start_scan(manifest, tmp_path / "whole", "--model", tiny_repository, "--shard-rows", "100")
+    assert await_commits(whole, tmp_path / "whole", 1)
     first_s = time.monotonic() - started
     whole.communicate(timeout=300)
     assert whole.returncode == 0
@@ -398,19 +381,19 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
     rng = np.random.default_rng(3)
     for kill in range(kills):
         committed = len(list((tmp_path / "killed").glob("*.parquet")))
-        process = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
+        process = start_scan(manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100")
         # Moments are counted in commits, not in seconds alone: however the machine's speed
         # drifts, the scan lasts through all kills. Every third comes before a commit.
         if kill % 3:
-            _await_commits(process, tmp_path / "killed", committed + kill % 3, seconds=300)
+            assert await_commits(process, tmp_path / "killed", committed + kill % 3)
             time.sleep(rng.uniform(0, shard_s))
         else:
-            _await_commits(process, tmp_path / "killed", committed + 1, seconds=rng.uniform(0.2, 1) * first_s)
+            await_commits(process, tmp_path / "killed", committed + 1, seconds=rng.uniform(0.2, 1) * first_s)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert 0 < len(list((tmp_path / "killed").glob("*.parquet"))) < shards
-    last = _start(tiny_repository, manifest, tmp_path / "killed", "--shard-rows", "100")
+    last = start_scan(manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100")
     last.communicate(timeout=300)
     assert last.returncode == 0
     files = {name: sorted((tmp_path / name).glob("*.parquet")) for name in ("whole", "killed")}
@@ -423,7 +406,7 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
 def test_two_scans_into_one_folder_do_not_mix(tiny_repository: Path, write_manifest: Write, tmp_path: Path, scan: Scan) -> None:
     manifest = write_manifest(3000, row_group_size=100)
     out = tmp_path / "results"
-    process = _start(tiny_repository, manifest, out, "--shard-rows", "100", "--workers", "1")
+    process = start_scan(manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--workers", "1")
     try:
         deadline = time.monotonic() + 300
         while not list(out.glob("*.parquet")):

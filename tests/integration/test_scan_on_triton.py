@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import trustme
 from conftest import CAPTIONS, REPOSITORY, picture_bytes, result_rows, summary_of
+from scan_process import await_commits, start_scan
 
 from aigid import Detector
 from aigid.contract import load_contract
@@ -37,19 +37,6 @@ def run_scan(manifest: Path, out: Path, *options: object) -> subprocess.Complete
     process = start_scan(manifest, out, *options)
     stdout, stderr = process.communicate(timeout=600)
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
-
-
-def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", str(out), *map(str, options)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def await_commits(process: subprocess.Popen[str], out: Path, commits: int) -> None:
-    deadline = time.monotonic() + 300
-    while len(list(out.glob("*.parquet"))) < commits:
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
 
 
 def assert_same_results(found: Path, wanted: Path) -> None:
@@ -110,7 +97,7 @@ def test_a_scan_that_was_begun_in_the_process_goes_on_with_a_server(
     server: TritonServer, manifest: Path, embedded: Path, tmp_path: Path
 ) -> None:
     process = start_scan(manifest, tmp_path, "--keep", "id", "--shard-rows", 100, "--workers", 1)
-    await_commits(process, tmp_path, 2)
+    assert await_commits(process, tmp_path, 2)
     process.kill()
     process.communicate()
     done = run_scan(manifest, tmp_path, "--keep", "id", "--shard-rows", 100, "--triton", server.grpc_address)
@@ -124,7 +111,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_row(
     options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4]
     with second_server(cache) as first:
         process = start_scan(manifest, tmp_path, "--triton", first.grpc_address, *options)
-        await_commits(process, tmp_path, 3)
+        assert await_commits(process, tmp_path, 3)
         os.kill(first.process_id, signal.SIGKILL)
         time.sleep(10)
         assert process.poll() is None, process.communicate()
@@ -145,7 +132,7 @@ def test_of_two_servers_one_is_killed_for_good_and_the_other_goes_on(
         servers = f"{server.grpc_address},{other.grpc_address}"
         options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4]
         process = start_scan(manifest, tmp_path, "--triton", servers, *options)
-        await_commits(process, tmp_path, 3)
+        assert await_commits(process, tmp_path, 3)
         asked = requests_of(other)
         os.kill(other.process_id, signal.SIGKILL)
         _, said = process.communicate(timeout=300)
@@ -186,7 +173,7 @@ def test_servers_that_are_gone_for_good_end_the_scan_which_goes_on_later(
     options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4, "--triton-patience", 3]
     with second_server(cache) as lost:
         process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, *options)
-        await_commits(process, tmp_path, 3)
+        assert await_commits(process, tmp_path, 3)
         os.kill(lost.process_id, signal.SIGKILL)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1, said
@@ -205,7 +192,7 @@ def test_servers_that_are_gone_for_good_end_the_scan_which_goes_on_later(
 def test_ctrl_c_ends_a_scan_that_waits_for_a_server(manifest: Path, cache: Path, tmp_path: Path) -> None:
     with second_server(cache) as lost:
         process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, "--shard-rows", 100, "--batch-size", 4)
-        await_commits(process, tmp_path, 1)
+        assert await_commits(process, tmp_path, 1)
         os.kill(lost.process_id, signal.SIGKILL)
     assert process.stderr is not None
     for line in process.stderr:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 from conftest import CAPTIONS, REPOSITORY, picture_bytes
+from triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
 
 from aigid.contract import TOKENIZER_FILE, load_contract
@@ -52,25 +53,12 @@ def expected() -> Any:
     return np.concatenate([one.p_source for one in scores])
 
 
-def tensor(name: str, value: Any, kind: str) -> triton.InferInput:
-    given = triton.InferInput(name, list(value.shape), kind)
-    given.set_data_from_numpy(value)
-    return given
-
-
 def ask_for_tensors(client: triton.InferenceServerClient, images: Any, tokens: TokenBatch) -> Any:
-    inputs = [
-        tensor("image", images, "UINT8"),
-        tensor("input_ids", tokens.input_ids, "INT32"),
-        tensor("attention_mask", tokens.attention_mask, "INT32"),
-    ]
-    return client.infer("aigid", inputs)
+    return client.infer("aigid", tensor_inputs(images, tokens))
 
 
 def ask_for_pairs(client: triton.InferenceServerClient, images: list[bytes], prompts: list[str]) -> Any:
-    columns = {"image_bytes": images, "prompt": [prompt.encode() for prompt in prompts]}
-    inputs = [tensor(name, np.array([[item] for item in column], object), "BYTES") for name, column in columns.items()]
-    return client.infer("aigid_pairs", inputs)
+    return client.infer("aigid_pairs", pair_inputs(images, [prompt.encode() for prompt in prompts]))
 
 
 def test_every_model_is_ready(server: TritonServer) -> None:

@@ -16,6 +16,7 @@ import pytest
 import tritonclient.grpc.aio as triton
 from conftest import CAPTIONS, REPOSITORY, picture_bytes
 from PIL import Image
+from triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
 
 from aigid.contract import TOKENIZER_FILE, load_contract
@@ -38,22 +39,6 @@ def huge_picture() -> bytes:
     buffer = io.BytesIO()
     Image.new("L", (20_000, 10_000)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def tensor(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
-    given = triton.InferInput(name, list(value.shape), kind)
-    given.set_data_from_numpy(value)
-    return given
-
-
-def pixel_inputs(images: npt.NDArray[Any], tokens: TokenBatch) -> list[triton.InferInput]:
-    names = (("image", images), ("input_ids", tokens.input_ids), ("attention_mask", tokens.attention_mask))
-    return [tensor(name, value, "UINT8" if value.dtype == np.uint8 else "INT32") for name, value in names]
-
-
-def pair_inputs(images: list[bytes], prompts: list[bytes]) -> list[triton.InferInput]:
-    columns = (("image_bytes", images), ("prompt", prompts))
-    return [tensor(name, np.array([[item] for item in column], object), "BYTES") for name, column in columns]
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
     async def tensors(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
         rows = rng.integers(0, ROWS, rng.integers(1, 5))
         tokens = TokenBatch(pairs.tokens.input_ids[rows], pairs.tokens.attention_mask[rows])
-        answer = await client.infer("aigid", pixel_inputs(pairs.pixels[rows], tokens))
+        answer = await client.infer("aigid", tensor_inputs(pairs.pixels[rows], tokens))
         np.testing.assert_allclose(answer.as_numpy("p_source"), pairs.p_source[rows], atol=1e-5)
         return "answered"
 
@@ -133,13 +118,13 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
         "a prompt of 10 MB": (0.002, an_endless_prompt),
         "another input": (0.05, refused("aigid", lambda: [tensor("picture", one, "INT32")], "expected 3 inputs|unexpected")),
         "another type": (0.05, refused("clip_vision", lambda: [tensor("image", pixels(1, np.float32), "FP32")], "data-type")),
-        "another shape": (0.05, refused("aigid", lambda: pixel_inputs(pixels(1)[:, 1:], tokens(1)), "unexpected shape")),
-        "ids out of range": (0.05, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 10**6)), wrong_tokens)),
-        "too many tokens": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 200, 200)), wrong_tokens)),
-        "a shorter mask": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 16, 9)), wrong_tokens)),
-        "no tokens": (0.03, refused("aigid", lambda: pixel_inputs(pixels(1), tokens(1, 1, 0, 0)), wrong_tokens)),
-        "no rows": (0.05, refused("aigid", lambda: pixel_inputs(pixels(0), tokens(0)), "byte size mismatch")),
-        "too many rows": (0.005, refused("aigid", lambda: pixel_inputs(pixels(257), tokens(257)), "must be <= 256")),
+        "another shape": (0.05, refused("aigid", lambda: tensor_inputs(pixels(1)[:, 1:], tokens(1)), "unexpected shape")),
+        "ids out of range": (0.05, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 10**6)), wrong_tokens)),
+        "too many tokens": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 200, 200)), wrong_tokens)),
+        "a shorter mask": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 16, 9)), wrong_tokens)),
+        "no tokens": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 0, 0)), wrong_tokens)),
+        "no rows": (0.05, refused("aigid", lambda: tensor_inputs(pixels(0), tokens(0)), "byte size mismatch")),
+        "too many rows": (0.005, refused("aigid", lambda: tensor_inputs(pixels(257), tokens(257)), "must be <= 256")),
         "too many pairs": (0.003, refused("aigid_pairs", lambda: pair_inputs([b""] * 257, [b""] * 257), "must be <= 256")),
     }
 
