@@ -1,13 +1,13 @@
 """The command line: options become one frozen config, one call, one exit status."""
 
+import io
 import json
 import logging
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import click
 
 from aigid import __version__
 from aigid.errors import AigidError, MissingExtraError, UsageError
+from aigid.scan_options import scan_config, scan_options
 
 EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130
@@ -55,80 +56,74 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
-@click.option("--out", required=True, help="Folder or URI for the results; the same command goes on where it stopped.")
-@click.option("--model", type=_FOLDER, help="Model repository.  [default: the demo model, not for real decisions]")
-@click.option("--triton", metavar="HOST:PORT,...", help="Score on these Triton servers (gRPC), which serve that model.")
-@click.option("--triton-in-flight", type=_MANY, default=8, show_default=True, help="Requests with one server at a time.")
-@click.option(
-    "--triton-deadline", type=_SECONDS, default=120, show_default=True, help="Seconds until a request is tried again."
-)
-@click.option("--triton-patience", type=_SECONDS, default=120, show_default=True, help="Seconds to wait for any server.")
-@click.option("--triton-tls", is_flag=True, help="Speak TLS with the servers, and trust the authorities of the system.")
-@click.option("--triton-ca", type=_FILE, help="Speak TLS, and trust the authorities in this PEM file.")
-@click.option("--triton-cert", type=_FILE, help="Speak TLS, with this certificate chain (PEM) of ours ...")
-@click.option("--triton-key", type=_FILE, help="... and its private key.")
-@click.option("--image-column", help="Column of images.  [default: found by its usual names]")
-@click.option("--prompt-column", help="Column of prompts.  [default: found by its usual names; may be absent]")
-@click.option("--image-root", type=_FOLDER, help="Folder that image paths are relative to.  [default: the manifest's]")
-@click.option("--allow-outside-root", is_flag=True, help="Read image paths outside the image root too.")
-@click.option("--keep", multiple=True, metavar="COLUMN", help="Column that rides along to the results; repeatable.")
-@click.option("--threshold", type=_SHARE, help="Call an image AI-generated from this p_ai on.  [default: 0.5]")
-@click.option("--max-fpr", type=_SHARE, help="Use the model's stored threshold for this false-positive rate instead.")
-@click.option("--limit", type=_MANY, help="Scan the first rows only.")
-@click.option("--workers", type=_MANY, help="Threads that decode and score.  [default: one for each core]")
-@click.option("--batch-size", type=_MANY, default=32, show_default=True, help="Pairs scored at a time by a thread.")
-@click.option("--shard-rows", type=_MANY, default=10_000, show_default=True, help="About how many rows to commit at a time.")
-@click.option("--max-error-rate", type=_SHARE, default=0.05, show_default=True, help="End with status 3 above this share.")
+@scan_options
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def scan(manifests: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@click.option("--progress-json", is_flag=True, help="Print progress and messages as JSON lines on stderr.")
+def scan(manifests: tuple[str, ...], as_json: bool, progress_json: bool, **options: Any) -> None:
     """Scan the image-prompt pairs of Parquet manifests: files, folders, globs or URIs.
 
     \b
     Example:
       aigid scan manifest.parquet --out results/ --keep id
       aigid scan manifest.parquet --out results/ --triton gpu1:8001,gpu2:8001
+      aigid scan s3://bucket/manifest/ --out s3://bucket/results/ --ray=auto
 
-    Exit status: 0 finished; 1 could not go on; 2 usage; 3 finished, but more rows failed than --max-error-rate; 130
-    interrupted. Committed shards always stay.
+    Exit status: 0 finished; 1 could not go on, or shards were given up; 2 usage; 3 finished, but more rows failed than
+    --max-error-rate; 130 interrupted. Committed shards always stay.
     """
     with _clear_errors():
-        from aigid.progress import show_progress
-        from aigid.scan import scan as run_scan
-
-        config = _scan_config(manifests, options)
-        with show_progress("scan") as progress:
-            outcome = run_scan(config, progress, lambda line: progress.say(f"aigid: {line}"))
+        config = scan_config(manifests, options)
+        outcome = _run_scan(config, progress_json)
         _print_summary(outcome.summary, config.out, as_json)
         if outcome.too_many_errors:
             click.echo(f"aigid: more rows failed than --max-error-rate {config.max_error_rate:g} allows", err=True)
             sys.exit(EXIT_TOO_MANY_ERRORS)
 
 
-def _scan_config(manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
-    from aigid.config import ScanConfig
-    from aigid.cores import available_cores
-    from aigid.manifest import ColumnChoice
+def _run_scan(config: Any, progress_json: bool) -> Any:
+    from aigid.progress import show_progress
+    from aigid.scan import scan as run_scan
 
-    columns = ColumnChoice(options.pop("image_column"), options.pop("prompt_column"), options.pop("keep"))
-    workers = options.pop("workers") or available_cores()
-    settings = {"workers": workers, "batch_rows": options.pop("batch_size"), "triton": _triton_config(options)}
-    return ScanConfig(manifests, columns=columns, **settings, **options)
+    prefix = "" if progress_json else "aigid: "
+    # Ray prints what it hears of its machines to stdout, which is for the summary.
+    quiet = redirect_stdout(_Log()) if config.ray else nullcontext()
+    with show_progress("scan", as_json=progress_json) as progress, quiet:
+        return run_scan(config, progress, lambda line: progress.say(prefix + line))
 
 
-def _triton_config(options: dict[str, Any]) -> Any:
-    """What the options about servers say, which it takes out of `options`; None without --triton."""
-    from aigid.scorers.triton_config import TlsConfig, TritonConfig
+@main.command("pseudo-label")
+@scan_options
+@click.option("--labels", required=True, metavar="DIR", help="Folder or URI for the manifest of pseudo-labelled pairs.")
+@click.option("--sure-a", type=_SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ...")
+@click.option("--sure-b", type=_SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated.")
+@click.option("--progress-json", is_flag=True, help="Print progress and messages as JSON lines on stderr.")
+def pseudo_label(
+    manifests: tuple[str, ...], labels: str, sure_a: float, sure_b: float, progress_json: bool, **options: Any
+) -> None:
+    """Scan unlabelled pairs, and write those that both heads are sure about as a labelled manifest.
 
-    ours = {name: options.pop(name) for name in list(options) if name.startswith("triton")}
-    files = ours["triton_ca"], ours["triton_cert"], ours["triton_key"]
-    if ours["triton"] is None:
-        if ours["triton_tls"] or any(files):
-            raise UsageError("TLS is for Triton servers: name them with --triton")
-        return None
-    tls = TlsConfig(*files) if ours["triton_tls"] or any(files) else None
-    names = {"in_flight": "triton_in_flight", "deadline_s": "triton_deadline", "patience_s": "triton_patience"}
-    return replace(TritonConfig.parse(ours["triton"]), tls=tls, **{name: ours[option] for name, option in names.items()})
+    \b
+    Example:
+      aigid pseudo-label unlabelled/ --out results/ --labels pseudo/
+    """
+    with _clear_errors():
+        from aigid.training.pseudo_labels import Sureness, write_pseudo_labels
+
+        config, sure = scan_config(manifests, options), Sureness(sure_a, sure_b)
+        _run_scan(config, progress_json)
+        record = write_pseudo_labels(config, labels, sure)
+        classes = ", ".join(f"{name} {count:,}" for name, count in record["classes"].items())
+        click.echo(f"{labels}: {record['kept']:,} of {record['rows']:,} pairs kept: {classes}")
+
+
+class _Log(io.TextIOBase):
+    """What is printed here goes to the log, which shows warnings only."""
+
+    def write(self, text: str) -> int:
+        """Log it."""
+        if text.strip():
+            logging.getLogger("aigid").info("%s", text.rstrip())
+        return len(text)
 
 
 def _print_summary(summary: dict[str, Any], out: str, as_json: bool) -> None:

@@ -45,5 +45,13 @@ class ServerError(AigidError):
     """A Triton server cannot be started, has ended, or does not answer."""
 
 
+class ClusterError(AigidError):
+    """A Ray cluster cannot be reached, or has no worker that can do the work."""
+
+
+class IncompleteScanError(AigidError):
+    """Shards failed for good: they are not in the results, the others are."""
+
+
 class MissingExtraError(UsageError):
     """A command needs an optional dependency that is not installed; the text names the extra."""

@@ -1,16 +1,17 @@
 """A manifest of image-prompt pairs: find its Parquet files and columns, fingerprint them, read runs of rows."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
-from aigid.storage import Location, exists, list_parquet, locate
+from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
+from aigid.ordered_map import ordered_map
+from aigid.storage import ListedFile, exists, explain_failure, listed_files, locate
 
 _BY_CONTENT = ("image", "img", "image_bytes", "jpg", "png")
 _BY_NAME = ("image_path", "image_file", "file_name", "filename", "file_path", "filepath", "path", "image_url", "url", "uri")
@@ -19,23 +20,8 @@ PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
 
 # Rows read at a time: few enough that encoded images stay small in memory, enough to tokenize in bulk.
 READ_ROWS = 128
-_FOOTER_THREADS = 8
-_MAGIC = b"PAR1"
-
-
-@dataclass(frozen=True)
-class ManifestFile:
-    """One Parquet file of a manifest, with what identifies it: `row_groups` holds the rows of each row group."""
-
-    path: str
-    size_bytes: int
-    row_groups: tuple[int, ...]
-    footer_sha256: str
-
-    @property
-    def rows(self) -> int:
-        """How many rows the file has."""
-        return sum(self.row_groups)
+# Each waits for two requests where files are in an object store, and does next to nothing itself.
+_FOOTER_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -63,9 +49,9 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of rows `start` to `stop` of the manifest's file number `file`."""
+    """A run of rows `start` to `stop` of one of the manifest's files."""
 
-    file: int
+    file: ManifestFile
     start: int
     stop: int
 
@@ -79,7 +65,7 @@ class Segment:
 class Manifest:
     """The files of a manifest in order, the columns that are read, and the schema of its first file."""
 
-    files: tuple[ManifestFile, ...]
+    files: ManifestFiles
     columns: Columns
     schema: pa.Schema
 
@@ -91,38 +77,41 @@ class Manifest:
     @property
     def rows(self) -> int:
         """How many rows all files have."""
-        return sum(file.rows for file in self.files)
+        return self.files.rows
+
+    def without_files(self) -> "Manifest":
+        """The same for a process that is told of the files with each shard."""
+        return replace(self, files=ManifestFiles())
 
     def kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Of some rows, the columns that ride along, in `keep_schema`."""
         return pa.RecordBatch.from_arrays([rows.column(name) for name in self.columns.keep], schema=self.keep_schema)
 
 
-def open_manifest(sources: Sequence[str], choice: ColumnChoice = ColumnChoice()) -> Manifest:
+def open_manifest(
+    sources: Sequence[str],
+    choice: ColumnChoice = ColumnChoice(),
+    *,
+    known: ManifestFiles | None = None,
+    limit: int | None = None,
+) -> Manifest:
     """Find the files of all `sources` (files, folders, globs, URIs), read their footers and settle the columns.
+
+    Footers are read where they are needed: not of files beyond the first `limit` rows, nor of those that are as an earlier
+    scan of the manifest, which has checked them, recorded in `known`: same place, size and time of modification.
 
     Raises ManifestError where a source is missing, is no Parquet, has no rows, or lacks a column or has it in a wrong type,
     and where a file is given twice, since every row is scanned once.
     """
-    locations = [location for source in sources for location in _find(source)]
-    counts = Counter(location.text for location in locations)
-    twice = next((text for text, count in counts.items() if count > 1), None)
-    if twice is not None:
-        raise ManifestError(f"{twice}: given twice, but every row is scanned once: name it once")
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        opened = list(pool.map(_read_footer, locations))
-    files = tuple(file for file, _ in opened)
-    if sum(file.rows for file in files) == 0:
+    with closing(_listed(sources)) as listed:
+        first = next(listed)
+        file, schema = read_footer(first)
+        manifest = Manifest(ManifestFiles([file]), _settle_columns(schema, file.path, choice), schema)
+        _check_columns(schema, file.path, manifest)
+        files = _first_rows(chain([file], _footers(listed, manifest, known)), limit)
+        manifest = replace(manifest, files=ManifestFiles(files))
+    if manifest.rows == 0:
         raise ManifestError(f"{', '.join(sources)}: the manifest has no rows")
-    columns = _settle_columns(opened[0][1], files[0].path, choice)
-    for file, schema in opened:
-        _check_columns(schema, file.path, columns)
-    manifest = Manifest(files, columns, opened[0][1])
-    for file, schema in opened:
-        for field in manifest.keep_schema:
-            if schema.field(field.name).type != field.type:
-                found = schema.field(field.name).type
-                raise ManifestError(f"{file.path}: column {field.name} is {found}, but {field.type} in {files[0].path}")
     return manifest
 
 
@@ -131,18 +120,18 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 
     Raises AigidError where the file is damaged or has changed since the manifest was opened.
     """
-    file = manifest.files[segment.file]
+    file = segment.file
     location = locate(file.path)
     try:
         with location.filesystem.open_input_file(location.path) as source:
-            _check_unchanged(source, file)
+            check_unchanged(source, file)
             # Without pre-buffering a row group of large images is streamed instead of held whole.
             parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
             yield from _slice_rows(parquet, manifest.columns.names, segment)
     except (pa.ArrowException, OSError) as error:
         where = f"{file.path}, rows {segment.start} to {segment.stop}"
         raise AigidError(
-            f"{where}: cannot be read: {_one_line(error)}; mend or replace the file, then run the scan again"
+            f"{where}: cannot be read: {explain_failure(error)}; mend or replace the file, then run the scan again"
         ) from error
 
 
@@ -152,7 +141,7 @@ def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
     try:
         return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise AigidError(f"{file.path}: cannot be read: {_one_line(error)}") from error
+        raise AigidError(f"{file.path}: cannot be read: {explain_failure(error)}") from error
 
 
 def texts(column: pa.Array) -> list[str | None]:
@@ -165,65 +154,55 @@ def texts(column: pa.Array) -> list[str | None]:
     return [None if value is None else value.decode("utf-8", "replace") for value in raw]
 
 
-def _find(source: str) -> list[Location]:
-    location = locate(source)
-    try:
-        found = list_parquet(location)
+def _listed(sources: Sequence[str]) -> Generator[ListedFile, None, None]:
+    """The files of all sources, as they are listed; the names are kept, to find one that is given twice, where that can be."""
+    seen: set[str] = set()
+    for source in sources:
+        location, found = locate(source), False
+        try:
+            for file in listed_files(location):
+                found = True
+                if len(sources) > 1:
+                    if file.location.text in seen:
+                        raise ManifestError(f"{file.location.text}: given twice, but every row is scanned once: name it once")
+                    seen.add(file.location.text)
+                yield file
+        except OSError as error:
+            raise ManifestError(f"{source}: cannot be listed: {explain_failure(error)}") from error
         if not found:
-            raise ManifestError(f"{source}: no Parquet file there")
-        if len(found) == 1 and not exists(found[0]):
-            raise ManifestError(f"{source}: no such file or folder")
-    except OSError as error:
-        raise ManifestError(f"{source}: cannot be listed: {_one_line(error)}") from error
-    return found
+            there = exists(location) or any(sign in source for sign in "*?[")
+            raise ManifestError(f"{source}: {'no Parquet file there' if there else 'no such file or folder'}")
 
 
-def _read_footer(location: Location) -> tuple[ManifestFile, pa.Schema]:
-    try:
-        with location.filesystem.open_input_file(location.path) as source:
-            size = source.size()
-            footer = _footer_bytes(source, size, location.text)
-            source.seek(0)
-            metadata = pq.read_metadata(source)
-            schema = metadata.schema.to_arrow_schema()
-    except FileNotFoundError as error:
-        raise ManifestError(f"{location.text}: no such file") from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{location.text}: not a readable Parquet file: {_one_line(error)}") from error
-    groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
-    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
-        counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
-        raise ManifestError(f"{location.text}: not a readable Parquet file: {counts}")
-    return ManifestFile(location.text, size, groups, _sha256(footer)), schema
+def _facts(file: ListedFile | ManifestFile) -> tuple[str, int, int | None]:
+    path = file.path if isinstance(file, ManifestFile) else file.location.text
+    return path, file.size_bytes, file.modified_ns
 
 
-def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
-    if size < 12:
-        raise ManifestError(f"{text}: not a Parquet file: it has {size} bytes")
-    source.seek(size - 8)
-    tail = source.read(8)
-    if tail[4:] != _MAGIC:
-        source.seek(0)
-        begins = source.read(4) == _MAGIC
-        reason = "it begins as one but its end is missing: truncated?" if begins else "it does not begin or end as one"
-        raise ManifestError(f"{text}: not a Parquet file: {reason}")
-    length = min(int.from_bytes(tail[:4], "little"), size - 8)
-    source.seek(size - 8 - length)
-    return bytes(source.read(length + 8))
+def _footers(listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFiles | None) -> Iterator[ManifestFile]:
+    """What identifies each file after the first; its columns must be those of the first."""
+    recorded = iter(known or ())
+    next(recorded, None)
+
+    def opened(pair: tuple[ListedFile, ManifestFile | None]) -> ManifestFile:
+        one, before = pair
+        if before is not None and before.modified_ns is not None and _facts(one) == _facts(before):
+            return before
+        file, schema = read_footer(one)
+        _check_columns(schema, file.path, manifest)
+        return file
+
+    return ordered_map(opened, ((one, next(recorded, None)) for one in listed), _FOOTER_THREADS)
 
 
-def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
-    try:
-        size = source.size()
-        same = size == file.size_bytes and _sha256(_footer_bytes(source, size, file.path)) == file.footer_sha256
-    except ManifestError:
-        same = False
-    if not same:
-        raise AigidError(f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew")
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[ManifestFile]:
+    """As many files as the first `limit` rows are in."""
+    rows = 0
+    for file in files:
+        yield file
+        rows += file.rows
+        if limit is not None and rows >= limit:
+            return
 
 
 def _settle_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
@@ -242,7 +221,9 @@ def _usual(schema: pa.Schema, names: Sequence[str]) -> str | None:
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
-def _check_columns(schema: pa.Schema, path: str, columns: Columns) -> None:
+def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
+    """Raise ManifestError where a file lacks a column, or has another type of it than can be read."""
+    columns = manifest.columns
     for name in columns.names:
         if schema.names.count(name) != 1:
             problem = "no column" if name not in schema.names else "more than one column"
@@ -258,6 +239,10 @@ def _check_columns(schema: pa.Schema, path: str, columns: Columns) -> None:
         raise ManifestError(
             f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; a prompt column holds strings"
         )
+    for name in columns.keep:
+        wanted, found = manifest.schema.field(name).type, schema.field(name).type
+        if found != wanted:
+            raise ManifestError(f"{path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}")
 
 
 def _is_image_type(kind: pa.DataType) -> bool:
@@ -297,7 +282,3 @@ def _slice_rows(parquet: pq.ParquetFile, names: list[str], segment: Segment) -> 
             yield batch.slice(start, stop - start)
         if row >= segment.stop:
             return
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]

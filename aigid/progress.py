@@ -1,20 +1,40 @@
-"""What a person sees while a scan runs: a bar on a terminal, a line every few seconds elsewhere."""
+"""What is seen while a scan runs: a bar on a terminal, a line every few seconds elsewhere, or JSON lines for machines."""
 
+import dataclasses
+import json
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from aigid.scan_progress import ClusterState
+
 LINE_EVERY_S = 5.0
+# Machines that a person is shown: the rest are added up.
+_MOST_NODES = 12
 
 
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         return Text("-- rows/s" if task.speed is None else f"{task.speed:,.0f} rows/s")
+
+
+class _ClusterBar(Progress):
+    """A bar with lines about a cluster below it."""
+
+    state: ClusterState | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """The bar, then the lines."""
+        yield from super().get_renderables()
+        if self.state is not None:
+            yield from map(Text, _cluster_lines(self.state))
 
 
 class BarProgress:
@@ -24,7 +44,7 @@ class BarProgress:
         """Show nothing until `start`."""
         errors = TextColumn("{task.fields[errors]} errors")
         columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), _RateColumn(), errors, TimeRemainingColumn())
-        self._bar = Progress(*columns, console=console)
+        self._bar = _ClusterBar(*columns, console=console)
         self._task = self._bar.add_task(label, total=None, errors=0)
         self._errors = 0
 
@@ -45,6 +65,10 @@ class BarProgress:
         self._errors += errors
         self._bar.update(self._task, advance=rows, errors=self._errors)
 
+    def cluster(self, state: ClusterState) -> None:
+        """Show shards and machines below the bar."""
+        self._bar.state = state
+
     def say(self, line: str) -> None:
         """Print a line above the bar, from any thread."""
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -56,6 +80,7 @@ class LineProgress:
     def __init__(self, label: str, stream: TextIO) -> None:
         """Print nothing until `start`."""
         self._label, self._stream = label, stream
+        self._cluster: ClusterState | None = None
         self._total = self._done = self._errors = self._begun_at = 0
         self._started = self._printed = time.perf_counter()
 
@@ -84,13 +109,90 @@ class LineProgress:
         left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else "time left unknown"
         line = f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left}"
         print(f"{self._label}: {line}", file=self._stream, flush=True)
+        for line in _cluster_lines(self._cluster) if self._cluster else ():
+            print(f"{self._label}: {line}", file=self._stream, flush=True)
+
+    def cluster(self, state: ClusterState) -> None:
+        """Print it with the next line."""
+        self._cluster = state
+        self.advance(0, 0)
 
     def say(self, line: str) -> None:
         """Print a line."""
         print(line, file=self._stream, flush=True)
 
 
-def show_progress(label: str) -> BarProgress | LineProgress:
-    """A bar where stderr is a terminal, else lines on it."""
+class JsonProgress:
+    """A JSON object a line on `stream`: `start`, `progress` every few seconds, `message` for what a person must see."""
+
+    def __init__(self, label: str, stream: TextIO) -> None:
+        """Print nothing until `start`."""
+        self._label, self._stream = label, stream
+        self._cluster: ClusterState | None = None
+        self._total = self._done = self._errors = self._begun_at = 0
+        self._started = self._printed = time.perf_counter()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._print_progress()
+
+    def start(self, total_rows: int, done_rows: int) -> None:
+        """Print how much there is to do."""
+        self._total, self._done, self._begun_at, self._errors = total_rows, done_rows, done_rows, 0
+        self._started = self._printed = time.perf_counter()
+        self._print("start", rows_total=total_rows, rows=done_rows)
+
+    def advance(self, rows: int, errors: int) -> None:
+        """Print how far it is if the last line is some seconds old."""
+        self._done += rows
+        self._errors += errors
+        if time.perf_counter() - self._printed >= LINE_EVERY_S:
+            self._print_progress()
+
+    def cluster(self, state: ClusterState) -> None:
+        """Print it with the next line."""
+        self._cluster = state
+        self.advance(0, 0)
+
+    def say(self, line: str) -> None:
+        """Print a message."""
+        self._print("message", text=line)
+
+    def _print_progress(self) -> None:
+        now = time.perf_counter()
+        rate = (self._done - self._begun_at) / (now - self._started)
+        self._printed = now
+        self._print(
+            "progress",
+            rows_total=self._total,
+            rows=self._done,
+            errors=self._errors,
+            rows_per_s=round(rate, 2),
+            seconds_left=round((self._total - self._done) / rate, 1) if rate > 0 else None,
+            **({"cluster": dataclasses.asdict(self._cluster)} if self._cluster else {}),
+        )
+
+    def _print(self, event: str, **values: Any) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        print(json.dumps({"event": event, "label": self._label, "time": at, **values}), file=self._stream, flush=True)
+
+
+def _cluster_lines(state: ClusterState) -> Iterator[str]:
+    slow = f", slow: {', '.join(map(str, state.slow))}" if state.slow else ""
+    yield f"shards: {state.done:,} of {state.total:,} done, {state.running:,} running, {state.failed:,} failed{slow}"
+    for name, node in list(state.nodes.items())[:_MOST_NODES]:
+        yield f"{name}: {node.workers} workers, {node.rows_per_s:,.0f} rows/s"
+    rest = list(state.nodes.values())[_MOST_NODES:]
+    if rest:
+        rate = sum(node.rows_per_s for node in rest)
+        yield f"{len(rest)} more machines: {sum(node.workers for node in rest)} workers, {rate:,.0f} rows/s"
+
+
+def show_progress(label: str, *, as_json: bool = False) -> BarProgress | LineProgress | JsonProgress:
+    """A bar where stderr is a terminal, else lines on it; or JSON lines."""
+    if as_json:
+        return JsonProgress(label, sys.stderr)
     console = Console(stderr=True)
     return BarProgress(label, console) if console.is_terminal else LineProgress(label, sys.stderr)

@@ -3,10 +3,13 @@
 import fcntl
 import json
 import os
+import re
+import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,15 @@ import pyarrow.parquet as pq
 from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
 from aigid.manifest import Manifest
+from aigid.manifest_files import ManifestFile, ManifestFiles
+from aigid.ordered_map import ordered_map
 from aigid.records import SOURCES, ErrorCode, RowError
 from aigid.scorers import Scores
 from aigid.shards import Shard
 from aigid.storage import (
     Location,
     exists,
+    explain_failure,
     list_names,
     locate,
     make_folder,
@@ -32,9 +38,15 @@ from aigid.storage import (
 )
 
 SCAN_FILE = "scan.json"
+FILES_FILE = "files.arrow"
 SUMMARY_FILE = "summary.json"
+LOCK_FILE = ".lock"
 RESERVED = ("manifest", "row", "p_ai", "is_ai", "source", "p_source", "error", "error_detail")
 _TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
+# Of a scan's record, what is for people alone: another writing of the same manifest, other versions are no other scan.
+_NO_CONDITION = {"manifests", "versions"}
+_SHARD_NAME = re.compile(r"detections-(\d+)\.parquet")
+_COUNTING_THREADS = 16
 
 
 def results_schema(keep_schema: pa.Schema) -> pa.Schema:
@@ -62,25 +74,22 @@ def result_table(
 
     Raises ResultsError where the rows out are not the rows in, or one has neither a probability nor an error.
     """
-    failed = np.zeros(shard.rows, dtype=bool)
+    failed, codes = np.zeros(shard.rows, dtype=bool), np.zeros(shard.rows, dtype=np.int32)
     failed[list(errors)] = True
+    codes[list(errors)] = [_CODES.index(error.code) for error in errors.values()]
     is_ai = decide_ai(scores.p_ai, threshold)
     source = decide_source(is_ai, scores.p_source)
     files, rows = _row_ids(shard)
-    found = [errors.get(position) for position in range(shard.rows)]
     columns = [
-        pa.DictionaryArray.from_arrays(files, [manifest.files[segment.file].path for segment in shard.segments]),
+        pa.DictionaryArray.from_arrays(files, [segment.file.path for segment in shard.segments]),
         rows,
         *(kept.column(name) for name in manifest.columns.keep),
         pa.array(scores.p_ai, pa.float32(), mask=failed),
         pa.array(is_ai, pa.bool_(), mask=failed),
         pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), list(SOURCES)),
         pa.FixedSizeListArray.from_arrays(pa.array(scores.p_source.reshape(-1)), len(SOURCES), mask=pa.array(failed)),
-        pa.DictionaryArray.from_arrays(
-            pa.array([None if error is None else _CODES.index(error.code) for error in found], pa.int32()),
-            [code.value for code in _CODES],
-        ),
-        pa.array([None if error is None else error.detail for error in found], pa.string()),
+        pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32(), mask=~failed), [code.value for code in _CODES]),
+        _details(errors, shard.rows),
     ]
     lengths = {len(column) for column in columns}
     if lengths != {shard.rows}:
@@ -94,6 +103,13 @@ def result_table(
 
 
 _CODES = list(ErrorCode)
+
+
+def _details(errors: Mapping[int, RowError], rows: int) -> pa.Array:
+    if not errors:
+        return pa.nulls(rows, pa.string())
+    found = [errors.get(position) for position in range(rows)]
+    return pa.array([None if error is None else error.detail for error in found], pa.string())
 
 
 def _row_ids(shard: Shard) -> tuple[pa.Array, pa.Array]:
@@ -112,10 +128,10 @@ class ResultsFolder:
         """The name of a shard's result file."""
         return f"detections-{index:06d}.parquet"
 
-    def committed(self, shards: Sequence[Shard]) -> set[int]:
+    def committed(self) -> set[int]:
         """The indexes of the shards whose result file exists, which means that it is whole."""
-        names = set(list_names(self.location))
-        return {shard.index for shard in shards if self.shard_name(shard.index) in names}
+        found = map(_SHARD_NAME.fullmatch, list_names(self.location))
+        return {int(name[1]) for name in found if name and name[0] == self.shard_name(int(name[1]))}
 
     def commit(self, index: int, table: pa.Table) -> None:
         """Write a shard's results so that the file exists whole or not at all; the same table gives the same bytes.
@@ -126,8 +142,17 @@ class ResultsFolder:
         pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 20)
         self._write(self.shard_name(index), buffer.getvalue())
 
-    def claim(self, scan: Mapping[str, Any]) -> None:
-        """Write `scan.json`, or check that the one there is of the same scan.
+    def recorded_files(self) -> ManifestFiles | None:
+        """The manifest's files by the record of the scan that is there; None where there is none that can be read."""
+        file = self.location.child(FILES_FILE)
+        try:
+            return ManifestFiles.from_bytes(read_bytes(file)) if exists(file) else None
+        except (OSError, pa.ArrowException):
+            # `claim` says so: here it only means that all is read anew.
+            return None
+
+    def claim(self, scan: Mapping[str, Any], files: ManifestFiles) -> None:
+        """Write `scan.json` and `files.arrow`, or check that those there are of the same scan.
 
         Raises ResumeMismatchError where input, model or settings differ, naming what does.
         """
@@ -135,18 +160,28 @@ class ResultsFolder:
         if not exists(file):
             if any(name.endswith(".parquet") for name in list_names(self.location)):
                 raise ResumeMismatchError(f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: give another folder")
+            self._write(FILES_FILE, files.to_bytes())
             self._write(SCAN_FILE, _json(scan))
             return
         try:
             before = _read_record(file)
         except (OSError, ValueError) as error:
             raise ResumeMismatchError(f"{file.text}: not readable as a scan's record: {error}; give another folder") from error
-        differing = _differences(before, json.loads(_json(scan)))
+        differing = [*self._other_files(files), *_differences(before, json.loads(_json(scan)))]
         if differing:
             raise ResumeMismatchError(
                 f"{self.location.text}: holds a scan of another input, model or settings; differing: {'; '.join(differing)}. "
                 "Give another folder, or the same input and settings to resume"
             )
+
+    def _other_files(self, files: ManifestFiles) -> Iterator[str]:
+        """What differs first in the manifest's files from those that were recorded; nothing where they are the same."""
+        recorded = self.recorded_files()
+        if recorded is None:
+            yield f"{FILES_FILE}: missing or damaged"
+        elif recorded != files:
+            pairs = zip_longest(recorded, files)
+            yield next(_other_file(number, old, new) for number, (old, new) in enumerate(pairs, 1) if old != new)
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished scan, or None; raises ResultsError where it is damaged."""
@@ -160,19 +195,21 @@ class ResultsFolder:
         """Write `summary.json`, which marks the scan as finished."""
         self._write(SUMMARY_FILE, _json(summary))
 
-    def count(self, shards: Sequence[Shard]) -> dict[str, Any]:
+    def count(self, shards: Iterable[Shard]) -> dict[str, Any]:
         """Totals over all result files: rows, scored, AI-generated, by source, errors by code.
 
         Raises ResultsError where a file is missing, damaged, or has another number of rows than its shard.
         """
         sources: Counter[str] = Counter()
         errors: Counter[str] = Counter()
-        for shard in shards:
-            table = self._read_columns(shard, ["source", "error"])
+        files = rows = 0
+        for table in ordered_map(lambda shard: self.read(shard, ["source", "error"]), shards, _COUNTING_THREADS):
+            files, rows = files + 1, rows + table.num_rows
             sources.update(_tally(table.column("source")))
             errors.update(_tally(table.column("error")))
-        rows, failed = sum(shard.rows for shard in shards), sum(errors.values())
+        failed = sum(errors.values())
         return {
+            "shards": files,
             "rows": rows,
             "scored": rows - failed,
             "ai": sum(sources[name] for name in SOURCES[1:]),
@@ -182,31 +219,43 @@ class ResultsFolder:
         }
 
     @contextmanager
-    def open(self) -> Iterator[None]:
-        """Make the folder and hold it alone while scanning; raises UsageError where that is not possible."""
+    def open(self) -> Iterator[str]:
+        """Make the folder and hold it alone while scanning; raises UsageError where that is not possible.
+
+        Gives what `is_held_with` knows the holder by. (An object store has no locks: two scans that write there at a time
+        do the same work twice, and commit the same files.)
+        """
+        token = secrets.token_hex(8)
         try:
             make_folder(self.location)
-            lock = _lock(self.location)
+            lock = _lock(self.location, token)
         except BlockingIOError as error:
             raise UsageError(f"--out {self.location.text}: another scan is writing to this folder now") from error
         except OSError as error:
             raise UsageError(f"--out {self.location.text}: cannot be written to: {error.strerror}") from error
         try:
-            yield
+            yield token
         finally:
             if lock is not None:
+                remove_leftovers(self.location)
                 os.close(lock)
+
+    def is_held_with(self, token: str) -> bool:
+        """Whether another process, maybe on another machine, that holds this folder with `token` means the same folder."""
+        lock = self.location.child(LOCK_FILE)
+        return not self.location.is_local or (exists(lock) and read_bytes(lock).decode("ascii", "replace") == token)
 
     def _write(self, name: str, data: bytes | pa.Buffer) -> None:
         try:
             write_atomic(self.location.child(name), data)
         except OSError as error:
             raise ResultsError(
-                f"{self.location.text}: cannot write {name}: {error.strerror or error}; committed shards stay: "
+                f"{self.location.text}: cannot write {name}: {_reason(error, self.location)}; committed shards stay: "
                 "make room or mend it, then run the same command again"
             ) from error
 
-    def _read_columns(self, shard: Shard, names: list[str]) -> pa.Table:
+    def read(self, shard: Shard, names: list[str]) -> pa.Table:
+        """Columns of a shard's result file; raises ResultsError where it is missing, damaged, or has not the shard's rows."""
         file = self.location.child(self.shard_name(shard.index))
         try:
             table = pq.read_table(file.path, filesystem=file.filesystem, columns=names)
@@ -224,13 +273,27 @@ def open_results(out: str) -> ResultsFolder:
     return ResultsFolder(locate(out))
 
 
-def _lock(folder: Location) -> int | None:
+def _reason(error: OSError, location: Location) -> str:
+    return error.strerror if location.is_local and error.strerror else explain_failure(error)
+
+
+def _other_file(number: int, old: ManifestFile | None, new: ManifestFile | None) -> str:
+    if old is None or new is None:
+        return f"input: file {number}: {old.path if old else 'none'} -> {new.path if new else 'none'}"
+    if old.path != new.path:
+        return f"input: file {number}: {_short(old.path)} -> {_short(new.path)}"
+    return f"input: {new.path}: its size, row groups or footer are others"
+
+
+def _lock(folder: Location, token: str) -> int | None:
     """Lock a local folder and clear it of what killed writes left; the lock is held until the handle is closed."""
     if not folder.is_local:
         return None
-    handle = os.open(Path(folder.path) / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    handle = os.open(Path(folder.path) / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(handle, 0)
+        os.write(handle, token.encode("ascii"))
         remove_leftovers(folder)
     except OSError:
         os.close(handle)
@@ -250,9 +313,9 @@ def _json(values: Mapping[str, Any]) -> bytes:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, as `section.key: before -> now`; the versions of software are a record, not a condition."""
+    """What differs, as `section.key: before -> now`; what is for people alone is no condition."""
     found = []
-    for section in sorted((before.keys() | now.keys()) - {"versions"}):
+    for section in sorted((before.keys() | now.keys()) - _NO_CONDITION):
         old, new = before.get(section), now.get(section)
         if isinstance(old, dict) and isinstance(new, dict):
             keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))

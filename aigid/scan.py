@@ -5,43 +5,28 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from aigid import __version__
-from aigid.config import ScanConfig
-from aigid.contract import TOKENIZER_FILE, ModelContract
-from aigid.decisions import DEFAULT_THRESHOLD
-from aigid.errors import ServerError, UsageError
-from aigid.fetch import FetchPolicy, image_root_of
+from aigid.config import RayConfig, ScanConfig
+from aigid.contract import ModelContract, load_contract
+from aigid.errors import IncompleteScanError, MissingExtraError, ServerError, UsageError
 from aigid.manifest import Manifest, open_manifest
 from aigid.model_location import find_model
-from aigid.prompts import PromptEncoder
 from aigid.results import ResultsFolder, open_results, results_schema
 from aigid.runners.local import run_local
-from aigid.scorers import Scorer
+from aigid.scan_job import ScanJob, decision_threshold, make_scanner
+from aigid.scan_progress import Notify, ScanProgress
 from aigid.scorers.load import load_scorer
-from aigid.shard_scan import ShardScanner
-from aigid.shards import Shard, plan_shards
-from aigid.storage import is_folder, locate
+from aigid.shards import Extent, Shard, plan_shards
+from aigid.storage import Location, is_folder, locate
 
-SCAN_FORMAT = 1
-
-
-class Progress(Protocol):
-    """What is told of a scan while it runs."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """The scan begins; `done_rows` were committed by an earlier run."""
-        ...
-
-    def advance(self, rows: int, errors: int) -> None:
-        """More rows are done, `errors` of them with an error."""
-        ...
+SCAN_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -52,92 +37,154 @@ class ScanOutcome:
     too_many_errors: bool
 
 
-def scan(config: ScanConfig, progress: Progress, notify: Callable[[str], None] = lambda text: None) -> ScanOutcome:
+@dataclass(frozen=True)
+class _Model:
+    """Which model scans, and in which precision."""
+
+    contract: ModelContract
+    precision: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The shards that are missing, with what a way to run them needs to know of the rest."""
+
+    shards: Iterator[Shard]
+    extent: Extent
+    results: ResultsFolder
+    token: str
+
+
+_Run = Callable[[_Work, ScanProgress, Notify], list[str]]
+"""Scans and commits shards; gives a line for each that was given up."""
+
+
+def scan(config: ScanConfig, progress: ScanProgress, notify: Notify = lambda line: None) -> ScanOutcome:
     """Scan a manifest into a results folder, or go on with a scan that was cut short there.
 
     `notify` gets lines that a person must see (the demo model's notice). Raises UsageError for what cannot be done as
-    asked, ResumeMismatchError where the folder holds another scan, and AigidError where the scan cannot go on.
+    asked, ResumeMismatchError where the folder holds another scan, IncompleteScanError where shards were given up, and
+    AigidError where the scan cannot go on.
     """
-    repository = find_model(config.model)
-    manifest = open_manifest(config.manifests, config.columns)
-    results_schema(manifest.keep_schema)
-    shards = plan_shards(manifest.files, config.shard_rows, config.limit)
     results = open_results(config.out)
     _refuse_results_among_manifests(config)
-    with closing(load_scorer(repository, config.triton, config.batch_rows, notify)) as scorer:
-        scanner = make_scanner(config, repository, manifest, scorer)
-        if scorer.contract.notice:
-            notify(scorer.contract.notice)
-        with results.open():
-            results.claim(_scan_record(config, scanner, shards))
-            done = results.committed(shards)
-            missing = [shard for shard in shards if shard.index not in done]
-            summary = None if missing else results.read_summary()
+    manifest = open_manifest(config.manifests, config.columns, known=results.recorded_files(), limit=config.limit)
+    results_schema(manifest.keep_schema)
+    with _runner(config, manifest, notify) as (model, run):
+        if model.contract.notice:
+            notify(model.contract.notice)
+        with results.open() as token:
+            results.claim(_scan_record(config, model, manifest), manifest.files)
+            done = results.committed()
+            extent = Extent.of(_plan(config, manifest), done)
+            summary = results.read_summary() if extent.done_shards == extent.shards else None
             if summary is None:
-                summary = _run(scanner, shards, missing, results, progress)
+                missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
+                run_facts = _run(run, _Work(missing, extent, results, token), progress, notify)
+                summary = _summary(config, model, results.count(_plan(config, manifest)), run_facts)
+                results.write_summary(summary)
     return ScanOutcome(summary, summary["error_rate"] > config.max_error_rate)
 
 
-def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer) -> ShardScanner:
-    """Settle where images are read from and where decisions are cut, and load the tokenizer."""
-    return ShardScanner(
-        manifest=manifest,
-        policy=FetchPolicy(_image_root(config), config.allow_outside_root),
-        prompts=PromptEncoder(repository / TOKENIZER_FILE, scorer.contract.prompt),
-        scorer=scorer,
-        threshold=_threshold(config, scorer.contract),
-        batch_rows=config.batch_rows,
-        workers=config.workers,
-    )
+@contextmanager
+def _runner(config: ScanConfig, manifest: Manifest, notify: Notify) -> Iterator[tuple[_Model, _Run]]:
+    """The model, and the way to run shards that is asked for."""
+    repository = find_model(config.model)
+    if config.ray is not None:
+        with _ray_runner(config, config.ray, manifest, repository) as runner:
+            yield runner
+        return
+    with closing(load_scorer(repository, config.triton, config.batch_rows, notify)) as scorer:
+        scanner = make_scanner(config, repository, manifest, scorer)
+
+        def run(work: _Work, progress: ScanProgress, notify: Notify) -> list[str]:
+            run_local(scanner, work.shards, work.results, progress.advance)
+            return []
+
+        yield _Model(scorer.contract, scorer.precision), run
 
 
-def _run(
-    scanner: ShardScanner, shards: list[Shard], missing: list[Shard], results: ResultsFolder, progress: Progress
-) -> dict[str, Any]:
-    rows, rows_now = sum(shard.rows for shard in shards), sum(shard.rows for shard in missing)
-    progress.start(rows, rows - rows_now)
+@contextmanager
+def _ray_runner(config: ScanConfig, ray: RayConfig, manifest: Manifest, repository: Path) -> Iterator[tuple[_Model, _Run]]:
+    try:
+        from aigid.runners.ray import run_ray
+        from aigid.runners.ray_cluster import ray_cluster
+        from aigid.runners.ray_worker import WorkOrder
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"scanning on a Ray cluster needs {error.name}: pip install 'aigid[ray]'") from error
+    model = _model_of(config, repository)
+
+    def run(work: _Work, progress: ScanProgress, notify: Notify) -> list[str]:
+        job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
+        order = WorkOrder(job, config.out, work.token, str(Path.cwd()), manifest.files[0].path, ray.worker_cpus)
+        return [str(failure) for failure in run_ray(order, ray, work.shards, work.extent, progress, notify)]
+
+    with ray_cluster(ray):
+        yield model, run
+
+
+def _model_of(config: ScanConfig, repository: Path) -> _Model:
+    """What the workers will find too: by the contract alone, for the graphs are theirs to load; or by asking the servers."""
+    if config.triton is None:
+        contract = load_contract(repository)
+        return _Model(contract, contract.cpu_precision)
+    with closing(load_scorer(repository, config.triton, config.batch_rows)) as scorer:
+        return _Model(scorer.contract, scorer.precision)
+
+
+def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:
+    return plan_shards(manifest.files, config.shard_rows, config.limit)
+
+
+def _run(run: _Run, work: _Work, progress: ScanProgress, notify: Notify) -> dict[str, Any]:
+    progress.start(work.extent.rows, work.extent.done_rows)
     started = time.perf_counter()
     try:
-        run_local(scanner, missing, results, progress.advance)
+        failures = run(work, progress, notify)
     except ServerError as error:
         raise ServerError(f"{error}; what was committed stays: run the same command again to go on") from error
-    elapsed_s = time.perf_counter() - started
-    contract = scanner.scorer.contract
-    summary = {
-        "format": SCAN_FORMAT,
-        "model": {"name": contract.name, "fingerprint": contract.fingerprint, "notice": contract.notice},
-        "threshold": scanner.threshold,
-        **results.count(shards),
-        "shards": len(shards),
-        "run": {
-            "rows": rows_now,
-            "seconds": round(elapsed_s, 3),
-            "rows_per_s": round(rows_now / elapsed_s, 2) if rows_now else None,
-            "peak_memory_mib": round(_peak_memory_mib(), 1),
-        },
+    if failures:
+        raise IncompleteScanError(
+            f"{len(failures)} of {work.extent.shards} shards could not be scanned, all others are committed: mend it and run "
+            f"the same command again for those; the first is {failures[0]}"
+        )
+    elapsed_s, rows = time.perf_counter() - started, work.extent.rows - work.extent.done_rows
+    return {
+        "rows": rows,
+        "seconds": round(elapsed_s, 3),
+        "rows_per_s": round(rows / elapsed_s, 2) if rows else None,
+        "peak_memory_mib": round(_peak_memory_mib(), 1),
     }
-    results.write_summary(summary)
-    return summary
 
 
-def _scan_record(config: ScanConfig, scanner: ShardScanner, shards: list[Shard]) -> dict[str, Any]:
-    contract, manifest = scanner.scorer.contract, scanner.manifest
+def _summary(config: ScanConfig, model: _Model, counts: dict[str, Any], run: dict[str, Any]) -> dict[str, Any]:
+    contract = model.contract
     return {
         "format": SCAN_FORMAT,
-        "input": {
-            "files": [dataclasses.asdict(file) for file in manifest.files],
-            "rows": sum(shard.rows for shard in shards),
-        },
-        "model": {"name": contract.name, "fingerprint": contract.fingerprint, "precision": scanner.scorer.precision},
+        "model": {"name": contract.name, "fingerprint": contract.fingerprint, "notice": contract.notice},
+        "threshold": decision_threshold(config, contract),
+        **counts,
+        "run": run,
+    }
+
+
+def _scan_record(config: ScanConfig, model: _Model, manifest: Manifest) -> dict[str, Any]:
+    extent = Extent.of(_plan(config, manifest), ())
+    contract = model.contract
+    return {
+        "format": SCAN_FORMAT,
+        "manifests": list(config.manifests),
+        "input": {"files": len(manifest.files), "rows": extent.rows},
+        "model": {"name": contract.name, "fingerprint": contract.fingerprint, "precision": model.precision},
         "settings": {
             "columns": dataclasses.asdict(manifest.columns),
-            "threshold": scanner.threshold,
+            "threshold": decision_threshold(config, contract),
             "limit": config.limit,
             "shard_rows": config.shard_rows,
             "image_root": None if config.image_root is None else str(config.image_root),
             "allow_outside_root": config.allow_outside_root,
         },
-        "shards": len(shards),
+        "shards": extent.shards,
         "versions": _versions(),
     }
 
@@ -147,28 +194,18 @@ def _versions() -> dict[str, str]:
     return {"aigid": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
-def _threshold(config: ScanConfig, contract: ModelContract) -> float:
-    if config.max_fpr is not None:
-        return contract.threshold_for(config.max_fpr)
-    return DEFAULT_THRESHOLD if config.threshold is None else config.threshold
-
-
-def _image_root(config: ScanConfig) -> Path | None:
-    if config.image_root is not None:
-        if not config.image_root.is_dir():
-            raise UsageError(f"--image-root {config.image_root}: no such folder")
-        return config.image_root
-    return image_root_of(config.manifests)
-
-
 def _refuse_results_among_manifests(config: ScanConfig) -> None:
     """A folder is read with all below it: results there would be taken for a manifest when the scan goes on."""
     out = locate(config.out)
     for source in map(locate, config.manifests):
-        if source.is_local and out.is_local and is_folder(source):
-            folder = Path(source.path).resolve()
-            if Path(out.path).resolve().is_relative_to(folder):
-                raise UsageError(f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it")
+        if type(source.filesystem) is type(out.filesystem) and is_folder(source) and _is_below(out, source):
+            raise UsageError(f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it")
+
+
+def _is_below(location: Location, folder: Location) -> bool:
+    if location.is_local:
+        return Path(location.path).resolve().is_relative_to(Path(folder.path).resolve())
+    return f"{location.path.rstrip('/')}/".startswith(f"{folder.path.rstrip('/')}/")
 
 
 def _peak_memory_mib() -> float:

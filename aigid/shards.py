@@ -1,9 +1,11 @@
 """The plan of a scan: the manifest cut into shards, the unit of work, of commit and of retry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
-from aigid.manifest import ManifestFile, Segment
+from aigid.manifest import Segment
+from aigid.manifest_files import ManifestFile
 
 
 @dataclass(frozen=True)
@@ -19,39 +21,57 @@ class Shard:
         return sum(segment.rows for segment in self.segments)
 
 
-def plan_shards(files: Sequence[ManifestFile], shard_rows: int, limit: int | None = None) -> list[Shard]:
+@dataclass(frozen=True)
+class Extent:
+    """How much there is in a plan, and how much of it is done."""
+
+    shards: int
+    rows: int
+    done_shards: int
+    done_rows: int
+
+    @classmethod
+    def of(cls, shards: Iterable[Shard], done: Container[int]) -> Self:
+        """Add up the shards, those with an index in `done` as done."""
+        counts = [0, 0, 0, 0]
+        for shard in shards:
+            ready = shard.index in done
+            for place, number in enumerate((1, shard.rows, ready, shard.rows if ready else 0)):
+                counts[place] += number
+        return cls(*counts)
+
+
+def plan_shards(files: Iterable[ManifestFile], shard_rows: int, limit: int | None = None) -> Iterator[Shard]:
     """Cut the first `limit` rows of the manifest into shards of about `shard_rows` rows.
 
     A pure function: the same files and numbers give the same plan. Small files and row groups are packed together;
     shards end at row groups, and only a row group of more than 1.5 times `shard_rows` is cut, evenly. So no shard has
     more than 1.75 times `shard_rows` rows.
     """
-    shards: list[Shard] = []
     pieces: list[Segment] = []
-    rows = 0
+    index = rows = 0
     for piece in _pieces(files, shard_rows, limit):
         if pieces and rows + piece.rows / 2 > shard_rows:
-            shards.append(Shard(len(shards), _joined(pieces)))
-            pieces, rows = [], 0
+            yield Shard(index, _joined(pieces))
+            index, pieces, rows = index + 1, [], 0
         pieces.append(piece)
         rows += piece.rows
     if pieces:
-        shards.append(Shard(len(shards), _joined(pieces)))
-    return shards
+        yield Shard(index, _joined(pieces))
 
 
-def _pieces(files: Sequence[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[Segment]:
-    left = sum(file.rows for file in files) if limit is None else limit
-    for number, file in enumerate(files):
+def _pieces(files: Iterable[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[Segment]:
+    done = 0
+    for file in files:
         start = 0
         for group in file.row_groups:
-            rows = min(group, left)
-            yield from _cut(number, start, rows, shard_rows)
+            rows = group if limit is None else min(group, limit - done)
+            yield from _cut(file, start, rows, shard_rows)
             start += group
-            left -= rows
+            done += rows
 
 
-def _cut(file: int, start: int, rows: int, shard_rows: int) -> Iterator[Segment]:
+def _cut(file: ManifestFile, start: int, rows: int, shard_rows: int) -> Iterator[Segment]:
     parts = 1 if rows <= 1.5 * shard_rows else -(-rows // shard_rows)
     for part in range(parts):
         begin, end = start + rows * part // parts, start + rows * (part + 1) // parts
@@ -62,7 +82,7 @@ def _cut(file: int, start: int, rows: int, shard_rows: int) -> Iterator[Segment]
 def _joined(pieces: list[Segment]) -> tuple[Segment, ...]:
     joined: list[Segment] = []
     for piece in pieces:
-        if joined and joined[-1].file == piece.file and joined[-1].stop == piece.start:
+        if joined and joined[-1].file is piece.file and joined[-1].stop == piece.start:
             joined[-1] = Segment(piece.file, joined[-1].start, piece.stop)
         else:
             joined.append(piece)

@@ -88,6 +88,29 @@ def list_parquet(location: Location) -> list[Location]:
     return [location]
 
 
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as it was listed: where it is, its size, and when it was modified."""
+
+    location: Location
+    size_bytes: int
+    modified_ns: int | None
+
+
+def listed_files(location: Location) -> Iterator[ListedFile]:
+    """What `list_parquet` gives, with what identifies each; nothing where the location itself is not there."""
+    for one in list_parquet(location):
+        info = _info(one)
+        if info.type == fs.FileType.NotFound and one == location:
+            return
+        yield ListedFile(one, info.size or 0, info.mtime_ns)
+
+
+def explain_failure(error: pa.ArrowException | OSError) -> str:
+    """What went wrong, in one line."""
+    return " ".join(str(error).split())[:300]
+
+
 def list_names(folder: Location) -> list[str]:
     """The names of the files right in a folder; empty where there is no such folder."""
     selector = fs.FileSelector(folder.path, allow_not_found=True)

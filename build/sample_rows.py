@@ -84,10 +84,10 @@ def spread_segments(manifest: Manifest, rows: int) -> Iterator[Segment]:
 def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
     """The manifest's rows `start` to `end`, file by file."""
     before = 0
-    for number, file in enumerate(manifest.files):
+    for file in manifest.files:
         first, last = max(start - before, 0), min(end - before, file.rows)
         if first < last:
-            yield Segment(number, first, last)
+            yield Segment(file, first, last)
         before += file.rows
 
 
@@ -111,5 +111,5 @@ def _labels(manifest: Manifest, segment: Segment, batch: pa.RecordBatch) -> list
         return [None] * len(batch)
     label_a, label_b = (batch.column(name).to_pylist() for name in manifest.columns.keep)
     for a, b in zip(label_a, label_b, strict=True):
-        check_labels(a, b, manifest.files[segment.file].path)
+        check_labels(a, b, segment.file.path)
     return list(zip(label_a, label_b, strict=True))

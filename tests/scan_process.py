@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -20,3 +21,11 @@ def await_commits(process: subprocess.Popen[str], out: Path, commits: int, *, se
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     return True
+
+
+def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait for what must come; `what` says what it is if it does not."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)

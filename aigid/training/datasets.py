@@ -111,8 +111,8 @@ class LabelledManifest:
                 yield running.popleft().result()
 
     def _in_order(self) -> Iterator[LabelledRow]:
-        for number, file in enumerate(self.manifest.files):
-            for rows in self._read(Segment(number, 0, file.rows)):
+        for file in self.manifest.files:
+            for rows in self._read(Segment(file, 0, file.rows)):
                 yield from rows
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
@@ -131,7 +131,7 @@ class LabelledManifest:
 
     def _read(self, segment: Segment) -> Iterator[list[LabelledRow]]:
         """The rows of a segment in order, a few at a time."""
-        columns, path, start = self.manifest.columns, self.manifest.files[segment.file].path, segment.start
+        columns, path, start = self.manifest.columns, segment.file.path, segment.start
         for rows in read_segment(self.manifest, segment):
             images = image_references(rows.column(columns.image))
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
@@ -178,10 +178,10 @@ def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow
 
 def _row_groups(manifest: Manifest) -> list[Segment]:
     segments = []
-    for number, file in enumerate(manifest.files):
+    for file in manifest.files:
         start = 0
         for rows in file.row_groups:
-            segments.append(Segment(number, start, start + rows))
+            segments.append(Segment(file, start, start + rows))
             start += rows
     return [segment for segment in segments if segment.rows]
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import aigid
 from aigid.cli import main
-from aigid.config import ScanConfig
+from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.scorers.triton_config import TritonConfig
@@ -106,10 +106,13 @@ def test_the_defaults_in_the_help_of_scan_are_those_of_a_scan() -> None:
     defaults = {"batch_size": config.batch_rows, "shard_rows": config.shard_rows, "max_error_rate": config.max_error_rate}
     defaults |= {"triton_in_flight": servers.in_flight, "triton_deadline": servers.deadline_s}
     defaults["triton_patience"] = servers.patience_s
+    cluster = RayConfig()
+    defaults |= {"min_workers": cluster.min_workers, "worker_cpus": cluster.worker_cpus, "worker_gpus": cluster.worker_gpus}
+    defaults |= {"shard_attempts": cluster.shard_attempts, "worker_start": cluster.start_within_s}
     assert option_defaults("scan") == defaults
     text = " ".join(help_of("scan").split())
     assert f"Call an image AI-generated from this p_ai on. [default: {DEFAULT_THRESHOLD}]" in text
-    assert "[default: one for each core]" in text
+    assert "[default: one for each core; not on Ray]" in text
     assert config.workers == available_cores()
 
 
@@ -165,6 +168,18 @@ def test_an_unknown_option_is_status_2_and_named(name: str) -> None:
         (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-ca", "gone.pem"), "gone.pem: no such file"),
         (("scan", "m.parquet", "--out", "out", "--triton", "a:1", "--triton-key", "k"), "belong together"),
         (("scan", "m.parquet", "--out", "out", "--triton-tls"), "TLS is for Triton servers: name them with --triton"),
+        (("scan", "m.parquet", "--out", "out", "--ray", "x.parquet"), "'x.parquet': no address of a cluster"),
+        (("scan", "--out", "out", "--ray", "m.parquet"), "MANIFEST"),
+        (("scan", "m.parquet", "--out", "out", "--ray", "ray://head:10001"), "submit it with `ray job submit"),
+        (("scan", "m.parquet", "--out", "out", "--max-workers", "4"), "--max-workers is for scans on a Ray cluster: say --ray"),
+        (("scan", "m.parquet", "--out", "out", "--ray", "local", "--workers", "4"), "say --max-workers and --worker-cpus"),
+        (("scan", "m.parquet", "--out", "out", "--ray", "local", "--max-workers", "0"), "--max-workers"),
+        (
+            ("scan", "m.parquet", "--out", "out", "--ray=auto", "--min-workers", "3", "--max-workers", "2"),
+            "less than --min-workers 3",
+        ),
+        (("scan", "m.parquet", "--out", "out", "--ray=auto", "--worker-resources", "disk"), "give NAME=AMOUNT"),
+        (("scan", "m.parquet", "--out", "out", "--ray=auto", "--worker-resources", "disk=-1"), "more than 0"),
         (("train", "m.parquet", "--out", "run"), "--validation"),
         (("simulate", "out", "--split", "holdout"), "--split"),
         (("simulate", "out", "--shorter-side", "8"), "--shorter-side"),
@@ -232,6 +247,21 @@ def test_a_scan_on_servers_without_its_extra_says_how_to_get_it(
     done = run_without(OPTIONAL, *words)
     assert done.returncode == 2, done.stderr
     assert done.stderr == "aigid: scoring on Triton servers needs tritonclient: pip install 'aigid[serve]'\n"
+
+
+def test_a_scan_on_a_cluster_without_its_extra_says_how_to_get_it(
+    write_manifest: Write, tiny_repository: Path, tmp_path: Path
+) -> None:
+    words = ("scan", write_manifest(6), "--out", tmp_path / "out", "--model", tiny_repository, "--ray", "local")
+    done = run_without(OPTIONAL, *words)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == "aigid: scanning on a Ray cluster needs ray: pip install 'aigid[ray]'\n"
+
+
+@pytest.mark.parametrize("words", [("--ray", "--keep", "id"), ("--ray=auto",), ("--keep", "id", "--ray")])
+def test_ray_without_an_address_is_the_cluster_that_this_machine_is_in(words: tuple[str, ...]) -> None:
+    context = main.commands["scan"].make_context("scan", ["m.parquet", "--out", "out", *words])
+    assert context.params["ray"] == "auto"
 
 
 def test_a_base_install_scans_and_loads_none_of_the_extras(

@@ -27,6 +27,8 @@ from aigid.manifest import (
     read_segment,
     texts,
 )
+from aigid.manifest_files import ManifestFile, read_footer
+from aigid.storage import ListedFile
 
 Write = Callable[..., Path]
 LARGE_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])
@@ -128,7 +130,7 @@ def test_every_accepted_type_of_image_column_is_read_to_the_same_references(
     write_manifest: Write, kind: pa.DataType, values: list[object], expected: list[tuple[bytes | None, str | None]]
 ) -> None:
     manifest = open_manifest([str(write_manifest(pa.table({"image": pa.array(values, kind)}), row_group_size=2))])
-    batches = list(read_segment(manifest, Segment(0, 0, len(values))))
+    batches = list(read_segment(manifest, Segment(manifest.files[0], 0, len(values))))
     found = [reference for batch in batches for reference in image_references(batch.column("image"))]
     assert found == [ImageReference(data, path) for data, path in expected]
 
@@ -174,7 +176,7 @@ def test_every_accepted_type_of_prompt_column_is_read_to_the_same_texts(
 ) -> None:
     table = pa.table({"image": [b"x"] * len(values), "prompt": pa.array(values, kind)})
     manifest = open_manifest([str(write_manifest(table))])
-    batches = list(read_segment(manifest, Segment(0, 0, len(values))))
+    batches = list(read_segment(manifest, Segment(manifest.files[0], 0, len(values))))
     assert [text for batch in batches for text in texts(batch.column("prompt"))] == values
 
 
@@ -196,7 +198,8 @@ def test_texts_replaces_bytes_that_are_not_utf8_and_keeps_nulls() -> None:
 def test_a_column_name_twice_is_refused_where_it_is_used_and_harmless_elsewhere(write_manifest: Write) -> None:
     values = [pa.array(["x"]), pa.array([1]), pa.array([2])]
     path = write_manifest(pa.Table.from_arrays(values, names=["image", "id", "id"]))
-    assert rows_read(open_manifest([str(path)]), Segment(0, 0, 1), "image") == ["x"]
+    manifest = open_manifest([str(path)])
+    assert rows_read(manifest, Segment(manifest.files[0], 0, 1), "image") == ["x"]
     with pytest.raises(ManifestError, match="more than one column named id"):
         open_manifest([str(path)], ColumnChoice(keep=("id",)))
     twice = write_manifest(pa.Table.from_arrays(values, names=["image", "image", "id"]))
@@ -233,7 +236,7 @@ def test_later_files_may_hold_images_and_prompts_in_other_types_and_columns_in_a
         "b.parquet",
     )
     manifest = open_manifest([str(first), str(second)])
-    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(number, 0, 1))]
+    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))]
     assert [image_references(batch.column("image"))[0].data for batch in batches] == [b"one", b"two"]
     assert [texts(batch.column("prompt")) for batch in batches] == [["a"], ["b"]]
 
@@ -244,7 +247,7 @@ def test_kept_columns_that_differ_only_in_nullability_or_notes_are_one_column(wr
     first = write_manifest(pa.table([["x"], [1]], schema=strict), "a.parquet")
     second = write_manifest(pa.table([["y"], [None]], schema=noted), "b.parquet")
     manifest = open_manifest([str(first), str(second)], ColumnChoice(keep=("id",)))
-    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(number, 0, 1))]
+    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))]
     kept = pa.Table.from_batches([manifest.kept(batch) for batch in batches], schema=manifest.keep_schema)
     assert kept.column("id").to_pylist() == [1, None]
 
@@ -263,7 +266,7 @@ def test_nested_kept_columns_are_read_as_they_were(write_manifest: Write) -> Non
     manifest = open_manifest([str(path)], ColumnChoice(keep=tuple(kept)))
     assert manifest.keep_schema == pa.schema([(name, values.type) for name, values in kept.items()])
     for name, values in kept.items():
-        assert rows_read(manifest, Segment(0, 1, 3), name) == values.to_pylist()[1:]
+        assert rows_read(manifest, Segment(manifest.files[0], 1, 3), name) == values.to_pylist()[1:]
 
 
 def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(write_manifest: Write, tmp_path: Path) -> None:
@@ -354,7 +357,7 @@ def test_a_segment_is_exactly_the_rows_asked_for_across_row_groups(grouped: Mani
     assert grouped.files[0].row_groups == (1, 5, 0, 2 * READ_ROWS + 3, READ_ROWS, 7)
     start = data.draw(st.integers(0, grouped.rows - 1))
     stop = data.draw(st.integers(start + 1, grouped.rows))
-    batches = list(read_segment(grouped, Segment(0, start, stop)))
+    batches = list(read_segment(grouped, Segment(grouped.files[0], start, stop)))
     ids = [row for batch in batches for row in batch.column("id").to_pylist()]
     images = [image for batch in batches for image in batch.column("image").to_pylist()]
     assert ids == list(range(start, stop))
@@ -365,7 +368,7 @@ def test_a_segment_is_exactly_the_rows_asked_for_across_row_groups(grouped: Mani
 def test_only_the_manifests_columns_are_read(write_manifest: Write) -> None:
     path = write_manifest(table_of("unused", "image", "id", "prompt"))
     manifest = open_manifest([str(path)], ColumnChoice(keep=("id",)))
-    (batch,) = read_segment(manifest, Segment(0, 0, 2))
+    (batch,) = read_segment(manifest, Segment(manifest.files[0], 0, 2))
     assert sorted(batch.schema.names) == ["id", "image", "prompt"]
 
 
@@ -399,7 +402,7 @@ def test_a_file_that_changed_since_it_was_opened_is_not_read(write_manifest: Wri
     manifest = open_manifest([str(path)])
     change(path)
     with pytest.raises(AigidError, match="has changed since it was opened") as caught:
-        list(read_segment(manifest, Segment(0, 0, 8)))
+        list(read_segment(manifest, Segment(manifest.files[0], 0, 8)))
     assert str(path) in str(caught.value)
     assert caught.value.exit_status == 1
 
@@ -409,7 +412,7 @@ def test_a_file_that_is_gone_is_named_with_the_rows_that_were_wanted(write_manif
     manifest = open_manifest([str(path)])
     path.unlink()
     with pytest.raises(AigidError, match=f"{path}, rows 2 to 5: cannot be read: .*No such file") as caught:
-        list(read_segment(manifest, Segment(0, 2, 5)))
+        list(read_segment(manifest, Segment(manifest.files[0], 2, 5)))
     assert caught.value.exit_status == 1
     with pytest.raises(AigidError, match=f"{path}: cannot be read: "):
         read_columns(manifest.files[0], ["image"])
@@ -422,9 +425,9 @@ def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(write_man
     data[offset : offset + 12] = b"\xff" * 12
     path.write_bytes(bytes(data))
     manifest = open_manifest([str(path)])
-    assert rows_read(manifest, Segment(0, 0, 10), "image") == ["image"] * 10
+    assert rows_read(manifest, Segment(manifest.files[0], 0, 10), "image") == ["image"] * 10
     with pytest.raises(AigidError, match=f"{path}, rows 5 to 15: cannot be read: .*; mend or replace the file") as caught:
-        list(read_segment(manifest, Segment(0, 5, 15)))
+        list(read_segment(manifest, Segment(manifest.files[0], 5, 15)))
     assert "\n" not in str(caught.value)
 
 
@@ -478,7 +481,7 @@ def test_a_damaged_footer_never_ends_in_anything_but_an_error_of_aigid(footer: F
     try:
         manifest = open_manifest([str(footer.path)], ColumnChoice(keep=("id",)))
         assert all(rows >= 0 for rows in manifest.files[0].row_groups)
-        for _ in read_segment(manifest, Segment(0, 0, min(manifest.rows, 20))):
+        for _ in read_segment(manifest, Segment(manifest.files[0], 0, min(manifest.rows, 20))):
             pass
     except AigidError as error:
         assert str(footer.path) in str(error)
@@ -500,6 +503,52 @@ def test_row_counts_that_contradict_each_other_are_refused(write_manifest: Write
     assert pq.read_metadata(path).num_rows == 51
     with pytest.raises(ManifestError, match="not a readable Parquet file: its row groups have 50 rows, the file 51"):
         open_manifest([str(path)])
+
+
+def footers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files whose footers are read from now on."""
+    read: list[str] = []
+
+    def note(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
+        read.append(Path(listed.location.text).name)
+        return read_footer(listed)
+
+    monkeypatch.setattr("aigid.manifest.read_footer", note)
+    return read
+
+
+def test_footers_beyond_the_limit_are_not_needed(
+    write_manifest: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1000):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        (tmp_path / "many" / f"{number:04}.parquet").write_bytes(b"no Parquet file at all")
+    for number in range(3):
+        write_manifest(table_of("image", rows=10), f"many/{number:04}.parquet")
+    read = footers_read(monkeypatch)
+    monkeypatch.setattr("aigid.manifest._FOOTER_THREADS", 1)
+    manifest = open_manifest([str(tmp_path / "many")], limit=25)
+    assert [Path(file.path).name for file in manifest.files] == ["0000.parquet", "0001.parquet", "0002.parquet"]
+    assert len(read) < 10
+    with pytest.raises(ManifestError, match=r"0003\.parquet: not a Parquet file"):
+        open_manifest([str(tmp_path / "many")], limit=31)
+
+
+def test_footers_of_files_that_are_as_they_were_are_not_read_again(
+    write_manifest: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write_manifest(table_of("image", rows=number + 1), f"many/{number}.parquet")
+    before = open_manifest([str(tmp_path / "many")]).files
+    write_manifest(table_of("image", "id", rows=3), "many/2.parquet")
+    os.utime(tmp_path / "many" / "4.parquet", ns=(1, 1))
+    read = footers_read(monkeypatch)
+    after = open_manifest([str(tmp_path / "many")], known=before).files
+    assert sorted(read) == ["0.parquet", "2.parquet", "4.parquet"]
+    assert [file for file, old in zip(after, before, strict=True) if file != old] == [after[2]]
+    assert after[4].modified_ns == 1
+    (tmp_path / "many" / "1.parquet").unlink()
+    assert [file.rows for file in open_manifest([str(tmp_path / "many")], known=before).files] == [1, 3, 4, 5, 6]
 
 
 def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:

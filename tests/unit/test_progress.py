@@ -1,7 +1,9 @@
 """What a person sees while a scan runs: lines in a log, a bar on a real terminal."""
 
+import dataclasses
 import fcntl
 import io
+import json
 import os
 import re
 import struct
@@ -10,11 +12,14 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 import aigid.progress
-from aigid.progress import LineProgress
+from aigid.progress import JsonProgress, LineProgress
+from aigid.scan_progress import ClusterState, NodeState
 
 LINE = re.compile(r"scan: ([\d,]+) of ([\d,]+) rows, ([\d,]+) rows/s, ([\d,]+) errors, ([\d,]+) s left")
 
@@ -215,3 +220,88 @@ def test_what_another_thread_says_is_a_line_of_its_own_on_a_terminal_and_in_a_lo
 def test_off_a_terminal_there_are_lines_on_stderr_and_no_control_sequences() -> None:
     done = subprocess.run([sys.executable, "-c", SHOW_BAR], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "scan: 1,000 rows, 200 of them done before\n")
+
+
+CLUSTER = ClusterState(40, 12, 4, 1, (7,), {"10.0.0.1": NodeState(2, 30.4), "10.0.0.2": NodeState(2, 28.0)})
+CLUSTER_LINES = [
+    "shards: 12 of 40 done, 4 running, 1 failed, slow: 7",
+    "10.0.0.1: 2 workers, 30 rows/s",
+    "10.0.0.2: 2 workers, 28 rows/s",
+]
+
+
+def test_a_log_tells_of_shards_and_machines_with_its_lines(every: Callable[[float], None]) -> None:
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        progress.start(1000, 0)
+        progress.cluster(CLUSTER)
+        assert log.getvalue() == "scan: 1,000 rows\n"
+        every(0)
+        progress.advance(10, 0)
+    assert log.getvalue().splitlines()[2:] == [f"scan: {line}" for line in CLUSTER_LINES]
+
+
+def test_many_machines_are_added_up() -> None:
+    many = replace(CLUSTER, nodes={f"10.0.0.{number}": NodeState(2, 10.0) for number in range(40)})
+    lines = list(aigid.progress._cluster_lines(many))
+    assert len(lines) == 14
+    assert lines[-1] == "28 more machines: 56 workers, 280 rows/s"
+
+
+SHOW_CLUSTER = f"""
+from aigid.progress import show_progress
+from aigid.scan_progress import ClusterState, NodeState
+with show_progress("scan") as progress:
+    progress.start(1000, 0)
+    progress.cluster({CLUSTER!r})
+    progress.advance(100, 1)
+"""
+
+
+def test_a_terminal_shows_shards_and_machines_below_the_bar() -> None:
+    lines = [line.strip() for line in text_of(run_on_terminal(SHOW_CLUSTER)).splitlines()]
+    at = lines.index(CLUSTER_LINES[0])
+    assert "100/1000" in lines[at - 1]
+    assert lines[at : at + 3] == CLUSTER_LINES
+
+
+def test_rows_that_were_lost_with_a_worker_are_taken_back(every: Callable[[float], None]) -> None:
+    every(0)
+    log = io.StringIO()
+    with LineProgress("scan", log) as progress:
+        progress.start(100, 0)
+        progress.advance(50, 2)
+        progress.advance(-20, -1)
+    done, _, _, errors, _ = numbers(log.getvalue().splitlines()[-1])
+    assert (done, errors) == (30, 1)
+
+
+def test_json_lines_are_objects_of_their_own_with_all_the_numbers(every: Callable[[float], None]) -> None:
+    every(0)
+    log = io.StringIO()
+    with JsonProgress("scan", log) as progress:
+        progress.start(1000, 200)
+        time.sleep(0.1)
+        progress.advance(300, 4)
+        progress.say("a line\nfor people")
+        progress.cluster(CLUSTER)
+    start, first, message, last, end = map(json.loads, log.getvalue().splitlines())
+    assert start | {"time": ""} == {"event": "start", "label": "scan", "time": "", "rows_total": 1000, "rows": 200}
+    assert (first["event"], first["rows"], first["rows_total"], first["errors"]) == ("progress", 500, 1000, 4)
+    assert 0 < first["rows_per_s"] <= 3000
+    assert first["seconds_left"] == pytest.approx(500 / first["rows_per_s"], abs=0.06)
+    assert "cluster" not in first
+    assert (message["event"], message["text"]) == ("message", "a line\nfor people")
+    assert last["cluster"] == json.loads(json.dumps(dataclasses.asdict(CLUSTER)))
+    assert (end["event"], end["rows"]) == ("progress", 500)
+    assert all(datetime.fromisoformat(line["time"]).utcoffset() is not None for line in (start, first, end))
+
+
+def test_json_lines_end_with_the_last_state_and_come_only_every_few_seconds() -> None:
+    log = io.StringIO()
+    with JsonProgress("scan", log) as progress:
+        progress.start(10, 0)
+        for _ in range(10):
+            progress.advance(1, 0)
+        assert log.getvalue().count("\n") == 1
+    assert json.loads(log.getvalue().splitlines()[-1])["rows"] == 10

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
-from aigid.manifest import Columns, Manifest, ManifestFile, Segment
+from aigid.manifest import Columns, Manifest, Segment
+from aigid.manifest_files import ManifestFile, ManifestFiles
 from aigid.records import SOURCES, ErrorCode, RowError
 from aigid.results import RESERVED, ResultsFolder, open_results, result_table, results_schema
 from aigid.scorers import Scores
 from aigid.shards import Shard
 
 TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
+DIGEST = "ab" * 32
+FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
 SCAN: dict[str, Any] = {
     "format": 1,
-    "input": {"files": [{"path": "m.parquet", "size_bytes": 10, "footer_sha256": "ab"}], "rows": 3},
+    "manifests": ["m.parquet"],
+    "input": {"files": 1, "rows": 3},
     "model": {"name": "tiny", "fingerprint": "f1", "precision": "int8"},
     "settings": {"threshold": 0.5, "limit": None, "columns": {"image": "image", "prompt": None, "keep": []}},
     "shards": 1,
@@ -42,7 +47,7 @@ def manifest_of(files: Mapping[str, int], keep: Mapping[str, pa.DataType] | None
     keep = keep or {}
     schema = pa.schema([("image", pa.string()), *keep.items()])
     return Manifest(
-        tuple(ManifestFile(name, 1000, (rows,), "") for name, rows in files.items()),
+        ManifestFiles(ManifestFile(name, 1000, (rows,), DIGEST) for name, rows in files.items()),
         Columns("image", None, tuple(keep)),
         schema,
     )
@@ -59,7 +64,7 @@ def scores_of(p_ai: list[float]) -> Scores:
 
 def small_table(p_ai: list[float], errors: Mapping[int, RowError] | None = None, threshold: float = 0.5) -> pa.Table:
     manifest = manifest_of({"m.parquet": len(p_ai)})
-    shard = Shard(0, (Segment(0, 0, len(p_ai)),))
+    shard = Shard(0, (Segment(FILES[0], 0, len(p_ai)),))
     return result_table(manifest, shard, pa.table({}), scores_of(p_ai), errors or {}, threshold)
 
 
@@ -90,7 +95,7 @@ def test_a_kept_column_with_the_name_of_a_results_is_refused(name: str) -> None:
 
 def test_a_result_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_error() -> None:
     manifest = manifest_of({"a.parquet": 5, "b.parquet": 9}, {"id": pa.string()})
-    shard = Shard(3, (Segment(0, 3, 5), Segment(1, 0, 2)))
+    shard = Shard(3, (Segment(manifest.files[0], 3, 5), Segment(manifest.files[1], 0, 2)))
     errors = {1: RowError(ErrorCode.MISSING, "x.png: No such file"), 3: RowError(ErrorCode.TOO_LARGE, "big")}
     scores = scores_of([0.75, np.nan, 0.25, np.nan])
     table = result_table(manifest, shard, pa.table({"id": ["p", "q", None, "s"]}), scores, errors, 0.5)
@@ -129,7 +134,7 @@ def test_a_row_without_score_or_error_is_never_committed() -> None:
 
 def test_kept_rows_that_are_not_the_shards_rows_are_never_committed() -> None:
     manifest = manifest_of({"m.parquet": 3}, {"id": pa.int64()})
-    shard = Shard(7, (Segment(0, 0, 3),))
+    shard = Shard(7, (Segment(FILES[0], 0, 3),))
     with pytest.raises(ResultsError, match=r"shard 7: 3 rows went in and \[2, 3\] came out: not committed"):
         result_table(manifest, shard, pa.table({"id": [1, 2]}), scores_of([0.1, 0.2, 0.3]), {}, 0.5)
 
@@ -145,12 +150,12 @@ def test_a_commit_is_a_whole_file_and_the_same_table_gives_the_same_bytes(folder
 
 
 def test_committed_gives_the_shards_whose_files_are_there(folder: ResultsFolder) -> None:
-    shards = [Shard(index, (Segment(0, index, index + 1),)) for index in range(4)]
-    assert folder.committed(shards) == set()
+    assert folder.committed() == set()
     for index in (0, 2, 9):
         folder.commit(index, small_table([0.5]))
     (Path(folder.location.path) / ".detections-000001.parquet.ab.tmp").touch()
-    assert folder.committed(shards) == {0, 2}
+    (Path(folder.location.path) / "detections-3.parquet").touch()
+    assert folder.committed() == {0, 2, 9}
 
 
 def test_a_commit_into_a_folder_that_is_gone_names_folder_and_file(tmp_path: Path) -> None:
@@ -164,16 +169,16 @@ def test_a_commit_into_a_folder_that_is_gone_names_folder_and_file(tmp_path: Pat
 
 
 def test_a_scan_claims_an_empty_folder_and_may_claim_it_again(folder: ResultsFolder) -> None:
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     before = Path(folder.location.path, "scan.json").read_bytes()
     assert json.loads(before) == SCAN
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     assert Path(folder.location.path, "scan.json").read_bytes() == before
 
 
 def test_values_that_json_does_not_tell_apart_are_the_same_scan(folder: ResultsFolder) -> None:
-    folder.claim({**SCAN, "settings": {"keep": ("id", "label")}})
-    folder.claim({**SCAN, "settings": {"keep": ["id", "label"]}})
+    folder.claim({**SCAN, "settings": {"keep": ("id", "label")}}, FILES)
+    folder.claim({**SCAN, "settings": {"keep": ["id", "label"]}}, FILES)
 
 
 def _without(scan: dict[str, Any], section: str) -> None:
@@ -193,52 +198,106 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_scan_is_refused_and_the_difference_is_named(folder: ResultsFolder, name: str) -> None:
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     other = copy.deepcopy(SCAN)
     change, said = CHANGES[name]
     change(other)
     with pytest.raises(ResumeMismatchError) as caught:
-        folder.claim(other)
+        folder.claim(other, FILES)
     assert f"differing: {said}. Give another folder" in str(caught.value)
     assert json.loads(Path(folder.location.path, "scan.json").read_bytes()) == SCAN
 
 
 def test_every_section_that_differs_is_named(folder: ResultsFolder) -> None:
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     other = copy.deepcopy(SCAN)
     other["model"] |= {"name": "other", "fingerprint": "f2"}
     other["settings"]["threshold"] = 0.9
     other["versions"]["numpy"] = "3.0"
     with pytest.raises(ResumeMismatchError) as caught:
-        folder.claim(other)
+        folder.claim(other, FILES)
     said = 'differing: model.fingerprint: "f1" -> "f2"; model.name: "tiny" -> "other"; settings.threshold: 0.5 -> 0.9. Give'
     assert said in str(caught.value)
 
 
 def test_a_long_value_that_differs_is_cut_short(folder: ResultsFolder) -> None:
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     other = copy.deepcopy(SCAN)
-    other["input"]["files"] = [{"path": f"{number}.parquet"} for number in range(10_000)]
-    with pytest.raises(ResumeMismatchError, match=r"input.files: .* -> .*\.\.\.") as caught:
-        folder.claim(other)
+    other["settings"]["columns"] = [f"column {number}" for number in range(10_000)]
+    with pytest.raises(ResumeMismatchError, match=r"settings.columns: .* -> .*\.\.\.") as caught:
+        folder.claim(other, FILES)
     assert len(str(caught.value)) < 600
 
 
 def test_other_versions_of_software_do_not_matter(folder: ResultsFolder) -> None:
-    folder.claim(SCAN)
-    folder.claim({**SCAN, "versions": {"aigid": "9.9.9", "numpy": "3.0"}})
+    folder.claim(SCAN, FILES)
+    folder.claim({**SCAN, "versions": {"aigid": "9.9.9", "numpy": "3.0"}}, FILES)
+
+
+def test_another_way_to_name_the_same_files_does_not_matter(folder: ResultsFolder) -> None:
+    folder.claim(SCAN, FILES)
+    folder.claim({**SCAN, "manifests": ["*.parquet"]}, FILES)
+
+
+OTHER_FILES = {
+    "another name": (["x.parquet"], {}, 'input: file 1: "m.parquet" -> "x.parquet"'),
+    "one more": (["m.parquet", "n.parquet"], {}, "input: file 2: none -> n.parquet"),
+    "another size": (["m.parquet"], {"size_bytes": 11}, "input: m.parquet: its size, row groups or footer are others"),
+    "other row groups": (["m.parquet"], {"row_groups": (4, 5)}, "input: m.parquet: its size, row groups or footer are others"),
+    "another footer": (
+        ["m.parquet"],
+        {"footer_sha256": "cd" * 32},
+        "input: m.parquet: its size, row groups or footer are others",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_other_files_are_refused_and_the_first_that_differs_is_named(folder: ResultsFolder, name: str) -> None:
+    names, changed, said = OTHER_FILES[name]
+    folder.claim(SCAN, FILES)
+    files = ManifestFiles(replace(FILES[0], path=path, **changed) for path in names)
+    with pytest.raises(ResumeMismatchError) as caught:
+        folder.claim(SCAN, files)
+    assert f"differing: {said}. Give another folder" in str(caught.value)
+    assert folder.recorded_files() == FILES
+
+
+def test_files_that_were_touched_are_the_same(folder: ResultsFolder) -> None:
+    folder.claim(SCAN, FILES)
+    folder.claim(SCAN, ManifestFiles([replace(FILES[0], modified_ns=6)]))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ARROW1", b"PAR1"])
+def test_a_record_of_files_that_cannot_be_read_is_no_record(folder: ResultsFolder, content: bytes | None) -> None:
+    folder.claim(SCAN, FILES)
+    path = Path(folder.location.path, "files.arrow")
+    path.unlink() if content is None else path.write_bytes(content)
+    assert folder.recorded_files() is None
+    with pytest.raises(ResumeMismatchError, match=r"files\.arrow: missing or damaged"):
+        folder.claim(SCAN, FILES)
+
+
+def test_whoever_holds_the_folder_is_known_by_others_who_see_the_same_one(folder: ResultsFolder, tmp_path: Path) -> None:
+    with folder.open() as token:
+        assert open_results(folder.location.path).is_held_with(token)
+        assert not open_results(str(tmp_path / "elsewhere")).is_held_with(token)
+        assert not folder.is_held_with("another")
+    with folder.open() as later:
+        assert later != token
+        assert not folder.is_held_with(token)
 
 
 def test_a_folder_with_parquet_files_of_something_else_is_refused(folder: ResultsFolder) -> None:
     Path(folder.location.path, "photos.parquet").write_bytes(b"somebody's data")
     with pytest.raises(ResumeMismatchError, match=r"holds Parquet files but no scan\.json: give another folder"):
-        folder.claim(SCAN)
+        folder.claim(SCAN, FILES)
     assert [path.name for path in Path(folder.location.path).iterdir()] == ["photos.parquet"]
 
 
 def test_a_folder_with_other_files_may_be_claimed(folder: ResultsFolder) -> None:
     Path(folder.location.path, "notes.txt").write_text("mine")
-    folder.claim(SCAN)
+    folder.claim(SCAN, FILES)
     assert Path(folder.location.path, "notes.txt").read_text() == "mine"
 
 
@@ -247,7 +306,7 @@ def test_a_damaged_scan_record_is_refused_and_left_as_it_is(folder: ResultsFolde
     path = Path(folder.location.path, "scan.json")
     path.write_bytes(content)
     with pytest.raises(ResumeMismatchError, match=r"scan\.json: not readable as a scan's record: .*; give another folder"):
-        folder.claim(SCAN)
+        folder.claim(SCAN, FILES)
     assert path.read_bytes() == content
 
 
@@ -269,8 +328,9 @@ def test_a_damaged_summary_is_named_with_what_to_do(folder: ResultsFolder, conte
 def test_count_sums_up_all_shards(folder: ResultsFolder) -> None:
     folder.commit(0, small_table([0.9, 0.1, np.nan, 0.8], {2: RowError(ErrorCode.MISSING, "gone")}))
     folder.commit(1, small_table([np.nan, np.nan], {0: RowError(ErrorCode.MISSING, "gone"), 1: RowError(ErrorCode.EMPTY, "0")}))
-    shards = [Shard(0, (Segment(0, 0, 4),)), Shard(1, (Segment(0, 4, 6),))]
+    shards = [Shard(0, (Segment(FILES[0], 0, 4),)), Shard(1, (Segment(FILES[0], 4, 6),))]
     assert folder.count(shards) == {
+        "shards": 2,
         "rows": 6,
         "scored": 3,
         "ai": 2,
@@ -281,7 +341,7 @@ def test_count_sums_up_all_shards(folder: ResultsFolder) -> None:
 
 
 def test_count_names_a_file_that_is_missing_damaged_or_of_another_size(folder: ResultsFolder) -> None:
-    shards = [Shard(0, (Segment(0, 0, 2),)), Shard(1, (Segment(0, 2, 4),))]
+    shards = [Shard(0, (Segment(FILES[0], 0, 2),)), Shard(1, (Segment(FILES[0], 2, 4),))]
     folder.commit(0, small_table([0.1, 0.9]))
     path = Path(folder.location.path, "detections-000001.parquet")
     with pytest.raises(ResultsError, match=f"{path}: damaged or missing: .*; remove it and run the scan again"):

@@ -26,7 +26,7 @@ from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.results import ResultsFolder, open_results
 from aigid.runners.local import run_local
-from aigid.scan import make_scanner
+from aigid.scan_job import make_scanner
 from aigid.scorers import Scorer, Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
@@ -115,7 +115,7 @@ def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
     pq.write_table(table, path, row_group_size=17)
     config = ScanConfig((str(path),), "unused", columns=ColumnChoice(keep=("id",)), workers=2, batch_rows=8)
     scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns), OnnxScorer(tiny_repository))
-    return Case(scanner, scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))))
+    return Case(scanner, scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))))
 
 
 def scan_shard(scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch) -> pa.Table:
@@ -167,7 +167,7 @@ def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(case: Case, 
     start = data.draw(st.integers(0, ROWS - 1))
     stop = data.draw(st.integers(start + 1, ROWS))
     cut = data.draw(st.integers(start, stop))
-    segments = tuple(Segment(0, a, b) for a, b in ((start, cut), (cut, stop)) if b > a)
+    segments = tuple(Segment(case.manifest.files[0], a, b) for a, b in ((start, cut), (cut, stop)) if b > a)
     scanner = replace(
         case.scanner, batch_rows=data.draw(st.integers(1, 70), "batch_rows"), workers=data.draw(st.integers(1, 4), "workers")
     )
@@ -177,7 +177,7 @@ def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(case: Case, 
 @pytest.mark.parametrize("delay_s", [lambda call: 0.02 if call == 0 else 0, lambda call: 0.01 * (call % 3)])
 def test_rows_stay_in_order_whatever_the_workers_timing(case: Case, delay_s: Callable[[int], float]) -> None:
     scanner, _ = watched(case.scanner, lambda call: time.sleep(delay_s(call)), workers=4)
-    assert scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))).equals(case.table)
+    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(case.table)
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def later(case: Case) -> Iterator[Callable[[Callable[[int], None]], tuple[ShardS
 
 def test_a_scorer_that_answers_later_is_given_more_batches_meanwhile(case: Case, later: Any) -> None:
     scanner, scorer = later(lambda call: time.sleep(0.05 * (call % 2)))
-    assert scanned(scanner, Shard(0, (Segment(0, 0, ROWS),))).equals(case.table)
+    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(case.table)
     assert scorer.most_at_once == scorer.in_flight
 
 
@@ -203,7 +203,7 @@ def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: 
     released = threading.Event()
     scanner, scorer = later(lambda call: released.wait(60))
     with ThreadPoolExecutor(1) as caller:
-        table = caller.submit(scanned, replace(scanner, batch_rows=2), Shard(0, (Segment(0, 0, ROWS),)))
+        table = caller.submit(scanned, replace(scanner, batch_rows=2), Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)))
         time.sleep(1)
         waiting = len(scorer.taken)
         released.set()
@@ -215,7 +215,7 @@ def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: 
 
 def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(case: Case, later: Any) -> None:
     scanner, scorer = later(lambda call: time.sleep(0.02))
-    shards = plan_shards(case.manifest.files, 6)
+    shards = list(plan_shards(case.manifest.files, 6))
     assert len(shards) == 10
     with ThreadPoolExecutor(1) as pool:
         tables = list(scan_shards(replace(scanner, batch_rows=6), shards, pool, ignore))
@@ -227,7 +227,7 @@ def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(case: 
 def test_shards_that_are_not_wanted_any_more_are_not_worked_on(case: Case) -> None:
     scanner, scorer = watched(case.scanner, lambda call: time.sleep(0.02), workers=1)
     with ThreadPoolExecutor(1) as pool:
-        shards = scan_shards(scanner, plan_shards(case.manifest.files, 6), pool, ignore)
+        shards = scan_shards(scanner, list(plan_shards(case.manifest.files, 6)), pool, ignore)
         next(shards)
         shards.close()
         calls = scorer.calls
@@ -241,7 +241,7 @@ def test_a_scorer_that_fails_later_ends_the_scan_of_the_shard(later: Any) -> Non
 
     scanner, _ = later(fail)
     with pytest.raises(ServerError, match="no server is left"):
-        scanned(scanner, Shard(0, (Segment(0, 0, ROWS),)))
+        scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)))
     assert scan_threads() == []
 
 
@@ -253,7 +253,7 @@ def test_a_shard_of_several_files_has_the_rows_of_each_under_its_name(
     paths = [str(write_manifest(strict, "a.parquet")), str(write_manifest(manifest_table(5, seed=70), "b.parquet"))]
     manifest = open_manifest(paths, ColumnChoice(keep=("id",)))
     config = ScanConfig(tuple(paths), "unused")
-    shard = Shard(0, (Segment(0, 4, 9), Segment(1, 0, 5)))
+    shard = Shard(0, (Segment(manifest.files[0], 4, 9), Segment(manifest.files[1], 0, 5)))
     rows = scanned(make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository)), shard).to_pylist()
     assert [(row["manifest"], row["row"], row["id"]) for row in rows] == [
         *((paths[0], row, row) for row in range(4, 9)),
@@ -267,14 +267,18 @@ def test_rows_that_are_all_bad_need_no_scoring(case: Case) -> None:
         pytest.fail("there is nothing to score")
 
     scanner, scorer = watched(case.scanner, fail)
-    rows = scanned(scanner, Shard(0, (Segment(0, 5, 7),))).to_pylist()
+    rows = scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 5, 7),))).to_pylist()
     assert [row["error"] for row in rows] == ["empty", "undecodable"]
     assert scorer.calls == 0
 
 
 def test_progress_is_told_of_every_row_and_error_once(case: Case) -> None:
     told: list[tuple[int, int]] = []
-    scanned(case.scanner, Shard(0, (Segment(0, 0, ROWS),)), lambda rows, errors: told.append((rows, errors)))
+    scanned(
+        case.scanner,
+        Shard(0, (Segment(case.scanner.manifest.files[0], 0, ROWS),)),
+        lambda rows, errors: told.append((rows, errors)),
+    )
     assert sum(rows for rows, _ in told) == ROWS
     assert sum(errors for _, errors in told) == 3
     assert all(0 < rows <= case.scanner.batch_rows for rows, _ in told)
@@ -304,7 +308,7 @@ def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> Non
         done += rows
 
     with CountingPool(workers) as pool, ThreadPoolExecutor(1) as other:
-        shard = other.submit(scan_shard, scanner, Shard(0, (Segment(0, 0, ROWS),)), pool, collected)
+        shard = other.submit(scan_shard, scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)), pool, collected)
         deadline = time.monotonic() + 20
         while pool.submitted < 3 * workers:
             assert time.monotonic() < deadline
@@ -329,12 +333,12 @@ def test_a_shard_that_fails_leaves_no_work_behind_in_a_pool_that_lives_on(case: 
     # One worker, so that batches are scored in the order in which they are waited for.
     scanner, scorer = watched(case.scanner, fail_at_the_third, workers=1)
     with ThreadPoolExecutor(1) as pool, pytest.raises(AigidError, match="the scorer is gone"):
-        scan_shard(scanner, Shard(0, (Segment(0, 0, ROWS),)), pool, ignore)
+        scan_shard(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)), pool, ignore)
     assert scorer.calls <= 4
 
 
 def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(case: Case, results: ResultsFolder) -> None:
-    shards = plan_shards(case.manifest.files, 17)
+    shards = list(plan_shards(case.manifest.files, 17))
     assert len(shards) == 4
     run_local(case.scanner, shards[:2], results, ignore)
     before = files_in(results)
@@ -349,7 +353,7 @@ def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(case:
 
 
 def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(case: Case, results: ResultsFolder) -> None:
-    shards = plan_shards(case.manifest.files, 17)
+    shards = list(plan_shards(case.manifest.files, 17))
     run_local(case.scanner, shards, results, ignore)
     whole = files_in(results)
     Path(results.location.path, "detections-000002.parquet").unlink()
@@ -359,7 +363,7 @@ def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(case: Case, resu
 
 
 def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(case: Case, results: ResultsFolder) -> None:
-    shards = plan_shards(case.manifest.files, 17)
+    shards = list(plan_shards(case.manifest.files, 17))
 
     interrupted_at: list[int] = []
 
@@ -385,7 +389,7 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
     manifest = open_manifest([str(path)])
     config = ScanConfig((str(path),), "unused", workers=1)
     scanner = make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository))
-    shards = plan_shards(manifest.files, 10)
+    shards = list(plan_shards(manifest.files, 10))
 
     def replace_it(rows: int, errors: int) -> None:
         pq.write_table(manifest_table(100, seed=7), path, row_group_size=10)
@@ -406,5 +410,5 @@ def test_a_model_that_answers_nonsense_is_never_committed(case: Case, results: R
 
     scanner = replace(case.scanner, scorer=NonsenseScorer(case.scanner.scorer, lambda call: None))
     with pytest.raises(AigidError, match="57 of 60 rows have neither a probability nor an error: not committed"):
-        run_local(scanner, [Shard(0, (Segment(0, 0, ROWS),))], results, ignore)
+        run_local(scanner, [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))], results, ignore)
     assert files_in(results) == {}

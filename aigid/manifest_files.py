@@ -1,0 +1,177 @@
+"""The Parquet files of a manifest, with what identifies each; compact enough for a million of them."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Self, overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from aigid.errors import AigidError, ManifestError
+from aigid.storage import ListedFile, explain_failure
+
+_MAGIC = b"PAR1"
+# Read from the end of a file at once: most footers are smaller, and one request is enough then.
+_TAIL_BYTES = 64 * 1024
+_BATCH_FILES = 8192
+_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("row_groups", pa.list_(pa.int64())),
+        pa.field("footer_sha256", pa.binary(32)),
+        pa.field("modified_ns", pa.int64()),
+    ]
+)
+_IDENTITY = ["path", "size_bytes", "row_groups", "footer_sha256"]
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One Parquet file of a manifest, with what identifies it: `row_groups` holds the rows of each row group.
+
+    When it was modified tells whether its footer must be read again; it is no part of what it is.
+    """
+
+    path: str
+    size_bytes: int
+    row_groups: tuple[int, ...]
+    footer_sha256: str
+    modified_ns: int | None = field(default=None, compare=False)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return sum(self.row_groups)
+
+
+class ManifestFiles(Sequence[ManifestFile]):
+    """Files in order, kept as Arrow columns: about 150 bytes each."""
+
+    def __init__(self, files: Iterable[ManifestFile] = ()) -> None:
+        """Keep `files`, which may be an iterator."""
+        self._table = pa.Table.from_batches(_batches(files), schema=_SCHEMA)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """What `to_bytes` made; raises pyarrow's own error where the bytes are none of that."""
+        files = cls()
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        if table.schema != _SCHEMA:
+            raise pa.ArrowInvalid(f"columns are {table.schema.names}, not {_SCHEMA.names}")
+        files._table = table
+        return files
+
+    def to_bytes(self) -> pa.Buffer:
+        """All of them as an Arrow IPC file."""
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+            writer.write_table(self._table)
+        return sink.getvalue()
+
+    @property
+    def rows(self) -> int:
+        """How many rows all files have."""
+        return int(pc.sum(pc.list_flatten(self._table.column("row_groups"))).as_py() or 0)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ManifestFile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[ManifestFile]": ...
+
+    def __getitem__(self, index: int | slice) -> "ManifestFile | Sequence[ManifestFile]":
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return _file(self._table.slice(index % len(self), 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[ManifestFile]:
+        for batch in self._table.to_batches(_BATCH_FILES):
+            yield from map(_file, batch.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ManifestFiles) and bool(self._table.select(_IDENTITY).equals(other._table.select(_IDENTITY)))
+
+
+def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
+    """What identifies a Parquet file, and its columns; raises ManifestError where it is none that can be read."""
+    location = listed.location
+    try:
+        with location.filesystem.open_input_file(location.path) as source:
+            size = source.size()
+            footer = _footer_bytes(source, size, location.text)
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        schema = metadata.schema.to_arrow_schema()
+    except FileNotFoundError as error:
+        raise ManifestError(f"{location.text}: no such file") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{location.text}: not a readable Parquet file: {_reason(error)}") from error
+    groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+        counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
+        raise ManifestError(f"{location.text}: not a readable Parquet file: {counts}")
+    return ManifestFile(location.text, size, groups, _sha256(footer), listed.modified_ns), schema
+
+
+def check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
+    """Raise AigidError where an open file is not what it was when the manifest was opened."""
+    try:
+        size = source.size()
+        same = size == file.size_bytes and _sha256(_footer_bytes(source, size, file.path)) == file.footer_sha256
+    except ManifestError:
+        same = False
+    if not same:
+        raise AigidError(f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew")
+
+
+def _file(values: dict[str, object]) -> ManifestFile:
+    digest, groups = values.pop("footer_sha256"), values.pop("row_groups")
+    return ManifestFile(**values, row_groups=tuple(groups), footer_sha256=digest.hex())  # type: ignore[arg-type,attr-defined]
+
+
+def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
+    rest = iter(files)
+    while some := list(islice(rest, _BATCH_FILES)):
+        columns = [
+            [file.path for file in some],
+            [file.size_bytes for file in some],
+            [file.row_groups for file in some],
+            [bytes.fromhex(file.footer_sha256) for file in some],
+            [file.modified_ns for file in some],
+        ]
+        arrays = [pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)]
+        yield pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
+    if size < 12:
+        raise ManifestError(f"{text}: not a Parquet file: it has {size} bytes")
+    tail = _last(source, size, _TAIL_BYTES)
+    if tail[-4:] != _MAGIC:
+        source.seek(0)
+        begins = source.read(4) == _MAGIC
+        reason = "it begins as one but its end is missing: truncated?" if begins else "it does not begin or end as one"
+        raise ManifestError(f"{text}: not a Parquet file: {reason}")
+    length = min(int.from_bytes(tail[-8:-4], "little"), size - 8) + 8
+    return tail[-length:] if length <= len(tail) else _last(source, size, length)
+
+
+def _last(source: pa.NativeFile, size: int, count: int) -> bytes:
+    source.seek(max(0, size - count))
+    return bytes(source.read(count))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _reason(error: pa.ArrowException | OSError | UnicodeDecodeError) -> str:
+    return str(error) if isinstance(error, UnicodeDecodeError) else explain_failure(error)

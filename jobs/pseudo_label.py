@@ -1,0 +1,11 @@
+"""Pseudo-labels as a job of a Ray cluster: `aigid pseudo-label` with all its options, on the cluster it is submitted to.
+
+ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ --out s3://bucket/results/ --labels s3://bucket/pseudo/
+"""
+
+import sys
+
+from aigid.cli import main
+
+if __name__ == "__main__":
+    main(["pseudo-label", "--ray=auto", *sys.argv[1:]], prog_name="jobs/pseudo_label.py")

@@ -1,0 +1,55 @@
+"""Jobs for a cluster's workers that do next to nothing, or what must not happen; workers import them from here."""
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from aigid.errors import AigidError, ServerError
+from aigid.scan_job import ScanShards
+from aigid.shards import Shard
+
+BATCHES = 4
+
+
+@dataclass(frozen=True)
+class StandInJob:
+    """Makes a small table of each shard, in `seconds`; shards in `fates` end otherwise."""
+
+    seconds: float = 0.0
+    fates: tuple[tuple[int, str], ...] = ()
+    start: str = ""
+    say: str = ""
+
+    @contextmanager
+    def open(self, threads: int, notify: Callable[[str], None]) -> Iterator[ScanShards]:
+        if self.start == "slow":
+            time.sleep(3)
+        if self.say:
+            notify(self.say)
+        yield self._scan
+
+    def _scan(
+        self, shards: Iterable[Shard], on_batch: Callable[[int, int], None]
+    ) -> Generator[tuple[Shard, pa.Table], None, None]:
+        for shard in shards:
+            for _ in range(BATCHES):
+                time.sleep(self.seconds / BATCHES)
+                on_batch(shard.rows // BATCHES, 1)
+            self._meet(dict(self.fates).get(shard.index, "done"), shard)
+            yield shard, pa.table({"row": range(shard.segments[0].start, shard.segments[0].stop)})
+
+    def _meet(self, fate: str, shard: Shard) -> None:
+        if fate == "fail":
+            raise AigidError(f"row {shard.segments[0].start} is cursed")
+        if fate == "bug":
+            raise ZeroDivisionError("nobody thought of that")
+        if fate == "servers gone":
+            raise ServerError("no server answers")
+        if fate == "crash":
+            os._exit(3)
+        if fate == "slow":
+            time.sleep(6)

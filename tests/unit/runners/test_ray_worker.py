@@ -1,0 +1,118 @@
+"""A worker in this process: what it refuses at its start, and that each shard it is given has its own end."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ray_jobs import BATCHES, StandInJob
+from scan_process import wait_until
+
+from aigid import __version__
+from aigid.errors import AigidError, ResultsError, UsageError
+from aigid.manifest import Segment
+from aigid.manifest_files import ManifestFile
+from aigid.results import open_results
+from aigid.runners.ray_worker import ShardWorker, WorkOrder
+from aigid.shards import Shard
+
+ROWS = 8
+Ordered = Callable[..., WorkOrder]
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Iterator[Ordered]:
+    """Makes the order of a scan into `out`, which is held while the test runs."""
+    (tmp_path / "m.parquet").touch()
+    before = Path.cwd()
+    with open_results(str(tmp_path / "out")).open() as token:
+        yield lambda job=StandInJob(), **other: replace(
+            WorkOrder(job, str(tmp_path / "out"), token, str(tmp_path), "m.parquet", 1), **other
+        )
+    os.chdir(before)
+
+
+def shards(count: int) -> list[Shard]:
+    file = ManifestFile("m.parquet", 10, (count * ROWS,), "")
+    return [Shard(index, (Segment(file, index * ROWS, (index + 1) * ROWS),)) for index in range(count)]
+
+
+def committed(tmp_path: Path) -> set[int]:
+    return open_results(str(tmp_path / "out")).committed()
+
+
+def test_another_version_is_refused_with_both(order: Ordered) -> None:
+    with pytest.raises(UsageError, match=f"has aigid {__version__}, but the scan was started with 0.0.1: install the same"):
+        ShardWorker().start(order(version="0.0.1"))
+
+
+def test_a_results_folder_that_is_another_one_here_is_refused(order: Ordered, tmp_path: Path) -> None:
+    said = "is another folder here than where the scan was started: give one that all machines share, or an object store"
+    (tmp_path / "local_disk").mkdir()
+    for other in ({"out": str(tmp_path / "gone")}, {"out": str(tmp_path / "local_disk")}, {"token": "another scan's"}):
+        with pytest.raises(UsageError, match=said):
+            ShardWorker().start(order(**other))
+
+
+def test_a_manifest_that_is_not_here_is_refused(order: Ordered) -> None:
+    with pytest.raises(UsageError, match=r"gone\.parquet: no such file here: put the manifest where all machines see it"):
+        ShardWorker().start(order(first_file="gone.parquet"))
+
+
+def test_a_folder_that_is_not_here_does_not_matter_where_paths_are_whole(order: Ordered, tmp_path: Path) -> None:
+    assert ShardWorker().start(order(folder="/no/such/folder", first_file=str(tmp_path / "m.parquet"))) == os.getpid()
+
+
+def test_shards_given_at_the_same_time_are_scanned_one_after_the_other(order: Ordered, tmp_path: Path) -> None:
+    worker = ShardWorker()
+    worker.start(order(StandInJob(0.1)))
+    with ThreadPoolExecutor(4) as callers:
+        answers = list(callers.map(worker.scan, shards(4)))
+    assert [(answer.rows, answer.errors) for answer in answers] == [(ROWS, BATCHES)] * 4
+    assert all(0.1 <= answer.seconds < 0.4 for answer in answers)
+    assert committed(tmp_path) == {0, 1, 2, 3}
+    assert worker.state().rows == 4 * ROWS
+    assert worker.state().shards == {}
+
+
+def test_a_shard_that_fails_takes_none_of_the_others_with_it(order: Ordered, tmp_path: Path) -> None:
+    worker = ShardWorker()
+    worker.start(order(StandInJob(0.05, ((1, "fail"), (4, "bug")))))
+    with ThreadPoolExecutor(6) as callers:
+        calls = [callers.submit(worker.scan, shard) for shard in shards(6)]
+    assert isinstance(calls[1].exception(), AigidError)
+    assert isinstance(calls[4].exception(), ZeroDivisionError)
+    assert [call.result().rows for index, call in enumerate(calls) if index not in (1, 4)] == [ROWS] * 4
+    assert committed(tmp_path) == {0, 2, 3, 5}
+
+
+def test_results_that_cannot_be_written_fail_the_shard_and_the_worker_goes_on(order: Ordered, tmp_path: Path) -> None:
+    worker = ShardWorker()
+    worker.start(order())
+    first, second = shards(2)
+    (tmp_path / "out" / "detections-000000.parquet").mkdir()
+    with pytest.raises(ResultsError, match=r"cannot write detections-000000\.parquet"):
+        worker.scan(first)
+    assert worker.scan(second).rows == ROWS
+
+
+def test_the_state_says_which_shard_it_is_at_for_how_long_and_how_far(order: Ordered) -> None:
+    worker = ShardWorker()
+    worker.start(order(StandInJob(1.0, say="a line")))
+    caller = threading.Thread(target=worker.scan, args=(shards(1)[0],))
+    caller.start()
+    wait_until(lambda: worker.state().rows == ROWS // 2, "half of the rows")
+    state = worker.state()
+    assert state.shards == {0: (ROWS // 2, BATCHES // 2)}
+    assert 0.4 < state.seconds < 1.1
+    caller.join()
+
+
+def test_lines_are_given_once(order: Ordered) -> None:
+    worker = ShardWorker()
+    worker.start(order(StandInJob(say="server a:8001 does not answer")))
+    assert worker.state().lines == ["server a:8001 does not answer"]
+    assert worker.state().lines == []

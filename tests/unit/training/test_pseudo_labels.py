@@ -1,0 +1,130 @@
+"""Which pairs are sure enough to be labels, and the manifest that they become."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aigid.cli import main
+from aigid.errors import ResultsError, UsageError
+from aigid.manifest import open_manifest
+from aigid.training.datasets import label_columns
+from aigid.training.pseudo_labels import Sureness, pseudo_labels
+
+
+def answers(rows: list[tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """`p_ai` and `p_source` from `p_ai` and the generators' shares."""
+    p_ai = np.array([row[0] for row in rows], np.float32)
+    shares = np.array([row[1] for row in rows], np.float32)
+    return p_ai, np.concatenate([1 - p_ai[:, None], p_ai[:, None] * shares], axis=1)
+
+
+SURE, UNSURE = [0.9, 0.1, 0, 0, 0], [0.4, 0.3, 0.3, 0, 0]
+
+
+def test_a_pair_is_kept_where_both_heads_are_sure() -> None:
+    cases = [
+        (0.95, SURE, True, 1),
+        (0.95, UNSURE, False, 1),
+        (0.70, SURE, False, 1),
+        (0.05, UNSURE, True, 0),
+        (0.30, SURE, False, 0),
+        (0.95, [0, 0, 0, 0.05, 0.95], True, 5),
+    ]
+    kept, labels, share = pseudo_labels(*answers([case[:2] for case in cases]), Sureness())
+    assert kept.tolist() == [case[2] for case in cases]
+    assert labels.tolist() == [case[3] for case in cases]
+    assert share[0] == pytest.approx(0.9)
+    assert share[3] == 1
+
+
+def test_a_row_without_an_answer_is_never_kept() -> None:
+    nothing = np.full((2, 6), np.nan, np.float32)
+    kept, _, _ = pseudo_labels(np.array([np.nan, np.nan], np.float32), nothing, Sureness(0.5, 0.0))
+    assert not kept.any()
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0.5, 1), st.floats(0, 1))
+def test_to_be_surer_keeps_fewer_and_never_others(values: list[float], head_a: float, head_b: float) -> None:
+    given = answers([(value, SURE) for value in values])
+    loose, _, _ = pseudo_labels(*given, Sureness(0.5, 0))
+    strict, _, _ = pseudo_labels(*given, Sureness(head_a, head_b))
+    assert not (strict & ~loose).any()
+
+
+@pytest.mark.parametrize("values", [(0.4, 0.8), (1.1, 0.8), (0.8, -0.1), (0.8, 1.5)])
+def test_values_that_are_no_probabilities_are_refused(values: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="to be sure is a probability"):
+        Sureness(*values)
+
+
+def run(repository: Path, tmp_path: Path, *words: object) -> Result:
+    arguments = ["pseudo-label", *words, "--model", repository, "--out", tmp_path / "results", "--labels", tmp_path / "labels"]
+    return CliRunner().invoke(main, [str(word) for word in arguments], catch_exceptions=False)
+
+
+def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(tiny_repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "many").mkdir()
+    for name in "ab":
+        pq.write_table(manifest_table(40, seed=ord(name)), tmp_path / "many" / f"{name}.parquet")
+    done = run(tiny_repository, tmp_path, tmp_path / "many", "--sure-a", 0.6, "--sure-b", 0.3, "--shard-rows", 30)
+    assert done.exit_code == 0, done.output
+    kept = result_rows(tmp_path / "labels")
+    source = pq.read_table(tmp_path / "many").to_pylist()
+    scanned = result_rows(tmp_path / "results")
+    expected = []
+    for row, answer in zip(source, scanned, strict=True):
+        p_ai, shares = answer["p_ai"], answer["p_source"][1:]
+        ai = p_ai > 0.5
+        if max(p_ai, 1 - p_ai) >= 0.6 and (not ai or max(shares) / p_ai >= 0.3):
+            label = 1 + shares.index(max(shares)) if ai else 0
+            expected.append((row["Image"]["bytes"], row["Caption"], int(ai), label))
+    assert 0 < len(expected) < len(source)
+    assert [(row["image"]["bytes"], row["prompt"], row["Label_A"], row["Label_B"]) for row in kept] == expected
+    manifest = open_manifest([str(tmp_path / "labels")])
+    assert label_columns(manifest) == ("Label_A", "Label_B")
+    assert manifest.rows == len(expected)
+    record = json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
+    assert (record["rows"], record["kept"]) == (80, len(expected))
+    assert f"{len(expected)} of 80 pairs kept: real " in done.stdout
+
+
+def test_images_named_by_a_path_are_written_with_their_bytes(tiny_repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(picture_bytes(1))
+    table = pa.table({"image": pa.array([{"bytes": None, "path": "one.png"}, None], HF_IMAGE), "prompt": ["a cat", None]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    options = ("--sure-a", 0.5, "--sure-b", 0, "--max-error-rate", 1)
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
+    (row,) = result_rows(tmp_path / "labels")
+    assert row["image"] == {"bytes": picture_bytes(1), "path": "one.png"}
+
+
+def test_labels_of_other_thresholds_are_not_mixed_and_the_same_may_be_written_again(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    pq.write_table(manifest_table(20), tmp_path / "m.parquet")
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.6, "--sure-b", 0.3).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
+    refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.9)
+    assert refused.exit_code == 2
+    assert "holds pseudo-labels of another head_a, head_b: give another folder" in refused.stderr
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.6, "--sure-b", 0.3).exit_code == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == before
+
+
+def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(tiny_repository: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(picture_bytes(1))
+    pq.write_table(pa.table({"image": ["one.png"], "prompt": ["a cat"]}), tmp_path / "m.parquet")
+    options = ("--sure-a", 0.5, "--sure-b", 0)
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
+    (tmp_path / "one.png").unlink()
+    again = run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options)
+    assert again.exit_code == ResultsError.exit_status
+    assert "cannot be read any more: missing: one.png" in again.stderr
