@@ -238,6 +238,7 @@ class ResultsFolder:
         finally:
             if lock is not None:
                 remove_leftovers(self.location)
+                os.truncate(lock, 0)
                 os.close(lock)
 
     def is_held_with(self, token: str) -> bool:

@@ -283,6 +283,7 @@ def test_whoever_holds_the_folder_is_known_by_others_who_see_the_same_one(folder
         assert open_results(folder.location.path).is_held_with(token)
         assert not open_results(str(tmp_path / "elsewhere")).is_held_with(token)
         assert not folder.is_held_with("another")
+    assert not folder.is_held_with(token)
     with folder.open() as later:
         assert later != token
         assert not folder.is_held_with(token)
