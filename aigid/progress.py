@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -74,8 +75,8 @@ class BarProgress:
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class LineProgress:
-    """A line on `stream` every few seconds: for logs."""
+class _TimedProgress(ABC):
+    """Adds up what is done, and every few seconds prints to `stream` how far it is."""
 
     def __init__(self, label: str, stream: TextIO) -> None:
         """Print nothing until `start`."""
@@ -87,90 +88,78 @@ class LineProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        return None
-
     def start(self, total_rows: int, done_rows: int) -> None:
         """Print how much there is to do."""
         self._total, self._done, self._begun_at, self._errors = total_rows, done_rows, done_rows, 0
         self._started = self._printed = time.perf_counter()
-        resumed = f", {done_rows:,} of them done before" if done_rows else ""
-        print(f"{self._label}: {total_rows:,} rows{resumed}", file=self._stream, flush=True)
+        self._print_start()
 
     def advance(self, rows: int, errors: int) -> None:
-        """Print a line if the last one is some seconds old."""
+        """Print how far it is if the last time is some seconds ago."""
         self._done += rows
         self._errors += errors
-        now = time.perf_counter()
-        if now - self._printed < LINE_EVERY_S:
-            return
-        self._printed = now
-        rate = (self._done - self._begun_at) / (now - self._started)
-        left = f"{(self._total - self._done) / rate:,.0f} s left" if rate else "time left unknown"
-        line = f"{self._done:,} of {self._total:,} rows, {rate:,.0f} rows/s, {self._errors:,} errors, {left}"
-        print(f"{self._label}: {line}", file=self._stream, flush=True)
-        for line in _cluster_lines(self._cluster) if self._cluster else ():
-            print(f"{self._label}: {line}", file=self._stream, flush=True)
+        if time.perf_counter() - self._printed >= LINE_EVERY_S:
+            self._print_now()
 
     def cluster(self, state: ClusterState) -> None:
-        """Print it with the next line."""
+        """Print it with the rest."""
         self._cluster = state
         self.advance(0, 0)
+
+    def _print_now(self) -> None:
+        self._printed = time.perf_counter()
+        self._print_progress((self._done - self._begun_at) / (self._printed - self._started))
+
+    @abstractmethod
+    def _print_start(self) -> None: ...
+
+    @abstractmethod
+    def _print_progress(self, rows_per_s: float) -> None: ...
+
+
+class LineProgress(_TimedProgress):
+    """A line every few seconds: for logs."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        return None
 
     def say(self, line: str) -> None:
         """Print a line."""
         print(line, file=self._stream, flush=True)
 
+    def _print_start(self) -> None:
+        resumed = f", {self._done:,} of them done before" if self._done else ""
+        self.say(f"{self._label}: {self._total:,} rows{resumed}")
 
-class JsonProgress:
-    """A JSON object a line on `stream`: `start`, `progress` every few seconds, `message` for what a person must see."""
+    def _print_progress(self, rows_per_s: float) -> None:
+        left = f"{(self._total - self._done) / rows_per_s:,.0f} s left" if rows_per_s else "time left unknown"
+        rows = f"{self._done:,} of {self._total:,} rows"
+        self.say(f"{self._label}: {rows}, {rows_per_s:,.0f} rows/s, {self._errors:,} errors, {left}")
+        for line in _cluster_lines(self._cluster) if self._cluster else ():
+            self.say(f"{self._label}: {line}")
 
-    def __init__(self, label: str, stream: TextIO) -> None:
-        """Print nothing until `start`."""
-        self._label, self._stream = label, stream
-        self._cluster: ClusterState | None = None
-        self._total = self._done = self._errors = self._begun_at = 0
-        self._started = self._printed = time.perf_counter()
 
-    def __enter__(self) -> Self:
-        return self
+class JsonProgress(_TimedProgress):
+    """A JSON object a line: `start`, `progress` every few seconds and at the end, `message` for what a person must see."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._print_progress()
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Print how much there is to do."""
-        self._total, self._done, self._begun_at, self._errors = total_rows, done_rows, done_rows, 0
-        self._started = self._printed = time.perf_counter()
-        self._print("start", rows_total=total_rows, rows=done_rows)
-
-    def advance(self, rows: int, errors: int) -> None:
-        """Print how far it is if the last line is some seconds old."""
-        self._done += rows
-        self._errors += errors
-        if time.perf_counter() - self._printed >= LINE_EVERY_S:
-            self._print_progress()
-
-    def cluster(self, state: ClusterState) -> None:
-        """Print it with the next line."""
-        self._cluster = state
-        self.advance(0, 0)
+        self._print_now()
 
     def say(self, line: str) -> None:
         """Print a message."""
         self._print("message", text=line)
 
-    def _print_progress(self) -> None:
-        now = time.perf_counter()
-        rate = (self._done - self._begun_at) / (now - self._started)
-        self._printed = now
+    def _print_start(self) -> None:
+        self._print("start", rows_total=self._total, rows=self._done)
+
+    def _print_progress(self, rows_per_s: float) -> None:
         self._print(
             "progress",
             rows_total=self._total,
             rows=self._done,
             errors=self._errors,
-            rows_per_s=round(rate, 2),
-            seconds_left=round((self._total - self._done) / rate, 1) if rate > 0 else None,
+            rows_per_s=round(rows_per_s, 2),
+            seconds_left=round((self._total - self._done) / rows_per_s, 1) if rows_per_s > 0 else None,
             **({"cluster": dataclasses.asdict(self._cluster)} if self._cluster else {}),
         )
 

@@ -74,9 +74,9 @@ def scan(config: ScanConfig, progress: ScanProgress, notify: Notify = lambda lin
         if model.contract.notice:
             notify(model.contract.notice)
         with results.open() as token:
-            results.claim(_scan_record(config, model, manifest), manifest.files)
             done = results.committed()
             extent = Extent.of(_plan(config, manifest), done)
+            results.claim(_scan_record(config, model, manifest, extent), manifest.files)
             summary = results.read_summary() if extent.done_shards == extent.shards else None
             if summary is None:
                 missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
@@ -168,8 +168,7 @@ def _summary(config: ScanConfig, model: _Model, counts: dict[str, Any], run: dic
     }
 
 
-def _scan_record(config: ScanConfig, model: _Model, manifest: Manifest) -> dict[str, Any]:
-    extent = Extent.of(_plan(config, manifest), ())
+def _scan_record(config: ScanConfig, model: _Model, manifest: Manifest, extent: Extent) -> dict[str, Any]:
     contract = model.contract
     return {
         "format": SCAN_FORMAT,

@@ -95,7 +95,7 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[st
             pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
             write_atomic(folder.child(f"pseudo-{shard.index:06d}-{part:03d}.parquet"), buffer.getvalue())
     record |= {"rows": summary["rows"], "kept": sum(counts.values()), "classes": {name: counts[name] for name in SOURCES}}
-    write_atomic(folder.child(RECORD_FILE), (json.dumps(record, indent=2) + "\n").encode())
+    _write_record(folder, record)
     return record
 
 
@@ -107,7 +107,11 @@ def _claim(folder: Location, record: dict[str, Any]) -> None:
         differing = [name for name, value in record.items() if before.get(name) != value]
         if differing:
             raise UsageError(f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: give another folder")
-    write_atomic(file, (json.dumps(record, indent=2) + "\n").encode())
+    _write_record(folder, record)
+
+
+def _write_record(folder: Location, record: dict[str, Any]) -> None:
+    write_atomic(folder.child(RECORD_FILE), (json.dumps(record, indent=2) + "\n").encode())
 
 
 def _kept_rows(
