@@ -53,6 +53,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="aigid: %(message)s")
     # Pillow warns of every odd file, a line each: what matters of it is in the row's error.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    # The same of servers and connections: what they fail at is an error of ours.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
 
 
 @main.command()

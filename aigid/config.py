@@ -69,8 +69,9 @@ class ScanConfig:
     triton: TritonConfig | None = None
     ray: RayConfig | None = None
     columns: ColumnChoice = field(default_factory=ColumnChoice)
-    image_root: Path | None = None
+    image_root: str | None = None
     allow_outside_root: bool = False
+    allow_private_addresses: bool = False
     threshold: float | None = None
     max_fpr: float | None = None
     limit: int | None = None

@@ -13,12 +13,13 @@ from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.model_location import find_model
-from aigid.pixels import DecodeLimits, Pixels, decode_image, picture_pixels
+from aigid.pixels import Pixels, decode_image, picture_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import Detection, RowError, RowFailure
 from aigid.scorers import Scorer
 from aigid.scorers.load import load_scorer
 from aigid.scorers.triton_config import URI_SCHEME, TritonConfig
+from aigid.storage import locate
 
 ImageInput = Image.Image | Path | str | bytes | npt.NDArray[np.uint8]
 _BATCH_ROWS = 32
@@ -65,7 +66,7 @@ class Detector:
     def detect(self, images: Sequence[ImageInput], prompts: Sequence[str | None] | None = None) -> list[Detection]:
         """One Detection for each image, in order; an image that cannot be read gives one with its `error` set.
 
-        An image is a PIL image, a path, encoded bytes, or an array uint8 [height, width, 3]. (PIL images and arrays are
+        An image is a PIL image, a path or URI, encoded bytes, or an array uint8 [height, width, 3]. (PIL images and arrays are
         decoded in full already: a large JPEG's answer then differs slightly from that of its path, see decode_image.)
         Raises UsageError where an image or a prompt is nothing of the kind, or there are not as many of both.
         """
@@ -123,7 +124,7 @@ def _encoded(image: Path | str | bytes) -> bytes:
     if isinstance(image, bytes):
         return image
     if isinstance(image, str | Path):
-        return fetch_image(ImageReference(None, str(image)), FetchPolicy(Path.cwd(), True, DecodeLimits()))
+        return fetch_image(ImageReference(None, str(image)), FetchPolicy(locate("."), allow_outside=True))
     raise UsageError(f"an image is a PIL image, a path, encoded bytes or an array: got {type(image).__name__}")
 
 

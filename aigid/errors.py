@@ -29,6 +29,10 @@ class ResumeMismatchError(UsageError):
     """The results folder belongs to a scan of another input, model or settings."""
 
 
+class StorageError(AigidError):
+    """An object store cannot be reached, or refuses: what was committed stays."""
+
+
 class ResultsError(AigidError):
     """Results cannot be written or are not whole; what was committed stays."""
 

@@ -1,8 +1,5 @@
 """A manifest's image reference to encoded bytes, within the limits and the policy; every refusal is a row's error."""
 
-import errno
-import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +7,15 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
-from aigid.errors import AigidError
+from aigid.fetch_file import fetch_file
+from aigid.fetch_object import fetch_object
+from aigid.fetch_web import WEB_SCHEMES, Unreachable, fetch_web
+from aigid.listing import fixed_folder, has_glob
 from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
-from aigid.records import ErrorCode, RowFailure
-from aigid.storage import exists, is_folder, locate
-
-_NO_SUCH_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM)
-# What opening a socket says, or a device that is not there.
-_NOT_A_FILE = (errno.ENXIO, errno.ENODEV)
-_SHOWN_CHARACTERS = 200
+from aigid.records import ErrorCode, RowFailure, shown
+from aigid.storage import Location, exists, is_folder, locate
+from aigid.stores import STORE_SCHEMES
 
 
 @dataclass(frozen=True)
@@ -33,10 +28,15 @@ class ImageReference:
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """Where images may come from. Paths are relative to `root` (local) and stay below it unless `allow_outside`."""
+    """Where images may come from.
 
-    root: Path | None
+    Paths are relative to `root`, a folder or one of an object store, and stay below it unless `allow_outside`. Images over
+    http and https come from public addresses, unless `allow_private_addresses`.
+    """
+
+    root: Location | None
     allow_outside: bool = False
+    allow_private_addresses: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
 
@@ -54,51 +54,68 @@ def image_references(column: pa.Array) -> list[ImageReference]:
     return [ImageReference(data, None) for data in column.to_pylist()]
 
 
-def image_root_of(sources: Sequence[str]) -> Path | None:
+def image_root_of(sources: Sequence[str]) -> Location | None:
     """The folder that paths in a manifest of these sources are relative to, unless the user says; None if there is none."""
-    folders = {_folder_of(source) for source in sources}
-    if len(folders) > 1:
-        # Paths in several folders' manifests would be looked up in the wrong one.
-        return None
-    return folders.pop()
+    folders = {folder.text: folder for folder in map(_folder_of, sources)}
+    # Paths in several folders' manifests would be looked up in the wrong one.
+    return folders.popitem()[1] if len(folders) == 1 else None
+
+
+def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
+    """Whether an image must be waited for, from a store or the web."""
+    if reference.data is not None or not reference.path:
+        return False
+    scheme = _scheme(reference.path)
+    return scheme in (*STORE_SCHEMES, *WEB_SCHEMES) or (scheme is None and policy.root is not None and not policy.root.is_local)
 
 
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
-    """The encoded bytes of an image. Raises RowFailure: empty, missing, forbidden, too_large or undecodable.
+    """The encoded bytes of an image. Raises RowFailure: empty, missing, forbidden, timeout, too_large or undecodable.
 
     Raises AigidError where the storage itself fails, which no other row would survive either.
     """
     if reference.data is not None:
         check_byte_limit(len(reference.data), policy.limits)
         return reference.data
-    if not reference.path:
-        raise RowFailure(ErrorCode.EMPTY, "the image is null" if reference.path is None else "the image's path is empty")
-    path = _resolve(reference.path, policy)
+    path, root, outside = reference.path, policy.root, policy.allow_outside
+    if not path:
+        raise RowFailure(ErrorCode.EMPTY, "the image is null" if path is None else "the image's path is empty")
+    scheme = _scheme(path)
+    if scheme in WEB_SCHEMES:
+        return _fetch_web(path, policy)
+    if scheme in STORE_SCHEMES or (scheme is None and root is not None and not root.is_local):
+        return fetch_object(path, root, policy.limits, allow_outside=outside)
+    local = path if scheme is None else _path_of_file_uri(path)
+    if local is None:
+        known = ", ".join((*STORE_SCHEMES, *WEB_SCHEMES, "file"))
+        raise RowFailure(ErrorCode.FORBIDDEN, f"{shown(path)}: of URIs, {known} are read")
+    folder = Path(root.path) if root is not None and root.is_local else None
+    return fetch_file(local, folder, policy.limits, allow_outside=outside)
+
+
+def _fetch_web(url: str, policy: FetchPolicy) -> bytes:
     try:
-        return _read_regular_file(path, policy.limits)
-    except ValueError as error:
-        raise RowFailure(ErrorCode.MISSING, f"{_shown(reference.path)}: {error}") from error
-    except OSError as error:
-        if error.errno in _NO_SUCH_FILE:
-            raise RowFailure(ErrorCode.MISSING, f"{_shown(reference.path)}: {error.strerror}") from error
-        if error.errno in _NOT_ALLOWED:
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(reference.path)}: {error.strerror}") from error
-        if error.errno in _NOT_A_FILE:
-            raise RowFailure(ErrorCode.UNDECODABLE, f"{_shown(path.name)}: not a regular file") from error
-        raise AigidError(f"{path}: the storage failed: {error}; run the scan again to go on") from error
+        data = fetch_web(url, policy.limits.max_bytes, allow_private=policy.allow_private_addresses)
+    except Unreachable as failure:
+        raise Unreachable(failure.error.code, f"{shown(url)}: {failure.error.detail}", failure.host) from failure
+    except RowFailure as failure:
+        raise RowFailure(failure.error.code, f"{shown(url)}: {failure.error.detail}") from failure
+    check_byte_limit(len(data), policy.limits)
+    return data
 
 
-def _folder_of(source: str) -> Path | None:
+def _scheme(text: str) -> str | None:
+    return text.split("://")[0].lower() if "://" in text else None
+
+
+def _folder_of(source: str) -> Location:
     location = locate(source)
-    if not location.is_local:
-        return None
     if is_folder(location):
-        return Path(location.path)
-    folder = Path(location.path).parent
+        return location
     # A file that is there is no glob, whatever its folder's name looks like.
-    while not exists(location) and any(sign in str(folder) for sign in "*?["):
-        folder = folder.parent
-    return folder
+    if has_glob(location) and not exists(location):
+        return fixed_folder(location)
+    return location.parent
 
 
 def _bytes_of(column: pa.StructArray, names: list[str]) -> list[bytes | None]:
@@ -112,48 +129,9 @@ def _is_other_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _resolve(text: str, policy: FetchPolicy) -> Path:
-    if "://" in text:
-        local = _path_of_file_uri(text)
-        if local is None:
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: only local files and inline bytes are read")
-        text = local
-    if policy.root is None:
-        raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: a path, but there is no local image root: give --image-root")
-    try:
-        root = policy.root.resolve()
-        path = (root / text).resolve()
-    except (ValueError, OSError, RuntimeError) as error:
-        raise RowFailure(ErrorCode.MISSING, f"{_shown(text)}: {error}") from error
-    if not policy.allow_outside and not path.is_relative_to(root):
-        raise RowFailure(ErrorCode.FORBIDDEN, f"{_shown(text)}: outside the image root {root}; --allow-outside-root allows it")
-    return path
-
-
 def _path_of_file_uri(text: str) -> str | None:
     try:
         parts = urlsplit(text)
     except ValueError:
         return None
     return unquote(parts.path) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
-
-
-def _shown(text: str) -> str:
-    """A stranger's text as a part of one line: short, and without control characters."""
-    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
-    return short if short.isprintable() else repr(short)
-
-
-def _read_regular_file(path: Path, limits: DecodeLimits) -> bytes:
-    # Without O_NONBLOCK, opening a named pipe would wait for ever.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode):
-            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
-            raise RowFailure(ErrorCode.UNDECODABLE, f"{_shown(path.name)}: {kind}")
-        check_byte_limit(facts.st_size, limits)
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limits.max_bytes)
-    finally:
-        os.close(handle)

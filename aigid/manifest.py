@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
+from aigid.listing import ListedFile, has_glob, list_parquet
 from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
 from aigid.ordered_map import ordered_map
-from aigid.storage import ListedFile, exists, explain_failure, listed_files, locate
+from aigid.storage import exists, explain_absence, explain_failure, locate
 
 _BY_CONTENT = ("image", "img", "image_bytes", "jpg", "png")
 _BY_NAME = ("image_path", "image_file", "file_name", "filename", "file_path", "filepath", "path", "image_url", "url", "uri")
@@ -131,7 +132,7 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
     except (pa.ArrowException, OSError) as error:
         where = f"{file.path}, rows {segment.start} to {segment.stop}"
         raise AigidError(
-            f"{where}: cannot be read: {explain_failure(error)}; mend or replace the file, then run the scan again"
+            f"{where}: cannot be read: {explain_failure(error, location)}; mend or replace the file, then run the scan again"
         ) from error
 
 
@@ -141,7 +142,7 @@ def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
     try:
         return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise AigidError(f"{file.path}: cannot be read: {explain_failure(error)}") from error
+        raise AigidError(f"{file.path}: cannot be read: {explain_failure(error, location)}") from error
 
 
 def texts(column: pa.Array) -> list[str | None]:
@@ -160,7 +161,7 @@ def _listed(sources: Sequence[str]) -> Generator[ListedFile, None, None]:
     for source in sources:
         location, found = locate(source), False
         try:
-            for file in listed_files(location):
+            for file in list_parquet(location):
                 found = True
                 if len(sources) > 1:
                     if file.location.text in seen:
@@ -168,10 +169,10 @@ def _listed(sources: Sequence[str]) -> Generator[ListedFile, None, None]:
                     seen.add(file.location.text)
                 yield file
         except OSError as error:
-            raise ManifestError(f"{source}: cannot be listed: {explain_failure(error)}") from error
+            raise ManifestError(f"{source}: cannot be listed: {explain_failure(error, location)}") from error
         if not found:
-            there = exists(location) or any(sign in source for sign in "*?[")
-            raise ManifestError(f"{source}: {'no Parquet file there' if there else 'no such file or folder'}")
+            there = exists(location) or has_glob(location)
+            raise ManifestError(f"{source}: {'no Parquet file there' if there else explain_absence(location)}")
 
 
 def _facts(file: ListedFile | ManifestFile) -> tuple[str, int, int | None]:
@@ -265,20 +266,23 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _slice_rows(parquet: pq.ParquetFile, names: list[str], segment: Segment) -> Iterator[pa.RecordBatch]:
-    row, first = 0, 0
-    groups: list[int] = []
+    row = 0
     for index in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(index).num_rows
         if row + rows > segment.start and row < segment.stop:
-            if not groups:
-                first = row
-            groups.append(index)
+            # One at a time: what is read ahead of an object store is held until the reader of its row groups ends.
+            batches = parquet.iter_batches(READ_ROWS, row_groups=[index], columns=names, use_threads=False)
+            yield from _cut(batches, segment.start - row, segment.stop - row)
         row += rows
-    row = first
-    for batch in parquet.iter_batches(READ_ROWS, row_groups=groups, columns=names, use_threads=False):
-        start, stop = max(segment.start - row, 0), min(segment.stop - row, len(batch))
+
+
+def _cut(batches: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.RecordBatch]:
+    """Of rows that are counted from 0, those from `start` to `stop`."""
+    row = 0
+    for batch in batches:
+        first, last = max(start - row, 0), min(stop - row, len(batch))
         row += len(batch)
-        if stop > start:
-            yield batch.slice(start, stop - start)
-        if row >= segment.stop:
+        if last > first:
+            yield batch.slice(first, last - first)
+        if row >= stop:
             return

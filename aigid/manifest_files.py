@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
-from aigid.storage import ListedFile, explain_failure
+from aigid.listing import ListedFile
+from aigid.storage import explain_failure, store_failures
 
 _MAGIC = b"PAR1"
 # Read from the end of a file at once: most footers are smaller, and one request is enough then.
@@ -105,15 +106,18 @@ def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
     """What identifies a Parquet file, and its columns; raises ManifestError where it is none that can be read."""
     location = listed.location
     try:
-        with location.filesystem.open_input_file(location.path) as source:
+        with store_failures(location), location.filesystem.open_input_file(location.path) as source:
             size = source.size()
             footer = _footer_bytes(source, size, location.text)
-        metadata = pq.read_metadata(pa.BufferReader(footer))
-        schema = metadata.schema.to_arrow_schema()
     except FileNotFoundError as error:
         raise ManifestError(f"{location.text}: no such file") from error
+    except OSError as error:
+        raise ManifestError(f"{location.text}: cannot be read: {explain_failure(error, location)}") from error
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{location.text}: not a readable Parquet file: {_reason(error)}") from error
+        raise ManifestError(f"{location.text}: not a readable Parquet file: {' '.join(str(error).split())}") from error
     groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
     if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
         counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
@@ -171,7 +175,3 @@ def _last(source: pa.NativeFile, size: int, count: int) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _reason(error: pa.ArrowException | OSError | UnicodeDecodeError) -> str:
-    return str(error) if isinstance(error, UnicodeDecodeError) else explain_failure(error)

@@ -20,6 +20,15 @@ class ErrorCode(StrEnum):
     UNDECODABLE = "undecodable"
 
 
+_SHOWN_CHARACTERS = 200
+
+
+def shown(text: str) -> str:
+    """A stranger's text as a part of one line: short, and without control characters."""
+    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+    return short if short.isprintable() else repr(short)
+
+
 @dataclass(frozen=True)
 class RowError:
     """A row that cannot be scored: a code for machines and one line for people."""

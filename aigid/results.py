@@ -227,6 +227,8 @@ class ResultsFolder:
         """
         token = secrets.token_hex(8)
         try:
+            # Of an object store it shows whether it can be reached, before anything is scanned.
+            list_names(self.location)
             make_folder(self.location)
             lock = _lock(self.location, token)
         except BlockingIOError as error:
@@ -275,7 +277,7 @@ def open_results(out: str) -> ResultsFolder:
 
 
 def _reason(error: OSError, location: Location) -> str:
-    return error.strerror if location.is_local and error.strerror else explain_failure(error)
+    return error.strerror if location.is_local and error.strerror else explain_failure(error, location)
 
 
 def _other_file(number: int, old: ManifestFile | None, new: ManifestFile | None) -> str:

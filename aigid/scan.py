@@ -24,7 +24,7 @@ from aigid.scan_job import ScanJob, decision_threshold, make_scanner
 from aigid.scan_progress import Notify, ScanProgress
 from aigid.scorers.load import load_scorer
 from aigid.shards import Extent, Shard, plan_shards
-from aigid.storage import Location, is_folder, locate
+from aigid.storage import is_folder, locate
 
 SCAN_FORMAT = 2
 
@@ -180,8 +180,9 @@ def _scan_record(config: ScanConfig, model: _Model, manifest: Manifest, extent: 
             "threshold": decision_threshold(config, contract),
             "limit": config.limit,
             "shard_rows": config.shard_rows,
-            "image_root": None if config.image_root is None else str(config.image_root),
+            "image_root": config.image_root,
             "allow_outside_root": config.allow_outside_root,
+            "allow_private_addresses": config.allow_private_addresses,
         },
         "shards": extent.shards,
         "versions": _versions(),
@@ -197,14 +198,8 @@ def _refuse_results_among_manifests(config: ScanConfig) -> None:
     """A folder is read with all below it: results there would be taken for a manifest when the scan goes on."""
     out = locate(config.out)
     for source in map(locate, config.manifests):
-        if type(source.filesystem) is type(out.filesystem) and is_folder(source) and _is_below(out, source):
+        if out.is_below(source) and is_folder(source):
             raise UsageError(f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it")
-
-
-def _is_below(location: Location, folder: Location) -> bool:
-    if location.is_local:
-        return Path(location.path).resolve().is_relative_to(Path(folder.path).resolve())
-    return f"{location.path.rstrip('/')}/".startswith(f"{folder.path.rstrip('/')}/")
 
 
 def _peak_memory_mib() -> float:

@@ -22,6 +22,7 @@ from aigid.scorers import Scorer
 from aigid.scorers.load import load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
+from aigid.storage import Location, is_folder, locate
 
 ScanShards = Callable[[Iterable[Shard], OnBatch], Generator[tuple[Shard, pa.Table], None, None]]
 """Scans shards, and tells a function of each batch: `scan_shards` with all the rest settled."""
@@ -69,7 +70,7 @@ def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest, score
     """Settle where images are read from and where decisions are cut, and load the tokenizer."""
     return ShardScanner(
         manifest=manifest,
-        policy=FetchPolicy(image_root(config), config.allow_outside_root),
+        policy=fetch_policy(config),
         prompts=PromptEncoder(repository / TOKENIZER_FILE, scorer.contract.prompt),
         scorer=scorer,
         threshold=decision_threshold(config, scorer.contract),
@@ -85,10 +86,15 @@ def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
     return DEFAULT_THRESHOLD if config.threshold is None else config.threshold
 
 
-def image_root(config: ScanConfig) -> Path | None:
-    """The folder that image paths are relative to; raises UsageError where it is not there."""
+def fetch_policy(config: ScanConfig) -> FetchPolicy:
+    """Where images may come from; raises UsageError where there is no such image root."""
+    return FetchPolicy(_image_root(config), config.allow_outside_root, config.allow_private_addresses)
+
+
+def _image_root(config: ScanConfig) -> Location | None:
     if config.image_root is None:
         return image_root_of(config.manifests)
-    if not config.image_root.is_dir():
+    root = locate(config.image_root)
+    if not is_folder(root):
         raise UsageError(f"--image-root {config.image_root}: no such folder")
-    return config.image_root
+    return root

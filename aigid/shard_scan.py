@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from aigid.batching import Batcher, PairBatch, PairInput
 from aigid.errors import AigidError
-from aigid.fetch import FetchPolicy, fetch_image, image_references
+from aigid.fetch import FetchPolicy, fetch_image, image_references, is_remote
 from aigid.manifest import Manifest, read_segment, texts
+from aigid.outages import Outages
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import SOURCES, RowError, RowFailure
@@ -20,6 +21,8 @@ from aigid.results import result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
 
+# Images that are waited for at a time, from stores and the web: latency, not this machine, is what limits it.
+_FETCH_THREADS = 64
 # Batches that wait for a free worker: enough that none idles, few enough that encoded images stay small in memory.
 _WAITING_PER_WORKER = 2
 
@@ -38,6 +41,7 @@ class ShardScanner:
     threshold: float
     batch_rows: int
     workers: int
+    outages: Outages = field(default_factory=Outages)
 
 
 @dataclass
@@ -82,6 +86,7 @@ def scan_shards(
     at the end of a shard. Batches depend on a shard's rows alone, never on timing.
     """
     running: deque[_Running] = deque()
+    fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
     # Beside those that the workers are at: as bytes they wait for a worker, as pixels, which are large, for a server.
     most = scanner.workers + (scanner.scorer.in_flight or scanner.workers * _WAITING_PER_WORKER)
     failures: list[AigidError] = []
@@ -89,13 +94,14 @@ def scan_shards(
         for answers, batch in _work(scanner, shards, failures):
             while len(running) >= most:
                 yield from _collect(running.popleft(), scanner, on_batch)
-            running.append(_Running(answers, pool.submit(_submit_batch, scanner, batch) if batch else None))
+            running.append(_Running(answers, _start(scanner, batch, pool, fetching) if batch else None))
         while running:
             yield from _collect(running.popleft(), scanner, on_batch)
     finally:
         for one in running:
             if one.batch is not None:
                 one.batch.cancel()
+        fetching.shutdown(wait=False, cancel_futures=True)
     for failure in failures:
         raise failure
 
@@ -132,11 +138,26 @@ def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) ->
     yield from batcher.flush()
 
 
-def _submit_batch(scanner: ShardScanner, batch: PairBatch) -> _BatchAnswer:
+def _start(
+    scanner: ShardScanner, batch: PairBatch, pool: ThreadPoolExecutor, fetching: ThreadPoolExecutor
+) -> Future[_BatchAnswer]:
+    """Have a batch worked on, and what of it is not on this machine fetched before a worker comes to it."""
+    remote = (pair for pair in batch.pairs if is_remote(pair.image, scanner.policy))
+    fetched = {pair.position: fetching.submit(_fetch_remote, scanner, pair) for pair in remote}
+    return pool.submit(_submit_batch, scanner, batch, fetched)
+
+
+def _fetch_remote(scanner: ShardScanner, pair: PairInput) -> bytes:
+    with scanner.outages.watch():
+        return fetch_image(pair.image, scanner.policy)
+
+
+def _submit_batch(scanner: ShardScanner, batch: PairBatch, fetched: dict[int, Future[bytes]]) -> _BatchAnswer:
     decoded, errors = {}, {}
     for pair in batch.pairs:
         try:
-            data = fetch_image(pair.image, scanner.policy)
+            waited = fetched.pop(pair.position, None)
+            data = fetch_image(pair.image, scanner.policy) if waited is None else waited.result()
             decoded[pair.position] = decode_image(data, scanner.scorer.contract.image, scanner.policy.limits)
         except RowFailure as failure:
             errors[pair.position] = failure.error

@@ -99,3 +99,23 @@ def result_rows(folder: Path) -> list[dict[str, object]]:
 def summary_of(folder: Path) -> dict[str, object]:
     """The summary of a scan."""
     return dict(json.loads((folder / "summary.json").read_text()))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def make(here: Path) -> Callable[..., None]:
+    """Makes files below the current folder, each holding its own name."""
+
+    def make_files(*names: str) -> None:
+        for name in names:
+            path = here / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+
+    return make_files

@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -59,14 +58,12 @@ class StreamOrder:
 class LabelledManifest:
     """A manifest with Label_A and Label_B columns, read with the model's own preprocessing."""
 
-    def __init__(
-        self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, image_root: Path | None = None
-    ) -> None:
+    def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec) -> None:
         """Open the manifest; raises ManifestError where it cannot be read, or has no labels."""
         self.label_columns = label_columns(open_manifest(sources))
         # Opened again with what is known now: every file must have the labels, and of one type.
         self.manifest = open_manifest(sources, ColumnChoice(keep=self.label_columns))
-        self._policy = FetchPolicy(image_root or image_root_of(sources))
+        self._policy = FetchPolicy(image_root_of(sources))
         self._prompts = prompts
         self._image = image
         self._real_rows: int | None = None

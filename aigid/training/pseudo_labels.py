@@ -23,9 +23,9 @@ from aigid.fetch import FetchPolicy, fetch_image, image_references
 from aigid.manifest import Manifest, open_manifest, read_segment, texts
 from aigid.records import SOURCES, RowFailure
 from aigid.results import ResultsFolder, open_results
-from aigid.scan_job import image_root
+from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
-from aigid.storage import Location, exists, locate, make_folder, read_bytes, write_atomic
+from aigid.storage import Location, exists, explain_failure, locate, make_folder, read_bytes, write_atomic
 
 RECORD_FILE = "pseudo_labels.json"
 # Rows that are held with their images, and then a file of the manifest.
@@ -82,7 +82,7 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[st
     record: dict[str, Any] = {"scan": config.out, "model": summary["model"], "head_a": sure.head_a, "head_b": sure.head_b}
     _claim(folder, record)
     manifest = open_manifest(config.manifests, config.columns, known=results.recorded_files(), limit=config.limit)
-    policy = FetchPolicy(image_root(config), config.allow_outside_root)
+    policy = fetch_policy(config)
     counts: Counter[str] = Counter()
     for shard in plan_shards(manifest.files, config.shard_rows, config.limit):
         rows = _kept_rows(results, manifest, shard, sure, policy)
@@ -93,7 +93,7 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[st
             counts.update(SOURCES[row["Label_B"]] for row in some)
             buffer = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
-            write_atomic(folder.child(f"pseudo-{shard.index:06d}-{part:03d}.parquet"), buffer.getvalue())
+            _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
     record |= {"rows": summary["rows"], "kept": sum(counts.values()), "classes": {name: counts[name] for name in SOURCES}}
     _write_record(folder, record)
     return record
@@ -111,7 +111,15 @@ def _claim(folder: Location, record: dict[str, Any]) -> None:
 
 
 def _write_record(folder: Location, record: dict[str, Any]) -> None:
-    write_atomic(folder.child(RECORD_FILE), (json.dumps(record, indent=2) + "\n").encode())
+    _write(folder, RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
+    try:
+        write_atomic(folder.child(name), data)
+    except OSError as error:
+        reason = explain_failure(error, folder)
+        raise ResultsError(f"{folder.text}: cannot write {name}: {reason}; run the same command again") from error
 
 
 def _kept_rows(

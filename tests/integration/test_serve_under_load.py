@@ -172,5 +172,6 @@ def test_64_clients_and_10_000_requests_good_and_bad(loaded_server: TritonServer
     assert (first + second).total() == REQUESTS
     assert {outcome.split(":")[0] for outcome in second} == kinds.keys()
     assert {state for _, _, state in loaded_server.models()} == {"READY"}
-    # What gRPC holds of the largest requests goes up and down by tens of MiB. 20 KiB lost with each request would be 100.
-    assert last_mib < 1.15 * warm_mib
+    # What gRPC and malloc hold of the largest requests goes up and down by some 80 MiB. One row's pixels (147 KiB) that are
+    # lost with every fourth request would be 180.
+    assert last_mib < warm_mib + 160

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from aigid.errors import AigidError, ManifestError
 from aigid.fetch import ImageReference, image_references
+from aigid.listing import ListedFile
 from aigid.manifest import (
     IMAGE_NAMES,
     PROMPT_NAMES,
@@ -28,7 +29,6 @@ from aigid.manifest import (
     texts,
 )
 from aigid.manifest_files import ManifestFile, read_footer
-from aigid.storage import ListedFile
 
 Write = Callable[..., Path]
 LARGE_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])

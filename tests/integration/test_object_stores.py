@@ -1,0 +1,395 @@
+"""Scans whose manifest, images and results are in an object store: a real S3 server, with faults before it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import CAPTIONS, manifest_table, picture_bytes
+from object_store import BUCKET, CREDENTIALS, Fault, Faults, ObjectStore, Request, first, object_store
+from scan_process import start_scan, wait_until
+
+from aigid.errors import StorageError
+from aigid.listing import list_parquet
+from aigid.manifest import open_manifest, read_segment
+from aigid.shards import plan_shards
+from aigid.storage import exists, is_folder, list_names, locate, read_bytes, write_atomic
+
+pytestmark = pytest.mark.integration
+
+ROWS, SHARD_ROWS = 90, 20
+FILES = {"a.parquet": 7, "b.parquet": 50, "more/c.parquet": 33}
+Scan = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ObjectStore]:
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        for name, value in CREDENTIALS.items():
+            environment.setenv(name, value)
+        with object_store() as store:
+            yield store
+
+
+@pytest.fixture
+def store(server: ObjectStore) -> ObjectStore:
+    """The store, faultless, with nothing asked of it."""
+    server.faults = lambda request: None
+    server.requests.clear()
+    return server
+
+
+@pytest.fixture(scope="module")
+def manifest(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three files whose images are paths, of pictures beside them; here, and in the store as `manifest`."""
+    folder = tmp_path_factory.mktemp("stored") / "manifest"
+    start = 0
+    for name, rows in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        images = [f"pictures/{row}.png" for row in range(start, start + rows)]
+        prompts = [CAPTIONS[row % len(CAPTIONS)] for row in range(start, start + rows)]
+        pq.write_table(pa.table({"id": range(start, start + rows), "image": images, "prompt": prompts}), path, row_group_size=9)
+        start += rows
+        server.put(f"manifest/{name}", path.read_bytes())
+    (folder / "pictures").mkdir()
+    for row in range(ROWS):
+        (folder / "pictures" / f"{row}.png").write_bytes(picture_bytes(row))
+    server.put_folder(folder / "pictures", "manifest/pictures")
+    assert start == ROWS
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(tiny_repository: Path) -> list[object]:
+    return ["--model", tiny_repository, "--shard-rows", SHARD_ROWS, "--keep", "id"]
+
+
+def run_scan(source: object, out: object, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "aigid.cli", "scan", source, "--out", out, *options]
+    return subprocess.run(
+        [str(word) for word in words], capture_output=True, text=True, env=os.environ | environment, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(server: ObjectStore, manifest: Path, options: list[object]) -> dict[str, bytes]:
+    """The result files of an undisturbed scan from the store into the store."""
+    server.faults = lambda request: None
+    done = run_scan(server.uri("manifest"), server.uri("undisturbed"), *options)
+    assert done.returncode == 0, done.stderr
+    return results(server, "undisturbed")
+
+
+def results(store: ObjectStore, key: str) -> dict[str, bytes]:
+    return {name: data for name, data in store.contents(key).items() if name.endswith(".parquet")}
+
+
+def rows_of(files: dict[str, bytes]) -> list[dict[str, object]]:
+    tables = [pq.read_table(pa.BufferReader(data)) for _, data in sorted(files.items())]
+    return [row for table in tables for row in table.to_pylist()]
+
+
+def without_manifest(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{name: value for name, value in row.items() if name != "manifest"} for row in rows]
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
+    manifest: Path, options: list[object], stored: dict[str, bytes], store: ObjectStore, tmp_path: Path
+) -> None:
+    assert run_scan(manifest, tmp_path / "out", *options).returncode == 0
+    local = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+    rows = rows_of(stored)
+    assert without_manifest(rows) == without_manifest(rows_of(local))
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    assert {row["error"] for row in rows} == {None}
+    assert {row["manifest"] for row in rows} == {store.uri(f"manifest/{name}") for name in FILES}
+    assert {"scan.json", "files.arrow", "summary.json"} <= store.contents("undisturbed").keys()
+
+
+def test_connections_are_used_again_and_only_what_is_needed_is_read(
+    options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    table = manifest_table(300).append_column("other", [[os.urandom(20_000) for _ in range(300)]])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=SHARD_ROWS, compression="none")
+    store.put("wide/m.parquet", sink.getvalue().to_pybytes())
+    assert run_scan(store.uri("wide/m.parquet"), store.uri("of-wide"), *options).returncode == 0
+    asked = [request for request in store.requests if request.method == "GET" and "/wide/m.parquet" in request.path]
+    assert all(request.range for request in asked)
+    spans = [request.range.removeprefix("bytes=").split("-") for request in asked]
+    assert sum(int(last) - int(start) + 1 for start, last in spans) < 0.5 * sink.getvalue().size
+    assert len({request.connection for request in store.requests}) < 0.3 * len(store.requests)
+
+
+def every(number: int, *faults: Fault, methods: str = "GET HEAD PUT POST") -> Faults:
+    """One request in `number` meets the next of the faults."""
+    counter = count()
+
+    def find(request: Request) -> Fault | None:
+        turn, rest = divmod(next(counter), number)
+        return faults[turn % len(faults)] if rest == number - 1 and request.method in methods else None
+
+    return find
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        every(7, Fault(500), Fault(503, "SlowDown")),
+        every(6, Fault(cut_after=0), Fault(cut_after=300), Fault(cut_after=1)),
+        every(9, Fault(pause_s=1.5)),
+    ],
+    ids=["errors", "cut", "slow"],
+)
+def test_what_fails_now_and_then_changes_nothing(
+    faults: Faults, options: list[object], stored: dict[str, bytes], store: ObjectStore, request: pytest.FixtureRequest
+) -> None:
+    out = f"now-and-then-{request.node.callspec.id}"
+    store.faults = faults
+    done = run_scan(store.uri("manifest"), store.uri(out), *options, AWS_MAX_ATTEMPTS="10")
+    assert done.returncode == 0, done.stderr
+    assert results(store, out) == stored
+
+
+def test_a_scan_whose_results_cannot_be_written_ends_and_goes_on(
+    options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    store.faults = lambda request: Fault(500) if request.method == "PUT" and "detections-000002" in request.path else None
+    done = run_scan(store.uri("manifest"), store.uri("ended"), *options)
+    assert done.returncode == 1
+    assert "cannot write detections-000002.parquet: the store fails; the store says: " in last_line(done)
+    assert "committed shards stay" in last_line(done)
+    assert sorted(results(store, "ended")) == ["detections-000000.parquet", "detections-000001.parquet"]
+    store.faults = lambda request: None
+    store.requests.clear()
+    assert run_scan(store.uri("manifest"), store.uri("ended"), *options).returncode == 0
+    assert results(store, "ended") == stored
+    written = {request.path.split("?")[0] for request in store.requests if request.method == "PUT"}
+    assert not any("detections-000000" in path or "detections-000001" in path for path in written)
+
+
+def test_a_scan_that_is_killed_goes_on(options: list[object], stored: dict[str, bytes], store: ObjectStore) -> None:
+    store.faults = lambda request: Fault(pause_s=1) if request.method == "PUT" and "detections" in request.path else None
+    process = start_scan(store.uri("manifest"), store.uri("killed"), *options)
+    wait_until(lambda: len(results(store, "killed")) >= 2, "no shard is committed")
+    process.kill()
+    process.communicate()
+    assert len(results(store, "killed")) < len(stored)
+    store.faults = lambda request: None
+    assert run_scan(store.uri("manifest"), store.uri("killed"), *options).returncode == 0
+    assert results(store, "killed") == stored
+
+
+def test_a_scan_on_ray_has_the_same_files(options: list[object], stored: dict[str, bytes], store: ObjectStore) -> None:
+    store.faults = every(11, Fault(500), Fault(cut_after=200))
+    done = run_scan(store.uri("manifest"), store.uri("on-ray"), *options, "--ray", "local")
+    assert done.returncode == 0, done.stderr
+    assert results(store, "on-ray") == stored
+
+
+@pytest.mark.parametrize("size", [1000, 12_000_000], ids=["one PUT", "multipart"])
+@pytest.mark.parametrize("before", [None, b"before"])
+def test_a_write_that_fails_leaves_what_was_there(store: ObjectStore, size: int, before: bytes | None) -> None:
+    if before is not None:
+        store.put("written/x", before)
+    file = locate(store.uri("written/x"))
+    # Of a multipart upload, the first part is there already.
+    store.faults = lambda request: Fault(500) if request.method == "PUT" and "partNumber=1" not in request.path else None
+    with pytest.raises(OSError, match="Told to fail"):
+        write_atomic(file, b"x" * size)
+    assert store.contents("written").get("x") == before
+    store.faults = first(2, Fault(503, "SlowDown"), method="PUT")
+    write_atomic(file, b"x" * size)
+    assert store.contents("written")["x"] == b"x" * size
+    store.files.delete_file(f"{BUCKET}/written/x")
+
+
+def test_folders_and_globs_list_as_on_a_disk(store: ObjectStore, make: Callable[..., None], here: Path) -> None:
+    names = ("a.parquet", "ab.parquet", "a/x.parquet", "a/y/z.parquet", "b c.parquet", "n.txt", "_no.parquet", "a/.no.parquet")
+    make(*(f"tree/{name}" for name in names))
+    for name in names:
+        store.put(f"tree/{name}", b"x")
+    root = store.uri("")
+    for pattern in ("tree", "tree/*.parquet", "tree/**", "tree/**/*.parquet", "tree/a/*.parquet", "tree/[ab]*", "tree/*/*/*"):
+        found = [file.location.text for file in list_parquet(locate(store.uri(pattern)))]
+        wanted = [file.location.text for file in list_parquet(locate(pattern))]
+        assert found == [store.uri(name) for name in wanted], pattern
+        assert wanted
+    assert root.startswith(f"s3://{BUCKET}/?")
+    assert is_folder(locate(store.uri("tree/a")))
+    assert not exists(locate(store.uri("tree/none")))
+    assert sorted(list_names(locate(store.uri("tree/a")))) == [".no.parquet", "x.parquet"]
+    assert read_bytes(locate(store.uri("tree/b c.parquet"))) == b"x"
+
+
+def test_many_files_in_many_folders_are_listed_a_thousand_at_a_time(store: ObjectStore) -> None:
+    for number in range(120):
+        store.put(f"many/{number // 40}/{number:03d}.parquet", b"x")
+    store.requests.clear()
+    assert len(list(list_parquet(locate(store.uri("many"))))) == 120
+    assert len(store.requests) <= 8
+
+
+def test_of_a_shard_that_is_read_ahead_one_row_group_is_held(store: ObjectStore) -> None:
+    image = pa.array([os.urandom(100_000) for _ in range(200)])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"image": image}), sink, row_group_size=20, compression="none")
+    store.put("large.parquet", sink.getvalue().to_pybytes())
+    manifest = open_manifest([store.uri("large.parquet")])
+    (shard,) = plan_shards(manifest.files, 200, None)
+    before, most, rows = pa.total_allocated_bytes(), 0, 0
+    for batch in read_segment(manifest, shard.segments[0]):
+        rows += len(batch)
+        most = max(most, pa.total_allocated_bytes() - before)
+        del batch
+    assert rows == 200
+    assert most < 0.5 * 200 * 100_000
+
+
+BAD_PLACES = [
+    ("s3://no-such-bucket/m?{query}", "{out}", {}, 2, "s3://no-such-bucket/m?{query}: there is no such bucket; the store says"),
+    ("{store}/gone?{query}", "{out}", {}, 2, "{store}/gone?{query}: no such file or folder"),
+    ("{store}/gone/*.parquet?{query}", "{out}", {}, 2, "no Parquet file there"),
+    ("{manifest}", "s3://no-such-bucket/out?{query}", {}, 1, "cannot write files.arrow: there is no such bucket"),
+    ("s3://{bucket}/m?endpoint_override=127.0.0.1:1&scheme=http", "{out}", {}, 1, "the store cannot be reached"),
+    ("{manifest}", "s3://{bucket}/out?endpoint_override=127.0.0.1:1&scheme=http", {}, 1, "the store cannot be reached"),
+    ("s3://me:secret@{bucket}/m", "{out}", {}, 2, "credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID"),
+    ("s4://{bucket}/m", "{out}", {}, 2, "give a path or one of file://, s3://, gs://, az://"),
+    ("{manifest}", "{out}", {"--image-root": "{store}/none?{query}"}, 2, "--image-root {store}/none?{query}: no such folder"),
+]
+
+
+@pytest.mark.parametrize(("source", "out", "more", "status", "said"), BAD_PLACES)
+def test_a_place_that_is_not_there_is_named(
+    source: str,
+    out: str,
+    more: dict[str, str],
+    status: int,
+    said: str,
+    options: list[object],
+    stored: dict[str, bytes],
+    store: ObjectStore,
+) -> None:
+    query = store.uri("").partition("?")[2]
+    names = {"query": query, "store": f"s3://{BUCKET}", "bucket": BUCKET}
+    names |= {"manifest": store.uri("manifest"), "out": store.uri("never")}
+    extra = [text.format(**names) for pair in more.items() for text in pair]
+    done = run_scan(source.format(**names), out.format(**names), *options, *extra)
+    assert done.returncode == status, done.stderr
+    assert said.format(**names) in last_line(done)
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+    assert not store.contents("never")
+
+
+@pytest.mark.parametrize("part", ["manifest", "out"])
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (
+            403,
+            "AccessDenied",
+            "access is denied: are there credentials, and do they allow it? (looked for in AWS_ACCESS_KEY_ID",
+        ),
+        (403, "InvalidAccessKeyId", "the store does not know the credentials: a wrong key? (looked for in AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", "the store does not know the credentials: a wrong key?"),
+        (400, "ExpiredToken", "the credentials have expired: renew them (looked for in AWS_ACCESS_KEY_ID"),
+        (403, "RequestTimeTooSkewed", "this machine's clock is wrong"),
+    ],
+)
+def test_credentials_that_are_missing_wrong_or_expired_are_named(
+    part: str, status: int, code: str, said: str, options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    key = {"manifest": "manifest", "out": "refused"}[part]
+    store.faults = lambda request: Fault(status, code) if key in request.path else None
+    done = run_scan(store.uri("manifest"), store.uri("refused"), *options)
+    assert done.returncode == 1, done.stderr
+    assert said in last_line(done)
+    assert "Traceback" not in done.stderr
+
+
+def test_credentials_that_expire_midway_end_the_scan_and_mark_no_row(
+    options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    expired = [False]
+
+    def faults(request: Request) -> Fault | None:
+        expired[0] = expired[0] or (request.method == "GET" and "/pictures/70.png" in request.path)
+        return Fault(400, "ExpiredToken") if expired[0] else None
+
+    store.faults = faults
+    done = run_scan(store.uri("manifest"), store.uri("expired"), *options)
+    assert done.returncode == 1
+    assert "the credentials have expired: renew them" in last_line(done)
+    committed = results(store, "expired")
+    assert committed.items() < stored.items()
+    store.faults = lambda request: None
+    assert run_scan(store.uri("manifest"), store.uri("expired"), *options).returncode == 0
+    assert results(store, "expired") == stored
+
+
+def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
+    options: list[object], store: ObjectStore, tmp_path: Path
+) -> None:
+    store.put("set/images/good.png", picture_bytes(1))
+    store.put("set/images/empty.png", b"")
+    store.put("set/images/denied.png", picture_bytes(2))
+    store.put("outside.png", picture_bytes(3))
+    store.faults = lambda request: Fault(403, "AccessDenied") if "denied.png" in request.path else None
+    wanted = {
+        "images/good.png": None,
+        f"s3://{BUCKET}/set/images/good.png": None,
+        "images/../images/good.png": None,
+        "images/gone.png": ("missing", "images/gone.png: no such object"),
+        "images/empty.png": ("empty", "zero bytes"),
+        "images/denied.png": ("forbidden", "images/denied.png: access is denied"),
+        "../outside.png": (
+            "forbidden",
+            f"../outside.png: outside the image root {store.uri('set')}; --allow-outside-root allows it",
+        ),
+        f"s3://{BUCKET}/outside.png": ("forbidden", f"s3://{BUCKET}/outside.png: outside the image root {store.uri('set')}; "),
+        f"s3://{BUCKET}/set/images/good.png?endpoint_override=evil.example": ("forbidden", "does not choose the server"),
+        "file:///etc/hostname": ("forbidden", "no local image root"),
+    }
+    rows = {"id": range(len(wanted)), "image": list(wanted), "prompt": ["a cat"] * len(wanted)}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(rows), sink)
+    store.put("set/m.parquet", sink.getvalue().to_pybytes())
+    done = run_scan(store.uri("set/m.parquet"), tmp_path / "out", *options, "--max-error-rate", 1)
+    assert done.returncode == 0, done.stderr
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+    for row, (text, error) in zip(rows_of(found), wanted.items(), strict=True):
+        assert row["error"] == (error and error[0]), text
+        assert (error[1] if error else "") in (row["error_detail"] or ""), text
+    everywhere = [store.uri("set/m.parquet"), tmp_path / "all", *options, "--max-error-rate", 1, "--allow-outside-root"]
+    assert run_scan(*everywhere).returncode == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "all").glob("*.parquet")}
+    errors = [row["error"] for row in rows_of(found)]
+    assert errors == [None, None, None, "missing", "empty", "forbidden", None, None, "forbidden", "undecodable"]
+
+
+def test_images_may_be_in_a_store_while_the_manifest_is_here(
+    options: list[object], manifest: Path, stored: dict[str, bytes], store: ObjectStore, tmp_path: Path
+) -> None:
+    done = run_scan(manifest, tmp_path / "out", *options, "--image-root", store.uri("manifest"))
+    assert done.returncode == 0, done.stderr
+    found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
+    assert without_manifest(rows_of(found)) == without_manifest(rows_of(stored))
+
+
+def test_a_store_that_fails_for_good_is_an_error_of_its_own(store: ObjectStore) -> None:
+    store.faults = lambda request: Fault(500)
+    with pytest.raises(StorageError, match="the store fails; the store says: "):
+        exists(locate(store.uri("manifest")))

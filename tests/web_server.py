@@ -1,0 +1,91 @@
+"""A web server on loopback for images: what it answers is said path by path."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a path is answered with; `cut` closes the connection in the middle of the body, `pause_s` waits before each byte."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    cut: bool = False
+    pause_s: float = 0
+    says_length: bool = True
+
+
+@dataclass
+class WebServer:
+    """`answers` has a function for each path; `asked` and `connections` are what came in."""
+
+    address: str
+    answers: dict[str, Callable[[], Answer]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    connections: set[int] = field(default_factory=set)
+
+    def says(self, path: str, *answers: Answer) -> str:
+        """Answer one after the other, the last one always; gives the URL."""
+        left = list(answers)
+        self.answers[path] = lambda: left.pop(0) if len(left) > 1 else left[0]
+        return f"{self.address}{path}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        site = self.server.site
+        site.asked.append(self.path)
+        site.connections.add(self.client_address[1])
+        answer = site.answers.get(self.path, lambda: Answer(b"not here", 404))()
+        self.send_response_only(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if answer.says_length:
+            self.send_header("Content-Length", str(len(answer.body)))
+        else:
+            self.close_connection = True
+        self.end_headers()
+        for start in range(0, len(answer.body), 1 if answer.pause_s else max(len(answer.body) // 2, 1)):
+            time.sleep(answer.pause_s)
+            self.wfile.write(answer.body[start : start + (1 if answer.pause_s else max(len(answer.body) // 2, 1))])
+            if answer.cut:
+                self.close_connection = True
+                return
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+    site: WebServer
+
+    def handle_error(self, *arguments: object) -> None:
+        # Clients that leave are no news.
+        pass
+
+
+@contextmanager
+def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
+    """The server, until the context ends."""
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        server.site = WebServer(f"{'https' if tls else 'http'}://localhost:{server.server_address[1]}")
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.site
+        finally:
+            server.shutdown()
+            thread.join()
