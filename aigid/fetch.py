@@ -15,7 +15,7 @@ from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, shown
 from aigid.storage import Location, exists, is_folder, locate
-from aigid.stores import STORE_SCHEMES
+from aigid.store_uri import STORE_SCHEMES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from aigid.errors import StorageError, UsageError
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, shown
 from aigid.storage import Location, explain_failure, is_forbidden, locate
-from aigid.stores import parse_store_uri
+from aigid.store_uri import parse_store_uri
 
 
 def fetch_object(text: str, root: Location | None, limits: DecodeLimits, *, allow_outside: bool) -> bytes:
@@ -53,14 +53,14 @@ def _named(text: str, root: Location | None, allow_outside: bool) -> Location:
     try:
         uri = parse_store_uri(text)
         ours = root.store if root is not None else None
-        if uri.options and (ours is None or uri.options != ours.options):
+        if uri.query and (ours is None or uri.query != ours.query):
             # Our credentials would sign requests for whatever server a stranger names there.
             raise RowFailure(ErrorCode.FORBIDDEN, f"{shown(text)}: a manifest does not choose the server or region")
         if ours is not None and root is not None and (ours.scheme, ours.bucket) == (uri.scheme, uri.bucket):
             return root.at(posixpath.normpath(uri.path))
         if not allow_outside:
             raise _outside(text, root)
-        options = ours.options if ours is not None and ours.scheme == uri.scheme else ()
-        return locate(replace(uri.at(posixpath.normpath(uri.path)), options=options).text)
-    except (UsageError, ValueError) as error:
+        query = ours.query if ours is not None and ours.scheme == uri.scheme else ""
+        return locate(replace(uri.at(posixpath.normpath(uri.path)), query=query).text)
+    except UsageError as error:
         raise RowFailure(ErrorCode.MISSING, f"{shown(text)}: not an object's URI") from error

@@ -1,11 +1,14 @@
 """Images over http and https: pooled connections, to public addresses alone, within limits of size and time."""
 
 import ipaddress
+import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import urllib3
@@ -26,6 +29,7 @@ _HEADERS = {"User-Agent": "aigid", "Accept": "image/*,*/*;q=0.5", "Accept-Encodi
 _NOT_ALLOWED = (401, 402, 403, 407, 451)
 # Worth another attempt: too many requests, and what servers say of their own failures.
 _FAILING = (429, 500, 502, 503, 504)
+Fetched = TypeVar("Fetched")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -38,16 +42,47 @@ class Unreachable(RowFailure):
         self.host = host
 
 
+@dataclass(frozen=True)
+class WebRange:
+    """A part of a file on a web server: its bytes, the whole file's size, and when the server says it was modified."""
+
+    data: bytes
+    size: int
+    modified: str | None
+
+
 def fetch_web(url: str, max_bytes: int, *, allow_private: bool) -> bytes:
     """The body at a URL, at most `max_bytes`. Redirects are followed, each to an address that is checked.
 
     Raises RowFailure: missing (the server says so, or there is no such host), forbidden (it refuses, or the address is a
     private one), too_large; and Unreachable, timeout, where it was not to be had in three attempts and a minute.
     """
+    return _in_attempts(lambda deadline: _fetch(url, {}, max_bytes, deadline, _pool(allow_private))[0])
+
+
+def fetch_range(url: str, start: int, stop: int) -> WebRange:
+    """The bytes `start` to `stop` of a file at a URL, whatever address it is at.
+
+    Raises RowFailure as `fetch_web` does, and where the server gives no ranges.
+    """
+
+    def fetch(deadline: float) -> WebRange:
+        span = {"Range": f"bytes={start}-{stop - 1}"}
+        data, headers = _fetch(url, span, stop - start, deadline, _pool(True))
+        given = re.fullmatch(rf"bytes {start}-\d+/(\d+)", headers.get("Content-Range", ""))
+        if given is None:
+            raise RowFailure(ErrorCode.UNDECODABLE, "the server gives no ranges of files: fetch it, and scan it here")
+        return WebRange(data, int(given[1]), headers.get("Last-Modified"))
+
+    return _in_attempts(fetch)
+
+
+def _in_attempts(fetch: Callable[[float], Fetched]) -> Fetched:
+    """What a function gives that is told the time by which it must be done; tried again where that may help."""
     deadline = time.monotonic() + _TOTAL_S
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _fetch(url, max_bytes, deadline, _pool(allow_private))
+            return fetch(deadline)
         except Unreachable as failure:
             if attempt == _ATTEMPTS or failure.error.code != ErrorCode.TIMEOUT or time.monotonic() > deadline:
                 raise
@@ -55,11 +90,13 @@ def fetch_web(url: str, max_bytes: int, *, allow_private: bool) -> bytes:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _fetch(url: str, max_bytes: int, deadline: float, pool: urllib3.PoolManager) -> bytes:
+def _fetch(
+    url: str, headers: dict[str, str], max_bytes: int, deadline: float, pool: urllib3.PoolManager
+) -> tuple[bytes, Mapping[str, str]]:
     host = ""
     try:
         host = urlsplit(url).hostname or ""
-        answer = pool.request("GET", url, headers=_HEADERS, preload_content=False)
+        answer = pool.request("GET", url, headers=_HEADERS | headers, preload_content=False)
         try:
             _check_status(answer.status, host)
             data = _read(answer, max_bytes, deadline, host)
@@ -68,7 +105,7 @@ def _fetch(url: str, max_bytes: int, deadline: float, pool: urllib3.PoolManager)
             answer.close()
             raise
         answer.release_conn()
-        return data
+        return data, answer.headers
     except exceptions.LocationValueError as error:
         raise RowFailure(ErrorCode.MISSING, "not a URL that can be fetched") from error
     except exceptions.MaxRetryError as error:
@@ -78,7 +115,7 @@ def _fetch(url: str, max_bytes: int, deadline: float, pool: urllib3.PoolManager)
 
 
 def _check_status(status: int, host: str) -> None:
-    if status == 200:
+    if status in (200, 206):
         return
     said = f"the server answers {status}"
     if status in _FAILING:

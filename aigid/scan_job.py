@@ -95,6 +95,6 @@ def _image_root(config: ScanConfig) -> Location | None:
     if config.image_root is None:
         return image_root_of(config.manifests)
     root = locate(config.image_root)
-    if not is_folder(root):
+    if not root.is_web and not is_folder(root):
         raise UsageError(f"--image-root {config.image_root}: no such folder")
     return root

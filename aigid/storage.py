@@ -1,4 +1,4 @@
-"""Where files live: one way to find, read and atomically write them, on a local disk or in an object store."""
+"""Where files live: one way to find, read and atomically write them, on a local disk, in an object store, on the web."""
 
 import os
 import secrets
@@ -11,14 +11,16 @@ import pyarrow as pa
 from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
-from aigid.stores import STORE_SCHEMES, StoreUri, explain_store_failure, is_denied, listing_failure, open_store, parse_store_uri
+from aigid.store_failures import explain_store_failure, is_denied, listing_failure
+from aigid.store_uri import URI_SCHEMES, StoreUri, parse_store_uri
+from aigid.stores import open_store
 
 
 @dataclass(frozen=True)
 class Location:
     """A file or folder: the file system it is on, its path there, and the text a user knows it by.
 
-    `store` says what its URI said, where it is in an object store.
+    `store` has its URI taken apart, where it is in an object store or on the web.
     """
 
     filesystem: fs.FileSystem
@@ -34,6 +36,11 @@ class Location:
     def child(self, name: str) -> "Location":
         """The location of `name` in this folder."""
         return self.at(f"{self.path.rstrip('/')}/{name}")
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is on a web server, which has files but no folders."""
+        return self.store is not None and self.store.kind == "web"
 
     @property
     def parent(self) -> "Location":
@@ -65,10 +72,10 @@ def locate(text: str) -> Location:
     if "://" not in text:
         return _local(text)
     scheme = text.split("://")[0].lower()
-    if scheme in STORE_SCHEMES:
+    if scheme in URI_SCHEMES:
         return _in_store(text)
     if scheme != "file":
-        known = ", ".join(f"{known}://" for known in ("file", *STORE_SCHEMES))
+        known = ", ".join(f"{known}://" for known in ("file", *URI_SCHEMES))
         raise UsageError(f"{text}: not a location that can be opened: give a path or one of {known}")
     # Arrow drops a fragment and a query: another file or folder would be opened than the one meant.
     cut = next((sign for sign in "#?" if sign in text), None)
@@ -189,10 +196,7 @@ def _local(text: str) -> Location:
 
 
 def _in_store(text: str) -> Location:
-    try:
-        uri = parse_store_uri(text)
-    except ValueError as error:
-        raise UsageError(f"{text}: not a location that can be opened: {error}") from error
+    uri = parse_store_uri(text)
     try:
         filesystem = open_store(uri)
     except (pa.ArrowException, OSError, TypeError) as error:

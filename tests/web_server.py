@@ -1,10 +1,11 @@
 """A web server on loopback for images: what it answers is said path by path."""
 
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -19,6 +20,7 @@ class Answer:
     cut: bool = False
     pause_s: float = 0
     says_length: bool = True
+    ranges: bool = False
 
 
 @dataclass
@@ -46,6 +48,8 @@ class _Handler(BaseHTTPRequestHandler):
         site.asked.append(self.path)
         site.connections.add(self.client_address[1])
         answer = site.answers.get(self.path, lambda: Answer(b"not here", 404))()
+        if answer.ranges and (asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))):
+            answer = self._part(answer, int(asked[1]), int(asked[2]) + 1)
         self.send_response_only(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
@@ -60,6 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
             if answer.cut:
                 self.close_connection = True
                 return
+
+    def _part(self, answer: Answer, start: int, stop: int) -> Answer:
+        part = answer.body[start:stop]
+        span = f"bytes {start}-{start + len(part) - 1}/{len(answer.body)}"
+        return replace(answer, body=part, status=206, headers=(*answer.headers, ("Content-Range", span)))
 
     def log_message(self, *arguments: object) -> None:
         pass

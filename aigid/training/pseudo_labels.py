@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from aigid.config import ScanConfig
 from aigid.errors import ResultsError, UsageError
-from aigid.fetch import FetchPolicy, fetch_image, image_references
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
 from aigid.manifest import Manifest, open_manifest, read_segment, texts
+from aigid.ordered_map import ordered_map
 from aigid.records import SOURCES, RowFailure
 from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import fetch_policy
@@ -30,6 +31,8 @@ from aigid.storage import Location, exists, explain_failure, locate, make_folder
 RECORD_FILE = "pseudo_labels.json"
 # Rows that are held with their images, and then a file of the manifest.
 _PART_ROWS = 500
+# Images of stores and the web are waited for.
+_FETCH_THREADS = 16
 _SCHEMA = pa.schema(
     [
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
@@ -40,6 +43,12 @@ _SCHEMA = pa.schema(
         ("p_generator", pa.float32()),
     ]
 )
+
+
+class _Pair(NamedTuple):
+    position: int
+    image: ImageReference
+    prompt: str | None
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,15 @@ def _kept_rows(
     p_ai = answers.column("p_ai").to_numpy().astype(np.float32)
     flat = answers.column("p_source").combine_chunks().fill_null([np.nan] * len(SOURCES)).flatten()
     kept, labels, share = pseudo_labels(p_ai, flat.to_numpy(zero_copy_only=False).reshape(-1, len(SOURCES)), sure)
-    for position, image, prompt in _pairs(manifest, shard):
-        if not kept[position]:
-            continue
+
+    def with_data(pair: _Pair) -> tuple[_Pair, bytes]:
         try:
-            data = fetch_image(image, policy)
+            return pair, fetch_image(pair.image, policy)
         except RowFailure as failure:
             raise ResultsError(f"an image that was scanned cannot be read any more: {failure}") from failure
+
+    wanted = (pair for pair in _pairs(manifest, shard) if kept[pair.position])
+    for (position, image, prompt), data in ordered_map(with_data, wanted, _FETCH_THREADS):
         label = int(labels[position])
         yield {
             "image": {"bytes": data, "path": image.path},
@@ -148,11 +159,11 @@ def _kept_rows(
         }
 
 
-def _pairs(manifest: Manifest, shard: Shard) -> Iterator[tuple[int, Any, str | None]]:
+def _pairs(manifest: Manifest, shard: Shard) -> Iterator[_Pair]:
     columns, position = manifest.columns, 0
     for segment in shard.segments:
         for rows in read_segment(manifest, segment):
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
             for image, prompt in zip(image_references(rows.column(columns.image)), prompts, strict=True):
-                yield position, image, prompt
+                yield _Pair(position, image, prompt)
                 position += 1

@@ -87,7 +87,7 @@ def test_the_help_of_every_command_has_an_example_that_its_own_options_accept(na
     example = re.search(rf"Example:\n +aigid {name} (.+)", text)
     assert example, text
     command = main.commands[name]
-    with command.make_context(name, shlex.split(example[1])) as context:
+    with command.make_context(name, shlex.split(example[1]), **main.context_settings) as context:
         assert context.args == []
     assert invoke(name, "-h").output == text
 
@@ -260,7 +260,7 @@ def test_a_scan_on_a_cluster_without_its_extra_says_how_to_get_it(
 
 @pytest.mark.parametrize("words", [("--ray", "--keep", "id"), ("--ray=auto",), ("--keep", "id", "--ray")])
 def test_ray_without_an_address_is_the_cluster_that_this_machine_is_in(words: tuple[str, ...]) -> None:
-    context = main.commands["scan"].make_context("scan", ["m.parquet", "--out", "out", *words])
+    context = main.commands["scan"].make_context("scan", ["m.parquet", "--out", "out", *words], **main.context_settings)
     assert context.params["ray"] == "auto"
 
 

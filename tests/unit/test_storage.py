@@ -44,7 +44,7 @@ def test_a_file_uri_with_a_query_or_fragment_is_refused_and_not_cut_short(make: 
 
 
 @pytest.mark.parametrize(
-    "text", ["gopher://host/m.parquet", "http://host/m.parquet", "://", "file://relative/m.parquet", "s3://a b/c"]
+    "text", ["gopher://host/m.parquet", "ftp://host/m.parquet", "://", "file://relative/m.parquet", "s3://a b/c"]
 )
 def test_a_scheme_or_uri_that_cannot_be_opened_is_a_usage_error_that_names_it(text: str) -> None:
     with pytest.raises(UsageError) as caught:

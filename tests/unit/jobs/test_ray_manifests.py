@@ -154,7 +154,7 @@ def words_of(entrypoint: str, servers: list[str], tmp_path: Path) -> list[str]:
 
 def options_of(words: list[str]) -> dict[str, Any]:
     """The values of the options of `aigid scan`, as jobs/scan.py passes the words on; raises click's UsageError."""
-    return SCAN.make_context("scan", ["--ray=auto", *words]).params
+    return SCAN.make_context("scan", ["--ray=auto", *words], **main.context_settings).params
 
 
 @pytest.fixture
