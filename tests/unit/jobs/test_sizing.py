@@ -55,9 +55,9 @@ def encoder_flop(tokens: int, width: int, layers: int) -> float:
 
 
 def request_dollars(rows_a_shard: int, rows_a_group: int) -> float:
-    """For a million pairs: 10 reads a shard and one for each row group, and 3 writes."""
+    """For a million pairs: 8 reads a shard and one for each row group, and a write."""
     shards = 1_000_000 / rows_a_shard
-    reads, writes = shards * (10 + rows_a_shard / rows_a_group), shards * 3
+    reads, writes = shards * (8 + rows_a_shard / rows_a_group), shards
     return (reads * FIGURES["reads"] + writes * FIGURES["writes"]) / 1000
 
 
@@ -175,11 +175,20 @@ def test_shards_take_and_make_what_they_are_said_to() -> None:
     (default,) = [one.default for one in main.commands["scan"].params if one.name == "shard_rows"]
     assert default in [number(row[0]) for row in SHARDS]
     reads, writes, dollars = re.search(r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ ([\d.]+);", PAGE).groups()
-    assert number(reads) == 1_000_000 / default * (10 + default / 1000)
-    assert number(writes) == 1_000_000 / default * 3
+    assert number(reads) == 1_000_000 / default * (8 + default / 1000)
+    assert number(writes) == 1_000_000 / default
     assert shown(request_dollars(default, 1000), dollars)
-    assert shown(1_000_000 * FIGURES["reads"] / 1000, re.search(r"a million reads more, \$ ([\d.]+),", PAGE)[1])
-    assert shown(default * FIGURES["image"] / 1e9, re.search(r"329,000 bytes are ([\d.]+) GB\)", PAGE)[1])
+    assert shown(
+        2_000_000 * FIGURES["reads"] / 1000, re.search(r"two million reads more .*?, \$ ([\d.]+),", PAGE, re.DOTALL)[1]
+    )
+
+
+def test_what_is_read_ahead_is_a_row_group() -> None:
+    few, small, many, large = re.search(
+        r"\(([\d,]+) rows × 329,000 bytes are ([\d.]+) GB; ([\d,]+), .*?, ([\d.]+) GB\)", PAGE
+    ).groups()
+    assert shown(number(few) * FIGURES["image"] / 1e9, small)
+    assert shown(number(many) * FIGURES["image"] / 1e9, large)
 
 
 def test_the_job_has_the_figures_of_the_page() -> None:
