@@ -11,8 +11,8 @@ STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
 URI_SCHEMES = (*STORE_SCHEMES, *WEB_SCHEMES)
 # What may stand behind the ? of a URI, by the names that Arrow gives it.
 _OPTIONS = {
-    "s3": ("region", "endpoint_override", "scheme"),
-    "gs": ("endpoint_override", "scheme"),
+    "s3": ("region", "endpoint_override", "scheme", "anonymous"),
+    "gs": ("endpoint_override", "scheme", "anonymous"),
     "az": ("blob_storage_authority", "blob_storage_scheme", "dfs_storage_authority", "dfs_storage_scheme"),
 }
 CREDENTIALS = {

@@ -39,6 +39,7 @@ def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
         region = fs.resolve_s3_region(bucket)
     return fs.S3FileSystem(
         region=region,
+        anonymous=given.get("anonymous") == "true",
         endpoint_override=given.get("endpoint_override"),
         scheme=given.get("scheme"),
         connect_timeout=_CONNECT_S,
@@ -51,7 +52,9 @@ def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
 
 @lru_cache(maxsize=64)
 def _gs(options: tuple[tuple[str, str], ...]) -> fs.GcsFileSystem:
-    return fs.GcsFileSystem(**dict(options), retry_time_limit=_RETRY_GCS)
+    given = dict(options)
+    anonymous = given.pop("anonymous", "") == "true"
+    return fs.GcsFileSystem(anonymous=anonymous, **given, retry_time_limit=_RETRY_GCS)
 
 
 @lru_cache(maxsize=64)

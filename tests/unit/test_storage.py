@@ -101,7 +101,7 @@ def test_a_client_of_a_store_is_made_once() -> None:
     [
         ("s3://key:secret@bucket/x", "s3://...@: credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID"),
         ("gs://key@bucket/x", "credentials do not belong in a URI; they are found in GOOGLE_APPLICATION_CREDENTIALS"),
-        ("s3://bucket/x?access_key=k", "behind ? are region, endpoint_override, scheme"),
+        ("s3://bucket/x?access_key=k", "behind ? are region, endpoint_override, scheme, anonymous; in a URI"),
         ("s3://bucket/part-?.parquet", "write %3F for a ? in a name"),
         ("s3://bucket/a#1.parquet", "write %23 for a # in a name"),
         ("s3:///x", "give s3://BUCKET/KEY"),
