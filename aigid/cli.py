@@ -98,10 +98,9 @@ def _run_scan(config: Any, progress_json: bool) -> Any:
 @click.option("--labels", required=True, metavar="DIR", help="Folder or URI for the manifest of pseudo-labelled pairs.")
 @click.option("--sure-a", type=_SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ...")
 @click.option("--sure-b", type=_SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated.")
+@click.option("--most-per-class", type=_MANY, help="Keep so many pairs of each class, the surest.  [default: all]")
 @click.option("--progress-json", is_flag=True, help="Print progress and messages as JSON lines on stderr.")
-def pseudo_label(
-    manifests: tuple[str, ...], labels: str, sure_a: float, sure_b: float, progress_json: bool, **options: Any
-) -> None:
+def pseudo_label(manifests: tuple[str, ...], labels: str, progress_json: bool, **options: Any) -> None:
     """Scan unlabelled pairs, and write those that both heads are sure about as a labelled manifest.
 
     \b
@@ -109,13 +108,16 @@ def pseudo_label(
       aigid pseudo-label unlabelled/ --out results/ --labels pseudo/
     """
     with _clear_errors():
-        from aigid.training.pseudo_labels import Sureness, write_pseudo_labels
+        from aigid.training.pseudo_labels import write_pseudo_labels
+        from aigid.training.pseudo_selection import Sureness
 
-        config, sure = scan_config(manifests, options), Sureness(sure_a, sure_b)
+        sure = Sureness(options.pop("sure_a"), options.pop("sure_b"), options.pop("most_per_class"))
+        config = scan_config(manifests, options)
         _run_scan(config, progress_json)
         record = write_pseudo_labels(config, labels, sure)
         classes = ", ".join(f"{name} {count:,}" for name, count in record["classes"].items())
-        click.echo(f"{labels}: {record['kept']:,} of {record['rows']:,} pairs kept: {classes}")
+        right = f"; {record['precision']:.1%} of them rightly labelled" if "precision" in record else ""
+        click.echo(f"{labels}: {record['kept']:,} of {record['rows']:,} pairs kept: {classes}{right}")
 
 
 class _Log(io.TextIOBase):
@@ -189,6 +191,10 @@ def simulate(out: Path, workers: int | None, **options: Any) -> None:
 @click.option("--learning-rate", type=float, default=2e-5, show_default=True)
 @click.option("--schedule", type=click.Choice(["constant", "one_cycle"]), default="constant", show_default=True)
 @click.option("--real-repeat", type=_MANY, default=1, show_default=True, help="Draw each real row so often in an epoch.")
+@click.option(
+    "--augment", multiple=True, metavar="NAME=P", help="Change pictures (crop, resize, blur, jpeg) so often; repeatable."
+)
+@click.option("--unify", is_flag=True, help="Encode all pictures alike first, so that formats give nothing away.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--name", default="aigid", show_default=True, help="The model's name.")
 @click.option("--notice", default="", help="A line that is shown wherever the model is used.")
@@ -210,12 +216,13 @@ def train(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> Non
 
 
 def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
+    from aigid.training.picture_changes import Augmentation
     from aigid.training.run import RunConfig
     from aigid.training.trainer import TrainingConfig
 
-    batch_rows, folder = options.pop("batch_size"), options.pop("out")
-    settings = {key: options.pop(key) for key in ("epochs", "learning_rate", "schedule", "real_repeat", "seed")}
-    training = TrainingConfig(batch_rows=batch_rows, **settings)
+    batch_rows, folder, augmentation = options.pop("batch_size"), options.pop("out"), Augmentation.parse(options.pop("augment"))
+    settings = {key: options.pop(key) for key in ("epochs", "learning_rate", "schedule", "real_repeat", "seed", "unify")}
+    training = TrainingConfig(batch_rows=batch_rows, augmentation=augmentation, **settings)
     return RunConfig(train=train_manifests, folder=folder, training=training, **options)
 
 
@@ -225,28 +232,36 @@ def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> An
 @click.option("--model", type=_FOLDER, help="Evaluate this model repository.  [default: the demo model]")
 @click.option("--out", type=_FOLDER, help="Folder for metrics.json and confusion.png.")
 @click.option("--threshold", type=_SHARE, default=0.5, show_default=True)
-def evaluate(
-    manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, out: Path | None, threshold: float
-) -> None:
+@click.option("--unify", "unified", is_flag=True, help="Measure once more with all pictures encoded alike.")
+@click.option("--robustness", is_flag=True, help="Measure after JPEG, resizing, blur, cropping and a screenshot too.")
+def evaluate(manifests: tuple[str, ...], out: Path | None, unified: bool, robustness: bool, **options: Any) -> None:
     """Measure a model on labelled manifests, beside the constant answer.
 
     \b
     Example:
       aigid evaluate data/test --out evaluation/
+      aigid evaluate data/test --model model/ --robustness
     """
     with _clear_errors(), _training_extra():
         from aigid.training import evaluation
+        from aigid.training.picture_changes import DEGRADATIONS, unify
 
-        if checkpoint and model:
+        if options["checkpoint"] and options["model"]:
             raise UsageError("--checkpoint and --model exclude each other: give one of them")
-        metrics = _evaluate(manifests, checkpoint, model, threshold)
+        changes = {**({"all encoded alike": unify} if unified else {}), **(DEGRADATIONS if robustness else {})}
+        metrics = _evaluate(manifests, None, **options)
         evaluation.print_evaluation(metrics)
+        if changes:
+            metrics["after"] = {name: _evaluate(manifests, change, **options) for name, change in changes.items()}
+            evaluation.print_views(metrics)
         if out:
             evaluation.write_evaluation(metrics, out)
             click.echo(f"written to {out}")
 
 
-def _evaluate(manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, threshold: float) -> dict[str, Any]:
+def _evaluate(
+    manifests: tuple[str, ...], change: Any, checkpoint: Path | None, model: Path | None, threshold: float
+) -> dict[str, Any]:
     from aigid.model_location import find_model
     from aigid.progress import show_progress
     from aigid.scorers.onnx_embedded import OnnxScorer
@@ -254,9 +269,52 @@ def _evaluate(manifests: tuple[str, ...], checkpoint: Path | None, model: Path |
 
     with show_progress("evaluate") as progress:
         if checkpoint:
-            return evaluation.evaluate_checkpoint(checkpoint, manifests, progress, threshold=threshold)
+            return evaluation.evaluate_checkpoint(checkpoint, manifests, progress, threshold=threshold, change=change)
         repository = find_model(model)
-        return evaluation.evaluate_repository(repository, OnnxScorer(repository), manifests, progress, threshold=threshold)
+        scorer = OnnxScorer(repository)
+        return evaluation.evaluate_repository(repository, scorer, manifests, progress, threshold=threshold, change=change)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def competition(folder: Path) -> None:
+    """Write manifests of the CT2 competition's own folders (Train, Validation) into their FOLDER.
+
+    \b
+    Example:
+      aigid competition defactify/
+    """
+    with _clear_errors(), _training_extra():
+        from aigid.training.competition import write_competition_manifests
+
+        for written in write_competition_manifests(folder):
+            missing = f", {written.missing:,} pictures are not there" if written.missing else ""
+            click.echo(f"{written.path}: {written.rows:,} rows{missing}")
+
+
+@main.command()
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
+@click.option("--limit", type=_MANY, help="Look at so many rows, from all over the manifest.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def audit(manifests: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    """Tell how well a labelled manifest's classes can be guessed from file facts, without the pictures.
+
+    Format, dimensions, byte size, JPEG tables and metadata: what differs between the classes, a detector learns in place of
+    what it should. A ! marks what is well above chance.
+
+    \b
+    Example:
+      aigid audit data/train
+    """
+    with _clear_errors(), _training_extra():
+        from aigid.training.audit import audit as run_audit
+        from aigid.training.audit_table import print_audit
+
+        found = run_audit(manifests, limit)
+        if as_json:
+            click.echo(json.dumps(found.to_json()))
+        else:
+            print_audit(found, ", ".join(manifests))
 
 
 @main.command()

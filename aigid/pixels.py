@@ -66,15 +66,36 @@ def decode_image(data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimi
     2,048 pixels; the pixels differ by about 0.3 of 255 on average).
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
-    check_byte_limit(len(data), limits)
+    image = open_picture(data, limits)
     with _row_failures():
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_pixel_limit(image.size, limits)
         drafted = None
         if draft and spec.resizing is Resizing.SHORTER_SIDE:
             drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
         # Half of 1,535 pixels is 768, of which the picture fills 767.5: counted as 768, the crop would move.
         return _to_pixels(image, spec, drafted[1][2:] if drafted else None)
+
+
+def open_picture(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """An encoded image, its head read and its limits checked, not yet decoded.
+
+    Raises RowFailure: `empty`, `too_large` or `undecodable`.
+    """
+    check_byte_limit(len(data), limits)
+    with _row_failures():
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        _check_pixel_limit(image.size, limits)
+    return image
+
+
+def decode_picture(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """An encoded image decoded in full, upright, in RGB; raises RowFailure as `decode_image` does.
+
+    `picture_pixels` of it gives what `decode_image` gives without `draft`.
+    """
+    image = open_picture(data, limits)
+    with _row_failures():
+        image.load()
+        return _to_rgb(_upright(image, image.size)[0])
 
 
 def picture_pixels(picture: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()) -> Pixels:

@@ -13,9 +13,10 @@ from aigid.contract import ImageSpec
 from aigid.errors import TrainingError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_columns, read_segment, texts
-from aigid.pixels import Pixels, decode_image
+from aigid.pixels import Pixels, decode_image, decode_picture, picture_pixels
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
+from aigid.training.picture_changes import Augmentation, PictureChange
 
 Labels = npt.NDArray[np.int64]
 
@@ -48,24 +49,34 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times."""
+    """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times.
+
+    Half of the pictures are mirrored; what else is changed says `augmentation`.
+    """
 
     seed: int
     epoch: int
     real_repeat: int = 1
+    augmentation: Augmentation = Augmentation()
 
 
 class LabelledManifest:
     """A manifest with Label_A and Label_B columns, read with the model's own preprocessing."""
 
-    def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec) -> None:
-        """Open the manifest; raises ManifestError where it cannot be read, or has no labels."""
+    def __init__(
+        self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, change: PictureChange | None = None
+    ) -> None:
+        """Open the manifest; `change` is made to every picture.
+
+        Raises ManifestError where it cannot be read, or has no labels.
+        """
         self.label_columns = label_columns(open_manifest(sources))
         # Opened again with what is known now: every file must have the labels, and of one type.
         self.manifest = open_manifest(sources, ColumnChoice(keep=self.label_columns))
         self._policy = FetchPolicy(image_root_of(sources))
         self._prompts = prompts
         self._image = image
+        self._change = change
         self._real_rows: int | None = None
 
     @property
@@ -99,9 +110,9 @@ class LabelledManifest:
         flip = None if order is None else np.random.default_rng([order.seed, order.epoch, 1])
         with ThreadPoolExecutor(threads) as pool:
             running: deque[Future[TrainingBatch | None]] = deque()
-            for group in _groups(rows, batch_rows):
+            for number, group in enumerate(_groups(rows, batch_rows)):
                 mirrored = flip.random(len(group)) < 0.5 if flip is not None else np.zeros(len(group), dtype=bool)
-                running.append(pool.submit(self._decode, group, mirrored))
+                running.append(pool.submit(self._decode, group, mirrored, self._changes(order, number)))
                 if len(running) > _AHEAD:
                     yield running.popleft().result()
             while running:
@@ -114,7 +125,7 @@ class LabelledManifest:
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
         rng = np.random.default_rng([order.seed, order.epoch])
-        groups = _row_groups(self.manifest)
+        groups = row_group_segments(self.manifest)
         window: list[LabelledRow] = []
         for index in rng.permutation(len(groups)):
             for rows in self._read(groups[index]):
@@ -141,11 +152,20 @@ class LabelledManifest:
             yield read
             start += len(rows)
 
-    def _decode(self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_]) -> TrainingBatch | None:
+    def _changes(self, order: StreamOrder | None, number: int) -> list[PictureChange]:
+        """What is done to the pictures of batch `number`."""
+        changes = [] if self._change is None else [self._change]
+        if order is not None and not order.augmentation.is_off:
+            changes.append(order.augmentation.change(np.random.default_rng([order.seed, order.epoch, 2, number])))
+        return changes
+
+    def _decode(
+        self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_], changes: list[PictureChange]
+    ) -> TrainingBatch | None:
         decoded: list[tuple[LabelledRow, Pixels]] = []
         for row, mirror in zip(rows, mirrored, strict=True):
             try:
-                pixels = decode_image(fetch_image(row.image, self._policy), self._image)
+                pixels = self._pixels(fetch_image(row.image, self._policy), changes)
             except RowFailure:
                 continue
             decoded.append((row, pixels[:, ::-1] if mirror else pixels))
@@ -161,6 +181,14 @@ class LabelledManifest:
             len(rows) - len(kept),
         )
 
+    def _pixels(self, data: bytes, changes: list[PictureChange]) -> Pixels:
+        if not changes:
+            return decode_image(data, self._image)
+        picture = decode_picture(data)
+        for change in changes:
+            picture = change(picture)
+        return picture_pixels(picture, self._image)
+
 
 def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:
     group: list[LabelledRow] = []
@@ -173,7 +201,8 @@ def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow
         yield group
 
 
-def _row_groups(manifest: Manifest) -> list[Segment]:
+def row_group_segments(manifest: Manifest) -> list[Segment]:
+    """The row groups of all files that have rows, in order."""
     segments = []
     for file in manifest.files:
         start = 0
@@ -186,6 +215,11 @@ def _row_groups(manifest: Manifest) -> list[Segment]:
 def has_labels(manifest: Manifest) -> bool:
     """Whether a manifest has the columns Label_A and Label_B."""
     return {"label_a", "label_b"} <= {name.lower() for name in manifest.schema.names}
+
+
+def is_pseudo_labelled(manifest: Manifest) -> bool:
+    """Whether a manifest's labels are a model's own, as `aigid pseudo-label` writes them."""
+    return "p_generator" in manifest.schema.names
 
 
 def label_columns(manifest: Manifest) -> tuple[str, str]:

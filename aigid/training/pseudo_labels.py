@@ -1,19 +1,12 @@
-"""Pseudo-labels: the pairs of a scanned manifest about which both heads are sure, as a labelled manifest of their own.
-
-Source: the NAU-QMUL system (arXiv 2602.23863), which keeps a pair where max(p, 1 - p) of head A and the largest softmax of
-head B reach a threshold, 0.8 in the submitted run. Here head B speaks of generators alone, so it has a say in AI-generated
-pairs only, with the generator's share among the five.
-"""
+"""Pseudo-labels: the pairs of a scanned manifest about which both heads are sure, as a labelled manifest of their own."""
 
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,6 +20,8 @@ from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
 from aigid.storage import Location, exists, explain_failure, locate, make_folder, read_bytes, write_atomic
+from aigid.training.datasets import has_labels, is_pseudo_labelled, label_columns
+from aigid.training.pseudo_selection import Selection, Sureness
 
 RECORD_FILE = "pseudo_labels.json"
 # Rows that are held with their images, and then a file of the manifest.
@@ -49,33 +44,7 @@ class _Pair(NamedTuple):
     position: int
     image: ImageReference
     prompt: str | None
-
-
-@dataclass(frozen=True)
-class Sureness:
-    """From which probability on each head counts as sure."""
-
-    head_a: float = 0.8
-    head_b: float = 0.8
-
-    def __post_init__(self) -> None:
-        if not (0.5 <= self.head_a <= 1 and 0 <= self.head_b <= 1):
-            raise UsageError(f"to be sure is a probability, of head A at least 0.5: got {self.head_a} and {self.head_b}")
-
-
-def pseudo_labels(
-    p_ai: npt.NDArray[np.float32], p_source: npt.NDArray[np.float32], sure: Sureness
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """For N rows: which are kept, their Label_B (0 real, 1 to 5 the generator), and the generator's share, 1 for real ones.
-
-    `p_ai` float32 [N] and `p_source` float32 [N, 6] are the scan's; NaN where a row was not scored, which is never kept.
-    """
-    ai = p_ai > 0.5
-    generators = p_source[:, 1:]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(ai, generators.max(axis=1) / p_ai, 1).astype(np.float32)
-        kept = (np.maximum(p_ai, 1 - p_ai) >= sure.head_a) & (share >= sure.head_b)
-    return kept & ~np.isnan(p_ai), np.where(ai, 1 + generators.argmax(axis=1), 0).astype(np.int32), share
+    truth: int | None
 
 
 def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[str, Any]:
@@ -88,24 +57,55 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[st
     summary = results.read_summary()
     if summary is None:
         raise ResultsError(f"{config.out}: the scan is not finished: run it again first")
-    record: dict[str, Any] = {"scan": config.out, "model": summary["model"], "head_a": sure.head_a, "head_b": sure.head_b}
+    record: dict[str, Any] = {"scan": config.out, "model": summary["model"], **asdict(sure)}
     _claim(folder, record)
-    manifest = open_manifest(config.manifests, config.columns, known=results.recorded_files(), limit=config.limit)
-    policy = fetch_policy(config)
-    counts: Counter[str] = Counter()
-    for shard in plan_shards(manifest.files, config.shard_rows, config.limit):
-        rows = _kept_rows(results, manifest, shard, sure, policy)
+    manifest = _open(config, results)
+    selection = Selection(sure, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results)
+    tally, policy = _Tally(), fetch_policy(config)
+    for shard in selection.shards():
+        rows = _kept_rows(selection, manifest, shard, tally, policy)
         for part in count():
             some = list(islice(rows, _PART_ROWS))
             if not some:
                 break
-            counts.update(SOURCES[row["Label_B"]] for row in some)
             buffer = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
             _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
-    record |= {"rows": summary["rows"], "kept": sum(counts.values()), "classes": {name: counts[name] for name in SOURCES}}
+    record |= {"rows": summary["rows"], **tally.to_json()}
     _write_record(folder, record)
     return record
+
+
+class _Tally:
+    """How many pairs of each class are kept, and how many of these are of it, where that is known."""
+
+    def __init__(self) -> None:
+        self.kept: Counter[int] = Counter()
+        self.known: Counter[int] = Counter()
+        self.right: Counter[int] = Counter()
+
+    def add(self, label: int, truth: int | None) -> None:
+        self.kept[label] += 1
+        if truth is not None:
+            self.known[label] += 1
+            self.right[label] += label == truth
+
+    def to_json(self) -> dict[str, Any]:
+        classes = {name: self.kept[label] for label, name in enumerate(SOURCES)}
+        found: dict[str, Any] = {"kept": self.kept.total(), "classes": classes}
+        if self.known:
+            found["precision"] = self.right.total() / self.known.total()
+            found["precisions"] = {SOURCES[label]: self.right[label] / rows for label, rows in sorted(self.known.items())}
+        return found
+
+
+def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
+    """The manifest, with its labels where it has some: how often the model is right is told then."""
+    manifest = open_manifest(config.manifests, config.columns, known=results.recorded_files(), limit=config.limit)
+    if not has_labels(manifest) or is_pseudo_labelled(manifest):
+        return manifest
+    columns = replace(config.columns, keep=label_columns(manifest))
+    return open_manifest(config.manifests, columns, known=manifest.files, limit=config.limit)
 
 
 def _claim(folder: Location, record: dict[str, Any]) -> None:
@@ -132,13 +132,10 @@ def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
 
 
 def _kept_rows(
-    results: ResultsFolder, manifest: Manifest, shard: Shard, sure: Sureness, policy: FetchPolicy
+    selection: Selection, manifest: Manifest, shard: Shard, tally: _Tally, policy: FetchPolicy
 ) -> Iterator[dict[str, Any]]:
     """The kept rows of a shard with their images. Raises ResultsError where an image has gone since it was scanned."""
-    answers = results.read(shard, ["p_ai", "p_source"])
-    p_ai = answers.column("p_ai").to_numpy().astype(np.float32)
-    flat = answers.column("p_source").combine_chunks().fill_null([np.nan] * len(SOURCES)).flatten()
-    kept, labels, share = pseudo_labels(p_ai, flat.to_numpy(zero_copy_only=False).reshape(-1, len(SOURCES)), sure)
+    kept = selection.labels(shard)
 
     def with_data(pair: _Pair) -> tuple[_Pair, bytes]:
         try:
@@ -146,24 +143,27 @@ def _kept_rows(
         except RowFailure as failure:
             raise ResultsError(f"an image that was scanned cannot be read any more: {failure}") from failure
 
-    wanted = (pair for pair in _pairs(manifest, shard) if kept[pair.position])
-    for (position, image, prompt), data in ordered_map(with_data, wanted, _FETCH_THREADS):
-        label = int(labels[position])
+    wanted = (pair for pair in _pairs(manifest, shard) if pair.position in kept)
+    for pair, data in ordered_map(with_data, wanted, _FETCH_THREADS):
+        label, p_ai, share = kept[pair.position]
+        tally.add(label, pair.truth)
         yield {
-            "image": {"bytes": data, "path": image.path},
-            "prompt": prompt,
+            "image": {"bytes": data, "path": pair.image.path},
+            "prompt": pair.prompt,
             "Label_A": int(label > 0),
             "Label_B": label,
-            "p_ai": float(p_ai[position]),
-            "p_generator": float(share[position]),
+            "p_ai": p_ai,
+            "p_generator": share,
         }
 
 
 def _pairs(manifest: Manifest, shard: Shard) -> Iterator[_Pair]:
     columns, position = manifest.columns, 0
+    labelled = has_labels(manifest) and columns.keep == label_columns(manifest)
     for segment in shard.segments:
         for rows in read_segment(manifest, segment):
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
-            for image, prompt in zip(image_references(rows.column(columns.image)), prompts, strict=True):
-                yield _Pair(position, image, prompt)
+            truths = rows.column(columns.keep[1]).to_pylist() if labelled else [None] * len(rows)
+            for image, prompt, truth in zip(image_references(rows.column(columns.image)), prompts, truths, strict=True):
+                yield _Pair(position, image, prompt, truth)
                 position += 1

@@ -15,7 +15,7 @@ from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, read_json
 from aigid.errors import CheckpointError, UsageError
 from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import CheckpointInfo
-from aigid.training.datasets import LabelledManifest
+from aigid.training.datasets import LabelledManifest, is_pseudo_labelled
 from aigid.training.fusion_model import (
     FusionModel,
     image_encoder_from_config,
@@ -23,6 +23,7 @@ from aigid.training.fusion_model import (
     load_text_encoder,
     text_encoder_from_config,
 )
+from aigid.training.picture_changes import unify
 from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, TrainingProgress
 
 
@@ -50,9 +51,16 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     info = describe_model(text, image, config.fusion_hidden, name=config.name, notice=config.notice)
     tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
     prompts = open_prompts(tokenizer_file, info)
+    change = unify if config.training.unify else None
     data = TrainingData(
-        LabelledManifest(config.train, prompts, info.image), LabelledManifest(config.validation, prompts, info.image)
+        LabelledManifest(config.train, prompts, info.image, change),
+        LabelledManifest(config.validation, prompts, info.image, change),
     )
+    if is_pseudo_labelled(data.validation.manifest):
+        raise UsageError(
+            f"{data.validation.manifest.files[0].path}: pseudo-labels say what a model thinks: train on them, and validate on "
+            "rows whose labels are known"
+        )
     model = FusionModel(text, image, info.image, config.fusion_hidden)
     trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
     return trainer.run(data, progress, notify, resume=resume)

@@ -23,6 +23,7 @@ from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits, apply_model, score_manifest
 from aigid.training.losses import multi_task_loss
 from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.picture_changes import Augmentation
 
 BEST = "best"
 LAST = "last"
@@ -33,7 +34,10 @@ _WARM_UP = 0.15
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a run; the defaults are the paper's. `schedule` is "constant" or "one_cycle" (cosine)."""
+    """The settings of a run; the defaults are the paper's. `schedule` is "constant" or "one_cycle" (cosine).
+
+    With `unify` all pictures, those of validation too, are encoded alike before anything else.
+    """
 
     epochs: int = 8
     batch_rows: int = 256
@@ -42,6 +46,8 @@ class TrainingConfig:
     schedule: str = "constant"
     real_repeat: int = 1
     seed: int = 0
+    augmentation: Augmentation = Augmentation()
+    unify: bool = False
 
     def __post_init__(self) -> None:
         counts = min(self.epochs, self.batch_rows, self.real_repeat)
@@ -113,7 +119,7 @@ class Trainer:
         steps_an_epoch = math.ceil(rows / self.config.batch_rows)
         progress.start(rows, 0)
         total, steps = 0.0, 0
-        order = StreamOrder(self.config.seed, epoch, self.config.real_repeat)
+        order = StreamOrder(self.config.seed, epoch, self.config.real_repeat, self.config.augmentation)
         for batch in train.batches(self.config.batch_rows, order):
             loss = multi_task_loss(
                 apply_model(self.model, batch), torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)

@@ -3,6 +3,7 @@ import io
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from conftest import HF_IMAGE, SIDE, manifest_table, picture_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import ManifestError, TrainingError, UsageError
@@ -21,7 +22,9 @@ from aigid.manifest import READ_ROWS
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder
 from aigid.training import datasets
+from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.datasets import LabelledManifest, LabelledRow, StreamOrder, TrainingBatch
+from aigid.training.picture_changes import Augmentation
 
 Label = Callable[..., Path]
 Open = Callable[..., LabelledManifest]
@@ -304,3 +307,34 @@ def test_training_mirrors_half_of_the_pictures_and_evaluation_none(write_manifes
     assert 70 < sum(found) < 130
     assert mirrored(StreamOrder(0, 0)) == found
     assert mirrored(StreamOrder(0, 1)) != found
+
+
+def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(write_labelled: Label, open_labelled: Open) -> None:
+    opened = open_labelled(write_labelled([0, 1, 2, 3, 4, 5] * 6))
+    changing = StreamOrder(seed=4, epoch=1, augmentation=Augmentation(crop=0.5, jpeg=0.5))
+    plain, changed, again, later = (
+        list(opened.batches(8, order)) for order in (StreamOrder(4, 1), changing, changing, replace(changing, epoch=2))
+    )
+    assert same(changed, again)
+    assert labels_of(changed) == labels_of(plain)
+    differing = sum(
+        not np.array_equal(*pair)
+        for one, other in zip(plain, changed, strict=True)
+        for pair in zip(one.images, other.images, strict=True)
+    )
+    # A quarter has neither change.
+    assert 18 <= differing <= 34
+    assert not same(changed, later)
+
+
+def test_a_change_of_the_manifest_is_made_to_every_picture(
+    write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo
+) -> None:
+    path = str(write_labelled([0, 1, 2]))
+    prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
+    negative = LabelledManifest([path], prompts, SPEC, ImageOps.invert)
+    (plain,), (turned,) = (list(one.batches(8, None)) for one in (LabelledManifest([path], prompts, SPEC), negative))
+    assert np.abs(255 - turned.images.astype(int) - plain.images).max() <= 1
+    # What the order says comes on top of it.
+    (both,) = negative.batches(8, StreamOrder(0, 0, augmentation=Augmentation(blur=1)))
+    assert both.images.shape == plain.images.shape

@@ -6,15 +6,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from conftest import manifest_table
 from PIL import Image
 
+from aigid.cli import main
 from aigid.contract import Temperatures
 from aigid.errors import CheckpointError, TrainingError
 from aigid.records import SOURCES
 from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.training.checkpoint import load_checkpoint, save_checkpoint
 from aigid.training.evaluation import evaluate_checkpoint, evaluate_repository, print_evaluation, write_evaluation
+from aigid.training.picture_changes import DEGRADATIONS
 
 Label = Callable[..., Path]
 UNDECODABLE: list[int | None] = [None] * 80
@@ -107,7 +110,7 @@ def test_figures_and_confusion_matrix_are_written(evaluate: Evaluate, manifest: 
     found = evaluate(manifest)
     write_evaluation(found, tmp_path / "new" / "evaluation")
     folder = tmp_path / "new" / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "metrics.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "metrics.json", "reliability.png"]
     # JSON keeps all of it, so None and not NaN stands for what is not defined.
     assert json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail) == found
     with Image.open(folder / "confusion.png") as picture:
@@ -148,3 +151,15 @@ def test_the_table_has_both_answers_side_by_side(
     for index, source in enumerate(SOURCES):
         assert f"B f1 {source}" in rows
         assert rows[source][0] == str(found["b"]["confusion"][index][0])
+
+
+def test_the_command_measures_after_changes_too(manifest: Path, tiny_repository: Path, tmp_path: Path) -> None:
+    words = ["evaluate", manifest, "--model", tiny_repository, "--unify", "--robustness", "--out", tmp_path]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(figures["after"]) == ["all encoded alike", *DEGRADATIONS]
+    assert len({str(view["b"]["confusion"]) for view in figures["after"].values()}) > 3
+    for name, view in figures["after"].items():
+        assert f"│ {name} " in result.output
+        assert f"{view['a']['auroc']:.4f}" in result.output

@@ -1,6 +1,7 @@
 """Which pairs are sure enough to be labels, and the manifest that they become."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from aigid.cli import main
 from aigid.errors import ResultsError, UsageError
 from aigid.manifest import open_manifest
+from aigid.records import SOURCES
 from aigid.training.datasets import label_columns
-from aigid.training.pseudo_labels import Sureness, pseudo_labels
+from aigid.training.pseudo_selection import Sureness, pseudo_labels
 
 
 def answers(rows: list[tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,3 +130,56 @@ def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(t
     again = run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options)
     assert again.exit_code == ResultsError.exit_status
     assert "cannot be read any more: missing: one.png" in again.stderr
+
+
+def test_of_each_class_the_surest_are_kept_up_to_a_number(tiny_repository: Path, tmp_path: Path) -> None:
+    pq.write_table(manifest_table(120), tmp_path / "m.parquet")
+    options = ("--sure-a", 0.5, "--sure-b", 0, "--shard-rows", 25)
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
+    everything = result_rows(tmp_path / "labels")
+    assert len(everything) == 120
+    shutil.rmtree(tmp_path / "labels")
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options, "--most-per-class", 7).exit_code == 0
+    kept = result_rows(tmp_path / "labels")
+    for label in range(6):
+        wanted = sorted((sureness(row) for row in everything if row["Label_B"] == label), reverse=True)[:7]
+        assert sorted((sureness(row) for row in kept if row["Label_B"] == label), reverse=True) == wanted
+    # In the order of the manifest still.
+    images = [row["image"]["bytes"] for row in everything]
+    positions = [images.index(row["image"]["bytes"]) for row in kept]
+    assert positions == sorted(positions)
+
+
+def sureness(row: dict[str, float]) -> float:
+    return max(row["p_ai"], 1 - row["p_ai"]) * row["p_generator"]
+
+
+def test_where_labels_are_known_it_is_told_how_often_they_are_met(tiny_repository: Path, tmp_path: Path) -> None:
+    table = manifest_table(60)
+    pq.write_table(table, tmp_path / "m.parquet")
+    done = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.5, "--sure-b", 0)
+    kept = result_rows(tmp_path / "labels")
+    right = [row["Label_B"] == truth for row, truth in zip(kept, table.column("Label_B").to_pylist(), strict=True)]
+    record = json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
+    assert record["precision"] == pytest.approx(sum(right) / 60)
+    for name, value in record["precisions"].items():
+        of_class = [one for one, row in zip(right, kept, strict=True) if SOURCES[row["Label_B"]] == name]
+        assert value == pytest.approx(sum(of_class) / len(of_class))
+    assert f"{sum(right) / 60:.1%} of them rightly labelled" in done.stdout
+    # Labels of a model's own are no truth.
+    (tmp_path / "labels").rename(tmp_path / "pseudo")
+    (tmp_path / "results").rename(tmp_path / "before")
+    assert run(tiny_repository, tmp_path, tmp_path / "pseudo", "--sure-a", 0.5, "--sure-b", 0).exit_code == 0
+    assert "precision" not in json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
+
+
+def test_pseudo_labels_do_not_validate(tiny_repository: Path, tmp_path: Path) -> None:
+    pq.write_table(manifest_table(20), tmp_path / "m.parquet")
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.5, "--sure-b", 0).exit_code == 0
+    build = Path(__file__).parents[3] / "build/demo"
+    words = ["train", tmp_path / "m.parquet", "--validation", tmp_path / "labels", "--out", tmp_path / "run"]
+    words += ["--text-encoder", build / "text_encoder.json", "--image-encoder", build / "image_encoder.json"]
+    words += ["--tokenizer", tiny_repository / "tokenizer.json"]
+    done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "pseudo-labels say what a model thinks" in done.stderr
