@@ -84,13 +84,13 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
 @click.command()
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=1536, show_default=True, help="Pairs a round.")
+@click.option("--rows", type=click.IntRange(min=1), default=3072, show_default=True, help="Pairs a round: enough to hide the start.")
 def main(repository: Path, rounds: int, rows: int) -> None:
     """Measure with the model REPOSITORY; status 1 where the scan on Ray misses what is asked.
 
     Example: python benchmarks/scan_on_ray.py runs/base/repository
     """
-    ray_options = ("--ray", "local", "--min-workers", str(WORKERS), "--max-workers", str(WORKERS), "--shard-rows", "128")
+    ray_options = ("--ray", "local", "--min-workers", str(WORKERS), "--max-workers", str(WORKERS), "--shard-rows", "64")
     ways: dict[str, Callable[[Path], float]] = {
         "local": lambda manifest: scan(repository, manifest, "--workers", str(WORKERS)),
         "ray": lambda manifest: scan(repository, manifest, *ray_options),
