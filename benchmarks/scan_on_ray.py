@@ -24,6 +24,7 @@ from rich.table import Table
 WORKERS = 2
 LEAST_OF_LOCAL, LEAST_OF_RECIPE = 0.90, 1.5
 RECIPE = "--recipe"
+PLAIN = "recipe, 1 model of 1 core"
 
 
 def scan(repository: Path, manifest: Path, *options: str) -> float:
@@ -84,7 +85,9 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
 @click.command()
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=3072, show_default=True, help="Pairs a round: enough to hide the start.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=3072, show_default=True, help="Pairs a round: enough to hide the start."
+)
 def main(repository: Path, rounds: int, rows: int) -> None:
     """Measure with the model REPOSITORY; status 1 where the scan on Ray misses what is asked.
 
@@ -94,7 +97,7 @@ def main(repository: Path, rounds: int, rows: int) -> None:
     ways: dict[str, Callable[[Path], float]] = {
         "local": lambda manifest: scan(repository, manifest, "--workers", str(WORKERS)),
         "ray": lambda manifest: scan(repository, manifest, *ray_options),
-        "recipe, 1 model of 1 core": lambda manifest: recipe(repository, manifest, "1", "1"),
+        PLAIN: lambda manifest: recipe(repository, manifest, "1", "1"),
         "recipe, 2 models of half a core": lambda manifest: recipe(repository, manifest, "0.5", "2"),
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -106,13 +109,14 @@ def main(repository: Path, rounds: int, rows: int) -> None:
         figures = [one[name] for one in measured]
         table.add_row(f"{name}, pairs/s", *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))), "")
     of_local = [one["ray"] / one["local"] for one in measured]
-    of_recipe = [one["ray"] / max(value for name, value in one.items() if "recipe" in name) for one in measured]
-    for name, figures, form, least in (
-        ("ray / local", of_local, "{:.1%}", LEAST_OF_LOCAL),
-        ("ray / the better recipe", of_recipe, "{:.2f}", LEAST_OF_RECIPE),
+    of_recipe = [one["ray"] / one[PLAIN] for one in measured]
+    of_better = [one["ray"] / max(value for name, value in one.items() if "recipe" in name) for one in measured]
+    for name, figures, form, asked in (
+        ("ray / local", of_local, "{:.1%}", f"{LEAST_OF_LOCAL:.0%}"),
+        ("ray / the plain recipe", of_recipe, "{:.2f}", f"{LEAST_OF_RECIPE}"),
+        ("ray / the better recipe", of_better, "{:.2f}", ""),
     ):
-        values = (median(figures), min(figures), max(figures), least)
-        table.add_row(name, *(form.format(value) for value in values))
+        table.add_row(name, *(form.format(value) for value in (median(figures), min(figures), max(figures))), asked)
     Console(width=120).print(table)
     sys.exit(median(of_local) < LEAST_OF_LOCAL or median(of_recipe) < LEAST_OF_RECIPE)
 
