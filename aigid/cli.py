@@ -276,7 +276,7 @@ def _evaluate(
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.argument("folder", type=_FOLDER)
 def competition(folder: Path) -> None:
     """Write manifests of the CT2 competition's own folders (Train, Validation) into their FOLDER.
 

@@ -92,6 +92,12 @@ def test_other_columns_and_contradicting_labels_are_named(folder: Path) -> None:
         write_competition_manifests(folder)
 
 
+def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["competition", str(tmp_path / "gone")], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "gone/Train/captions.xlsx: no such file" in result.output
+
+
 def test_a_folder_without_pictures_is_not_the_competitions(folder: Path) -> None:
     for path in folder.glob("Train/*/*.jpg"):
         path.unlink()
