@@ -29,6 +29,7 @@ _HEADERS = {"User-Agent": "aigid", "Accept": "image/*,*/*;q=0.5", "Accept-Encodi
 _NOT_ALLOWED = (401, 402, 403, 407, 451)
 # Worth another attempt: too many requests, and what servers say of their own failures.
 _FAILING = (429, 500, 502, 503, 504)
+_NO_RANGES = "the server gives no ranges of files: fetch it, and scan it here"
 Fetched = TypeVar("Fetched")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -71,7 +72,7 @@ def fetch_range(url: str, start: int, stop: int) -> WebRange:
         data, headers = _fetch(url, span, stop - start, deadline, _pool(True))
         given = re.fullmatch(rf"bytes {start}-\d+/(\d+)", headers.get("Content-Range", ""))
         if given is None:
-            raise RowFailure(ErrorCode.UNDECODABLE, "the server gives no ranges of files: fetch it, and scan it here")
+            raise RowFailure(ErrorCode.UNDECODABLE, _NO_RANGES)
         return WebRange(data, int(given[1]), headers.get("Last-Modified"))
 
     return _in_attempts(fetch)
@@ -99,6 +100,8 @@ def _fetch(
         answer = pool.request("GET", url, headers=_HEADERS | headers, preload_content=False)
         try:
             _check_status(answer.status, host)
+            if "Range" in headers and answer.status != 206:
+                raise RowFailure(ErrorCode.UNDECODABLE, _NO_RANGES)
             data = _read(answer, max_bytes, deadline, host)
         except BaseException:
             # What is not read to its end cannot be asked again.

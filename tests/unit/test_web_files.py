@@ -88,6 +88,8 @@ def test_a_url_that_names_no_manifest_is_a_clear_error(site: WebServer) -> None:
         open_manifest([site.says("/denied.parquet", Answer(b"", 403))])
     with pytest.raises(StorageError, match="the server gives no ranges of files: fetch it, and scan it here"):
         open_manifest([site.says("/whole.parquet", Answer(b"x", 200))])
+    with pytest.raises(StorageError, match="the server gives no ranges of files: fetch it, and scan it here"):
+        open_manifest([site.says("/large.parquet", Answer(b"x" * 100_000, 200))])
     with pytest.raises(ManifestError, match="not a Parquet file"):
         open_manifest([site.says("/page.html", Answer(b"<html>" * 9, ranges=True))])
 
