@@ -230,7 +230,7 @@ def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> An
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
 @click.option("--checkpoint", type=_FOLDER, help="Evaluate this torch checkpoint.")
 @click.option("--model", type=_FOLDER, help="Evaluate this model repository.  [default: the demo model]")
-@click.option("--out", type=_FOLDER, help="Folder for metrics.json and confusion.png.")
+@click.option("--out", type=_FOLDER, help="Folder for metrics.json, confusion.png and reliability.png.")
 @click.option("--threshold", type=_SHARE, default=0.5, show_default=True)
 @click.option("--unify", "unified", is_flag=True, help="Measure once more with all pictures encoded alike.")
 @click.option("--robustness", is_flag=True, help="Measure after JPEG, resizing, blur, cropping and a screenshot too.")

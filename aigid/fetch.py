@@ -15,7 +15,7 @@ from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, shown
 from aigid.storage import Location, exists, is_folder, locate
-from aigid.store_uri import STORE_SCHEMES
+from aigid.store_uri import STORE_SCHEMES, URI_SCHEMES
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
     if reference.data is not None or not reference.path:
         return False
     scheme = _scheme(reference.path)
-    return scheme in (*STORE_SCHEMES, *WEB_SCHEMES) or (scheme is None and policy.root is not None and not policy.root.is_local)
+    return scheme in WEB_SCHEMES or _is_object(scheme, policy.root)
 
 
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
@@ -83,11 +83,11 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     scheme = _scheme(path)
     if scheme in WEB_SCHEMES:
         return _fetch_web(path, policy)
-    if scheme in STORE_SCHEMES or (scheme is None and root is not None and not root.is_local):
+    if _is_object(scheme, root):
         return fetch_object(path, root, policy.limits, allow_outside=outside)
     local = path if scheme is None else _path_of_file_uri(path)
     if local is None:
-        known = ", ".join((*STORE_SCHEMES, *WEB_SCHEMES, "file"))
+        known = ", ".join((*URI_SCHEMES, "file"))
         raise RowFailure(ErrorCode.FORBIDDEN, f"{shown(path)}: of URIs, {known} are read")
     folder = Path(root.path) if root is not None and root.is_local else None
     return fetch_file(local, folder, policy.limits, allow_outside=outside)
@@ -102,6 +102,11 @@ def _fetch_web(url: str, policy: FetchPolicy) -> bytes:
         raise RowFailure(failure.error.code, f"{shown(url)}: {failure.error.detail}") from failure
     check_byte_limit(len(data), policy.limits)
     return data
+
+
+def _is_object(scheme: str | None, root: Location | None) -> bool:
+    """Whether a reference is to an object: by its own scheme, or relative to a root that is in a store."""
+    return scheme in STORE_SCHEMES or (scheme is None and root is not None and not root.is_local)
 
 
 def _scheme(text: str) -> str | None:

@@ -122,12 +122,11 @@ def _store_entries(folder: Location, *, recursive: bool) -> Iterator[_Entry]:
     selector = fs.FileSelector(folder.path, recursive=recursive, allow_not_found=True)
     with store_failures(folder):
         found = folder.filesystem.get_file_info(selector)
-    folders = (fs.FileType.Directory,)
-    found.sort(key=lambda info: f"{info.path}/" if info.type in folders else info.path)
+    found.sort(key=lambda info: f"{info.path}/" if info.type == fs.FileType.Directory else info.path)
     for info in found:
         if info.type == fs.FileType.File:
             yield ListedFile(folder.at(info.path), info.size, info.mtime_ns)
-        elif info.type in folders:
+        elif info.type == fs.FileType.Directory:
             yield _Folder(folder.at(info.path))
 
 

@@ -227,8 +227,6 @@ class ResultsFolder:
         """
         token = secrets.token_hex(8)
         try:
-            # Of an object store it shows whether it can be reached, before anything is scanned.
-            list_names(self.location)
             make_folder(self.location)
             lock = _lock(self.location, token)
         except BlockingIOError as error:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 
 from pyarrow import fs
+from web_server import LoopbackServer
 
 BUCKET = "data"
 HOP_BY_HOP = ("transfer-encoding", "connection", "expect")
@@ -116,14 +117,9 @@ def object_store() -> Iterator[ObjectStore]:
             **keys, endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True, allow_delayed_open=True
         )
         files.create_dir(BUCKET)
-        with _Proxy(port, files) as proxy:
-            thread = Thread(target=proxy.serve_forever)
-            thread.start()
-            try:
-                yield proxy.store
-            finally:
-                proxy.shutdown()
-                thread.join()
+        proxy = _Proxy(port, files)
+        with proxy.running():
+            yield proxy.store
     finally:
         server.kill()
         server.wait()
@@ -193,15 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
+class _Proxy(LoopbackServer):
     def __init__(self, upstream_port: int, files: fs.S3FileSystem) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.upstream_port = upstream_port
         self.store = ObjectStore(f"127.0.0.1:{self.server_address[1]}", files)
-
-    def handle_error(self, *arguments: object) -> None:
-        # Clients that leave are no news.
-        pass

@@ -58,9 +58,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.close_connection = True
         self.end_headers()
-        for start in range(0, len(answer.body), 1 if answer.pause_s else max(len(answer.body) // 2, 1)):
+        step = 1 if answer.pause_s else max(len(answer.body) // 2, 1)
+        for start in range(0, len(answer.body), step):
             time.sleep(answer.pause_s)
-            self.wfile.write(answer.body[start : start + (1 if answer.pause_s else max(len(answer.body) // 2, 1))])
+            self.wfile.write(answer.body[start : start + step])
             if answer.cut:
                 self.close_connection = True
                 return
@@ -74,27 +75,41 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-class _Server(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
+    """Answers many at a time on a free port of this machine, and is silent about clients that leave."""
+
     daemon_threads = True
     request_queue_size = 256
-    site: WebServer
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
 
     def handle_error(self, *arguments: object) -> None:
-        # Clients that leave are no news.
         pass
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Serve, until the context ends."""
+        with self:
+            thread = Thread(target=self.serve_forever)
+            thread.start()
+            try:
+                yield
+            finally:
+                self.shutdown()
+                thread.join()
+
+
+class _Server(LoopbackServer):
+    site: WebServer
 
 
 @contextmanager
 def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
     """The server, until the context ends."""
-    with _Server(("127.0.0.1", 0), _Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        server.site = WebServer(f"{'https' if tls else 'http'}://localhost:{server.server_address[1]}")
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.site
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(_Handler)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.site = WebServer(f"{'https' if tls else 'http'}://localhost:{server.server_address[1]}")
+    with server.running():
+        yield server.site

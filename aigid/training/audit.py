@@ -19,11 +19,11 @@ from sklearn.tree import DecisionTreeClassifier
 
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
-from aigid.manifest import ColumnChoice, open_manifest, read_segment
+from aigid.manifest import read_segment
 from aigid.ordered_map import ordered_map
 from aigid.pixels import FORMATS, DecodeLimits, open_picture
 from aigid.records import SOURCES, RowFailure
-from aigid.training.datasets import check_labels, label_columns, row_group_segments
+from aigid.training.datasets import check_labels, label_columns, open_labelled, row_group_segments
 
 FOLDS = 5
 # So far above chance a guess from file facts is a bias that a detector will learn.
@@ -152,8 +152,8 @@ def _rows(sources: tuple[str, ...], limit: int | None, seed: int) -> Iterator[tu
 
 
 def _references(sources: tuple[str, ...], seed: int) -> Iterator[tuple[ImageReference, int]]:
-    names = label_columns(open_manifest(sources))
-    manifest = open_manifest(sources, ColumnChoice(keep=names))
+    manifest = open_labelled(sources)
+    names = label_columns(manifest)
     groups = row_group_segments(manifest)
     for index in np.random.default_rng(seed).permutation(len(groups)):
         for rows in read_segment(manifest, groups[index]):

@@ -70,9 +70,8 @@ class LabelledManifest:
 
         Raises ManifestError where it cannot be read, or has no labels.
         """
-        self.label_columns = label_columns(open_manifest(sources))
-        # Opened again with what is known now: every file must have the labels, and of one type.
-        self.manifest = open_manifest(sources, ColumnChoice(keep=self.label_columns))
+        self.manifest = open_labelled(sources)
+        self.label_columns = label_columns(self.manifest)
         self._policy = FetchPolicy(image_root_of(sources))
         self._prompts = prompts
         self._image = image
@@ -199,6 +198,12 @@ def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow
             group = []
     if group:
         yield group
+
+
+def open_labelled(sources: Sequence[str]) -> Manifest:
+    """A manifest whose labels ride along; raises ManifestError where it cannot be read, UsageError where it has no labels."""
+    # Opened again with what is known then: every file must have the labels, and of one type.
+    return open_manifest(sources, ColumnChoice(keep=label_columns(open_manifest(sources))))
 
 
 def row_group_segments(manifest: Manifest) -> list[Segment]:

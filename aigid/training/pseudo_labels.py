@@ -105,7 +105,8 @@ def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
     if not has_labels(manifest) or is_pseudo_labelled(manifest):
         return manifest
     columns = replace(config.columns, keep=label_columns(manifest))
-    return open_manifest(config.manifests, columns, known=manifest.files, limit=config.limit)
+    # The footers are read again: every file must have the labels, which nobody has looked for so far.
+    return open_manifest(config.manifests, columns, limit=config.limit)
 
 
 def _claim(folder: Location, record: dict[str, Any]) -> None:
