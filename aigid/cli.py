@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from aigid import __version__
+from aigid.contract import Resizing
 from aigid.errors import AigidError, MissingExtraError, UsageError
 from aigid.scan_options import scan_config, scan_options
 
@@ -185,6 +186,13 @@ def simulate(out: Path, workers: int | None, **options: Any) -> None:
     "--image-encoder", default="openai/clip-vit-base-patch32", show_default=True, help="Hub id, folder, or config JSON."
 )
 @click.option("--tokenizer", type=click.Path(path_type=Path), help="tokenizer.json.  [default: the text encoder's own]")
+@click.option(
+    "--resizing",
+    type=click.Choice([resizing.value for resizing in Resizing]),
+    default=Resizing.SHORTER_SIDE.value,
+    show_default=True,
+    help="How pictures become squares; what generators leave in them survives at native resolution only.",
+)
 @click.option("--fusion-hidden", type=_MANY, default=512, show_default=True)
 @click.option("--epochs", type=_MANY, default=8, show_default=True)
 @click.option("--batch-size", type=_MANY, default=256, show_default=True)
@@ -223,7 +231,8 @@ def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> An
     batch_rows, folder, augmentation = options.pop("batch_size"), options.pop("out"), Augmentation.parse(options.pop("augment"))
     settings = {key: options.pop(key) for key in ("epochs", "learning_rate", "schedule", "real_repeat", "seed", "unify")}
     training = TrainingConfig(batch_rows=batch_rows, augmentation=augmentation, **settings)
-    return RunConfig(train=train_manifests, folder=folder, training=training, **options)
+    resizing = Resizing(options.pop("resizing"))
+    return RunConfig(train=train_manifests, folder=folder, resizing=resizing, training=training, **options)
 
 
 @main.command()

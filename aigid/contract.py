@@ -19,12 +19,16 @@ TOKENIZER_FILE = "tokenizer.json"
 
 
 class Resizing(StrEnum):
-    """How an image of any size becomes the model's square."""
+    """How an image of any size becomes the model's square, or several of them."""
 
     SHORTER_SIDE = "shorter_side"
     """Shorter side to `size` (bicubic), then the centre crop: CLIP's preprocessing."""
     NATIVE_CROP = "native_crop"
     """The centre crop at native resolution; only images smaller than `size` are resized."""
+    FOUR_NATIVE_CROPS = "4_native_crops"
+    """A grid of 2 x 2 crops at native resolution from edge to edge; their features are averaged."""
+    NINE_NATIVE_CROPS = "9_native_crops"
+    """The same with 3 x 3 crops."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,16 @@ class ImageSpec:
         object.__setattr__(self, "std", tuple(self.std))
         if self.size < 1 or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ContractError(f"image: size must be positive, mean and std three numbers, std above 0: got {self}")
+
+    @property
+    def crops_across(self) -> int:
+        """How many crops there are in a row of the grid, and rows in the grid."""
+        return {Resizing.FOUR_NATIVE_CROPS: 2, Resizing.NINE_NATIVE_CROPS: 3}.get(self.resizing, 1)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image's pixels: height, width, channels; several crops stand below one another, row by row of the grid."""
+        return self.crops_across**2 * self.size, self.size, 3
 
 
 @dataclass(frozen=True)

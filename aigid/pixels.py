@@ -60,7 +60,7 @@ class DecodeLimits:
 
 
 def decode_image(data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimits(), *, draft: bool = True) -> Pixels:
-    """Decode `data` to uint8 RGB [size, size, 3], as `spec` says; EXIF orientation applied, alpha laid over white.
+    """Decode `data` to uint8 RGB of `spec.shape`; EXIF orientation applied, alpha laid over white.
 
     With `draft`, a large JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at
     2,048 pixels; the pixels differ by about 0.3 of 255 on average).
@@ -141,7 +141,7 @@ def _row_failures() -> Iterator[None]:
 def _to_pixels(image: Image.Image, spec: ImageSpec, filled: tuple[float, float] | None = None) -> Pixels:
     image.load()
     upright, box = _upright(image, filled or image.size)
-    return np.asarray(_resize_and_crop(_to_rgb(upright), spec, box))
+    return _resize_and_crop(_to_rgb(upright), spec, box)
 
 
 def _upright(image: Image.Image, filled: tuple[float, float]) -> tuple[Image.Image, Box]:
@@ -176,20 +176,32 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Image.Image:
+def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels:
     x, y, width, height = filled[0], filled[1], filled[2] - filled[0], filled[3] - filled[1]
     shorter, size = min(width, height), spec.size
-    if shorter == size or (spec.resizing is Resizing.NATIVE_CROP and shorter > size):
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        return image.crop((left, top, left + size, top + size))
-    # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
-    new_width, new_height = int(size * width / shorter), int(size * height / shorter)
-    left, top = (new_width - size) // 2, (new_height - size) // 2
-    # Resizing only what the crop keeps gives the pixels of resizing all and costs less. (Newer Pillows choose which way to
-    # resize first, by size: another order rounds otherwise, by 0.2 of 255 on average.)
-    across, down = width / new_width, height / new_height
-    box = (x + left * across, y + top * down, x + (left + size) * across, y + (top + size) * down)
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if shorter == size or (spec.resizing is not Resizing.SHORTER_SIDE and shorter > size):
+        squares = [image.crop((left, top, left + size, top + size)) for left, top in _corners(image.size, spec)]
+    else:
+        # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
+        resized = int(size * width / shorter), int(size * height / shorter)
+        # Resizing only what the crop keeps gives the pixels of resizing all and costs less. (Newer Pillows choose which way to
+        # resize first, by size: another order rounds otherwise, by 0.2 of 255 on average.)
+        across, down = width / resized[0], height / resized[1]
+        boxes = [
+            (x + left * across, y + top * down, x + (left + size) * across, y + (top + size) * down)
+            for left, top in _corners(resized, spec)
+        ]
+        squares = [image.resize((size, size), Image.Resampling.BICUBIC, box=box) for box in boxes]
+    return np.asarray(squares[0]) if len(squares) == 1 else np.concatenate([np.asarray(square) for square in squares])
+
+
+def _corners(picture: tuple[int, int], spec: ImageSpec) -> list[tuple[int, int]]:
+    """Left and top of each crop: of the one in the centre, or of a grid from edge to edge, row by row."""
+    room = [side - spec.size for side in picture]
+    if spec.crops_across == 1:
+        return [(room[0] // 2, room[1] // 2)]
+    lefts, tops = ([round(step * free / (spec.crops_across - 1)) for step in range(spec.crops_across)] for free in room)
+    return [(left, top) for top in tops for left in lefts]
 
 
 def _one_line(error: BaseException) -> str:

@@ -27,8 +27,7 @@ class ModelSpec:
 
 def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
     """The tensors of the three graphs, of the preprocessing and of both ensembles, by the models' names."""
-    side = contract.image.size
-    image = TensorSpec("image", "TYPE_UINT8", (side, side, 3))
+    image = TensorSpec("image", "TYPE_UINT8", contract.image.shape)
     tokens = (TensorSpec("input_ids", "TYPE_INT32", (-1,)), TensorSpec("attention_mask", "TYPE_INT32", (-1,)))
     text_features = TensorSpec("text_features", "TYPE_FP32", (contract.text_features,))
     image_features = TensorSpec("image_features", "TYPE_FP32", (contract.image_features,))

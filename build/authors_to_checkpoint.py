@@ -10,9 +10,11 @@ import click
 from command_line import print_sizes, shown_errors
 from torch import nn
 
+from aigid.contract import Resizing
 from aigid.errors import CheckpointError
 from aigid.training.checkpoint import WEIGHTS_FILE, check_weights, read_weights, save_checkpoint
-from aigid.training.fusion_model import FusionModel, image_encoder_from_config, text_encoder_from_config
+from aigid.training.encoders import image_encoder_from_config, image_spec_of, text_encoder_from_config
+from aigid.training.fusion_model import FusionModel
 from aigid.training.run import describe_model, open_prompts, read_encoder_config
 
 _RENAMED = {"fusion": "projection", "head_a": "classifier_A", "head_b": "classifier_B"}
@@ -33,7 +35,8 @@ def convert_weights(weights: Path, folder: Path, tokenizer: Path, text: nn.Modul
         )
     state = {name: value for name, value in read_weights(weights).items() if not _UNUSED.fullmatch(name)}
     hidden = state[_FUSION_BIAS].numel() if _FUSION_BIAS in state else _PAPER_HIDDEN
-    info = describe_model(text, image, hidden, name="nau-qmul", notice="")
+    spec = image_spec_of(image, None, Resizing.SHORTER_SIDE)
+    info = describe_model((text, image), spec, hidden, name="nau-qmul", notice="")
     open_prompts(tokenizer, info)
     model = FusionModel(text, image, info.image, hidden)
     names = {name: authors_name(name) for name in model.state_dict()}

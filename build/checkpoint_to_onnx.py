@@ -21,7 +21,8 @@ from aigid.contract import PromptSpec, Temperatures
 from aigid.errors import BuildError
 from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
-from aigid.training.fusion_model import FusionModel, encoder_width
+from aigid.training.encoders import encoder_width
+from aigid.training.fusion_model import FusionModel
 
 OPSET = 20
 
@@ -114,8 +115,7 @@ def export_part(checkpoint: Checkpoint, part: str, precision: Precision = Precis
     if part == "bert":
         return _export_text(model, checkpoint.info.prompt)
     if part == "clip_vision":
-        size = checkpoint.info.image.size
-        image = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+        image = torch.zeros(2, *checkpoint.info.image.shape, dtype=torch.uint8)
         return _export(ImagePart(model), {"image": (image, {0: _ROWS})}, ["image_features"])
     heads = HeadsPart(model, checkpoint.info.temperatures)
     text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)

@@ -37,8 +37,7 @@ def engine_profiles(contract: ModelContract, part: str) -> tuple[Profile, ...]:
         lengths = zip((1, *(bucket + 1 for bucket in contract.prompt.buckets)), contract.prompt.buckets, strict=False)
         return tuple(_text_profile(rows, shortest, bucket) for shortest, bucket in lengths for rows in BATCH_ROWS)
     if part == "clip_vision":
-        side = contract.image.size
-        rests: dict[str, Shape] = {"image": (side, side, 3)}
+        rests: dict[str, Shape] = {"image": contract.image.shape}
     else:
         rests = {"text_features": (contract.text_features,), "image_features": (contract.image_features,)}
     return tuple(

@@ -38,14 +38,18 @@ def fuse_patch_embedding(graph: ir.Graph) -> None:
     for conv in _nodes(graph, "Conv"):
         reshape = only_consumer(conv.outputs[0], "Reshape")
         tokens = only_consumer(reshape.outputs[0], "Transpose") if reshape else None
-        affine = _channel_affine(graph, input_of(conv, 0))
         weight, strides = constant(conv.inputs[1]), _ints(conv, "strides")
         size = graph.inputs[0].shape
-        if tokens is None or affine is None or weight is None or size is None or _ints(tokens, "perm") != [0, 2, 1]:
+        if tokens is None or weight is None or size is None or _ints(tokens, "perm") != [0, 2, 1]:
             continue
-        patch, side = weight.shape[2], int(size[1])  # type: ignore[arg-type] # the side is fixed by the export
-        if strides == [patch, patch] and any(_ints(conv, "pads")) is False and side % patch == 0 and len(conv.inputs) == 2:
-            _product_of_patches(graph, tokens, weight, affine, side)
+        # Crops stand below one another: the width is of one, and fixed by the export.
+        patch, side = weight.shape[2], int(size[2])  # type: ignore[arg-type]
+        affine = _channel_affine(graph, input_of(conv, 0), side)
+        bias = constant(conv.inputs[2]) if len(conv.inputs) == 3 else np.zeros(len(weight), np.float32)
+        if affine is None or bias is None:
+            continue
+        if strides == [patch, patch] and any(_ints(conv, "pads")) is False and side % patch == 0:
+            _product_of_patches(graph, tokens, (weight, bias), affine, side)
 
 
 def fuse_attention(graph: ir.Graph) -> None:
@@ -65,6 +69,9 @@ def fuse_attention(graph: ir.Graph) -> None:
         value = _split_heads(context, 1, [0, 2, 1, 3])
         scale = constant(scaled.inputs[1])
         if query is None or key is None or value is None or scale is None or heads is None:
+            continue
+        if masked and len(graph.inputs) < 2:
+            # What is added is no mask of tokens.
             continue
         inputs = [query, key, value, *([None, _mask(graph)] if masked else [])]
         attributes = {"num_heads": int(heads[1]), "scale": float(scale)}  # type: ignore[arg-type] # heads are fixed
@@ -125,7 +132,7 @@ def append_after(graph: ir.Graph, anchor: ir.Node, node: ir.Node) -> ir.Value:
     return node.outputs[0]
 
 
-def _channel_affine(graph: ir.Graph, pixels: ir.Value) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
+def _channel_affine(graph: ir.Graph, pixels: ir.Value, side: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]] | None:
     """Scale and offset, per channel, between the graph's image and `pixels`; None where there is more than that."""
     steps: list[ir.Node] = []
     value = pixels
@@ -142,7 +149,10 @@ def _channel_affine(graph: ir.Graph, pixels: ir.Value) -> tuple[npt.NDArray[Any]
             probe = _ARITHMETIC[step.op_type](probe, other.astype(np.float64))
         elif step.op_type == "Transpose":
             probe = probe.transpose(_ints(step, "perm"))
-        elif step.op_type != "Cast":
+        elif step.op_type != "Cast" and not (
+            # One crop after the other.
+            step.op_type == "Reshape" and other is not None and list(other) == [-1, side, side, 3]
+        ):
             return None
     zero, one = probe.reshape(2, 3)
     return one - zero, zero
@@ -151,17 +161,18 @@ def _channel_affine(graph: ir.Graph, pixels: ir.Value) -> tuple[npt.NDArray[Any]
 def _product_of_patches(
     graph: ir.Graph,
     tokens: ir.Node,
-    weight: npt.NDArray[Any],
+    convolution: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     affine: tuple[npt.NDArray[Any], npt.NDArray[Any]],
     side: int,
 ) -> None:
+    weight, conv_bias = convolution
     width, channels, patch, _ = weight.shape
     scale, offset = affine
     grid = side // patch
     by_pixel = weight.astype(np.float64).transpose(2, 3, 1, 0)
     folded = (by_pixel * scale[:, None]).reshape(-1, width).astype(np.float32)
-    bias = np.einsum("hwco,c->o", by_pixel, offset + scale * PIXEL_MIDDLE).astype(np.float32)
-    split = initializer(graph, "patch_split", np.array([0, grid, patch, grid, patch, channels], np.int64))
+    bias = (np.einsum("hwco,c->o", by_pixel, offset + scale * PIXEL_MIDDLE) + conv_bias).astype(np.float32)
+    split = initializer(graph, "patch_split", np.array([-1, grid, patch, grid, patch, channels], np.int64))
     flat = initializer(graph, "patch_flat", np.array([0, grid * grid, patch * patch * channels], np.int64))
     nodes = [ir.node("Reshape", [graph.inputs[0], split])]
     nodes.append(ir.node("Transpose", nodes[-1].outputs, {"perm": [0, 1, 3, 2, 4, 5]}))

@@ -22,7 +22,7 @@ RUNS = 32
 
 @dataclass(frozen=True)
 class SampleRow:
-    """One usable row: pixels uint8 [1, size, size, 3], token ids int32 [1, T] without padding, Label_A and Label_B if known."""
+    """A usable row: pixels uint8 [1, *ImageSpec.shape], token ids int32 [1, T] unpadded, Label_A and Label_B if known."""
 
     image: Pixels
     input_ids: Tokens

@@ -18,7 +18,7 @@ from aigid.contract import CONTRACT_FILE, TOKENIZER_FILE, ModelContract, save_co
 from aigid.errors import CheckpointError
 from aigid.tensors import PARTS, PREPROCESS
 from aigid.training.checkpoint import Checkpoint
-from aigid.training.fusion_model import encoder_width
+from aigid.training.encoders import encoder_width
 
 _PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the package aigid that is installed beside the server."""
 

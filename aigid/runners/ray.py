@@ -46,9 +46,9 @@ def run_ray(
         while run.unfinished():
             run.staff()
             run.hand_out()
+            run.look()
             for event in pool.events(_LOOK_EVERY_S / 2):
                 run.take(event)
-            run.look()
         return run.failures
     finally:
         pool.close()

@@ -31,7 +31,7 @@ class Scorer(Protocol):
     """How many batches it works on while none of its callers waits for it; 0 where they are computed by the caller."""
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
-        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt, now or later."""
+        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt, now or later."""
         ...
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:

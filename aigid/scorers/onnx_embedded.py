@@ -45,7 +45,7 @@ class OnnxScorer:
         self._texts = _FeatureCache(cached_prompts)
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
-        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt."""
+        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt."""
         image_features = _in_slices(self._clip_vision, {"image": images}, IMAGES_AT_A_TIME)
         inputs = {"text_features": self._text_features(tokens), "image_features": image_features}
         p_ai, p_source = self._fusion_heads.run(["p_ai", "p_source"], inputs)

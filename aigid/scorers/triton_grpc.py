@@ -48,7 +48,7 @@ class TritonScorer:
             raise
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
-        """The probabilities of N images, uint8 [N, size, size, 3], each with its prompt, once a server has given them.
+        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt, once a server has given them.
 
         The future raises ServerError where none can.
         """

@@ -16,7 +16,7 @@ from aigid.records import RowFailure
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """N pairs: pixels uint8 [N, size, size, 3], tokens, and an error code for each, empty where all is well.
+    """N pairs: pixels uint8 [N, *ImageSpec.shape], tokens, and an error code for each, empty where all is well.
 
     The pixels of a pair with an error are zeros: what the graphs say of them means nothing.
     """
@@ -47,5 +47,4 @@ class PairPreprocessor:
         try:
             return decode_image(data, self._image), ""
         except RowFailure as failure:
-            side = self._image.size
-            return np.zeros((side, side, 3), np.uint8), str(failure.error.code)
+            return np.zeros(self._image.shape, np.uint8), str(failure.error.code)

@@ -17,7 +17,8 @@ from torch import Tensor
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Temperatures, from_strict_dict, model_fingerprint, read_json
 from aigid.errors import CheckpointError, ContractError
 from aigid.folders import replace_folder
-from aigid.training.fusion_model import FusionModel, image_encoder_from_config, text_encoder_from_config
+from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
+from aigid.training.fusion_model import FusionModel
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"

@@ -38,7 +38,7 @@ class LabelledRow:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """N rows for the model: `images` uint8 [N, size, size, 3], tokens of one bucket, labels int64 [N]."""
+    """N rows for the model: `images` uint8 [N, *ImageSpec.shape], tokens of one bucket, labels int64 [N]."""
 
     images: Pixels
     tokens: TokenBatch

@@ -11,18 +11,19 @@ import torch
 from torch import nn
 from transformers.utils.hub import cached_file
 
-from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, read_json
+from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Resizing, read_json
 from aigid.errors import CheckpointError, UsageError
 from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.datasets import LabelledManifest, is_pseudo_labelled
-from aigid.training.fusion_model import (
-    FusionModel,
+from aigid.training.encoders import (
     image_encoder_from_config,
+    image_spec_of,
     load_image_encoder,
     load_text_encoder,
     text_encoder_from_config,
 )
+from aigid.training.fusion_model import FusionModel
 from aigid.training.picture_changes import unify
 from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, TrainingProgress
 
@@ -37,6 +38,7 @@ class RunConfig:
     image_encoder: str
     folder: Path
     tokenizer: Path | None = None
+    resizing: Resizing = Resizing.SHORTER_SIDE
     fusion_hidden: int = 512
     name: str = "aigid"
     notice: str = ""
@@ -48,7 +50,8 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     torch.manual_seed(config.training.seed)
     text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
-    info = describe_model(text, image, config.fusion_hidden, name=config.name, notice=config.notice)
+    spec = image_spec_of(image, None if config.image_encoder.endswith(".json") else config.image_encoder, config.resizing)
+    info = describe_model((text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice)
     tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
     prompts = open_prompts(tokenizer_file, info)
     change = unify if config.training.unify else None
@@ -66,9 +69,11 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     return trainer.run(data, progress, notify, resume=resume)
 
 
-def describe_model(text: nn.Module, image: nn.Module, fusion_hidden: int, *, name: str, notice: str) -> CheckpointInfo:
-    """What a checkpoint says of a model with these encoders: their configs, and the inputs they take."""
-    text_config, image_config = _config_of(text), _config_of(image)
+def describe_model(
+    encoders: tuple[nn.Module, nn.Module], image: ImageSpec, fusion_hidden: int, *, name: str, notice: str
+) -> CheckpointInfo:
+    """What a checkpoint says of a model with these encoders, of text and of images: their configs, and what they take."""
+    text_config, image_config = map(_config_of, encoders)
     tokens = min(128, int(text_config.get("max_position_embeddings", 128)))
     buckets = tuple(size for size in (16, 32, 64, 128) if size < tokens) + (tokens,)
     return CheckpointInfo(
@@ -77,7 +82,7 @@ def describe_model(text: nn.Module, image: nn.Module, fusion_hidden: int, *, nam
         text_config=text_config,
         image_config=image_config,
         fusion_hidden=fusion_hidden,
-        image=ImageSpec(size=int(image_config["image_size"])),
+        image=image,
         prompt=PromptSpec(tokens, buckets),
     )
 

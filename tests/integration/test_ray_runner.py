@@ -98,7 +98,7 @@ def committed(tmp_path: Path) -> set[int]:
 
 
 def test_every_shard_is_committed_and_told_of(run: Run, notes: Notes, tmp_path: Path) -> None:
-    assert run(StandInJob(0.25), 60) == []
+    assert run(StandInJob(0.25), 60, RayConfig(min_workers=2)) == []
     assert committed(tmp_path) == set(range(60))
     assert pq.read_table(tmp_path / "out" / "detections-000007.parquet").column("row").to_pylist() == list(range(56, 64))
     assert (notes.rows, notes.errors) == (60 * ROWS, 60 * BATCHES)
@@ -106,9 +106,11 @@ def test_every_shard_is_committed_and_told_of(run: Run, notes: Notes, tmp_path: 
     assert (last.total, last.failed) == (60, 0)
     assert 3 <= max(state.running for state in notes.states) <= 2 * 2
     assert [state.done for state in notes.states] == sorted(state.done for state in notes.states)
-    (node,) = last.nodes.values()
-    assert node.workers == 2
-    assert 0 < node.rows_per_s < 2 * 2 * ROWS / 0.25
+    # One worker may be done, and gone, before the last look.
+    (name,) = {name for state in notes.states for name in state.nodes}
+    nodes = [state.nodes[name] for state in notes.states if state.nodes]
+    assert max(node.workers for node in nodes) == 2
+    assert 0 < max(node.rows_per_s for node in nodes) < 2 * 2 * ROWS / 0.25
     wait_until(lambda: not shard_workers(), "workers are left")
 
 
@@ -155,7 +157,8 @@ def test_a_slow_shard_is_pointed_out_with_its_machine(
 
 def test_what_a_worker_says_is_said_with_its_machine(run: Run, notes: Notes) -> None:
     run(StandInJob(1.0, say="server a:8001 does not answer"), 8, RayConfig(max_workers=1))
-    assert [line.split(": ", 1)[1] for line in notes.lines] == ["server a:8001 does not answer"]
+    said = [line.split(": ", 1)[1] for line in notes.lines if not line.startswith("waiting for workers")]
+    assert said == ["server a:8001 does not answer"]
 
 
 def test_it_begins_when_so_many_workers_are_there_or_not_at_all(
@@ -183,7 +186,8 @@ def test_machines_that_are_added_later_get_workers_too(
     try:
         assert run(StandInJob(0.5), 60) == []
     finally:
-        connected.remove_node(added[0])
+        for node in added:
+            connected.remove_node(node)
     assert {sum(node.workers for node in state.nodes.values()) for state in notes.states} >= {2, 3}
 
 

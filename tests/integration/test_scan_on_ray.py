@@ -67,7 +67,8 @@ def test_a_worker_and_a_whole_node_are_killed_and_the_results_are_the_local_scan
     cluster: Cluster, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
 ) -> None:
     node = add_node(cluster)
-    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address)
+    # All four are there before the first shard is given: whichever is killed then has shards in hand.
+    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address, "--min-workers", 4)
     assert await_commits(scan, tmp_path / "out", 5)
     os.kill(shard_workers()[0].pid, signal.SIGKILL)
     assert await_commits(scan, tmp_path / "out", 20)

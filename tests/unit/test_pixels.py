@@ -387,6 +387,41 @@ def test_native_crop_resizes_only_what_is_too_small(size: tuple[int, int]) -> No
     assert np.array_equal(native, decode_image(data, SPEC))
 
 
+@pytest.mark.parametrize("resizing", [Resizing.FOUR_NATIVE_CROPS, Resizing.NINE_NATIVE_CROPS])
+@pytest.mark.parametrize("size", [(101, 70), (32, 32), (33, 200)])
+def test_native_crops_are_a_grid_from_edge_to_edge(resizing: Resizing, size: tuple[int, int]) -> None:
+    spec = ImageSpec(size=SIDE, resizing=resizing)
+    picture = noise_picture(*size)
+    across = {"4": 2, "9": 3}[resizing[0]]
+    found = decode_image(encoded(picture, "PNG"), spec)
+    assert found.shape == spec.shape == (across**2 * SIDE, SIDE, 3)
+    crops, samples = found.reshape(across, across, SIDE, SIDE, 3), np.asarray(picture)
+    assert np.array_equal(crops[0, 0], samples[:SIDE, :SIDE])
+    assert np.array_equal(crops[0, -1], samples[:SIDE, -SIDE:])
+    assert np.array_equal(crops[-1, 0], samples[-SIDE:, :SIDE])
+    assert np.array_equal(crops[-1, -1], samples[-SIDE:, -SIDE:])
+    if across == 3:
+        assert np.array_equal(crops[1, 1], np.asarray(centre(picture)))
+
+
+def centre(picture: Image.Image) -> Image.Image:
+    left, top = (round((side - SIDE) / 2) for side in picture.size)
+    return picture.crop((left, top, left + SIDE, top + SIDE))
+
+
+def test_crops_of_a_picture_that_is_too_small_are_of_it_resized() -> None:
+    picture = noise_picture(50, 20)
+    whole = np.asarray(picture.resize((80, SIDE), Image.Resampling.BICUBIC)).astype(int)
+    found = decode_image(encoded(picture, "PNG"), ImageSpec(size=SIDE, resizing=Resizing.FOUR_NATIVE_CROPS))
+    crops = found.reshape(2, 2, SIDE, SIDE, 3).astype(int)
+    assert np.array_equal(crops[0], crops[1])
+    for crop, expected in ((crops[0, 0], whole[:, :SIDE]), (crops[0, 1], whole[:, -SIDE:])):
+        assert np.abs(crop - expected).mean() < 1
+    # As wide as this, all of it resized would be some gigabytes.
+    thin = decode_image(encoded(noise_picture(30000, 1), "PNG"), ImageSpec(resizing=Resizing.NINE_NATIVE_CROPS))
+    assert thin.shape == (9 * 224, 224, 3)
+
+
 def test_zero_bytes_are_empty() -> None:
     assert refusal(b"").code is ErrorCode.EMPTY
 

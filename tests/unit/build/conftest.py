@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from verify_parity import LIMITS
 
-from aigid.contract import ImageSpec, PromptSpec, Temperatures
+from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures
 from aigid.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, new_model, save_checkpoint
 
@@ -94,6 +94,20 @@ def checkpoint(checkpoint_folder: Path) -> Checkpoint:
 def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
     """Makes a checkpoint like the tiny one for images of another side."""
     return lambda side: make_checkpoint(tmp_path / f"side-{side}", tiny_info(side))
+
+
+@pytest.fixture
+def checkpoint_seeing_with(tmp_path: Path) -> Callable[[str, Resizing], Path]:
+    """Makes a checkpoint like the tiny one with another kind of vision encoder, or of crops."""
+
+    def make(model_type: str, resizing: Resizing) -> Path:
+        info = tiny_info()
+        image = replace(info.image, resizing=resizing)
+        return make_checkpoint(
+            tmp_path / "seeing", replace(info, image=image, image_config={**info.image_config, "model_type": model_type})
+        )
+
+    return make
 
 
 @pytest.fixture

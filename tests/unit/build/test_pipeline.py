@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pipeline
 import pytest
+import torch
 from click.testing import CliRunner
+from PIL import Image
 from pipeline import BuildConfig, BuiltRepository, build_repository
 
+from aigid.contract import Resizing, load_contract
+from aigid.detector import Detector
 from aigid.errors import BuildError, CheckpointError, ManifestError
+from aigid.pixels import picture_pixels
+from aigid.prompts import PromptEncoder, pad_to_bucket
+from aigid.training.calibration import probabilities
+from aigid.training.checkpoint import load_checkpoint
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -48,6 +56,43 @@ def test_an_encoder_whose_graph_answers_otherwise_is_not_published(
     with pytest.raises(BuildError, match=r"fp32: p_ai is up to 0\.\d+ from float32's; the limit is 0\.0001"):
         build_repository(folder, tmp_path / "made" / "repository", build_config)
     assert not list((tmp_path / "made").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "resizing"),
+    [
+        ("clip_vision_model", Resizing.FOUR_NATIVE_CROPS),
+        ("dinov3_vit", Resizing.SHORTER_SIDE),
+    ],
+)
+def test_other_vision_encoders_and_crops_become_repositories_that_answer_as_torch_does(
+    kind: str,
+    resizing: Resizing,
+    checkpoint_seeing_with: Callable[[str, Resizing], Path],
+    build_config: BuildConfig,
+    tmp_path: Path,
+) -> None:
+    repository = tmp_path / "made" / "repository"
+    build_repository(checkpoint_seeing_with(kind, resizing), repository, build_config)
+    image = load_contract(repository).image
+    assert image.resizing is resizing
+    dims = re.findall(r"dims: (\d+)", (repository / "clip_vision" / "config.pbtxt").read_text())
+    assert tuple(map(int, dims[:3])) == image.shape
+    picture = Image.effect_noise((90, 50), 80).convert("RGB")
+    answer = Detector.load(repository).detect([picture], ["a cat"])[0]
+    expected = expected_p_ai(tmp_path / "seeing", picture)
+    assert answer.p_ai == pytest.approx(expected, abs=0.1)
+
+
+def expected_p_ai(folder: Path, picture: Image.Image) -> float:
+    """What torch says of a picture with the prompt "a cat"."""
+    checkpoint = load_checkpoint(folder)
+    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
+    batch = pad_to_bucket(prompts.token_ids(["a cat"]), 8)
+    pixels = torch.from_numpy(picture_pixels(picture, checkpoint.info.image)[None])
+    with torch.no_grad():
+        logits = checkpoint.model(pixels, torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
+    return float(probabilities(logits, checkpoint.info.temperatures)[0])
 
 
 def test_too_few_calibration_rows_are_said_with_numbers_and_nothing_changes(

@@ -1,31 +1,15 @@
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import AutoModel, BertConfig, CLIPConfig, CLIPModel
 
 from aigid.contract import ImageSpec, PromptSpec
-from aigid.errors import CheckpointError
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.training.checkpoint import CheckpointInfo, new_model
-from aigid.training.fusion_model import (
-    FusionModel,
-    encoder_width,
-    image_encoder_from_config,
-    load_image_encoder,
-    load_text_encoder,
-    text_encoder_from_config,
-)
-
-WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-BERT = BertConfig(vocab_size=50, max_position_embeddings=16, **WIDTH)
-WEIGHTS = "model.safetensors"
+from aigid.training.encoders import encoder_width, load_text_encoder
+from aigid.training.fusion_model import FusionModel
 
 
 def pixels(rows: int, side: int = 32) -> torch.Tensor:
@@ -35,13 +19,6 @@ def pixels(rows: int, side: int = 32) -> torch.Tensor:
 def tokens(rows: int, length: int, padding: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.from_numpy(np.random.default_rng(3).integers(1, 30522, (rows, length)).astype(np.int32))
     return functional.pad(ids, (0, padding)), functional.pad(torch.ones_like(ids), (0, padding))
-
-
-def save_bert(folder: Path) -> dict[str, torch.Tensor]:
-    """A pretrained text encoder's folder; gives its weights back."""
-    torch.manual_seed(1)
-    AutoModel.from_config(BERT).save_pretrained(folder)
-    return load_file(folder / WEIGHTS)
 
 
 @torch.no_grad()
@@ -109,22 +86,6 @@ def test_a_prompt_s_padding_by_its_batch_does_not_change_its_answer(
     torch.testing.assert_close(answer(32, [0, 1])[:1], answer(8, [0]), rtol=1e-5, atol=1e-6)
 
 
-def test_the_unused_pooler_of_the_text_encoder_is_left_out(tiny_model: FusionModel, tmp_path: Path) -> None:
-    assert not [name for name in tiny_model.state_dict() if "pooler" in name]
-    save_bert(tmp_path)
-    assert not [name for name in load_text_encoder(str(tmp_path)).state_dict() if "pooler" in name]
-
-
-def test_a_pretrained_text_encoder_comes_with_its_weights(minilm: Path) -> None:
-    encoder = load_text_encoder(str(minilm))
-    saved = load_file(minilm / WEIGHTS)
-    state = encoder.state_dict()
-    # What is left out is the pooler, and the constant positions that old versions saved.
-    assert set(saved) - set(state) == {"pooler.dense.bias", "pooler.dense.weight", "embeddings.position_ids"}
-    assert all(torch.equal(saved[name], value) for name, value in state.items())
-    assert encoder_width(encoder) == 384
-
-
 @torch.no_grad()
 def test_a_pretrained_text_encoder_tells_meanings_apart(minilm: Path, tiny_model: FusionModel) -> None:
     model = FusionModel(load_text_encoder(str(minilm)).eval(), tiny_model.image_encoder, ImageSpec())
@@ -133,124 +94,3 @@ def test_a_pretrained_text_encoder_tells_meanings_apart(minilm: Path, tiny_model
     found = model.text_features(torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask))
     likeness = functional.cosine_similarity(found[0], found[1:])
     assert likeness[0] > likeness[1] + 0.2
-
-
-def test_the_layout_of_old_hub_files_is_understood(tmp_path: Path) -> None:
-    # bert-base-uncased on the hub: a prefix, gamma and beta, and the heads of its pretraining.
-    state = save_bert(tmp_path)
-    old = {"bert." + name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): state[name] for name in state}
-    old = {name: value + 0.5 for name, value in old.items()}
-    save_file({**old, "cls.predictions.bias": torch.zeros(50)}, tmp_path / WEIGHTS, metadata={"format": "pt"})
-    for name, value in load_text_encoder(str(tmp_path)).state_dict().items():
-        assert torch.equal(value, state[name] + 0.5), name
-
-
-def test_the_image_encoder_of_a_whole_clip_model_is_taken(tmp_path: Path) -> None:
-    torch.manual_seed(2)
-    text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config={**WIDTH, "image_size": 32, "patch_size": 8}))
-    clip.save_pretrained(tmp_path)
-    encoder = load_image_encoder(str(tmp_path))
-    own = clip.vision_model.state_dict()
-    assert own.keys() == encoder.state_dict().keys()
-    assert all(torch.equal(own[name], value) for name, value in encoder.state_dict().items())
-
-
-def _damage(folder: Path, how: str) -> str:
-    """Damage an encoder's folder; gives what the refusal should say."""
-    weights, state = folder / WEIGHTS, load_file(folder / WEIGHTS)
-    name = "encoder.layer.0.output.dense.weight"
-    if how == "pickle only":
-        torch.save(state, folder / "pytorch_model.bin")
-        weights.unlink()
-        return "no file named model.safetensors"
-    if how == "missing weights":
-        del state[name]
-        save_file(state, weights, metadata={"format": "pt"})
-        return f"lack {name}"
-    if how == "misshapen weights":
-        save_file({**state, name: torch.zeros(3, 3)}, weights, metadata={"format": "pt"})
-        return "no encoder can be loaded"
-    if how == "truncated weights":
-        weights.write_bytes(weights.read_bytes()[:-100])
-        return "no encoder can be loaded"
-    if how == "no weights at all":
-        weights.write_bytes(b"")
-        return "no encoder can be loaded"
-    if how == "config of a wrong type":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps({**config, "hidden_size": "wide"}))
-        return "hidden_size"
-    if how == "config without a type":
-        (folder / "config.json").write_text("{}")
-        return "model_type"
-    shutil.rmtree(folder)
-    return "no encoder can be loaded"
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        "pickle only",
-        "missing weights",
-        "misshapen weights",
-        "truncated weights",
-        "no weights at all",
-        "config of a wrong type",
-        "config without a type",
-        "no folder",
-    ],
-)
-def test_a_folder_that_will_not_do_is_refused_in_one_line(how: str, tmp_path: Path) -> None:
-    folder = tmp_path / "encoder"
-    save_bert(folder)
-    said = _damage(folder, how)
-    with pytest.raises(CheckpointError) as refused:
-        load_text_encoder(str(folder))
-    assert str(folder) in str(refused.value)
-    assert said in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-def test_encoders_in_each_other_s_place_are_refused(tmp_path: Path) -> None:
-    save_bert(tmp_path / "text")
-    image_encoder_from_config({**WIDTH, "image_size": 32, "patch_size": 8}).save_pretrained(tmp_path / "image")
-    with pytest.raises(CheckpointError, match="lack embeddings.class_embedding"):
-        load_image_encoder(str(tmp_path / "text"))
-    with pytest.raises(CheckpointError, match="not a text encoder: it holds a CLIPVisionModel"):
-        load_text_encoder(str(tmp_path / "image"))
-
-
-def test_a_hub_id_without_a_network_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without this the hub's client tries again for half a minute.
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="no-such-owner/no-such-model: no encoder can be loaded") as refused:
-        load_image_encoder("no-such-owner/no-such-model")
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"vocab_size": 50}, "model_type is missing"),
-        ({"model_type": "no-such-type"}, "no-such-type"),
-        ({"model_type": "bert", "hidden_size": "wide"}, "hidden_size"),
-        ({"model_type": "bert", "hidden_size": 10, "num_attention_heads": 3}, "multiple"),
-        ({"model_type": "bert", "hidden_act": "no-such-function"}, "no-such-function"),
-    ],
-)
-def test_a_text_config_that_will_not_do_is_refused(config: dict[str, object], said: str) -> None:
-    with pytest.raises(CheckpointError, match=said) as refused:
-        text_encoder_from_config(config)
-    assert str(refused.value).startswith("text_config: ")
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [({"model_type": "vit"}, "model_type is vit"), ({"patch_size": "x"}, "patch_size"), ({"hidden_size": 10}, "multiple")],
-)
-def test_an_image_config_that_will_not_do_is_refused(config: dict[str, object], said: str) -> None:
-    with pytest.raises(CheckpointError, match=said) as refused:
-        image_encoder_from_config(config)
-    assert str(refused.value).startswith("image_config: ")

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import AigidError, CheckpointError, UsageError
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
-from aigid.training.fusion_model import image_encoder_from_config, text_encoder_from_config
+from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
 from aigid.training.run import RunConfig, describe_model, own_tokenizer, train
 from aigid.training.trainer import TrainingConfig
 
@@ -106,7 +106,7 @@ def test_prompts_are_cut_at_128_tokens_or_where_the_encoder_ends(
 ) -> None:
     text = text_encoder_from_config({**tiny_info.text_config, "vocab_size": 9, "max_position_embeddings": positions})
     image = image_encoder_from_config(tiny_info.image_config)
-    assert describe_model(text, image, 8, name="", notice="").prompt == expected
+    assert describe_model((text, image), ImageSpec(size=32), 8, name="", notice="").prompt == expected
 
 
 def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
