@@ -1,5 +1,6 @@
 """The command line: options become one frozen config, one call, one exit status."""
 
+import dataclasses
 import io
 import json
 import logging
@@ -26,6 +27,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _MANY = click.IntRange(min=1)
 _SHARE = click.FloatRange(0, 1)
 _PORT = click.IntRange(0, 65535)
+_ENCODERS = "What is trained of the encoders: all, nothing, or additions of low rank."
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
 
@@ -203,6 +205,20 @@ def simulate(out: Path, workers: int | None, **options: Any) -> None:
     "--augment", multiple=True, metavar="NAME=P", help="Change pictures (crop, resize, blur, jpeg) so often; repeatable."
 )
 @click.option("--unify", is_flag=True, help="Encode all pictures alike first, so that formats give nothing away.")
+@click.option("--encoders", type=click.Choice(["full", "frozen", "lora"]), default="full", show_default=True, help=_ENCODERS)
+@click.option("--lora-rank", type=_MANY, default=16, show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
+@click.option("--accumulate", type=_MANY, default=1, show_default=True, help="Parts that a batch goes through in.")
+@click.option("--class-balanced", is_flag=True, help="Weigh all classes alike, however many rows they have.")
+@click.option("--label-smoothing", type=_SHARE, default=0.0, show_default=True)
+@click.option(
+    "--consistency",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Train on each picture as it is and changed by --augment, with this weight on answering alike.",
+)
+@click.option("--workers", type=_MANY, help="Threads that decode pictures.  [default: one for each core]")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--name", default="aigid", show_default=True, help="The model's name.")
 @click.option("--notice", default="", help="A line that is shown wherever the model is used.")
@@ -224,13 +240,16 @@ def train(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> Non
 
 
 def _run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> Any:
+    from aigid.training.config import TrainingConfig
+    from aigid.training.losses import LossConfig
     from aigid.training.picture_changes import Augmentation
     from aigid.training.run import RunConfig
-    from aigid.training.trainer import TrainingConfig
 
     batch_rows, folder, augmentation = options.pop("batch_size"), options.pop("out"), Augmentation.parse(options.pop("augment"))
-    settings = {key: options.pop(key) for key in ("epochs", "learning_rate", "schedule", "real_repeat", "seed", "unify")}
-    training = TrainingConfig(batch_rows=batch_rows, augmentation=augmentation, **settings)
+    loss = LossConfig(**{key: options.pop(key) for key in ("class_balanced", "label_smoothing", "consistency")})
+    own = {field.name for field in dataclasses.fields(TrainingConfig)}
+    settings = {key: options.pop(key) for key in list(options) if key in own}
+    training = TrainingConfig(batch_rows=batch_rows, augmentation=augmentation, loss=loss, **settings)
     resizing = Resizing(options.pop("resizing"))
     return RunConfig(train=train_manifests, folder=folder, resizing=resizing, training=training, **options)
 

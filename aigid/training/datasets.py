@@ -1,9 +1,11 @@
 """Labelled manifests as a stream of training batches: shuffled, decoded ahead, never held in memory whole."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,16 @@ Labels = npt.NDArray[np.int64]
 WINDOW_ROWS = 2048
 _AHEAD = 4
 
+# What stands for a picture that is not shown: the middle grey.
+_GREY = 128
+
+
+class Input(StrEnum):
+    """One of the two things that a model is given."""
+
+    IMAGE = "image"
+    PROMPT = "prompt"
+
 
 @dataclass(frozen=True)
 class LabelledRow:
@@ -38,81 +50,133 @@ class LabelledRow:
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """N rows for the model: `images` uint8 [N, *ImageSpec.shape], tokens of one bucket, labels int64 [N]."""
+    """N rows for the model: `images` uint8 [N, *ImageSpec.shape], tokens of one bucket, labels int64 [N].
+
+    `changed` are the same pictures augmented, where both are wanted. N is 0 where no picture could be decoded.
+    """
 
     images: Pixels
     tokens: TokenBatch
     label_a: Labels
     label_b: Labels
     undecodable: int
+    changed: Pixels | None = None
+
+    def all_images(self) -> Pixels:
+        """The pictures, and after them the changed ones, if there are any."""
+        return self.images if self.changed is None else np.concatenate([self.images, self.changed])
+
+    def parts(self, count: int) -> "list[TrainingBatch]":
+        """The rows in so many parts, or as many as there are rows, as even as can be."""
+        bounds = np.linspace(0, len(self.label_a), min(count, len(self.label_a)) + 1).round().astype(int)
+        return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
+
+    def _part(self, rows: slice) -> "TrainingBatch":
+        tokens = TokenBatch(self.tokens.input_ids[rows], self.tokens.attention_mask[rows])
+        changed = None if self.changed is None else self.changed[rows]
+        return TrainingBatch(self.images[rows], tokens, self.label_a[rows], self.label_b[rows], 0, changed)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of each batch that one of several processes takes: every row of number `index` modulo `of`."""
+
+    index: int = 0
+    of: int = 1
 
 
 @dataclass(frozen=True)
 class StreamOrder:
     """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times.
 
-    Half of the pictures are mirrored; what else is changed says `augmentation`.
+    Half of the pictures are mirrored; what else is changed says `augmentation`. With `paired`, each picture is given both
+    without these changes and with them.
     """
 
     seed: int
     epoch: int
     real_repeat: int = 1
     augmentation: Augmentation = Augmentation()
+    paired: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How pictures are read: what is made of each first, by how many threads, and which input is left out, if one is."""
+
+    change: PictureChange | None = None
+    threads: int = 2
+    without: Input | None = None
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A random change of a batch's pictures; `paired` ones are wanted without it too."""
+
+    change: PictureChange
+    paired: bool
 
 
 class LabelledManifest:
     """A manifest with Label_A and Label_B columns, read with the model's own preprocessing."""
 
-    def __init__(
-        self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, change: PictureChange | None = None
-    ) -> None:
-        """Open the manifest; `change` is made to every picture.
-
-        Raises ManifestError where it cannot be read, or has no labels.
-        """
+    def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, reading: Reading = Reading()) -> None:
+        """Open the manifest. Raises ManifestError where it cannot be read, and UsageError where it has no labels."""
         self.manifest = open_labelled(sources)
         self.label_columns = label_columns(self.manifest)
         self._policy = FetchPolicy(image_root_of(sources))
         self._prompts = prompts
         self._image = image
-        self._change = change
-        self._real_rows: int | None = None
+        self._reading = reading
+        self._rows_of_classes: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
         """How many rows the manifest has."""
         return self.manifest.rows
 
-    def rows_drawn(self, real_repeat: int) -> int:
-        """How many rows an epoch draws when every real row is drawn `real_repeat` times; reads the labels once."""
-        if self._real_rows is None:
-            column = self.label_columns[0]
-            tables = (read_columns(file, [column]) for file in self.manifest.files)
-            self._real_rows = sum(table.column(column).to_pylist().count(0) for table in tables)
-        return self.rows + (real_repeat - 1) * self._real_rows
+    def rows_of_classes(self) -> tuple[int, ...]:
+        """How many rows there are of each source; reads the labels once. Raises TrainingError where one is none."""
+        if self._rows_of_classes is None:
+            counts: Counter[int] = Counter()
+            for file in self.manifest.files:
+                table = read_columns(file, list(self.label_columns))
+                a, b = (table.column(name).to_pylist() for name in self.label_columns)
+                for row, labels in enumerate(zip(a, b, strict=True)):
+                    check_labels(*labels, f"{file.path}, row {row}")
+                counts.update(b)
+            self._rows_of_classes = tuple(counts[label] for label in range(len(SOURCES)))
+        return self._rows_of_classes
 
-    def batches(self, batch_rows: int, order: StreamOrder | None, threads: int = 2) -> Iterator[TrainingBatch]:
-        """Batches of one pass; without an `order`, the manifest's own. The same order gives the same batches always.
+    def rows_drawn(self, real_repeat: int) -> tuple[int, ...]:
+        """How many rows of each source an epoch draws when every real row is drawn `real_repeat` times."""
+        real, *generated = self.rows_of_classes()
+        return real * real_repeat, *generated
 
-        Raises TrainingError where a label is none, and in the end where not one image could be decoded.
+    def batches(self, batch_rows: int, order: StreamOrder | None, share: Share = Share()) -> Iterator[TrainingBatch]:
+        """Batches of one pass, the share in each; without an `order`, the manifest's own.
+
+        The same order gives the same batches always. Raises TrainingError where a label is none, and in the end where not
+        one image could be decoded.
         """
         nothing = True
-        for batch in self._decoded(batch_rows, order, threads):
-            if batch is not None:
-                nothing = False
-                yield batch
+        for batch in self._decoded(batch_rows, order, share):
+            nothing = nothing and not len(batch.label_a)
+            yield batch
         if nothing:
             raise TrainingError(f"{self.manifest.files[0].path}: not one image could be decoded")
 
-    def _decoded(self, batch_rows: int, order: StreamOrder | None, threads: int) -> Iterator[TrainingBatch | None]:
+    def _decoded(self, batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
         rows = self._in_order() if order is None else self._shuffled(order)
         flip = None if order is None else np.random.default_rng([order.seed, order.epoch, 1])
-        with ThreadPoolExecutor(threads) as pool:
-            running: deque[Future[TrainingBatch | None]] = deque()
+        with ThreadPoolExecutor(self._reading.threads) as pool:
+            running: deque[Future[TrainingBatch]] = deque()
             for number, group in enumerate(_groups(rows, batch_rows)):
                 mirrored = flip.random(len(group)) < 0.5 if flip is not None else np.zeros(len(group), dtype=bool)
-                running.append(pool.submit(self._decode, group, mirrored, self._changes(order, number)))
-                if len(running) > _AHEAD:
+                own = slice(share.index, None, share.of)
+                change = self._random_change(order, number, share)
+                running.append(pool.submit(self._decode, group[own], mirrored[own], change))
+                if len(running) > max(_AHEAD, self._reading.threads):
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
@@ -141,7 +205,8 @@ class LabelledManifest:
         columns, path, start = self.manifest.columns, segment.file.path, segment.start
         for rows in read_segment(self.manifest, segment):
             images = image_references(rows.column(columns.image))
-            prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
+            shown = columns.prompt and self._reading.without is not Input.PROMPT
+            prompts = texts(rows.column(columns.prompt)) if shown else [None] * len(rows)
             labels = [rows.column(name).to_pylist() for name in self.label_columns]
             read: list[LabelledRow] = []
             for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
@@ -151,42 +216,49 @@ class LabelledManifest:
             yield read
             start += len(rows)
 
-    def _changes(self, order: StreamOrder | None, number: int) -> list[PictureChange]:
-        """What is done to the pictures of batch `number`."""
-        changes = [] if self._change is None else [self._change]
-        if order is not None and not order.augmentation.is_off:
-            changes.append(order.augmentation.change(np.random.default_rng([order.seed, order.epoch, 2, number])))
-        return changes
+    def _random_change(self, order: StreamOrder | None, number: int, share: Share) -> Augmented | None:
+        """What is done to the pictures of batch `number`, and whether they are wanted without it too."""
+        if order is None or order.augmentation.is_off:
+            return None
+        rng = np.random.default_rng([order.seed, order.epoch, 2, number, *([share.index] if share.of > 1 else [])])
+        return Augmented(order.augmentation.change(rng), order.paired)
 
-    def _decode(
-        self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_], changes: list[PictureChange]
-    ) -> TrainingBatch | None:
-        decoded: list[tuple[LabelledRow, Pixels]] = []
+    def _decode(self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_], augmented: Augmented | None) -> TrainingBatch:
+        kept: list[LabelledRow] = []
+        views: list[list[Pixels]] = []
         for row, mirror in zip(rows, mirrored, strict=True):
             try:
-                pixels = self._pixels(fetch_image(row.image, self._policy), changes)
+                pixels = self._views(row, augmented)
             except RowFailure:
                 continue
-            decoded.append((row, pixels[:, ::-1] if mirror else pixels))
-        if not decoded:
-            return None
-        kept = [row for row, _ in decoded]
-        bucket = self._prompts.bucket(max(len(row.token_ids) for row in kept))
+            kept.append(row)
+            views.append([view[:, ::-1] if mirror else view for view in pixels])
+        bucket = self._prompts.bucket(max((len(row.token_ids) for row in kept), default=1))
+        none = np.zeros((0, *self._image.shape), np.uint8)
+        first, *others = [np.stack(column) for column in zip(*views, strict=True)] or [none]
         return TrainingBatch(
-            np.stack([pixels for _, pixels in decoded]),
+            first,
             pad_to_bucket([row.token_ids for row in kept], bucket),
-            np.array([row.label_a for row in kept]),
-            np.array([row.label_b for row in kept]),
+            np.array([row.label_a for row in kept], np.int64),
+            np.array([row.label_b for row in kept], np.int64),
             len(rows) - len(kept),
+            others[0] if others else None,
         )
 
-    def _pixels(self, data: bytes, changes: list[PictureChange]) -> Pixels:
-        if not changes:
-            return decode_image(data, self._image)
+    def _views(self, row: LabelledRow, augmented: Augmented | None) -> list[Pixels]:
+        """A row's picture, or two where both are wanted; raises RowFailure."""
+        data = fetch_image(row.image, self._policy)
+        if self._reading.without is Input.IMAGE:
+            return [np.full(self._image.shape, _GREY, np.uint8)]
+        own = self._reading.change
+        if own is None and augmented is None:
+            return [decode_image(data, self._image)]
         picture = decode_picture(data)
-        for change in changes:
-            picture = change(picture)
-        return picture_pixels(picture, self._image)
+        if own is not None:
+            picture = own(picture)
+        plain = [picture] if augmented is None or augmented.paired else []
+        changed = [] if augmented is None else [augmented.change(picture)]
+        return [picture_pixels(one, self._image) for one in plain + changed]
 
 
 def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:

@@ -14,12 +14,12 @@ from aigid.records import SOURCES
 from aigid.scorers import Scorer
 from aigid.training.calibration import probabilities
 from aigid.training.checkpoint import load_checkpoint
-from aigid.training.datasets import LabelledManifest
+from aigid.training.datasets import LabelledManifest, Reading
 from aigid.training.inference import score_manifest
 from aigid.training.metrics import Labelled, all_metrics
 from aigid.training.picture_changes import PictureChange
 from aigid.training.reliability import RELIABILITY_FILE, draw_reliability, reliabilities, to_json
-from aigid.training.trainer import TrainingProgress
+from aigid.training.training_progress import TrainingProgress
 
 METRICS_FILE = "metrics.json"
 CONFUSION_FILE = "confusion.png"
@@ -37,7 +37,7 @@ def evaluate_checkpoint(
     """The figures of a torch checkpoint on a labelled manifest, with its temperatures; `change` is made to every picture."""
     checkpoint = load_checkpoint(folder)
     info = checkpoint.info
-    manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, change)
+    manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change))
     progress.start(manifest.rows, 0)
     scored = score_manifest(checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0))
     p_ai, p_source = probabilities(scored.logits, info.temperatures)
@@ -58,10 +58,12 @@ def evaluate_repository(
     """The figures of a model repository's graphs on a labelled manifest, through the embedded scorer."""
     contract: ModelContract = scorer.contract
     prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
-    manifest = LabelledManifest(sources, prompts, contract.image, change)
+    manifest = LabelledManifest(sources, prompts, contract.image, Reading(change))
     progress.start(manifest.rows, 0)
     parts = []
     for batch in manifest.batches(32, None):
+        if not len(batch.label_a):
+            continue
         scores = scorer.score(batch.images, batch.tokens)
         parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
         progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aigid.training.datasets import LabelledManifest, TrainingBatch
+from aigid.training.datasets import LabelledManifest, Share, TrainingBatch
 from aigid.training.fusion_model import FusionModel, Logits
 
 
@@ -21,23 +21,28 @@ class LabelledLogits:
 
 
 def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
-    """The logits of a batch."""
-    answer: Logits = model(
-        torch.from_numpy(batch.images), torch.from_numpy(batch.tokens.input_ids), torch.from_numpy(batch.tokens.attention_mask)
-    )
+    """The logits of a batch, on the model's device."""
+    arrays = batch.images, batch.tokens.input_ids, batch.tokens.attention_mask
+    answer: Logits = model(*(torch.from_numpy(array).to(model.head_a.weight.device) for array in arrays))
     return answer
 
 
 def score_manifest(
-    model: FusionModel, manifest: LabelledManifest, batch_rows: int, on_rows: Callable[[int], None] = lambda rows: None
+    model: FusionModel,
+    manifest: LabelledManifest,
+    batch_rows: int,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    share: Share = Share(),
 ) -> LabelledLogits:
-    """The logits of every row, without gradients; raises TrainingError where no image can be decoded."""
+    """The logits of every row of a share, without gradients; raises TrainingError where no image can be decoded."""
     model.eval()
     parts: list[tuple[Logits, Tensor, Tensor]] = []
     with torch.inference_mode():
-        for batch in manifest.batches(batch_rows, None):
-            labels = torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
-            parts.append((apply_model(model, batch), *labels))
+        for batch in manifest.batches(batch_rows, None, share):
+            if len(batch.label_a):
+                labels = torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
+                answer = apply_model(model, batch)
+                parts.append((Logits(answer.a.cpu(), answer.b.cpu()), *labels))
             on_rows(len(batch.label_a) + batch.undecodable)
     logits = Logits(torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts]))
     label_a, label_b = torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts])

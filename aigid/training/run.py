@@ -12,10 +12,13 @@ from torch import nn
 from transformers.utils.hub import cached_file
 
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Resizing, read_json
-from aigid.errors import CheckpointError, UsageError
+from aigid.cores import available_cores
+from aigid.errors import CheckpointError, TrainingError, UsageError
 from aigid.prompts import PromptEncoder
+from aigid.records import SOURCES
 from aigid.training.checkpoint import CheckpointInfo
-from aigid.training.datasets import LabelledManifest, is_pseudo_labelled
+from aigid.training.config import TrainingConfig
+from aigid.training.datasets import Input, LabelledManifest, Reading, is_pseudo_labelled
 from aigid.training.encoders import (
     image_encoder_from_config,
     image_spec_of,
@@ -25,12 +28,17 @@ from aigid.training.encoders import (
 )
 from aigid.training.fusion_model import FusionModel
 from aigid.training.picture_changes import unify
-from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, TrainingProgress
+from aigid.training.trainer import Trainer, TrainingData
+from aigid.training.training_progress import TrainingProgress
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train on, and from what. An encoder is a hub id, a folder, or a config's JSON file (random weights)."""
+    """What to train on, and from what. An encoder is a hub id, a folder, or a config's JSON file (random weights).
+
+    `workers` are the threads that decode pictures, one for each core if it is None. `without` leaves an input out, to see
+    what it is worth: a model that is used is not trained so.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -39,6 +47,8 @@ class RunConfig:
     folder: Path
     tokenizer: Path | None = None
     resizing: Resizing = Resizing.SHORTER_SIDE
+    workers: int | None = None
+    without: Input | None = None
     fusion_hidden: int = 512
     name: str = "aigid"
     notice: str = ""
@@ -54,19 +64,30 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     info = describe_model((text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice)
     tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
     prompts = open_prompts(tokenizer_file, info)
-    change = unify if config.training.unify else None
-    data = TrainingData(
-        LabelledManifest(config.train, prompts, info.image, change),
-        LabelledManifest(config.validation, prompts, info.image, change),
-    )
-    if is_pseudo_labelled(data.validation.manifest):
-        raise UsageError(
-            f"{data.validation.manifest.files[0].path}: pseudo-labels say what a model thinks: train on them, and validate on "
-            "rows whose labels are known"
-        )
+    reading = Reading(unify if config.training.unify else None, config.workers or available_cores(), config.without)
+    manifests = (LabelledManifest(sources, prompts, info.image, reading) for sources in (config.train, config.validation))
+    data = TrainingData(*manifests)
+    check_data(data)
     model = FusionModel(text, image, info.image, config.fusion_hidden)
     trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
     return trainer.run(data, progress, notify, resume=resume)
+
+
+def check_data(data: TrainingData) -> None:
+    """Raise TrainingError where labels are none or a class has no rows, UsageError where validation is pseudo-labelled."""
+    validation = data.validation.manifest.files[0].path
+    if is_pseudo_labelled(data.validation.manifest):
+        raise UsageError(
+            f"{validation}: pseudo-labels say what a model thinks: train on them, and validate on rows whose labels are known"
+        )
+    missing = [f"{name} (Label_B {label})" for label, name in enumerate(SOURCES) if not data.train.rows_of_classes()[label]]
+    if missing:
+        train = data.train.manifest.files[0].path
+        raise TrainingError(f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some")
+    real, *generated = data.validation.rows_of_classes()
+    if not real or not sum(generated):
+        lacking = "real rows (Label_A 0)" if not real else "AI-generated rows (Label_A 1)"
+        raise TrainingError(f"{validation}: no {lacking} to validate on: the best epoch is told by both")
 
 
 def describe_model(

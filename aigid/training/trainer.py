@@ -2,59 +2,34 @@
 
 import dataclasses
 import json
-import math
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 
 from aigid.errors import TrainingError, UsageError
 from aigid.folders import replace_folder, restore_folder
 from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
 from aigid.training.checkpoint import CheckpointInfo, load_weights, save_checkpoint
-from aigid.training.datasets import LabelledManifest, StreamOrder
+from aigid.training.config import TrainingConfig
+from aigid.training.datasets import LabelledManifest
 from aigid.training.fusion_model import FusionModel
-from aigid.training.inference import LabelledLogits, apply_model, score_manifest
+from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
 from aigid.training.metrics import Labelled, all_metrics
-from aigid.training.picture_changes import Augmentation
+from aigid.training.optimization import Optimization, load_moments, moments
+from aigid.training.training_progress import TrainingProgress
+from aigid.training.tuning import merged, prepare_encoders
 
 BEST = "best"
 LAST = "last"
 HISTORY_FILE = "history.json"
 _WEIGHTS, _MOMENTS, _STATE = "model.safetensors", "adamw.safetensors", "state.json"
-_WARM_UP = 0.15
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The settings of a run; the defaults are the paper's. `schedule` is "constant" or "one_cycle" (cosine).
-
-    With `unify` all pictures, those of validation too, are encoded alike before anything else.
-    """
-
-    epochs: int = 8
-    batch_rows: int = 256
-    learning_rate: float = 2e-5
-    weight_decay: float = 0.01
-    schedule: str = "constant"
-    real_repeat: int = 1
-    seed: int = 0
-    augmentation: Augmentation = Augmentation()
-    unify: bool = False
-
-    def __post_init__(self) -> None:
-        counts = min(self.epochs, self.batch_rows, self.real_repeat)
-        if counts < 1 or not 0 < self.learning_rate < math.inf or not 0 <= self.weight_decay < math.inf:
-            raise UsageError(f"epochs, batch size and repeats must be 1 or more, the learning rate positive: got {self}")
-        if self.schedule not in ("constant", "one_cycle"):
-            raise UsageError(f"schedule must be constant or one_cycle: got {self.schedule}")
 
 
 @dataclass(frozen=True)
@@ -65,28 +40,17 @@ class TrainingData:
     validation: LabelledManifest
 
 
-class TrainingProgress(Protocol):
-    """What is told of a run while it goes."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """A pass over rows begins."""
-        ...
-
-    def advance(self, rows: int, errors: int) -> None:
-        """More rows are done."""
-        ...
-
-
 class Trainer:
     """One run in one folder: `best/` is a checkpoint, `last/` the state to resume from, history.json the figures."""
 
     def __init__(
         self, model: FusionModel, info: CheckpointInfo, tokenizer_file: Path, config: TrainingConfig, folder: Path
     ) -> None:
-        """Prepare a run of `model` into `folder`."""
+        """Prepare a run of `model` into `folder`; of the model becomes what is trained of it."""
+        prepare_encoders(model, config)
         self.model, self.info, self.config, self.folder = model, info, config, folder
         self._tokenizer_file = tokenizer_file
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self._optimization: Optimization
         self._history: list[dict[str, Any]] = []
 
     def run(
@@ -97,48 +61,33 @@ class Trainer:
         Raises UsageError where the folder holds a run and `resume` is not set, or one of other settings or data;
         TrainingError where the loss is no number.
         """
+        rows = data.train.rows_drawn(self.config.real_repeat)
+        self._optimization = Optimization(self.model, self.config, rows)
         self._claim_folder(data, resume)
+        self._optimization.wait()
         for epoch in range(len(self._history), self.config.epochs):
             started = time.perf_counter()
             loss = self._train_epoch(data.train, epoch, progress)
-            scored = score_manifest(self.model, data.validation, self.config.batch_rows)
+            scored = self._optimization.score(data.validation)
             figures = _figures(scored)
             self._history.append(
                 {"epoch": epoch + 1, "loss": loss, **figures, "seconds": round(time.perf_counter() - started, 1)}
             )
-            notify(_epoch_line(self._history[-1]))
-            if figures["score"] >= max(item["score"] for item in self._history):
-                self._save_best(scored)
-            self._save_last(data)
+            if self._optimization.is_main:
+                notify(_epoch_line(self._history[-1]))
+                if figures["score"] >= max(item["score"] for item in self._history):
+                    self._save_best(scored)
+                self._save_last(data)
+            self._optimization.wait()
         return self.folder / BEST
 
     def _train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
-        self.model.train()
-        torch.manual_seed(self.config.seed * 100_003 + epoch)
-        rows = train.rows_drawn(self.config.real_repeat)
-        steps_an_epoch = math.ceil(rows / self.config.batch_rows)
-        progress.start(rows, 0)
-        total, steps = 0.0, 0
-        order = StreamOrder(self.config.seed, epoch, self.config.real_repeat, self.config.augmentation)
-        for batch in train.batches(self.config.batch_rows, order):
-            loss = multi_task_loss(
-                apply_model(self.model, batch), torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
-            )
-            if not math.isfinite(loss.item()):
-                where = f"epoch {epoch + 1}, step {steps + 1}"
-                raise TrainingError(
-                    f"{where}: the loss is {loss.item()}; {self.folder / BEST} keeps the last good one: lower the rate"
-                )
-            for group in self._optimizer.param_groups:
-                # Of the epoch and the step in it alone, so that a resumed run goes on where it was.
-                group["lr"] = learning_rate_at(self.config, epoch * steps_an_epoch + steps, self.config.epochs * steps_an_epoch)
-            self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self._optimizer.step()
-            total, steps = total + loss.item(), steps + 1
-            progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-        return total / steps
+        try:
+            return self._optimization.train_epoch(train, epoch, progress)
+        except TrainingError as error:
+            if not (self.folder / BEST).is_dir():
+                raise
+            raise TrainingError(f"{error}; {self.folder / BEST} keeps the last good checkpoint") from error
 
     def _save_best(self, scored: LabelledLogits) -> None:
         temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
@@ -147,7 +96,7 @@ class Trainer:
         info = dataclasses.replace(
             self.info, temperatures=temperatures, thresholds=fit_thresholds(scored.label_a.numpy(), p_ai), training=facts
         )
-        save_checkpoint(self.model, info, self._tokenizer_file, self.folder / BEST)
+        save_checkpoint(merged(self.model), info, self._tokenizer_file, self.folder / BEST)
 
     def _claim_folder(self, data: TrainingData, resume: bool) -> None:
         restore_folder(self.folder / LAST)
@@ -166,7 +115,7 @@ class Trainer:
             raise UsageError(f"{self.folder}: holds a run with other settings or data ({said}); give another folder")
         self._history = state["history"]
         load_weights(self.model, self.folder / LAST / _WEIGHTS)
-        self._load_moments()
+        load_moments(self._optimization, load_file(self.folder / LAST / _MOMENTS))
 
     def _identity(self, data: TrainingData) -> dict[str, Any]:
         return {
@@ -183,37 +132,13 @@ class Trainer:
         temporary = Path(tempfile.mkdtemp(prefix=".last.", dir=self.folder))
         try:
             save_file({key: value.contiguous() for key, value in self.model.state_dict().items()}, temporary / _WEIGHTS)
-            names = {id(value): name for name, value in self.model.named_parameters()}
-            moments = {
-                f"{names[id(parameter)]}|{key}": value.clone().contiguous()
-                for parameter, state in self._optimizer.state.items()
-                for key, value in state.items()
-            }
-            save_file(moments, temporary / _MOMENTS)
+            save_file(moments(self._optimization), temporary / _MOMENTS)
             state = {"identity": self._identity(data), "history": self._history}
             (temporary / _STATE).write_text(json.dumps(state), encoding="utf-8")
             (self.folder / HISTORY_FILE).write_text(json.dumps(self._history, indent=2) + "\n", encoding="utf-8")
             replace_folder(temporary, self.folder / LAST)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-    def _load_moments(self) -> None:
-        parameters = dict(self.model.named_parameters())
-        for key, value in load_file(self.folder / LAST / _MOMENTS).items():
-            name, _, moment = key.rpartition("|")
-            self._optimizer.state[parameters[name]][moment] = value
-
-
-def learning_rate_at(config: TrainingConfig, step: int, steps: int) -> float:
-    """The learning rate of step number `step` of `steps`."""
-    warm_up = max(1, int(_WARM_UP * steps))
-    if config.schedule == "constant":
-        factor = 1.0
-    elif step < warm_up:
-        factor = (step + 1) / warm_up
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up))))
-    return config.learning_rate * factor
 
 
 def _figures(scored: LabelledLogits) -> dict[str, float]:

@@ -117,10 +117,12 @@ def test_the_defaults_in_the_help_of_scan_are_those_of_a_scan() -> None:
 
 
 def test_the_defaults_in_the_help_of_train_are_those_of_a_training_run() -> None:
+    from aigid.training.config import TrainingConfig
+    from aigid.training.losses import LossConfig
     from aigid.training.run import RunConfig
-    from aigid.training.trainer import TrainingConfig
 
-    fields = {field.name: field.default for config in (RunConfig, TrainingConfig) for field in dataclasses.fields(config)}
+    configs = (RunConfig, TrainingConfig, LossConfig)
+    fields = {field.name: field.default for config in configs for field in dataclasses.fields(config)}
     shown = option_defaults("train")
     shown["batch_rows"] = shown.pop("batch_size")
     # The encoders have no default in Python; those of the command are the paper's.

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from conftest import HF_IMAGE, REPOSITORY, SIDE, picture_bytes
 
 from aigid.contract import ImageSpec, PromptSpec
@@ -41,6 +42,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def other_precisions() -> Iterator[None]:
+    """A process trains in one precision; these tests are in one process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import ManifestError, TrainingError, UsageError
 from aigid.manifest import READ_ROWS
 from aigid.pixels import decode_image
-from aigid.prompts import PromptEncoder
+from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.training import datasets
 from aigid.training.checkpoint import CheckpointInfo
-from aigid.training.datasets import LabelledManifest, LabelledRow, StreamOrder, TrainingBatch
+from aigid.training.datasets import Input, LabelledManifest, LabelledRow, Reading, Share, StreamOrder, TrainingBatch
 from aigid.training.picture_changes import Augmentation
 
 Label = Callable[..., Path]
@@ -207,16 +207,19 @@ def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(write_labelled:
     assert sorted(labels_of(shuffled)) == [0, 2, 4, 5]
 
 
-def test_a_batch_of_which_nothing_is_left_is_passed_over(write_labelled: Label, open_labelled: Open) -> None:
+def test_a_batch_of_which_nothing_is_left_is_empty(write_labelled: Label, open_labelled: Open) -> None:
     batches = list(open_labelled(write_labelled([1, 2, None, None, 5])).batches(2, None))
-    assert [batch.label_b.tolist() for batch in batches] == [[1, 2], [5]]
+    assert [batch.label_b.tolist() for batch in batches] == [[1, 2], [], [5]]
 
 
-def test_the_same_order_gives_the_same_batches_and_another_others(write_labelled: Label, open_labelled: Open) -> None:
+def test_the_same_order_gives_the_same_batches_and_another_others(
+    write_labelled: Label, open_labelled: Open, tokenizer_file: Path, tiny_info: CheckpointInfo
+) -> None:
     path = write_labelled([0, 1, 2, 3, 4, 5] * 8, row_group_size=5)
     first = list(open_labelled(path).batches(7, StreamOrder(3, 1, 2)))
     assert same(first, list(open_labelled(path).batches(7, StreamOrder(3, 1, 2))))
-    assert same(first, list(open_labelled(path).batches(7, StreamOrder(3, 1, 2), threads=5)))
+    busy = LabelledManifest([str(path)], PromptEncoder(tokenizer_file, tiny_info.prompt), tiny_info.image, Reading(threads=5))
+    assert same(first, list(busy.batches(7, StreamOrder(3, 1, 2))))
     for other in (StreamOrder(3, 2, 2), StreamOrder(4, 1, 2)):
         assert prompt_rows(first) != prompt_rows(list(open_labelled(path).batches(7, other)))
 
@@ -261,7 +264,7 @@ def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
         manifest = LabelledManifest([name], prompts, SPEC)
         batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, real_repeat)))
         assert Counter(zip(prompt_rows(batches), labels_of(batches), strict=True)) == expected
-        assert manifest.rows_drawn(real_repeat) == expected.total()
+        assert sum(manifest.rows_drawn(real_repeat)) == expected.total()
     assert all(len(batch.label_a) == batch_rows for batch in batches[:-1])
 
 
@@ -332,9 +335,71 @@ def test_a_change_of_the_manifest_is_made_to_every_picture(
 ) -> None:
     path = str(write_labelled([0, 1, 2]))
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
-    negative = LabelledManifest([path], prompts, SPEC, ImageOps.invert)
+    negative = LabelledManifest([path], prompts, SPEC, Reading(ImageOps.invert))
     (plain,), (turned,) = (list(one.batches(8, None)) for one in (LabelledManifest([path], prompts, SPEC), negative))
     assert np.abs(255 - turned.images.astype(int) - plain.images).max() <= 1
     # What the order says comes on top of it.
     (both,) = negative.batches(8, StreamOrder(0, 0, augmentation=Augmentation(blur=1)))
     assert both.images.shape == plain.images.shape
+
+
+def test_shares_of_a_batch_are_all_of_it_and_no_row_twice(write_labelled: Label, open_labelled: Open) -> None:
+    path = write_labelled([0, 1, 2, None, 4, 5] * 4, row_group_size=5)
+    order = StreamOrder(3, 1)
+    whole = list(open_labelled(path).batches(7, order))
+    shares = [list(open_labelled(path).batches(7, order, Share(index, 3))) for index in range(3)]
+    assert [len(share) for share in shares] == [len(whole)] * 3
+    for number, batch in enumerate(whole):
+        rows = [row for share in shares for row in prompt_rows([share[number]])]
+        assert sorted(rows) == sorted(prompt_rows([batch]))
+        assert sum(share[number].undecodable for share in shares) == batch.undecodable
+
+
+def test_paired_pictures_are_the_same_with_and_without_the_change(write_labelled: Label, open_labelled: Open) -> None:
+    opened = open_labelled(write_labelled([0, 1, None, 3, 4, 5] * 3))
+    order = StreamOrder(4, 1, augmentation=Augmentation(blur=1))
+    paired, plain, blurred = (list(opened.batches(8, one)) for one in (replace(order, paired=True), StreamOrder(4, 1), order))
+    for both, first, second in zip(paired, plain, blurred, strict=True):
+        assert both.changed is not None
+        assert np.abs(both.images.astype(int) - first.images).max() <= 1
+        assert np.array_equal(both.changed, second.images)
+        assert np.array_equal(both.all_images(), np.concatenate([both.images, both.changed]))
+        assert first.changed is None
+
+
+@settings(deadline=None, max_examples=30)
+@given(rows=st.integers(1, 9), count=st.integers(1, 12), paired=st.booleans())
+def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, paired: bool) -> None:
+    images, ids = (
+        np.arange(rows * 12, dtype=np.uint8).reshape(rows, 2, 2, 3),
+        np.arange(rows * 3, dtype=np.int32).reshape(rows, 3),
+    )
+    labels = np.arange(rows)
+    batch = TrainingBatch(images, TokenBatch(ids, ids + 1), labels, labels + 1, 5, images + 1 if paired else None)
+    parts = batch.parts(count)
+    sizes = [len(part.label_a) for part in parts]
+    assert len(parts) == min(rows, count)
+    assert max(sizes) - min(sizes) <= 1
+    assert np.array_equal(np.concatenate([part.images for part in parts]), images)
+    assert np.array_equal(np.concatenate([part.tokens.attention_mask for part in parts]), ids + 1)
+    assert np.array_equal(np.concatenate([part.label_b for part in parts]), labels + 1)
+    assert all((part.changed is not None) == paired for part in parts)
+
+
+def test_an_input_is_left_out_on_request(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo) -> None:
+    path, prompts = str(write_labelled([0, 1, None])), PromptEncoder(tokenizer_file, tiny_info.prompt)
+    blind, deaf = (
+        list(LabelledManifest([path], prompts, tiny_info.image, Reading(without=without)).batches(8, None))[0]
+        for without in Input
+    )
+    assert (blind.images == 128).all()
+    assert (deaf.images != 128).any()
+    assert len({tuple(ids) for ids in blind.tokens.input_ids}) == 3
+    assert len({tuple(ids) for ids in deaf.tokens.input_ids}) == 1
+
+
+def test_labels_are_all_looked_at_before_anything_else(write_manifest: Label, open_labelled: Open) -> None:
+    rows = {"image": [picture_bytes(1)] * 3, "prompt": ["a"] * 3, "Label_A": [0, 1, 1], "Label_B": [0, 2, 0]}
+    manifest = open_labelled(write_manifest(pa.table(rows)))
+    with pytest.raises(TrainingError, match=r"row 2: Label_A 1 and Label_B 0 contradict each other"):
+        manifest.rows_of_classes()

@@ -6,8 +6,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aigid.errors import UsageError
 from aigid.training.fusion_model import Logits
-from aigid.training.losses import multi_task_loss
+from aigid.training.losses import (
+    BatchTotals,
+    LossConfig,
+    balanced_weights,
+    batch_totals,
+    consistency_loss,
+    multi_task_loss,
+)
 
 Row = tuple[float, list[float], int]
 
@@ -68,3 +76,99 @@ def test_without_ai_rows_the_second_term_and_its_gradient_are_zero() -> None:
     found = gradients([0, 0, 0])
     assert torch.equal(found.b, torch.zeros(3, 6))
     assert bool((found.a != 0).all())
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.lists(st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)), min_size=2, max_size=9),
+    cut=st.integers(1, 8),
+    balanced=st.booleans(),
+    smoothing=st.sampled_from([0.0, 0.1]),
+)
+def test_the_parts_of_a_batch_add_up_to_its_loss(rows: list[Row], cut: int, balanced: bool, smoothing: float) -> None:
+    a, b, labels = (torch.tensor(column) for column in map(list, zip(*rows, strict=True)))
+    config, weights = (
+        LossConfig(label_smoothing=smoothing),
+        balanced_weights((9, 1, 2, 3, 4, 5) if balanced else (5, 1, 1, 1, 1, 1)),
+    )
+    label_a = (labels > 0).long()
+    totals = batch_totals(label_a, labels, weights)
+    whole = multi_task_loss(Logits(a, b), label_a, labels, config, weights)
+    parts = [
+        multi_task_loss(Logits(a[part], b[part]), label_a[part], labels[part], config, weights, totals)
+        for part in (slice(0, cut), slice(cut, None))
+        if len(a[part])
+    ]
+    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5, abs=1e-5)
+
+
+def test_balanced_weights_make_every_class_count_alike() -> None:
+    rows = (100, 10, 20, 30, 40, 400)
+    weights = balanced_weights(rows)
+    assert float(weights.a[0]) * 100 == pytest.approx(float(weights.a[1]) * 500)
+    shares = [float(weights.b[label]) * rows[label] for label in range(1, 6)]
+    assert shares == pytest.approx([shares[0]] * 5)
+    # On average they are 1: the learning rate means what it meant.
+    assert sum(shares) == pytest.approx(500)
+    assert float(weights.a[0]) * 100 + float(weights.a[1]) * 500 == pytest.approx(600)
+
+
+def test_a_loss_of_balanced_classes_is_the_mean_of_the_classes_means() -> None:
+    rows: list[Row] = [(0.5, [0.0] * 6, 0), *[(1.0, [0.0, 2, 0, 0, 0, 0], 1)] * 8, (-1.0, [0.0, 0, 1, 0, 0, 0], 2)]
+    label_b = torch.tensor([label for _, _, label in rows])
+    given_logits = Logits(torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows]))
+    label_a = (label_b > 0).long()
+    weights = balanced_weights((1, 8, 1, 0, 0, 0))
+    weights = weights._replace(b=torch.nan_to_num(weights.b, posinf=0))
+    found = multi_task_loss(given_logits, label_a, label_b, LossConfig(class_balanced=True), weights)
+    by_class = [float(loss_of([row])) for row in (rows[0], rows[1], rows[9])]
+    b_only = [by_class[1] - math.log(1 + math.exp(-1)), by_class[2] - math.log(1 + math.exp(1))]
+    a_only = [math.log(1 + math.exp(0.5)), (8 * math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 9]
+    assert float(found) == pytest.approx(np.mean(a_only) + np.mean(b_only), rel=1e-5)
+
+
+def test_smoothing_gives_a_part_of_the_label_to_all_classes() -> None:
+    rows: list[Row] = [(3.0, [0.0, 4, 0, 0, 0, 0], 1), (-2.0, [0.0] * 6, 0)]
+    logits_a, label_b = torch.tensor([3.0, -2.0]), torch.tensor([1, 0])
+    given_logits = Logits(logits_a, torch.tensor([row[1] for row in rows]))
+    found = multi_task_loss(given_logits, (label_b > 0).long(), label_b, LossConfig(label_smoothing=0.2))
+    p = [1 / (1 + math.exp(-3)), 1 / (1 + math.exp(2))]
+    a = [-(t * math.log(q) + (1 - t) * math.log(1 - q)) for t, q in zip((0.9, 0.1), p, strict=True)]
+    softmax = [math.exp(value) / (math.exp(4) + 5) for value in rows[0][1]]
+    b = -sum((0.8 * (label == 1) + 0.2 / 6) * math.log(softmax[label]) for label in range(6))
+    assert float(found) == pytest.approx(np.mean(a) + b, rel=1e-5)
+
+
+def test_without_its_weight_head_b_learns_nothing() -> None:
+    a, b = torch.randn(3, requires_grad=True), torch.randn(3, 6, requires_grad=True)
+    multi_task_loss(Logits(a, b), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 5]), LossConfig(weight_b=0)).backward()
+    assert b.grad is not None
+    assert not b.grad.any()
+    assert a.grad is not None
+    assert a.grad.any()
+
+
+def test_answers_that_are_alike_cost_nothing_and_others_more_the_farther_they_are() -> None:
+    torch.manual_seed(0)
+    logits_of, features, totals = Logits(torch.randn(4), torch.randn(4, 6)), torch.randn(4, 8), BatchTotals(4, 4, 4)
+    found = [
+        float(
+            consistency_loss(
+                logits_of,
+                Logits(logits_of.a + shift, logits_of.b + shift * torch.arange(6)),
+                (features, features + shift * torch.randn(4, 8)),
+                totals,
+            )
+        )
+        for shift in (0.0, 0.1, 1.0)
+    ]
+    assert found[0] == pytest.approx(0, abs=1e-6)
+    assert found[0] < found[1] < found[2]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"weight_b": -1}, {"consistency": math.nan}]
+)
+def test_settings_of_the_loss_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="got"):
+        LossConfig(**bad)

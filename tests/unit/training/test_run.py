@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import AigidError, CheckpointError, UsageError
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
+from aigid.training.config import TrainingConfig
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
 from aigid.training.run import RunConfig, describe_model, own_tokenizer, train
-from aigid.training.trainer import TrainingConfig
 
 Label = Callable[..., Path]
 Run = Callable[..., Path]
@@ -32,7 +32,7 @@ def encoders(tiny_info: CheckpointInfo, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def run(encoders: dict[str, str], write_labelled: Label, tokenizer_file: Path, tmp_path: Path, progress: object) -> Run:
     """Trains for one epoch of two steps; gives the best checkpoint's folder."""
-    train_file, validation = write_labelled([0, 1, 2, 3], "train.parquet"), write_labelled([0, 5], "validation.parquet")
+    train_file, validation = write_labelled([0, 1, 2, 3, 4, 5], "train.parquet"), write_labelled([0, 5], "validation.parquet")
     config = RunConfig(
         train=(str(train_file),),
         validation=(str(validation),),

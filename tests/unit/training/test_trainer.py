@@ -1,6 +1,7 @@
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,20 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from aigid.errors import TrainingError, UsageError
+from aigid.training import optimization as optimization_module
 from aigid.training import trainer as trainer_module
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
-from aigid.training.datasets import LabelledManifest, StreamOrder, TrainingBatch
+from aigid.training.config import TrainingConfig
+from aigid.training.datasets import LabelledManifest, Share, StreamOrder, TrainingBatch
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import score_manifest
+from aigid.training.losses import LossConfig
 from aigid.training.metrics import Labelled, all_metrics
-from aigid.training.trainer import Trainer, TrainingConfig, TrainingData, learning_rate_at
+from aigid.training.optimization import Optimization, learning_rate_at
+from aigid.training.picture_changes import Augmentation
+from aigid.training.trainer import Trainer, TrainingData
 
+KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
 COLOURS = ((128, 128, 128), (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))
 CONFIG = TrainingConfig(epochs=3, batch_rows=8, learning_rate=3e-3, schedule="one_cycle", seed=5)
 
@@ -124,9 +131,9 @@ def test_each_epoch_has_an_order_of_its_own(
     orders: list[StreamOrder | None] = []
     batches = data.train.batches
 
-    def recorded(batch_rows: int, order: StreamOrder | None) -> Iterator[TrainingBatch]:
+    def recorded(batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
         orders.append(order)
-        return batches(batch_rows, order)
+        return batches(batch_rows, order, share)
 
     monkeypatch.setattr(data.train, "batches", recorded)
     make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, real_repeat=2)).run(data, progress, silent)
@@ -301,7 +308,7 @@ def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A rate that becomes far too high after the second epoch spoils what was learnt.
-    monkeypatch.setattr(trainer_module, "learning_rate_at", lambda config, step, steps: 1e-2 if step < 10 else 1.0)
+    monkeypatch.setattr(optimization_module, "learning_rate_at", lambda config, step, steps: 1e-2 if step < 10 else 1.0)
     best = make_trainer(tmp_path / "run", replace(CONFIG, epochs=4)).run(data, progress, silent)
     scores = [item["score"] for item in history(tmp_path / "run")]
     assert scores.index(max(scores)) < 3
@@ -324,7 +331,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(
     state = load_file(used / "last" / "model.safetensors")
     state["head_a.bias"].fill_(math.nan)
     trainer_module.save_file(state, used / "last" / "model.safetensors")
-    with pytest.raises(TrainingError, match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good one"):
+    with pytest.raises(TrainingError, match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good checkpoint"):
         trainer.run(data, progress, silent, resume=True)
     assert weights(used / "best") == before
     assert len(history(used)) == 1
@@ -373,7 +380,7 @@ def test_the_schedule_is_what_the_optimizer_follows(
     trainer = make_trainer(tmp_path / "run", CONFIG)
     trainer.run(data, progress, silent)
     # 36 rows in batches of 8: 5 steps an epoch.
-    assert [group["lr"] for group in trainer._optimizer.param_groups] == [learning_rate_at(CONFIG, 14, 15)]
+    assert [group["lr"] for group in trainer._optimization.adamw.param_groups] == [learning_rate_at(CONFIG, 14, 15)]
 
 
 @pytest.mark.parametrize(
@@ -387,6 +394,10 @@ def test_the_schedule_is_what_the_optimizer_follows(
         {"learning_rate": math.inf},
         {"weight_decay": -0.1},
         {"schedule": "linear"},
+        {"encoders": "half"},
+        {"precision": "int8"},
+        {"lora_rank": 0},
+        {"accumulate": 0},
     ],
 )
 def test_settings_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
@@ -400,8 +411,8 @@ def test_defaults_are_the_paper_s() -> None:
     assert (made.schedule, made.real_repeat) == ("constant", 1)
 
 
-def test_the_optimizer_is_adamw_with_these_settings(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
-    optimizer = make_trainer(tmp_path, TrainingConfig(learning_rate=0.25, weight_decay=0.125))._optimizer
+def test_the_optimizer_is_adamw_with_these_settings(tiny_model: FusionModel) -> None:
+    optimizer = Optimization(tiny_model, TrainingConfig(learning_rate=0.25, weight_decay=0.125), (1,) * 6).adamw
     assert isinstance(optimizer, torch.optim.AdamW)
     [group] = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
@@ -423,3 +434,103 @@ def test_the_model_is_evaluated_without_dropout(tiny_model: FusionModel, data: T
     tiny_model.train()
     first, second = (score_manifest(tiny_model, data.validation, 6).logits.a for _ in range(2))
     assert torch.equal(first, second)
+
+
+@pytest.fixture
+def steady_info(tiny_info: CheckpointInfo) -> CheckpointInfo:
+    """The tiny model without dropout: its steps depend on nothing but the rows."""
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return replace(tiny_info, text_config={**tiny_info.text_config, **still})
+
+
+def final_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "last" / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    expected = final_weights(other)
+    # Softmax does not see the keys' bias: its gradient is rounding alone, which AdamW makes as large as any.
+    for name, value in ((name, value) for name, value in final_weights(one).items() if not KEY_BIAS.search(name)):
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), LossConfig(class_balanced=True, label_smoothing=0.1)])
+def test_a_batch_in_parts_is_the_same_step(
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    steady_info: CheckpointInfo,
+    tmp_path: Path,
+    loss: LossConfig,
+) -> None:
+    for accumulate in (1, 3):
+        config = replace(CONFIG, accumulate=accumulate, loss=loss)
+        make_trainer(tmp_path / str(accumulate), config, steady_info).run(data, progress, silent)
+    assert_same_weights(tmp_path / "3", tmp_path / "1")
+
+
+@pytest.mark.parametrize("encoders", ["frozen", "lora"])
+def test_partly_trained_encoders_are_saved_plain_and_resumed_exactly(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, encoders: str
+) -> None:
+    config = replace(CONFIG, encoders=encoders, lora_rank=2)
+    best = make_trainer(tmp_path / "whole", config).run(data, progress, silent)
+    assert not [name for name in load_checkpoint(best).model.state_dict() if "lora" in name]
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "cut", config).run(data, progress, kill_after(1))
+    make_trainer(tmp_path / "cut", config).run(data, progress, silent, resume=True)
+    assert weights(tmp_path / "cut" / "last") == weights(tmp_path / "whole" / "last")
+    assert weights(tmp_path / "cut" / "best") == weights(best)
+
+
+def test_mixed_precision_learns_too_and_keeps_full_precision_weights(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, epochs=12, learning_rate=1e-2, precision="bf16")
+    best = make_trainer(tmp_path / "run", config).run(data, progress, silent)
+    losses = [item["loss"] for item in history(tmp_path / "run")]
+    assert losses[-1] < 0.3 * losses[0]
+    assert {value.dtype for value in load_file(best / "model.safetensors").values()} == {torch.float32}
+
+
+def test_paired_training_learns_and_is_resumed_exactly(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, augmentation=Augmentation(blur=0.5, jpeg=0.5), loss=LossConfig(consistency=1.0), accumulate=2)
+    make_trainer(tmp_path / "whole", config).run(data, progress, silent)
+    losses = [item["loss"] for item in history(tmp_path / "whole")]
+    assert losses[-1] < losses[0]
+    with pytest.raises(KilledError):
+        make_trainer(tmp_path / "cut", config).run(data, progress, kill_after(1))
+    make_trainer(tmp_path / "cut", config).run(data, progress, silent, resume=True)
+    assert weights(tmp_path / "cut" / "last") == weights(tmp_path / "whole" / "last")
+
+
+def test_consistency_without_changes_is_refused() -> None:
+    with pytest.raises(UsageError, match="say how with --augment"):
+        TrainingConfig(loss=LossConfig(consistency=1.0))
+
+
+def test_memory_that_is_not_there_is_said_with_what_to_lower(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(self: FusionModel, image: torch.Tensor) -> torch.Tensor:
+        return torch.empty(1 << 60) + image.float().mean()
+
+    monkeypatch.setattr(FusionModel, "image_features", greedy)
+    with pytest.raises(
+        TrainingError, match=r"epoch 1, step 1: out of memory on cpu: raise --accumulate \(now 1\) or lower"
+    ) as said:
+        make_trainer(tmp_path / "run").run(data, progress, silent)
+    assert "--batch-size (now 8)" in str(said.value)
+
+
+def test_an_error_that_is_not_of_memory_is_left_as_it_is(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: FusionModel, image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(FusionModel, "image_features", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        make_trainer(tmp_path / "run").run(data, progress, silent)
