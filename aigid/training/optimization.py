@@ -57,7 +57,8 @@ class Optimization:
         torch.manual_seed((config.seed * 100_003 + epoch) * 1009 + self.share.index)
         rows = sum(train.rows_drawn(config.real_repeat))
         steps_an_epoch = math.ceil(rows / config.batch_rows)
-        progress.start(rows, 0)
+        if self.is_main:
+            progress.start(rows, 0)
         losses: list[float] = []
         order = StreamOrder(config.seed, epoch, config.real_repeat, config.augmentation, paired=config.loss.consistency > 0)
         for batch in train.batches(config.batch_rows, order, self.share):
@@ -68,7 +69,8 @@ class Optimization:
                 for group in self.adamw.param_groups:
                     group["lr"] = learning_rate_at(config, step, config.epochs * steps_an_epoch)
                 losses.append(self._take_step(batch, totals, f"epoch {epoch + 1}, step {len(losses) + 1}"))
-            progress.advance(int(totals.rows if totals else 0) + undecodable, undecodable)
+            if self.is_main:
+                progress.advance(int(totals.rows if totals else 0) + undecodable, undecodable)
         if not losses:
             raise TrainingError(f"{train.manifest.files[0].path}: not one image could be decoded")
         return sum(losses) / len(losses)

@@ -55,8 +55,11 @@ class RunConfig:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
-def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False) -> Path:
-    """Train a model; returns the best checkpoint's folder. Raises AigidError for what cannot be done."""
+def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False) -> Path | None:
+    """Train a model; returns the best checkpoint's folder, or None in those processes of several that do not write.
+
+    Raises AigidError for what cannot be done.
+    """
     torch.manual_seed(config.training.seed)
     text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)

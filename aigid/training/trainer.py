@@ -55,8 +55,10 @@ class Trainer:
 
     def run(
         self, data: TrainingData, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False
-    ) -> Path:
+    ) -> Path | None:
         """Train to the last epoch and return the best checkpoint's folder (by macro-F1 of A plus that of B).
+
+        In each process of a run that `accelerate launch` started: one of them writes and tells, the others return None.
 
         Raises UsageError where the folder holds a run and `resume` is not set, or one of other settings or data;
         TrainingError where the loss is no number.
@@ -71,7 +73,13 @@ class Trainer:
             scored = self._optimization.score(data.validation)
             figures = _figures(scored)
             self._history.append(
-                {"epoch": epoch + 1, "loss": loss, **figures, "seconds": round(time.perf_counter() - started, 1)}
+                {
+                    "epoch": epoch + 1,
+                    "loss": loss,
+                    **figures,
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "processes": self._optimization.share.of,
+                }
             )
             if self._optimization.is_main:
                 notify(_epoch_line(self._history[-1]))
@@ -79,7 +87,7 @@ class Trainer:
                     self._save_best(scored)
                 self._save_last(data)
             self._optimization.wait()
-        return self.folder / BEST
+        return self.folder / BEST if self._optimization.is_main else None
 
     def _train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
         try:

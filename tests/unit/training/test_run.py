@@ -1,15 +1,18 @@
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from aigid.contract import ImageSpec, PromptSpec
-from aigid.errors import AigidError, CheckpointError, UsageError
+from aigid.contract import ImageSpec, PromptSpec, Resizing
+from aigid.errors import AigidError, CheckpointError, TrainingError, UsageError
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
@@ -114,6 +117,65 @@ def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
         run(**changes)
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+def test_a_class_that_is_never_seen_is_named(run: Run, write_labelled: Label) -> None:
+    lacking = write_labelled([0, 1, 2, 3, 3, 5], "lacking.parquet")
+    assert "lacking.parquet: no rows of dalle3 (Label_B 4)" in refusal(run, TrainingError, train=(str(lacking),))
+    # What one file lacks, another may have.
+    assert run(train=(str(lacking), str(write_labelled([4], "rest.parquet"))))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([], "no rows|not one row|no real rows"),
+        ([1, 2], r"no real rows \(Label_A 0\)"),
+        ([0, 0], r"no AI-generated rows \(Label_A 1\)"),
+    ],
+)
+def test_validation_rows_of_which_nothing_can_be_told_are_refused(
+    run: Run, write_labelled: Label, labels: list[int | None], said: str
+) -> None:
+    empty = write_labelled(labels, "few.parquet")
+    assert re.search(f"few.parquet: .*({said})", refusal(run, AigidError, validation=(str(empty),)))
+
+
+def test_labels_out_of_range_are_found_before_training(run: Run, write_labelled: Label, tmp_path: Path) -> None:
+    table = pq.read_table(write_labelled([*range(6)]))
+    column = table.schema.get_field_index("Label_B")
+    pq.write_table(table.set_column(column, "Label_B", pa.array([0, 1, 2, 3, 4, 6], pa.int32())), tmp_path / "odd.parquet")
+    said = refusal(run, TrainingError, train=(str(tmp_path / "odd.parquet"),))
+    assert "odd.parquet, row 5: Label_A is 1 and Label_B is 6" in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["dinov3_vit", "siglip_vision_model"])
+def test_other_vision_encoders_are_trained_and_loaded_again(
+    run: Run, tiny_info: CheckpointInfo, tmp_path: Path, kind: str
+) -> None:
+    torch.manual_seed(1)
+    image_encoder_from_config({**tiny_info.image_config, "model_type": kind}).save_pretrained(tmp_path / "encoder")
+    values = {"size": {"height": 48, "width": 48}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.3, 0.2, 0.1]}
+    (tmp_path / "encoder" / "preprocessor_config.json").write_text(json.dumps(values))
+    loaded = load_checkpoint(run(image_encoder=str(tmp_path / "encoder"), resizing=Resizing.NATIVE_CROP))
+    assert loaded.info.image_config["model_type"] == kind
+    # SigLIP's positions are of one size; DINOv3's are of any.
+    size = 48 if kind == "dinov3_vit" else 32
+    assert loaded.info.image == ImageSpec(size, Resizing.NATIVE_CROP, (0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(run: Run, tiny_info: CheckpointInfo) -> None:
+    best = run()
+    config = json.loads((best / "config.json").read_text())
+    (best / "config.json").write_text(json.dumps({**config, "fusion_hidden": 13}))
+    with pytest.raises(CheckpointError, match=r"weights are not of this architecture: .*misshapen \(fusion.bias"):
+        load_checkpoint(best)
+    (best / "config.json").write_text(
+        json.dumps({**config, "image_config": {**config["image_config"], "model_type": "siglip_vision_model"}})
+    )
+    with pytest.raises(CheckpointError, match="weights are not of this architecture"):
+        load_checkpoint(best)
 
 
 def test_a_tokenizer_of_more_tokens_than_the_encoder_knows_is_refused(

@@ -1,0 +1,179 @@
+"""An ablation: variants of one recipe, several seeds each, and the table of what each is worth."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import t as student
+
+from aigid.errors import UsageError
+from aigid.training.calibration import probabilities
+from aigid.training.checkpoint import load_checkpoint
+from aigid.training.datasets import Input, LabelledManifest, Reading
+from aigid.training.inference import score_manifest
+from aigid.training.losses import LossConfig
+from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.picture_changes import DEGRADATIONS, Augmentation, PictureChange, unify
+from aigid.training.run import RunConfig, open_prompts, train
+from aigid.training.trainer import LAST
+from aigid.training.training_progress import TrainingProgress
+
+TABLE_FILE, FIGURES_FILE = "ablation.md", "ablation.json"
+_TEST_FILE = "test.json"
+_COLUMNS = ("A macro-F1", "A AUROC", "B macro-F1")
+_CHANGED = ("A macro-F1 changed", "B macro-F1 changed")
+_HARDENING = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """A recipe, what to measure it and its variants on, and with how many seeds.
+
+    Without `variants`, all are run; that with pseudo-labels where there are some. With `robustness`, the mean over the
+    test pictures changed in each of the usual ways is measured too.
+    """
+
+    base: RunConfig
+    test_manifests: tuple[str, ...]
+    seeds: int = 3
+    variants: tuple[str, ...] = ()
+    pseudo: tuple[str, ...] = ()
+    robustness: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.variants if name not in VARIANTS]
+        if unknown:
+            raise UsageError(f"--variant {unknown[0]}: the variants are {', '.join(VARIANTS)}")
+        if WITH_PSEUDO_LABELS in self.variants and not self.pseudo:
+            raise UsageError(f"--variant {WITH_PSEUDO_LABELS}: give the pseudo-labelled manifest with --pseudo")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds, and the half width of its 95 % confidence interval."""
+
+    mean: float
+    half_width: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Interval":
+        """Of two values or more, by Student's t."""
+        return cls(fmean(values), float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+AblationTable = Mapping[str, Mapping[str, Interval]]
+"""By variant, by figure."""
+
+
+def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
+    def change(config: RunConfig) -> RunConfig:
+        loss: LossConfig = replace(config.training.loss, **changes)
+        return replace(config, training=replace(config.training, loss=loss))
+
+    return change
+
+
+def _augmented(config: RunConfig) -> RunConfig:
+    return replace(config, training=replace(config.training, augmentation=_HARDENING))
+
+
+def _paired(config: RunConfig) -> RunConfig:
+    # Each step sees every picture twice: half of the epochs are the same cost.
+    epochs = max(1, config.training.epochs // 2)
+    return _with_loss(consistency=1.0)(replace(config, training=replace(_augmented(config).training, epochs=epochs)))
+
+
+WITH_PSEUDO_LABELS = "with pseudo-labels"
+VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
+    "fusion": lambda config: config,
+    "image only": lambda config: replace(config, without=Input.PROMPT),
+    "prompt only": lambda config: replace(config, without=Input.IMAGE),
+    "without head B": _with_loss(weight_b=0.0),
+    "class-balanced": _with_loss(class_balanced=True),
+    "label smoothing": _with_loss(label_smoothing=0.1),
+    "augmented": _augmented,
+    "paired": _paired,
+    "unified": lambda config: replace(config, training=replace(config.training, unify=True)),
+    WITH_PSEUDO_LABELS: lambda config: config,
+}
+"""What each makes of the recipe. "paired" has half of its epochs, for each step costs twice as much."""
+
+
+def run_ablation(config: AblationConfig, progress: TrainingProgress, notify: Callable[[str], None]) -> AblationTable:
+    """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
+    names = config.variants or [name for name in VARIANTS if config.pseudo or name != WITH_PSEUDO_LABELS]
+    figures = {name: [_figures(config, name, seed, progress, notify) for seed in range(config.seeds)] for name in names}
+    table = {name: {column: Interval.of([run[column] for run in runs]) for column in runs[0]} for name, runs in figures.items()}
+    folder = config.base.folder
+    (folder / FIGURES_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (folder / TABLE_FILE).write_text(as_markdown(table), encoding="utf-8")
+    return table
+
+
+def as_markdown(table: AblationTable) -> str:
+    """The table as Markdown."""
+    columns = list(next(iter(table.values())))
+    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    lines += [f"| {name} | {' | '.join(str(row[column]) for column in columns)} |" for name, row in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def print_ablation(table: AblationTable) -> None:
+    """Print the table to stdout."""
+    columns = list(next(iter(table.values())))
+    shown = Table(title="means and 95 % confidence intervals over the seeds", title_justify="left")
+    shown.add_column("variant")
+    for column in columns:
+        shown.add_column(column, justify="right")
+    for name, row in table.items():
+        shown.add_row(name, *(str(row[column]) for column in columns))
+    Console().print(shown)
+
+
+def _figures(
+    config: AblationConfig, name: str, seed: int, progress: TrainingProgress, notify: Callable[[str], None]
+) -> dict[str, float]:
+    """The test figures of one run; trains it first, or what is left to train of it."""
+    run = VARIANTS[name](config.base)
+    folder = config.base.folder / f"{name.replace(' ', '_')}-{seed}"
+    run = replace(run, folder=folder, training=replace(run.training, seed=config.base.training.seed + seed))
+    if name == WITH_PSEUDO_LABELS:
+        run = replace(run, train=run.train + config.pseudo)
+    best = train(run, progress, lambda line: notify(f"{folder.name}: {line}"), resume=(folder / LAST).is_dir())
+    if best is None:
+        raise UsageError("an ablation is run by one process: start it without accelerate launch")
+    test_file = folder / _TEST_FILE
+    known: dict[str, float] = json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else {}
+    wanted = (*_COLUMNS, *(_CHANGED if config.robustness else ()))
+    if any(column not in known for column in wanted):
+        own = unify if run.training.unify else None
+        known |= _measure(best, config.test_manifests, run, own)
+        if config.robustness:
+            changed = [_measure(best, config.test_manifests, run, _after(own, change)) for change in DEGRADATIONS.values()]
+            for column in ("A macro-F1", "B macro-F1"):
+                known[f"{column} changed"] = fmean(one[column] for one in changed)
+        test_file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    return {column: known[column] for column in wanted}
+
+
+def _after(own: PictureChange | None, change: PictureChange) -> PictureChange:
+    return change if own is None else lambda picture: own(change(picture))
+
+
+def _measure(best: Path, sources: tuple[str, ...], run: RunConfig, change: PictureChange | None) -> dict[str, float]:
+    checkpoint = load_checkpoint(best)
+    reading = Reading(change, run.workers or 2, run.without)
+    prompts = open_prompts(checkpoint.tokenizer_file, checkpoint.info)
+    manifest = LabelledManifest(sources, prompts, checkpoint.info.image, reading)
+    scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
+    p_ai, p_source = probabilities(scored.logits, checkpoint.info.temperatures)
+    found = all_metrics(Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai.numpy(), p_source.numpy()))
+    return dict(zip(_COLUMNS, (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]), strict=True))

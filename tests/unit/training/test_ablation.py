@@ -1,0 +1,103 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aigid.errors import UsageError
+from aigid.training import ablation
+from aigid.training.ablation import VARIANTS, AblationConfig, Interval, as_markdown, print_ablation, run_ablation
+from aigid.training.checkpoint import CheckpointInfo
+from aigid.training.config import TrainingConfig
+from aigid.training.datasets import Input
+from aigid.training.run import RunConfig
+
+Label = Callable[..., Path]
+
+
+@pytest.fixture
+def config(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo, tmp_path: Path) -> AblationConfig:
+    files = [str(write_labelled([*range(6)] * 2, f"{name}.parquet")) for name in ("train", "validation", "test", "pseudo")]
+    for name in ("text_config", "image_config"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(getattr(tiny_info, name)))
+    base = RunConfig(
+        train=(files[0],),
+        validation=(files[1],),
+        text_encoder=str(tmp_path / "text_config.json"),
+        image_encoder=str(tmp_path / "image_config.json"),
+        folder=tmp_path / "ablation",
+        tokenizer=tokenizer_file,
+        fusion_hidden=8,
+        training=TrainingConfig(epochs=1, batch_rows=6, learning_rate=1e-3, seed=4),
+    )
+    return AblationConfig(
+        base, (files[2],), seeds=2, variants=("fusion", "image only", "with pseudo-labels"), pseudo=(files[3],)
+    )
+
+
+def test_every_variant_is_trained_with_every_seed_and_measured(
+    config: AblationConfig, progress: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    table = run_ablation(config, progress, said.append)
+    assert list(table) == ["fusion", "image only", "with pseudo-labels"]
+    assert all(list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.values())
+    assert [line.split(":")[0] for line in said] == [
+        f"{name}-{seed}" for name in ("fusion", "image_only", "with_pseudo-labels") for seed in (0, 1)
+    ]
+    figures = json.loads((config.base.folder / "ablation.json").read_text())
+    for name, runs in figures.items():
+        assert table[name]["B macro-F1"] == Interval.of([run["B macro-F1"] for run in runs])
+    trained = [json.loads((config.base.folder / f"fusion-{seed}/best/config.json").read_text()) for seed in (0, 1)]
+    assert [one["training"]["config"]["seed"] for one in trained] == [4, 5]
+    assert (config.base.folder / "ablation.md").read_text() == as_markdown(table)
+    print_ablation(table)
+    assert str(table["image only"]["A AUROC"]) in capsys.readouterr().out
+
+
+def test_it_goes_on_where_it_stopped(config: AblationConfig, progress: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
+    said: list[str] = []
+    measured: list[Path] = []
+    measure = ablation._measure
+    monkeypatch.setattr(ablation, "_measure", lambda best, *rest: measured.append(best) or measure(best, *rest))
+    again = run_ablation(replace(config, variants=("fusion", "class-balanced")), progress, said.append)
+    assert again["fusion"] == first["fusion"]
+    assert [line.split(":")[0] for line in said] == ["class-balanced-0", "class-balanced-1"]
+    assert {path.parent.name for path in measured} == {"class-balanced-0", "class-balanced-1"}
+
+
+def test_robustness_is_measured_after_and_without_training_again(config: AblationConfig, progress: object) -> None:
+    plain = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
+    said: list[str] = []
+    table = run_ablation(replace(config, variants=("fusion",), robustness=True), progress, said.append)
+    assert not said
+    assert list(table["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
+    assert table["fusion"]["A AUROC"] == plain["fusion"]["A AUROC"]
+
+
+def test_variants_differ_from_the_recipe_in_what_their_name_says(config: AblationConfig) -> None:
+    base = config.base
+    assert VARIANTS["image only"](base).without is Input.PROMPT
+    assert VARIANTS["prompt only"](base).without is Input.IMAGE
+    assert VARIANTS["without head B"](base).training.loss.weight_b == 0
+    assert VARIANTS["class-balanced"](base).training.loss.class_balanced
+    assert VARIANTS["label smoothing"](base).training.loss.label_smoothing == 0.1
+    assert VARIANTS["unified"](base).training.unify
+    paired = VARIANTS["paired"](replace(base, training=replace(base.training, epochs=8))).training
+    assert (paired.epochs, paired.loss.consistency, paired.augmentation.is_off) == (4, 1.0, False)
+    assert VARIANTS["fusion"](base) == base
+
+
+def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
+    with pytest.raises(UsageError, match="--variant everything: the variants are fusion, image only"):
+        replace(config, variants=("everything",))
+    with pytest.raises(UsageError, match="give the pseudo-labelled manifest with --pseudo"):
+        replace(config, pseudo=())
+
+
+def test_an_interval_is_student_s() -> None:
+    found = Interval.of([1.0, 2.0, 3.0])
+    assert (found.mean, found.half_width) == (2.0, pytest.approx(4.302653 / 3**0.5))
+    assert str(Interval(0.5, 0.01234)) == "0.500 ± 0.012"
