@@ -14,7 +14,7 @@ from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
 from aigid.records import RowFailure
 from aigid.training.checkpoint import Checkpoint
-from aigid.training.datasets import check_labels, has_labels, label_columns
+from aigid.training.labelled import check_labels, has_labels, label_columns
 
 # Manifests are often sorted by class: this many runs of rows, evenly spread, meet them all.
 RUNS = 32

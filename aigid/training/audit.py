@@ -23,7 +23,7 @@ from aigid.manifest import read_segment
 from aigid.ordered_map import ordered_map
 from aigid.pixels import FORMATS, DecodeLimits, open_picture
 from aigid.records import SOURCES, RowFailure
-from aigid.training.datasets import check_labels, label_columns, open_labelled, row_group_segments
+from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
 
 FOLDS = 5
 # So far above chance a guess from file facts is a bias that a detector will learn.

@@ -9,15 +9,16 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from aigid.contract import ImageSpec
-from aigid.errors import TrainingError, UsageError
+from aigid.errors import TrainingError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
-from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_columns, read_segment, texts
+from aigid.manifest import Manifest, Segment, read_columns, read_segment, texts
+from aigid.manifest_files import ManifestFile
 from aigid.pixels import Pixels, decode_image, decode_picture, picture_pixels
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
+from aigid.training.labelled import check_labels, is_pseudo_labelled, label_columns, open_labelled, row_group_segments
 from aigid.training.picture_changes import Augmentation, PictureChange
 
 Labels = npt.NDArray[np.int64]
@@ -39,13 +40,13 @@ class Input(StrEnum):
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """One row: its encoded image, its prompt's token ids, its labels, and where it stands."""
+    """One row: its encoded image, its prompt's token ids, its labels, and how an image that is only named is found."""
 
     image: ImageReference
     token_ids: list[int]
     label_a: int
     label_b: int
-    where: str
+    policy: FetchPolicy
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,26 @@ class Augmented:
     paired: bool
 
 
+@dataclass(frozen=True)
+class _Source:
+    """One of the manifests: its columns may have other names than the others'."""
+
+    manifest: Manifest
+    label_columns: tuple[str, str]
+    policy: FetchPolicy
+
+    @classmethod
+    def open(cls, source: str) -> "_Source":
+        manifest = open_labelled([source])
+        return cls(manifest, label_columns(manifest), FetchPolicy(image_root_of([source])))
+
+
 class LabelledManifest:
-    """A manifest with Label_A and Label_B columns, read with the model's own preprocessing."""
+    """Manifests with Label_A and Label_B columns, read with the model's own preprocessing."""
 
     def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, reading: Reading = Reading()) -> None:
-        """Open the manifest. Raises ManifestError where it cannot be read, and UsageError where it has no labels."""
-        self.manifest = open_labelled(sources)
-        self.label_columns = label_columns(self.manifest)
-        self._policy = FetchPolicy(image_root_of(sources))
+        """Open the manifests. Raises ManifestError where one cannot be read, and UsageError where it has no labels."""
+        self._sources = [_Source.open(source) for source in sources]
         self._prompts = prompts
         self._image = image
         self._reading = reading
@@ -132,16 +145,26 @@ class LabelledManifest:
 
     @property
     def rows(self) -> int:
-        """How many rows the manifest has."""
-        return self.manifest.rows
+        """How many rows there are."""
+        return sum(source.manifest.rows for source in self._sources)
+
+    @property
+    def files(self) -> list[ManifestFile]:
+        """The files of all manifests, in order."""
+        return [file for source in self._sources for file in source.manifest.files]
+
+    @property
+    def is_pseudo_labelled(self) -> bool:
+        """Whether labels of one of the manifests are a model's own."""
+        return any(is_pseudo_labelled(source.manifest) for source in self._sources)
 
     def rows_of_classes(self) -> tuple[int, ...]:
         """How many rows there are of each source; reads the labels once. Raises TrainingError where one is none."""
         if self._rows_of_classes is None:
             counts: Counter[int] = Counter()
-            for file in self.manifest.files:
-                table = read_columns(file, list(self.label_columns))
-                a, b = (table.column(name).to_pylist() for name in self.label_columns)
+            for file, names in ((file, source.label_columns) for source in self._sources for file in source.manifest.files):
+                table = read_columns(file, list(names))
+                a, b = (table.column(name).to_pylist() for name in names)
                 for row, labels in enumerate(zip(a, b, strict=True)):
                     check_labels(*labels, f"{file.path}, row {row}")
                 counts.update(b)
@@ -164,7 +187,7 @@ class LabelledManifest:
             nothing = nothing and not len(batch.label_a)
             yield batch
         if nothing:
-            raise TrainingError(f"{self.manifest.files[0].path}: not one image could be decoded")
+            raise TrainingError(f"{self.files[0].path}: not one image could be decoded")
 
     def _decoded(self, batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
         rows = self._in_order() if order is None else self._shuffled(order)
@@ -182,16 +205,17 @@ class LabelledManifest:
                 yield running.popleft().result()
 
     def _in_order(self) -> Iterator[LabelledRow]:
-        for file in self.manifest.files:
-            for rows in self._read(Segment(file, 0, file.rows)):
-                yield from rows
+        for source in self._sources:
+            for file in source.manifest.files:
+                for rows in self._read(source, Segment(file, 0, file.rows)):
+                    yield from rows
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
         rng = np.random.default_rng([order.seed, order.epoch])
-        groups = row_group_segments(self.manifest)
+        groups = [(source, segment) for source in self._sources for segment in row_group_segments(source.manifest)]
         window: list[LabelledRow] = []
         for index in rng.permutation(len(groups)):
-            for rows in self._read(groups[index]):
+            for rows in self._read(*groups[index]):
                 window += [row for row in rows for _ in range(order.real_repeat if row.label_a == 0 else 1)]
                 while len(window) >= WINDOW_ROWS:
                     mixed = [window[position] for position in rng.permutation(len(window))]
@@ -200,19 +224,19 @@ class LabelledManifest:
                     yield from mixed[: WINDOW_ROWS // 2]
         yield from (window[position] for position in rng.permutation(len(window)))
 
-    def _read(self, segment: Segment) -> Iterator[list[LabelledRow]]:
+    def _read(self, source: _Source, segment: Segment) -> Iterator[list[LabelledRow]]:
         """The rows of a segment in order, a few at a time."""
-        columns, path, start = self.manifest.columns, segment.file.path, segment.start
-        for rows in read_segment(self.manifest, segment):
+        columns, path, start = source.manifest.columns, segment.file.path, segment.start
+        for rows in read_segment(source.manifest, segment):
             images = image_references(rows.column(columns.image))
             shown = columns.prompt and self._reading.without is not Input.PROMPT
             prompts = texts(rows.column(columns.prompt)) if shown else [None] * len(rows)
-            labels = [rows.column(name).to_pylist() for name in self.label_columns]
+            labels = [rows.column(name).to_pylist() for name in source.label_columns]
             read: list[LabelledRow] = []
             for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
                 where = f"{path}, row {start + len(read)}"
                 check_labels(a, b, where)
-                read.append(LabelledRow(image, ids, a, b, where))
+                read.append(LabelledRow(image, ids, a, b, source.policy))
             yield read
             start += len(rows)
 
@@ -247,7 +271,7 @@ class LabelledManifest:
 
     def _views(self, row: LabelledRow, augmented: Augmented | None) -> list[Pixels]:
         """A row's picture, or two where both are wanted; raises RowFailure."""
-        data = fetch_image(row.image, self._policy)
+        data = fetch_image(row.image, row.policy)
         if self._reading.without is Input.IMAGE:
             return [np.full(self._image.shape, _GREY, np.uint8)]
         own = self._reading.change
@@ -270,57 +294,3 @@ def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow
             group = []
     if group:
         yield group
-
-
-def open_labelled(sources: Sequence[str]) -> Manifest:
-    """A manifest whose labels ride along; raises ManifestError where it cannot be read, UsageError where it has no labels."""
-    # Opened again with what is known then: every file must have the labels, and of one type.
-    return open_manifest(sources, ColumnChoice(keep=label_columns(open_manifest(sources))))
-
-
-def row_group_segments(manifest: Manifest) -> list[Segment]:
-    """The row groups of all files that have rows, in order."""
-    segments = []
-    for file in manifest.files:
-        start = 0
-        for rows in file.row_groups:
-            segments.append(Segment(file, start, start + rows))
-            start += rows
-    return [segment for segment in segments if segment.rows]
-
-
-def has_labels(manifest: Manifest) -> bool:
-    """Whether a manifest has the columns Label_A and Label_B."""
-    return {"label_a", "label_b"} <= {name.lower() for name in manifest.schema.names}
-
-
-def is_pseudo_labelled(manifest: Manifest) -> bool:
-    """Whether a manifest's labels are a model's own, as `aigid pseudo-label` writes them."""
-    return "p_generator" in manifest.schema.names
-
-
-def label_columns(manifest: Manifest) -> tuple[str, str]:
-    """The names of the columns Label_A and Label_B; raises UsageError where they are missing or not of integers."""
-    names = manifest.schema.names
-    by_lower = {name.lower(): name for name in names}
-    try:
-        label_a, label_b = by_lower["label_a"], by_lower["label_b"]
-    except KeyError as error:
-        raise UsageError(
-            f"{manifest.files[0].path}: no column {error.args[0]}; a labelled manifest has Label_A (0 real, 1 AI) and "
-            f"Label_B (0 real, 1 to 5 the generator); the columns are {', '.join(names)}"
-        ) from error
-    for name in (label_a, label_b):
-        if not pa.types.is_integer(manifest.schema.field(name).type):
-            raise UsageError(
-                f"{manifest.files[0].path}: column {name} is {manifest.schema.field(name).type}; labels are integers"
-            )
-    return label_a, label_b
-
-
-def check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
-    """Raise TrainingError where two labels are out of range or contradict each other."""
-    if label_a not in (0, 1) or label_b not in range(len(SOURCES)):
-        raise TrainingError(f"{where}: Label_A is {label_a} and Label_B is {label_b}; they go from 0 to 1 and from 0 to 5")
-    if (label_a == 0) != (label_b == 0):
-        raise TrainingError(f"{where}: Label_A {label_a} and Label_B {label_b} contradict each other: both or none are 0")

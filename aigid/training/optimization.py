@@ -72,7 +72,7 @@ class Optimization:
             if self.is_main:
                 progress.advance(int(totals.rows if totals else 0) + undecodable, undecodable)
         if not losses:
-            raise TrainingError(f"{train.manifest.files[0].path}: not one image could be decoded")
+            raise TrainingError(f"{train.files[0].path}: not one image could be decoded")
         return sum(losses) / len(losses)
 
     def score(self, manifest: LabelledManifest) -> LabelledLogits:

@@ -20,7 +20,7 @@ from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
 from aigid.storage import Location, exists, explain_failure, locate, make_folder, read_bytes, write_atomic
-from aigid.training.datasets import has_labels, is_pseudo_labelled, label_columns
+from aigid.training.labelled import has_labels, is_pseudo_labelled, label_columns
 from aigid.training.pseudo_selection import Selection, Sureness
 
 RECORD_FILE = "pseudo_labels.json"

@@ -18,7 +18,7 @@ from aigid.prompts import PromptEncoder
 from aigid.records import SOURCES
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import Input, LabelledManifest, Reading, is_pseudo_labelled
+from aigid.training.datasets import Input, LabelledManifest, Reading
 from aigid.training.encoders import (
     image_encoder_from_config,
     image_spec_of,
@@ -78,14 +78,14 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
 
 def check_data(data: TrainingData) -> None:
     """Raise TrainingError where labels are none or a class has no rows, UsageError where validation is pseudo-labelled."""
-    validation = data.validation.manifest.files[0].path
-    if is_pseudo_labelled(data.validation.manifest):
+    validation = data.validation.files[0].path
+    if data.validation.is_pseudo_labelled:
         raise UsageError(
             f"{validation}: pseudo-labels say what a model thinks: train on them, and validate on rows whose labels are known"
         )
     missing = [f"{name} (Label_B {label})" for label, name in enumerate(SOURCES) if not data.train.rows_of_classes()[label]]
     if missing:
-        train = data.train.manifest.files[0].path
+        train = data.train.files[0].path
         raise TrainingError(f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some")
     real, *generated = data.validation.rows_of_classes()
     if not real or not sum(generated):

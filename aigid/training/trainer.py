@@ -132,8 +132,8 @@ class Trainer:
             "image_config": self.info.image_config,
             "fusion_hidden": self.info.fusion_hidden,
             # Of the files' footers, not their paths: data may be moved.
-            "train": [file.footer_sha256 for file in data.train.manifest.files],
-            "validation": [file.footer_sha256 for file in data.validation.manifest.files],
+            "train": [file.footer_sha256 for file in data.train.files],
+            "validation": [file.footer_sha256 for file in data.validation.files],
         }
 
     def _save_last(self, data: TrainingData) -> None:

@@ -176,3 +176,22 @@ def test_the_model_scans_as_it_was_evaluated(data: Path, repository: Path, evalu
     assert summary_of(data / "results")["scored"] == 60
     right = sum(row["is_ai"] == (row["Label_B"] > 0) for row in rows)
     assert right / 60 == pytest.approx(metrics_of(data, "--model")["a"]["accuracy"])
+
+
+def test_a_round_of_self_training_labels_a_pool_and_trains_afresh_on_both(data: Path) -> None:
+    pool = pq.read_table(data / "validation")
+    pq.write_table(pool.slice(0, 24), data / "pool.parquet")
+    words = train_words(data, "self")[3:]
+    words += ["--unlabelled", data / "pool.parquet", "--sure-a", 0.5, "--sure-b", 0, "--epochs", 1]
+    output, said = run("build/self_training.py", *words)
+    folder = data / "self"
+    assert f"best checkpoint: {folder / 'round-1' / 'best'}" in output
+    assert f"{folder / 'round-0' / 'pseudo'}: 24 of 24 pairs labelled, " in output
+    assert said.count("epoch 1: ") == 2
+    trained = [json.loads((folder / f"round-{number}" / "last" / "state.json").read_text()) for number in (0, 1)]
+    # One file of the data, and one of pseudo-labels more.
+    assert [len(state["identity"]["train"]) for state in trained] == [1, 2]
+    before = (folder / "round-1" / "best" / "model.safetensors").stat().st_mtime_ns
+    again, said = run("build/self_training.py", *words)
+    assert (again, said.count("epoch ")) == (output, 0)
+    assert (folder / "round-1" / "best" / "model.safetensors").stat().st_mtime_ns == before

@@ -79,7 +79,7 @@ def test_a_batch_is_padded_to_the_bucket_of_its_longest_prompt(write_manifest: L
 def test_label_columns_are_found_in_any_case(write_manifest: Label, open_labelled: Open, names: tuple[str, str]) -> None:
     table = manifest_table(7).rename_columns(["id", "Caption", "Image", *names])
     manifest = open_labelled(write_manifest(table))
-    assert manifest.label_columns == names
+    assert manifest.rows_of_classes() == (2, 1, 1, 1, 1, 1)
     assert labels_of(list(manifest.batches(4, None))) == [0, 1, 2, 3, 4, 5, 0]
 
 
@@ -148,17 +148,19 @@ def test_labels_that_are_no_integers_are_refused(write_manifest: Label, open_lab
 
 
 def test_files_whose_labels_differ_in_type_are_refused(write_labelled: Label, open_labelled: Open) -> None:
-    first, second = write_labelled([0, 1], "a.parquet"), write_labelled([2, 3], "b.parquet")
+    first, second = write_labelled([0, 1], "both/a.parquet"), write_labelled([2, 3], "both/b.parquet")
     table = pq.read_table(second)
     pq.write_table(table.set_column(2, "Label_A", table["Label_A"].cast(pa.int64())), second)
     with pytest.raises(ManifestError, match=r"b.parquet: column Label_A is int64, but int32"):
-        open_labelled(first, second)
+        open_labelled(first.parent)
 
 
 def test_a_file_without_labels_among_others_is_refused_before_training(write_labelled: Label, open_labelled: Open) -> None:
-    first, second = write_labelled([0, 1], "a.parquet"), write_labelled([2, 3], "b.parquet")
+    first, second = write_labelled([0, 1], "both/a.parquet"), write_labelled([2, 3], "both/b.parquet")
     pq.write_table(pq.read_table(second).drop_columns("Label_B"), second)
     with pytest.raises(ManifestError, match=r"b.parquet: no column named Label_B"):
+        open_labelled(first.parent)
+    with pytest.raises(UsageError, match=r"b.parquet: no column label_b"):
         open_labelled(first, second)
 
 
@@ -193,9 +195,11 @@ def test_image_paths_are_relative_to_the_manifest_s_folder(tmp_path: Path, open_
 
 def test_a_path_is_never_looked_up_in_another_manifest_s_folder(tmp_path: Path, open_labelled: Open) -> None:
     files = [write_paths(tmp_path / name, picture_bytes(seed)) for seed, name in enumerate(("train", "more"))]
-    # Two files of one name: which is meant depends on the folder, so neither is read.
-    with pytest.raises(TrainingError, match="not one image could be decoded"):
-        list(open_labelled(*files).batches(4, None))
+    # Two files of one name: which is meant depends on the folder.
+    [batch] = open_labelled(*files).batches(4, None)
+    assert (batch.label_b.tolist(), batch.undecodable) == ([0, 0], 2)
+    for seed, pixels in enumerate(batch.images):
+        np.testing.assert_array_equal(pixels, decode_image(picture_bytes(seed), SPEC))
 
 
 def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(write_labelled: Label, open_labelled: Open) -> None:
@@ -403,3 +407,19 @@ def test_labels_are_all_looked_at_before_anything_else(write_manifest: Label, op
     manifest = open_labelled(write_manifest(pa.table(rows)))
     with pytest.raises(TrainingError, match=r"row 2: Label_A 1 and Label_B 0 contradict each other"):
         manifest.rows_of_classes()
+
+
+def test_manifests_of_other_columns_and_folders_are_read_as_one(
+    write_labelled: Label, tmp_path: Path, open_labelled: Open
+) -> None:
+    first = write_labelled([0, 1, 2], "one/rows.parquet")
+    folder = tmp_path / "other"
+    (folder / "pictures").mkdir(parents=True)
+    (folder / "pictures" / "a.png").write_bytes(picture_bytes(9))
+    columns = {"prompt": ["a picture"], "image_path": ["pictures/a.png"], "label_b": [4], "label_a": [1]}
+    pq.write_table(pa.table(columns), folder / "rows.parquet")
+    both = open_labelled(first, folder / "rows.parquet")
+    assert (both.rows, both.rows_of_classes()) == (4, (1, 1, 1, 0, 1, 0))
+    [batch] = both.batches(8, None)
+    assert (batch.label_b.tolist(), batch.undecodable) == ([0, 1, 2, 4], 0)
+    assert len(list(both.batches(1, StreamOrder(0, 0)))) == 4

@@ -17,7 +17,7 @@ from aigid.cli import main
 from aigid.errors import ResultsError, UsageError
 from aigid.manifest import open_manifest
 from aigid.records import SOURCES
-from aigid.training.datasets import label_columns
+from aigid.training.labelled import label_columns
 from aigid.training.pseudo_selection import Sureness, pseudo_labels
 
 
