@@ -23,6 +23,7 @@ from aigid.manifest import read_segment
 from aigid.ordered_map import ordered_map
 from aigid.pixels import FORMATS, DecodeLimits, open_picture
 from aigid.records import SOURCES, RowFailure
+from aigid.training.hub_data import downloaded
 from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
 
 FOLDS = 5
@@ -140,6 +141,7 @@ def file_facts(data: bytes, limits: DecodeLimits = DecodeLimits()) -> list[float
 
 def _rows(sources: tuple[str, ...], limit: int | None, seed: int) -> Iterator[tuple[list[float] | None, int]]:
     """The facts and the Label_B of rows, in an order that does not depend on how the manifest is sorted."""
+    sources = tuple(map(downloaded, sources))
     policy = FetchPolicy(image_root_of(sources))
 
     def with_facts(pair: tuple[ImageReference, int]) -> tuple[list[float] | None, int]:

@@ -18,6 +18,7 @@ from aigid.manifest_files import ManifestFile
 from aigid.pixels import Pixels, decode_image, decode_picture, picture_pixels
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
+from aigid.training.hub_data import downloaded
 from aigid.training.labelled import check_labels, is_pseudo_labelled, label_columns, open_labelled, row_group_segments
 from aigid.training.picture_changes import Augmentation, PictureChange
 
@@ -137,7 +138,7 @@ class LabelledManifest:
 
     def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, reading: Reading = Reading()) -> None:
         """Open the manifests. Raises ManifestError where one cannot be read, and UsageError where it has no labels."""
-        self._sources = [_Source.open(source) for source in sources]
+        self._sources = [_Source.open(downloaded(source)) for source in sources]
         self._prompts = prompts
         self._image = image
         self._reading = reading
