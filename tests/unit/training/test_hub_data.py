@@ -112,7 +112,6 @@ def ask(address: str, cache: Path, *sources: str) -> list[str]:
 def test_a_split_is_downloaded_once_and_nothing_else(
     hub: tuple[str, list[str]], files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    address, asked = hub
     globbed, folder, whole, file = ask(
         hub.address,
         tmp_path,

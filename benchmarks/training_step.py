@@ -1,0 +1,102 @@
+"""What share of training is forward, backward and optimizer: the rest is waiting for pictures to be read and decoded."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from aigid.contract import ImageSpec, PromptSpec
+from aigid.cores import available_cores
+from aigid.prompts import PromptEncoder
+from aigid.training.checkpoint import CheckpointInfo, new_model
+from aigid.training.config import TrainingConfig
+from aigid.training.datasets import LabelledManifest, Reading, TrainingBatch
+from aigid.training.optimization import Optimization
+from aigid.training.picture_changes import Augmentation
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "build" / "demo"
+AUGMENTED = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
+
+
+class Waits:
+    """Passes batches on, and adds up how long each was waited for."""
+
+    def __init__(self) -> None:
+        """Nothing was waited for yet."""
+        self.seconds = 0.0
+        self.rows = 0
+
+    def through(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
+        """The same batches."""
+        while True:
+            started = time.perf_counter()
+            batch = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if batch is None:
+                return
+            self.rows += len(batch.label_a)
+            yield batch
+
+
+class NoProgress:
+    """Keeps what it hears to itself."""
+
+    def start(self, total_rows: int, done_rows: int) -> None:
+        """Say nothing."""
+
+    def advance(self, rows: int, errors: int) -> None:
+        """Say nothing."""
+
+
+def measure(info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: int) -> tuple[float, float]:
+    """Rows a second, and the share of steps in the time, of the first `limit` rows of an epoch."""
+    torch.manual_seed(0)
+    prompts = PromptEncoder(ROOT / "model_repository/tokenizer.json", info.prompt)
+    data = LabelledManifest([manifest], prompts, info.image, Reading(threads=available_cores()))
+    waits, batches = Waits(), data.batches
+
+    def limited(*arguments: Any) -> Iterator[TrainingBatch]:
+        for number, batch in enumerate(waits.through(batches(*arguments))):
+            yield batch
+            if (number + 1) * config.batch_rows >= limit:
+                return
+
+    data.batches = limited  # type: ignore[method-assign]
+    optimization = Optimization(new_model(info), config, data.rows_drawn(1))
+    started = time.perf_counter()
+    optimization.train_epoch(data, 0, NoProgress())
+    seconds = time.perf_counter() - started
+    return waits.rows / seconds, 1 - waits.seconds / seconds
+
+
+@click.command()
+@click.argument("manifest", default="runs/data/train")
+@click.option("--rows", type=click.IntRange(min=64), default=1280, show_default=True, help="Of the demo's encoders.")
+@click.option("--base-rows", type=click.IntRange(min=32), default=128, show_default=True, help="Of base-size encoders.")
+def main(manifest: str, rows: int, base_rows: int) -> None:
+    """Train on the first rows of MANIFEST, with small and base-size encoders, with and without augmentation.
+
+    Example: python benchmarks/training_step.py runs/data/train
+    """
+    configs = {name: json.loads((DEMO / f"{name}_encoder.json").read_text()) for name in ("text", "image")}
+    demo = CheckpointInfo("demo", "", configs["text"], configs["image"], 128)
+    base = CheckpointInfo("base", "", {"model_type": "bert"}, {"model_type": "clip_vision_model"}, 512)
+    plain = TrainingConfig(batch_rows=32)
+    table = Table("encoders", "pictures", "rows/s", "forward, backward, optimizer", title=manifest)
+    for info, limit in ((demo, rows), (replace(base, image=ImageSpec(), prompt=PromptSpec()), base_rows)):
+        for name, config in {"as they are": plain, "augmented": replace(plain, augmentation=AUGMENTED)}.items():
+            rows_per_s, share = measure(info, manifest, config, limit)
+            table.add_row(info.name, name, f"{rows_per_s:.1f}", f"{share:.1%}")
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
