@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -249,30 +250,36 @@ def evaluate(manifests: tuple[str, ...], out: Path | None, unified: bool, robust
         if options["checkpoint"] and options["model"]:
             raise UsageError("--checkpoint and --model exclude each other: give one of them")
         changes = {**({"all encoded alike": unify} if unified else {}), **(DEGRADATIONS if robustness else {})}
-        metrics = _evaluate(manifests, None, **options)
+        measure = _measuring(manifests, **options)
+        metrics = measure(None)
         evaluation.print_evaluation(metrics)
         if changes:
-            metrics["after"] = {name: _evaluate(manifests, change, **options) for name, change in changes.items()}
+            metrics["after"] = {name: measure(change) for name, change in changes.items()}
             evaluation.print_views(metrics)
         if out:
             evaluation.write_evaluation(metrics, out)
             click.echo(f"written to {out}")
 
 
-def _evaluate(
-    manifests: tuple[str, ...], change: Any, checkpoint: Path | None, model: Path | None, threshold: float
-) -> dict[str, Any]:
+def _measuring(manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, threshold: float) -> Any:
+    """What measures the model, loaded once, after a change that is made to every picture, or None."""
     from aigid.model_location import find_model
     from aigid.progress import show_progress
     from aigid.scorers.onnx_embedded import OnnxScorer
     from aigid.training import evaluation
+    from aigid.training.checkpoint import load_checkpoint
 
-    with show_progress("evaluate") as progress:
-        if checkpoint:
-            return evaluation.evaluate_checkpoint(checkpoint, manifests, progress, threshold=threshold, change=change)
+    if checkpoint:
+        evaluated: Any = partial(evaluation.evaluate_checkpoint, load_checkpoint(checkpoint))
+    else:
         repository = find_model(model)
-        scorer = OnnxScorer(repository)
-        return evaluation.evaluate_repository(repository, scorer, manifests, progress, threshold=threshold, change=change)
+        evaluated = partial(evaluation.evaluate_repository, repository, OnnxScorer(repository))
+
+    def measure(change: Any) -> Any:
+        with show_progress("evaluate") as progress:
+            return evaluated(manifests, progress, threshold=threshold, change=change)
+
+    return measure
 
 
 @main.command()

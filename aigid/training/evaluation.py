@@ -13,7 +13,7 @@ from aigid.prompts import PromptEncoder
 from aigid.records import SOURCES
 from aigid.scorers import Scorer
 from aigid.training.calibration import probabilities
-from aigid.training.checkpoint import load_checkpoint
+from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest, Reading
 from aigid.training.inference import score_manifest
 from aigid.training.metrics import Labelled, all_metrics
@@ -26,7 +26,7 @@ CONFUSION_FILE = "confusion.png"
 
 
 def evaluate_checkpoint(
-    folder: Path,
+    checkpoint: Checkpoint,
     sources: tuple[str, ...],
     progress: TrainingProgress,
     *,
@@ -35,7 +35,6 @@ def evaluate_checkpoint(
     change: PictureChange | None = None,
 ) -> dict[str, Any]:
     """The figures of a torch checkpoint on a labelled manifest, with its temperatures; `change` is made to every picture."""
-    checkpoint = load_checkpoint(folder)
     info = checkpoint.info
     manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change))
     progress.start(manifest.rows, 0)

@@ -128,6 +128,28 @@ def test_logits_and_loss_are_the_authors_(
     torch.testing.assert_close(loss, their_loss, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], [0, 0, 0], [0, 0, 0, 0, 3]])
+def test_gradients_are_the_authors_(authors: Authors, convert: Convert, tmp_path: Path, labels: list[int]) -> None:
+    convert(authors.state())
+    model, inputs, label_b = load_checkpoint(tmp_path / "made").model, pairs(len(labels), 20), torch.tensor(labels)
+    label_a = (label_b > 0).long()
+    multi_task_loss(model(*inputs), label_a, label_b).backward()
+    theirs = {name: value.requires_grad_() for name, value in authors.heads.items()}
+    for part, encoder in (("text_encoder", authors.text), ("image_encoder", authors.image)):
+        encoder.zero_grad()
+        theirs |= {f"{part}.{name}": value for name, value in encoder.named_parameters()}
+    authors_loss(authors.logits(*inputs), label_a, label_b).backward()
+    for name, value in model.named_parameters():
+        expected = theirs[authors_to_checkpoint.authors_name(name)]
+        # Without an AI-generated row their head B has no gradient, ours has zeros.
+        gradient = torch.zeros_like(expected) if expected.grad is None else expected.grad
+        assert value.grad is not None, name
+        torch.testing.assert_close(value.grad, gradient, rtol=0, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    for value in authors.heads.values():
+        value.grad = None
+        value.requires_grad_(False)
+
+
 def test_the_checkpoint_says_what_the_encoders_expect(authors: Authors, convert: Convert, tmp_path: Path) -> None:
     made = convert(authors.state())
     assert "made/model.safetensors" in made.stdout

@@ -28,7 +28,8 @@ Evaluate = Callable[[Path], dict[str, object]]
 def evaluate(request: pytest.FixtureRequest, tiny_repository: Path, progress: object) -> Evaluate:
     """Evaluates the tiny model on a manifest, in torch or through its graphs."""
     if request.param == "checkpoint":
-        return lambda source: evaluate_checkpoint(tiny_repository.parent / "checkpoint", (str(source),), progress, batch_rows=8)
+        checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
+        return lambda source: evaluate_checkpoint(checkpoint, (str(source),), progress, batch_rows=8)
     return lambda source: evaluate_repository(tiny_repository, OnnxScorer(tiny_repository), (str(source),), progress)
 
 
@@ -52,7 +53,7 @@ def test_an_evaluation_has_the_model_s_figures_and_the_constant_answer_s(
 
 def test_checkpoint_and_repository_agree_but_for_quantisation(manifest: Path, tiny_repository: Path, progress: object) -> None:
     sources, checkpoint = (str(manifest),), tiny_repository.parent / "checkpoint"
-    torch_s = evaluate_checkpoint(checkpoint, sources, progress)
+    torch_s = evaluate_checkpoint(load_checkpoint(checkpoint), sources, progress)
     fp32 = evaluate_repository(tiny_repository, OnnxScorer(tiny_repository, precision="fp32"), sources, progress)
     int8 = evaluate_repository(tiny_repository, OnnxScorer(tiny_repository), sources, progress)
     assert fp32["b"]["confusion"] == torch_s["b"]["confusion"]
@@ -67,7 +68,7 @@ def test_checkpoint_and_repository_agree_but_for_quantisation(manifest: Path, ti
 def test_the_threshold_is_used(manifest: Path, tiny_repository: Path, progress: object) -> None:
     checkpoint, scorer = tiny_repository.parent / "checkpoint", OnnxScorer(tiny_repository)
     for found in (
-        evaluate_checkpoint(checkpoint, (str(manifest),), progress, threshold=0.0),
+        evaluate_checkpoint(load_checkpoint(checkpoint), (str(manifest),), progress, threshold=0.0),
         evaluate_repository(tiny_repository, scorer, (str(manifest),), progress, threshold=0.0),
     ):
         # From zero on, everything is called AI-generated: the constant answer.
@@ -82,7 +83,7 @@ def test_a_checkpoint_is_evaluated_at_its_temperatures(
     info = replace(loaded.info, temperatures=Temperatures(a=20.0))
     save_checkpoint(loaded.model, info, loaded.tokenizer_file, tmp_path / "flat")
     own, flat = (
-        evaluate_checkpoint(folder, (str(manifest),), progress, threshold=0.9)
+        evaluate_checkpoint(load_checkpoint(folder), (str(manifest),), progress, threshold=0.9)
         for folder in (tiny_repository.parent / "checkpoint", tmp_path / "flat")
     )
     # Divided by twenty, no logit makes for 0.9 any more.
@@ -103,7 +104,7 @@ def test_a_manifest_of_which_nothing_can_be_decoded_is_a_clear_error(evaluate: E
 
 def test_a_folder_that_is_no_checkpoint_is_a_clear_error(manifest: Path, tmp_path: Path, progress: object) -> None:
     with pytest.raises(CheckpointError, match="not a whole checkpoint"):
-        evaluate_checkpoint(tmp_path, (str(manifest),), progress)
+        evaluate_checkpoint(load_checkpoint(tmp_path), (str(manifest),), progress)
 
 
 def test_figures_and_confusion_matrix_are_written(evaluate: Evaluate, manifest: Path, tmp_path: Path) -> None:
