@@ -36,7 +36,10 @@ _OPTIONS = (
     click.option("--schedule", type=click.Choice(["constant", "one_cycle"]), default="constant", show_default=True),
     click.option("--real-repeat", type=_MANY, default=1, show_default=True, help="Draw each real row so often in an epoch."),
     click.option(
-        "--augment", multiple=True, metavar="NAME=P", help="Change pictures (crop, resize, blur, jpeg) so often; repeatable."
+        "--augment",
+        multiple=True,
+        metavar="NAME=P",
+        help="Change pictures (crop, resize, blur, jpeg, flip) so often; repeatable.",
     ),
     click.option("--unify", is_flag=True, help="Encode all pictures alike first, so that formats give nothing away."),
     click.option(

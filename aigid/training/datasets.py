@@ -91,8 +91,7 @@ class Share:
 class StreamOrder:
     """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times.
 
-    Half of the pictures are mirrored; what else is changed says `augmentation`. With `paired`, each picture is given both
-    without these changes and with them.
+    With `paired`, each picture is given both without the changes that `augmentation` draws and with them, mirrored alike.
     """
 
     seed: int
@@ -192,11 +191,12 @@ class LabelledManifest:
 
     def _decoded(self, batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
         rows = self._in_order() if order is None else self._shuffled(order)
-        flip = None if order is None else np.random.default_rng([order.seed, order.epoch, 1])
+        flip = np.random.default_rng([0, 0, 1] if order is None else [order.seed, order.epoch, 1])
+        share_mirrored = 0.0 if order is None else order.augmentation.flip
         with ThreadPoolExecutor(self._reading.threads) as pool:
             running: deque[Future[TrainingBatch]] = deque()
             for number, group in enumerate(_groups(rows, batch_rows)):
-                mirrored = flip.random(len(group)) < 0.5 if flip is not None else np.zeros(len(group), dtype=bool)
+                mirrored = flip.random(len(group)) < share_mirrored
                 own = slice(share.index, None, share.of)
                 change = self._random_change(order, number, share)
                 running.append(pool.submit(self._decode, group[own], mirrored[own], change))

@@ -21,16 +21,17 @@ UNIFIED_SIDE, UNIFIED_QUALITY = 512, 90
 
 @dataclass(frozen=True)
 class Augmentation:
-    """With which probability each change is made to a training picture, in this order; nothing by default.
+    """With which probability each change is made to a training picture, in this order; by default it is mirrored, or not.
 
     `crop` keeps 50 to 100 % of each side, `resize` scales by 0.5 to 1.5, `blur` has a radius of 0.3 to 1.5 pixels, `jpeg`
-    re-encodes at a quality of 40 to 95.
+    re-encodes at a quality of 40 to 95; `flip` mirrors what comes of it, left and right.
     """
 
     crop: float = 0.0
     resize: float = 0.0
     blur: float = 0.0
     jpeg: float = 0.0
+    flip: float = 0.5
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -54,8 +55,8 @@ class Augmentation:
 
     @property
     def is_off(self) -> bool:
-        """Whether pictures stay as they are."""
-        return not any(getattr(self, field.name) for field in fields(self))
+        """Whether pictures stay as they are, but for being mirrored."""
+        return not any(getattr(self, name) for name in _RANDOM)
 
     def change(self, rng: np.random.Generator) -> PictureChange:
         """The changes that `rng` draws for one picture."""

@@ -314,6 +314,8 @@ def test_training_mirrors_half_of_the_pictures_and_evaluation_none(write_manifes
     assert 70 < sum(found) < 130
     assert mirrored(StreamOrder(0, 0)) == found
     assert mirrored(StreamOrder(0, 1)) != found
+    assert not any(mirrored(StreamOrder(0, 0, augmentation=Augmentation(flip=0))))
+    assert all(mirrored(StreamOrder(0, 0, augmentation=Augmentation(flip=1))))
 
 
 def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(write_labelled: Label, open_labelled: Open) -> None:

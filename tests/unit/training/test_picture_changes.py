@@ -59,7 +59,7 @@ def test_a_picture_of_any_size_stays_one(width: int, height: int, seed: int) -> 
     [
         (("jpeg",), "--augment jpeg: give NAME=PROBABILITY"),
         (("jpeg=often",), "--augment jpeg=often: give NAME=PROBABILITY"),
-        (("noise=0.5",), "--augment noise=0.5: the changes are crop, resize, blur, jpeg"),
+        (("noise=0.5",), "--augment noise=0.5: the changes are crop, resize, blur, jpeg, flip"),
         (("jpeg=1.5",), "--augment jpeg=1.5: a probability is from 0 to 1"),
         (("jpeg=nan",), "--augment jpeg=nan: a probability is from 0 to 1"),
     ],
