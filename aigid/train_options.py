@@ -39,7 +39,7 @@ _OPTIONS = (
         "--augment",
         multiple=True,
         metavar="NAME=P",
-        help="Change pictures (crop, resize, blur, jpeg, flip) so often; repeatable.",
+        help="Change pictures (crop, resize, blur, jpeg, flip) so often; repeatable.  [default: flip=0.5]",
     ),
     click.option("--unify", is_flag=True, help="Encode all pictures alike first, so that formats give nothing away."),
     click.option(
