@@ -154,6 +154,11 @@ class LabelledManifest:
         return [file for source in self._sources for file in source.manifest.files]
 
     @property
+    def without(self) -> Input | None:
+        """The input that is left out, if one is."""
+        return self._reading.without
+
+    @property
     def is_pseudo_labelled(self) -> bool:
         """Whether labels of one of the manifests are a model's own."""
         return any(is_pseudo_labelled(source.manifest) for source in self._sources)

@@ -107,7 +107,9 @@ class Trainer:
         save_checkpoint(merged(self.model), info, self._tokenizer_file, self.folder / BEST)
 
     def _claim_folder(self, data: TrainingData, resume: bool) -> None:
-        restore_folder(self.folder / LAST)
+        if self._optimization.is_main:
+            restore_folder(self.folder / LAST)
+        self._optimization.wait()
         state_file = self.folder / LAST / _STATE
         if not state_file.is_file():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -131,6 +133,8 @@ class Trainer:
             "text_config": self.info.text_config,
             "image_config": self.info.image_config,
             "fusion_hidden": self.info.fusion_hidden,
+            "image": dataclasses.asdict(self.info.image),
+            "without": data.train.without,
             # Of the files' footers, not their paths: data may be moved.
             "train": [file.footer_sha256 for file in data.train.files],
             "validation": [file.footer_sha256 for file in data.validation.files],

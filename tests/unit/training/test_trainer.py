@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from aigid.contract import Resizing
 from aigid.errors import TrainingError, UsageError
 from aigid.training import optimization as optimization_module
 from aigid.training import trainer as trainer_module
@@ -302,6 +303,14 @@ def test_a_run_of_another_fusion_width_is_not_resumed(
 ) -> None:
     with pytest.raises(UsageError, match=r"other settings or data \(fusion_hidden\)"):
         make_trainer(used, CONFIG, replace(tiny_info, fusion_hidden=20)).run(data, progress, silent, resume=True)
+
+
+def test_a_run_of_other_preprocessing_is_not_resumed(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tiny_info: CheckpointInfo
+) -> None:
+    native = replace(tiny_info, image=replace(tiny_info.image, resizing=Resizing.NATIVE_CROP))
+    with pytest.raises(UsageError, match=r"other settings or data \(image\)"):
+        make_trainer(used, CONFIG, native).run(data, progress, silent, resume=True)
 
 
 def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
