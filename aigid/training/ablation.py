@@ -91,12 +91,19 @@ def _paired(config: RunConfig) -> RunConfig:
     return _with_loss(consistency=1.0)(replace(config, training=replace(_augmented(config).training, epochs=epochs)))
 
 
+def _scheduled(schedule: str) -> Callable[[RunConfig], RunConfig]:
+    return lambda config: replace(config, training=replace(config.training, schedule=schedule))
+
+
+BASE = "fusion"
 WITH_PSEUDO_LABELS = "with pseudo-labels"
 VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
-    "fusion": lambda config: config,
+    BASE: lambda config: config,
     "image only": lambda config: replace(config, without=Input.PROMPT),
     "prompt only": lambda config: replace(config, without=Input.IMAGE),
     "without head B": _with_loss(weight_b=0.0),
+    "constant rate": _scheduled("constant"),
+    "one-cycle rate": _scheduled("one_cycle"),
     "class-balanced": _with_loss(class_balanced=True),
     "label smoothing": _with_loss(label_smoothing=0.1),
     "augmented": _augmented,
@@ -109,13 +116,19 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
 
 def run_ablation(config: AblationConfig, progress: TrainingProgress, notify: Callable[[str], None]) -> AblationTable:
     """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
-    names = config.variants or [name for name in VARIANTS if config.pseudo or name != WITH_PSEUDO_LABELS]
+    names = config.variants or _variants(config)
     figures = {name: [_figures(config, name, seed, progress, notify) for seed in range(config.seeds)] for name in names}
     table = {name: {column: Interval.of([run[column] for run in runs]) for column in runs[0]} for name, runs in figures.items()}
     folder = config.base.folder
     (folder / FIGURES_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_text(as_markdown(table), encoding="utf-8")
     return table
+
+
+def _variants(config: AblationConfig) -> list[str]:
+    """All that differ from the recipe."""
+    differing = [name for name, change in VARIANTS.items() if change(config.base) != config.base]
+    return [BASE, *differing, *([WITH_PSEUDO_LABELS] if config.pseudo else [])]
 
 
 def as_markdown(table: AblationTable) -> str:

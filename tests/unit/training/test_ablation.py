@@ -88,6 +88,11 @@ def test_variants_differ_from_the_recipe_in_what_their_name_says(config: Ablatio
     paired = VARIANTS["paired"](replace(base, training=replace(base.training, epochs=8))).training
     assert (paired.epochs, paired.loss.consistency, paired.augmentation.is_off) == (4, 1.0, False)
     assert VARIANTS["fusion"](base) == base
+    assert VARIANTS["one-cycle rate"](base).training.schedule == "one_cycle"
+    # The recipe's own rate is constant: a variant of that would be trained in vain.
+    every = ablation._variants(replace(config, variants=()))
+    assert every == ["fusion", *(name for name in VARIANTS if name not in ("fusion", "constant rate"))]
+    assert "with pseudo-labels" not in ablation._variants(replace(config, variants=(), pseudo=()))
 
 
 def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
