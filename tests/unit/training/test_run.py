@@ -83,6 +83,18 @@ def test_a_text_encoder_from_a_local_folder_starts_pretrained_with_its_own_token
     assert str(minilm) not in (tmp_path / "run" / "best" / "config.json").read_text()
 
 
+@pytest.mark.parametrize("tuned", ["frozen", "lora"])
+def test_pretrained_weights_stay_but_for_what_low_rank_additions_change(run: Run, minilm: Path, tuned: str) -> None:
+    training = TrainingConfig(epochs=2, batch_rows=2, learning_rate=1e-2, encoders=tuned, lora_rank=3)
+    state = load_checkpoint(run(text_encoder=str(minilm), tokenizer=None, training=training)).model.state_dict()
+    ranks = set()
+    for name, before in load_file(minilm / "model.safetensors").items():
+        if name.startswith("encoder."):
+            change = state[f"text_encoder.{name}"] - before
+            ranks.add(int(torch.linalg.matrix_rank(change, rtol=1e-3)) if change.ndim == 2 else int(change.any()))
+    assert ranks == ({0} if tuned == "frozen" else {0, 3})
+
+
 def test_an_image_encoder_from_a_local_folder_is_taken(run: Run, tiny_info: CheckpointInfo, tmp_path: Path) -> None:
     torch.manual_seed(1)
     encoder = image_encoder_from_config({**tiny_info.image_config, "image_size": 48, "hidden_size": 20})
