@@ -15,15 +15,14 @@ from rich.table import Table
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.cores import available_cores
 from aigid.prompts import PromptEncoder
+from aigid.training.ablation import HARDENING
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, Reading, TrainingBatch
 from aigid.training.optimization import Optimization
-from aigid.training.picture_changes import Augmentation
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "build" / "demo"
-AUGMENTED = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
 
 
 class Waits:
@@ -92,7 +91,7 @@ def main(manifest: str, rows: int, base_rows: int) -> None:
     plain = TrainingConfig(batch_rows=32)
     table = Table("encoders", "pictures", "rows/s", "forward, backward, optimizer", title=manifest)
     for info, limit in ((demo, rows), (replace(base, image=ImageSpec(), prompt=PromptSpec()), base_rows)):
-        for name, config in {"as they are": plain, "augmented": replace(plain, augmentation=AUGMENTED)}.items():
+        for name, config in {"as they are": plain, "augmented": replace(plain, augmentation=HARDENING)}.items():
             rows_per_s, share = measure(info, manifest, config, limit)
             table.add_row(info.name, name, f"{rows_per_s:.1f}", f"{share:.1%}")
     Console(width=120).print(table)

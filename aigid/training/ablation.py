@@ -12,12 +12,11 @@ from rich.table import Table
 from scipy.stats import t as student
 
 from aigid.errors import UsageError
-from aigid.training.calibration import probabilities
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import Input, LabelledManifest, Reading
 from aigid.training.inference import score_manifest
 from aigid.training.losses import LossConfig
-from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.metrics import all_metrics
 from aigid.training.picture_changes import DEGRADATIONS, Augmentation, PictureChange, unify
 from aigid.training.run import RunConfig, open_prompts, train
 from aigid.training.trainer import LAST
@@ -27,7 +26,8 @@ TABLE_FILE, FIGURES_FILE = "ablation.md", "ablation.json"
 _TEST_FILE = "test.json"
 _COLUMNS = ("A macro-F1", "A AUROC", "B macro-F1")
 _CHANGED = ("A macro-F1 changed", "B macro-F1 changed")
-_HARDENING = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
+HARDENING = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
+"""What pictures in the wild go through, as often as it is worth training on."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
 
 
 def _augmented(config: RunConfig) -> RunConfig:
-    return replace(config, training=replace(config.training, augmentation=_HARDENING))
+    return replace(config, training=replace(config.training, augmentation=HARDENING))
 
 
 def _paired(config: RunConfig) -> RunConfig:
@@ -167,26 +167,32 @@ def _figures(
     known: dict[str, float] = json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else {}
     wanted = (*_COLUMNS, *(_CHANGED if config.robustness else ()))
     if any(column not in known for column in wanted):
-        own = unify if run.training.unify else None
-        known |= _measure(best, config.test_manifests, run, own)
-        if config.robustness:
-            changed = [_measure(best, config.test_manifests, run, _after(own, change)) for change in DEGRADATIONS.values()]
-            for column in ("A macro-F1", "B macro-F1"):
-                known[f"{column} changed"] = fmean(one[column] for one in changed)
+        known |= _measure(best, config, run)
         test_file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return {column: known[column] for column in wanted}
 
 
-def _after(own: PictureChange | None, change: PictureChange) -> PictureChange:
-    return change if own is None else lambda picture: own(change(picture))
-
-
-def _measure(best: Path, sources: tuple[str, ...], run: RunConfig, change: PictureChange | None) -> dict[str, float]:
+def _measure(best: Path, config: AblationConfig, run: RunConfig) -> dict[str, float]:
     checkpoint = load_checkpoint(best)
-    reading = Reading(change, run.workers or 2, run.without)
     prompts = open_prompts(checkpoint.tokenizer_file, checkpoint.info)
-    manifest = LabelledManifest(sources, prompts, checkpoint.info.image, reading)
-    scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
-    p_ai, p_source = probabilities(scored.logits, checkpoint.info.temperatures)
-    found = all_metrics(Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai.numpy(), p_source.numpy()))
-    return dict(zip(_COLUMNS, (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]), strict=True))
+    own = unify if run.training.unify else None
+
+    def after(change: PictureChange | None) -> dict[str, float]:
+        reading = Reading(_in_turn(change, own), run.workers or 2, run.without)
+        manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, reading)
+        scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
+        found = all_metrics(scored.answers(checkpoint.info.temperatures))
+        return dict(zip(_COLUMNS, (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]), strict=True))
+
+    figures = after(None)
+    if config.robustness:
+        changed = [after(change) for change in DEGRADATIONS.values()]
+        for column in ("A macro-F1", "B macro-F1"):
+            figures[f"{column} changed"] = fmean(one[column] for one in changed)
+    return figures
+
+
+def _in_turn(first: PictureChange | None, then: PictureChange | None) -> PictureChange | None:
+    if first is None or then is None:
+        return first or then
+    return lambda picture: then(first(picture))

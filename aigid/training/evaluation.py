@@ -12,7 +12,6 @@ from aigid.contract import TOKENIZER_FILE, ModelContract, Temperatures
 from aigid.prompts import PromptEncoder
 from aigid.records import SOURCES
 from aigid.scorers import Scorer
-from aigid.training.calibration import probabilities
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest, Reading
 from aigid.training.inference import score_manifest
@@ -39,10 +38,8 @@ def evaluate_checkpoint(
     manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change))
     progress.start(manifest.rows, 0)
     scored = score_manifest(checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0))
-    p_ai, p_source = probabilities(scored.logits, info.temperatures)
-    rows = Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai.numpy(), p_source.numpy())
     about = {"model": info.name, "fingerprint": checkpoint.fingerprint, "undecodable": scored.undecodable}
-    return about | _figures(rows, threshold, info.temperatures)
+    return about | _figures(scored.answers(info.temperatures), threshold, info.temperatures)
 
 
 def evaluate_repository(
@@ -61,10 +58,9 @@ def evaluate_repository(
     progress.start(manifest.rows, 0)
     parts = []
     for batch in manifest.batches(32, None):
-        if not len(batch.label_a):
-            continue
-        scores = scorer.score(batch.images, batch.tokens)
-        parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
+        if len(batch.label_a):
+            scores = scorer.score(batch.images, batch.tokens)
+            parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
         progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
     label_a, label_b, p_ai, p_source = (np.concatenate(column) for column in zip(*parts, strict=True))
     rows = Labelled(label_a, label_b, p_ai, p_source)

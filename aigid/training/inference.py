@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aigid.contract import Temperatures
+from aigid.training.calibration import probabilities
 from aigid.training.datasets import LabelledManifest, Share, TrainingBatch
 from aigid.training.fusion_model import FusionModel, Logits
+from aigid.training.metrics import Labelled
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,11 @@ class LabelledLogits:
     label_a: Tensor
     label_b: Tensor
     undecodable: int
+
+    def answers(self, temperatures: Temperatures) -> Labelled:
+        """The probabilities at these temperatures, with the labels, as metrics are told of."""
+        p_ai, p_source = probabilities(self.logits, temperatures)
+        return Labelled(self.label_a.numpy(), self.label_b.numpy(), p_ai.numpy(), p_source.numpy())
 
 
 def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:

@@ -78,9 +78,7 @@ class Optimization:
     def score(self, manifest: LabelledManifest) -> LabelledLogits:
         """The logits of every row of a manifest, by all processes together."""
         scored = score_manifest(self.model, manifest, self.config.batch_rows, share=self.share)
-        if self.share.of == 1:
-            return scored
-        own = [tuple(part.cpu().numpy() for part in (*scored.logits, scored.label_a, scored.label_b))]
+        own = [tuple(part.numpy() for part in (*scored.logits, scored.label_a, scored.label_b))]
         gathered: list[tuple[Any, ...]] = gather_object(own)
         a, b, label_a, label_b = (
             torch.cat([torch.from_numpy(part) for part in parts]) for parts in zip(*gathered, strict=True)
@@ -90,8 +88,8 @@ class Optimization:
     def _totals(self, batch: TrainingBatch) -> tuple[BatchTotals | None, int]:
         """Of the batch over all processes, None where one of them has nothing of it; and how many rows it lost."""
         own = batch_totals(torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b), self._weights)
-        counts = torch.tensor([[*own, batch.undecodable]], dtype=torch.float64 if self.share.of == 1 else torch.float32)
-        all_counts = counts if self.share.of == 1 else self._accelerator.gather(counts.to(self._accelerator.device)).cpu()
+        counts = torch.tensor([[*own, batch.undecodable]], dtype=torch.float32, device=self._accelerator.device)
+        all_counts = self._accelerator.gather(counts).cpu()
         *totals, undecodable = all_counts.sum(dim=0).tolist()
         return BatchTotals(*totals) if bool(all_counts[:, 0].all()) else None, int(undecodable)
 
@@ -107,7 +105,7 @@ class Optimization:
                     # Processes' gradients are averaged, but their shares add up.
                     self._accelerator.backward(share * self.share.of)
                     loss += share.detach()
-            value = float(self._accelerator.reduce(loss, "sum") if self.share.of > 1 else loss)
+            value = float(self._accelerator.reduce(loss, "sum"))
             if not math.isfinite(value):
                 raise TrainingError(f"{where}: the loss is {value}; lower the learning rate")
             self._accelerator.clip_grad_norm_(self.model.parameters(), 1.0)

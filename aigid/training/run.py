@@ -63,7 +63,7 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     torch.manual_seed(config.training.seed)
     text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
-    spec = image_spec_of(image, None if config.image_encoder.endswith(".json") else config.image_encoder, config.resizing)
+    spec = image_spec_of(image, None if _is_config(config.image_encoder) else config.image_encoder, config.resizing)
     info = describe_model((text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice)
     tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
     prompts = open_prompts(tokenizer_file, info)
@@ -133,7 +133,7 @@ def read_encoder_config(file: Path) -> dict[str, Any]:
 
 def own_tokenizer(text_encoder: str) -> Path:
     """The tokenizer.json of a text encoder by hub id or folder; raises UsageError where it has none."""
-    if text_encoder.endswith(".json"):
+    if _is_config(text_encoder):
         raise UsageError(f"{text_encoder}: a config has no tokenizer beside it: name one with --tokenizer")
     try:
         found: Any = cached_file(text_encoder, TOKENIZER_FILE)
@@ -156,8 +156,13 @@ def _sizes(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
+def _is_config(encoder: str) -> bool:
+    """Whether it is a config's file that is named, not a hub id or a folder."""
+    return encoder.endswith(".json")
+
+
 def _encoder(name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]) -> nn.Module:
-    if not name.endswith(".json"):
+    if not _is_config(name):
         return load(name)
     values = read_encoder_config(Path(name))
     try:

@@ -21,7 +21,7 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
-from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.metrics import all_metrics
 from aigid.training.optimization import Optimization, load_moments, moments
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.tuning import merged, prepare_encoders
@@ -154,9 +154,7 @@ class Trainer:
 
 
 def _figures(scored: LabelledLogits) -> dict[str, float]:
-    p_ai, p_source = probabilities(scored.logits, fit_temperatures(scored.logits, scored.label_a, scored.label_b))
-    rows = Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai.numpy(), p_source.numpy())
-    metrics = all_metrics(rows)
+    metrics = all_metrics(scored.answers(fit_temperatures(scored.logits, scored.label_a, scored.label_b)))
     a, b = metrics["a"]["macro_f1"], metrics["b"]["macro_f1"]
     loss = float(multi_task_loss(scored.logits, scored.label_a, scored.label_b))
     return {"validation_loss": loss, "macro_f1_a": a, "macro_f1_b": b, "auroc_a": metrics["a"]["auroc"], "score": a + b}
