@@ -17,6 +17,7 @@ import click
 from aigid import __version__
 from aigid.errors import AigidError, MissingExtraError, UsageError
 from aigid.scan_options import scan_config, scan_options
+from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
 
 EXIT_TOO_MANY_ERRORS = 3
@@ -98,9 +99,7 @@ def _run_scan(config: Any, progress_json: bool) -> Any:
 @main.command("pseudo-label")
 @scan_options
 @click.option("--labels", required=True, metavar="DIR", help="Folder or URI for the manifest of pseudo-labelled pairs.")
-@click.option("--sure-a", type=_SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ...")
-@click.option("--sure-b", type=_SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated.")
-@click.option("--most-per-class", type=_MANY, help="Keep so many pairs of each class, the surest.  [default: all]")
+@sureness_options
 @click.option("--progress-json", is_flag=True, help="Print progress and messages as JSON lines on stderr.")
 def pseudo_label(manifests: tuple[str, ...], labels: str, progress_json: bool, **options: Any) -> None:
     """Scan unlabelled pairs, and write those that both heads are sure about as a labelled manifest.
@@ -111,9 +110,8 @@ def pseudo_label(manifests: tuple[str, ...], labels: str, progress_json: bool, *
     """
     with _clear_errors():
         from aigid.training.pseudo_labels import write_pseudo_labels
-        from aigid.training.pseudo_selection import Sureness
 
-        sure = Sureness(options.pop("sure_a"), options.pop("sure_b"), options.pop("most_per_class"))
+        sure = sureness(options)
         config = scan_config(manifests, options)
         _run_scan(config, progress_json)
         record = write_pseudo_labels(config, labels, sure)

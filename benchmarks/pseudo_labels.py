@@ -16,11 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from aigid.progress import show_progress
+from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
 from aigid.training.ablation import Interval
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.evaluation import evaluate_checkpoint
-from aigid.training.pseudo_selection import Sureness
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "build"))
 
@@ -65,16 +65,14 @@ def figures(best: Path, manifest: Path) -> dict[str, float]:
 @click.option("--test", required=True, help="Labelled manifest; its pictures are shifted too.")
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--sure-a", type=click.FloatRange(0, 1), default=0.8, show_default=True)
-@click.option("--sure-b", type=click.FloatRange(0, 1), default=0.8, show_default=True)
-@click.option("--most-per-class", type=click.IntRange(min=1))
+@sureness_options
 def main(train_manifests: tuple[str, ...], pool: str, test: str, seeds: int, **options: Any) -> None:
     """Train on MANIFESTs alone, and with pseudo-labels of a shifted pool; measure both on a shifted test half.
 
     Example: python benchmarks/pseudo_labels.py runs/data/train --validation runs/data/validation --pool runs/data/pool
     --test runs/data/test --out runs/pseudo --text-encoder build/demo/text_encoder.json
     """
-    sure = Sureness(options.pop("sure_a"), options.pop("sure_b"), options.pop("most_per_class"))
+    sure = sureness(options)
     rounds = options.pop("rounds")
     base = run_config(train_manifests, options)
     shifted_pool = shifted(pool, base.folder / "pool", 1)

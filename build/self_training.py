@@ -19,6 +19,7 @@ from aigid.contract import CONTRACT_FILE
 from aigid.errors import UsageError
 from aigid.progress import show_progress
 from aigid.scan import scan
+from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
 from aigid.training.labelled import open_labelled
 from aigid.training.pseudo_labels import write_pseudo_labels
@@ -75,24 +76,20 @@ def _label(config: SelfTrainingConfig, best: Path, folder: Path, notify: Callabl
     return labels
 
 
-_SHARE = click.FloatRange(0, 1)
-_ROWS = click.IntRange(min=1)
-
-
 @click.command()
 @train_options
 @click.option("--unlabelled", multiple=True, required=True, help="Manifest of image-prompt pairs to label; repeatable.")
-@click.option("--rounds", type=_ROWS, default=1, show_default=True, help="How often to label and to train again.")
-@click.option("--sure-a", type=_SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ...")
-@click.option("--sure-b", type=_SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated.")
-@click.option("--most-per-class", type=_ROWS, help="Keep so many pairs of each class, the surest.  [default: all]")
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="How often to label and to train again."
+)
+@sureness_options
 def main(train_manifests: tuple[str, ...], **options: Any) -> None:
     """Train on labelled MANIFESTs, label with the model what has no labels, and train again on both.
 
     Example: python build/self_training.py data/train --validation data/validation --unlabelled pool/ --out runs/self
     """
     with shown_errors():
-        sure = Sureness(options.pop("sure_a"), options.pop("sure_b"), options.pop("most_per_class"))
+        sure = sureness(options)
         own = {name: options.pop(name) for name in ("unlabelled", "rounds")}
         best = self_train(SelfTrainingConfig(run_config(train_manifests, options), sure=sure, **own), print)
         print(f"best checkpoint: {best}")
