@@ -207,7 +207,8 @@ def ablation(train_manifests: tuple[str, ...], **options: Any) -> None:
     """Train variants of a recipe, several seeds each, and print the table a paper would.
 
     The options of training are the recipe's, which is the variant "fusion"; each other variant differs from it in what its
-    name says. The same command goes on where it stopped. Figures are means with 95 % confidence intervals over the seeds.
+    name says. The same command goes on where it stopped. Figures are means with 95 % confidence intervals over the seeds;
+    a second table has each variant's differences from the recipe with the same seeds.
 
     \b
     Example:
@@ -215,13 +216,14 @@ def ablation(train_manifests: tuple[str, ...], **options: Any) -> None:
     """
     with _clear_errors(), _training_extra():
         from aigid.progress import show_progress
-        from aigid.training.ablation import AblationConfig, print_ablation, run_ablation
+        from aigid.training.ablation import AblationConfig, run_ablation
+        from aigid.training.ablation_table import print_table
 
         own = {name: options.pop(name) for name in ("test_manifests", "seeds", "variants", "pseudo", "robustness")}
         config = AblationConfig(run_config(train_manifests, options), **own)
         with show_progress("train") as progress:
             table = run_ablation(config, progress, progress.say)
-        print_ablation(table)
+        print_table(table)
         click.echo(f"written to {config.base.folder}")
 
 

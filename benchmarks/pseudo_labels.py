@@ -18,7 +18,7 @@ from rich.table import Table
 from aigid.progress import show_progress
 from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
-from aigid.training.ablation import Interval
+from aigid.training.ablation_table import Interval
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.evaluation import evaluate_checkpoint
 

@@ -1,17 +1,15 @@
 """An ablation: variants of one recipe, several seeds each, and the table of what each is worth."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from scipy.stats import t as student
-
+from aigid.contract import Resizing
 from aigid.errors import UsageError
+from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import Input, LabelledManifest, Reading
 from aigid.training.inference import score_manifest
@@ -53,26 +51,6 @@ class AblationConfig:
             raise UsageError(f"--variant {WITH_PSEUDO_LABELS}: give the pseudo-labelled manifest with --pseudo")
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds, and the half width of its 95 % confidence interval."""
-
-    mean: float
-    half_width: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
-        """Of two values or more, by Student's t."""
-        return cls(fmean(values), float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5)
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
-
-
-AblationTable = Mapping[str, Mapping[str, Interval]]
-"""By variant, by figure."""
-
-
 def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
     def change(config: RunConfig) -> RunConfig:
         loss: LossConfig = replace(config.training.loss, **changes)
@@ -95,6 +73,10 @@ def _scheduled(schedule: str) -> Callable[[RunConfig], RunConfig]:
     return lambda config: replace(config, training=replace(config.training, schedule=schedule))
 
 
+def _resized(resizing: Resizing) -> Callable[[RunConfig], RunConfig]:
+    return lambda config: replace(config, resizing=resizing)
+
+
 BASE = "fusion"
 WITH_PSEUDO_LABELS = "with pseudo-labels"
 VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
@@ -104,6 +86,9 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "without head B": _with_loss(weight_b=0.0),
     "constant rate": _scheduled("constant"),
     "one-cycle rate": _scheduled("one_cycle"),
+    "resized": _resized(Resizing.SHORTER_SIDE),
+    "native crop": _resized(Resizing.NATIVE_CROP),
+    "4 native crops": _resized(Resizing.FOUR_NATIVE_CROPS),
     "class-balanced": _with_loss(class_balanced=True),
     "label smoothing": _with_loss(label_smoothing=0.1),
     "augmented": _augmented,
@@ -118,10 +103,10 @@ def run_ablation(config: AblationConfig, progress: TrainingProgress, notify: Cal
     """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
     names = config.variants or _variants(config)
     figures = {name: [_figures(config, name, seed, progress, notify) for seed in range(config.seeds)] for name in names}
-    table = {name: {column: Interval.of([run[column] for run in runs]) for column in runs[0]} for name, runs in figures.items()}
+    table = AblationTable.of(figures, BASE)
     folder = config.base.folder
     (folder / FIGURES_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    (folder / TABLE_FILE).write_text(as_markdown(table), encoding="utf-8")
+    (folder / TABLE_FILE).write_text(table.to_markdown(), encoding="utf-8")
     return table
 
 
@@ -129,26 +114,6 @@ def _variants(config: AblationConfig) -> list[str]:
     """All that differ from the recipe."""
     differing = [name for name, change in VARIANTS.items() if change(config.base) != config.base]
     return [BASE, *differing, *([WITH_PSEUDO_LABELS] if config.pseudo else [])]
-
-
-def as_markdown(table: AblationTable) -> str:
-    """The table as Markdown."""
-    columns = list(next(iter(table.values())))
-    lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    lines += [f"| {name} | {' | '.join(str(row[column]) for column in columns)} |" for name, row in table.items()]
-    return "\n".join(lines) + "\n"
-
-
-def print_ablation(table: AblationTable) -> None:
-    """Print the table to stdout."""
-    columns = list(next(iter(table.values())))
-    shown = Table(title="means and 95 % confidence intervals over the seeds", title_justify="left")
-    shown.add_column("variant")
-    for column in columns:
-        shown.add_column(column, justify="right")
-    for name, row in table.items():
-        shown.add_row(name, *(str(row[column]) for column in columns))
-    Console().print(shown)
 
 
 def _figures(

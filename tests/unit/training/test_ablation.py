@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from aigid.contract import Resizing
 from aigid.errors import UsageError
 from aigid.training import ablation
-from aigid.training.ablation import VARIANTS, AblationConfig, Interval, as_markdown, print_ablation, run_ablation
+from aigid.training.ablation import VARIANTS, AblationConfig, run_ablation
+from aigid.training.ablation_table import Interval
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import Input
@@ -36,24 +38,21 @@ def config(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInf
     )
 
 
-def test_every_variant_is_trained_with_every_seed_and_measured(
-    config: AblationConfig, progress: object, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_variant_is_trained_with_every_seed_and_measured(config: AblationConfig, progress: object) -> None:
     said: list[str] = []
     table = run_ablation(config, progress, said.append)
-    assert list(table) == ["fusion", "image only", "with pseudo-labels"]
-    assert all(list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.values())
+    assert list(table.figures) == ["fusion", "image only", "with pseudo-labels"]
+    assert all(list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.figures.values())
     assert [line.split(":")[0] for line in said] == [
         f"{name}-{seed}" for name in ("fusion", "image_only", "with_pseudo-labels") for seed in (0, 1)
     ]
     figures = json.loads((config.base.folder / "ablation.json").read_text())
     for name, runs in figures.items():
-        assert table[name]["B macro-F1"] == Interval.of([run["B macro-F1"] for run in runs])
+        assert table.figures[name]["B macro-F1"] == Interval.of([run["B macro-F1"] for run in runs])
+    assert list(table.differences) == ["image only", "with pseudo-labels"]
     trained = [json.loads((config.base.folder / f"fusion-{seed}/best/config.json").read_text()) for seed in (0, 1)]
     assert [one["training"]["config"]["seed"] for one in trained] == [4, 5]
-    assert (config.base.folder / "ablation.md").read_text() == as_markdown(table)
-    print_ablation(table)
-    assert str(table["image only"]["A AUROC"]) in capsys.readouterr().out
+    assert (config.base.folder / "ablation.md").read_text() == table.to_markdown()
 
 
 def test_it_goes_on_where_it_stopped(config: AblationConfig, progress: object, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +62,7 @@ def test_it_goes_on_where_it_stopped(config: AblationConfig, progress: object, m
     measure = ablation._measure
     monkeypatch.setattr(ablation, "_measure", lambda best, *rest: measured.append(best) or measure(best, *rest))
     again = run_ablation(replace(config, variants=("fusion", "class-balanced")), progress, said.append)
-    assert again["fusion"] == first["fusion"]
+    assert again.figures["fusion"] == first.figures["fusion"]
     assert [line.split(":")[0] for line in said] == ["class-balanced-0", "class-balanced-1"]
     assert {path.parent.name for path in measured} == {"class-balanced-0", "class-balanced-1"}
 
@@ -73,8 +72,8 @@ def test_robustness_is_measured_after_and_without_training_again(config: Ablatio
     said: list[str] = []
     table = run_ablation(replace(config, variants=("fusion",), robustness=True), progress, said.append)
     assert not said
-    assert list(table["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
-    assert table["fusion"]["A AUROC"] == plain["fusion"]["A AUROC"]
+    assert list(table.figures["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
+    assert table.figures["fusion"]["A AUROC"] == plain.figures["fusion"]["A AUROC"]
 
 
 def test_variants_differ_from_the_recipe_in_what_their_name_says(config: AblationConfig) -> None:
@@ -88,10 +87,12 @@ def test_variants_differ_from_the_recipe_in_what_their_name_says(config: Ablatio
     paired = VARIANTS["paired"](replace(base, training=replace(base.training, epochs=8))).training
     assert (paired.epochs, paired.loss.consistency, paired.augmentation.is_off) == (4, 1.0, False)
     assert VARIANTS["fusion"](base) == base
+    assert VARIANTS["native crop"](base).resizing is Resizing.NATIVE_CROP
+    assert VARIANTS["4 native crops"](base).resizing is Resizing.FOUR_NATIVE_CROPS
     assert VARIANTS["one-cycle rate"](base).training.schedule == "one_cycle"
-    # The recipe's own rate is constant: a variant of that would be trained in vain.
+    # The recipe's own rate is constant, and it resizes: variants of that would be trained in vain.
     every = ablation._variants(replace(config, variants=()))
-    assert every == ["fusion", *(name for name in VARIANTS if name not in ("fusion", "constant rate"))]
+    assert every == ["fusion", *(name for name in VARIANTS if name not in ("fusion", "constant rate", "resized"))]
     assert "with pseudo-labels" not in ablation._variants(replace(config, variants=(), pseudo=()))
 
 
@@ -100,9 +101,3 @@ def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
         replace(config, variants=("everything",))
     with pytest.raises(UsageError, match="give the pseudo-labelled manifest with --pseudo"):
         replace(config, pseudo=())
-
-
-def test_an_interval_is_student_s() -> None:
-    found = Interval.of([1.0, 2.0, 3.0])
-    assert (found.mean, found.half_width) == (2.0, pytest.approx(4.302653 / 3**0.5))
-    assert str(Interval(0.5, 0.01234)) == "0.500 ± 0.012"
