@@ -12,7 +12,9 @@ from aigid.errors import UsageError
 from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import Input, LabelledManifest, Reading
+from aigid.training.hub_data import downloaded
 from aigid.training.inference import score_manifest
+from aigid.training.labelled import open_labelled, require_truth
 from aigid.training.losses import LossConfig
 from aigid.training.metrics import all_metrics
 from aigid.training.picture_changes import DEGRADATIONS, Augmentation, PictureChange, unify
@@ -101,6 +103,9 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
 
 def run_ablation(config: AblationConfig, progress: TrainingProgress, notify: Callable[[str], None]) -> AblationTable:
     """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
+    # Before hours of training: there is something to measure it all on.
+    for source in config.test_manifests:
+        require_truth(open_labelled([downloaded(source)]))
     names = config.variants or _variants(config)
     figures = {name: [_figures(config, name, seed, progress, notify) for seed in range(config.seeds)] for name in names}
     table = AblationTable.of(figures, BASE)

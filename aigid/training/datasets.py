@@ -19,7 +19,7 @@ from aigid.pixels import Pixels, decode_image, decode_picture, picture_pixels
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
 from aigid.training.hub_data import downloaded
-from aigid.training.labelled import check_labels, is_pseudo_labelled, label_columns, open_labelled, row_group_segments
+from aigid.training.labelled import check_labels, label_columns, open_labelled, require_truth, row_group_segments
 from aigid.training.picture_changes import Augmentation, PictureChange
 
 Labels = npt.NDArray[np.int64]
@@ -158,10 +158,10 @@ class LabelledManifest:
         """The input that is left out, if one is."""
         return self._reading.without
 
-    @property
-    def is_pseudo_labelled(self) -> bool:
-        """Whether labels of one of the manifests are a model's own."""
-        return any(is_pseudo_labelled(source.manifest) for source in self._sources)
+    def require_truth(self) -> None:
+        """Raise UsageError where labels of one of the manifests are a model's own."""
+        for source in self._sources:
+            require_truth(source.manifest)
 
     def rows_of_classes(self) -> tuple[int, ...]:
         """How many rows there are of each source; reads the labels once. Raises TrainingError where one is none."""

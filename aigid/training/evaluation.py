@@ -36,6 +36,7 @@ def evaluate_checkpoint(
     """The figures of a torch checkpoint on a labelled manifest, with its temperatures; `change` is made to every picture."""
     info = checkpoint.info
     manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change))
+    manifest.require_truth()
     progress.start(manifest.rows, 0)
     scored = score_manifest(checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0))
     about = {"model": info.name, "fingerprint": checkpoint.fingerprint, "undecodable": scored.undecodable}
@@ -55,6 +56,7 @@ def evaluate_repository(
     contract: ModelContract = scorer.contract
     prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
     manifest = LabelledManifest(sources, prompts, contract.image, Reading(change))
+    manifest.require_truth()
     progress.start(manifest.rows, 0)
     parts = []
     for batch in manifest.batches(32, None):

@@ -36,6 +36,15 @@ def is_pseudo_labelled(manifest: Manifest) -> bool:
     return "p_generator" in manifest.schema.names
 
 
+def require_truth(manifest: Manifest) -> None:
+    """Raise UsageError where a manifest's labels are a model's own."""
+    if is_pseudo_labelled(manifest):
+        raise UsageError(
+            f"{manifest.files[0].path}: pseudo-labels say what a model thinks: train on them, and measure on rows whose "
+            "labels are known"
+        )
+
+
 def label_columns(manifest: Manifest) -> tuple[str, str]:
     """The names of the columns Label_A and Label_B; raises UsageError where they are missing or not of integers."""
     names = manifest.schema.names

@@ -78,15 +78,12 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
 
 def check_data(data: TrainingData) -> None:
     """Raise TrainingError where labels are none or a class has no rows, UsageError where validation is pseudo-labelled."""
-    validation = data.validation.files[0].path
-    if data.validation.is_pseudo_labelled:
-        raise UsageError(
-            f"{validation}: pseudo-labels say what a model thinks: train on them, and validate on rows whose labels are known"
-        )
+    data.validation.require_truth()
     missing = [f"{name} (Label_B {label})" for label, name in enumerate(SOURCES) if not data.train.rows_of_classes()[label]]
     if missing:
         train = data.train.files[0].path
         raise TrainingError(f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some")
+    validation = data.validation.files[0].path
     real, *generated = data.validation.rows_of_classes()
     if not real or not sum(generated):
         lacking = "real rows (Label_A 0)" if not real else "AI-generated rows (Label_A 1)"

@@ -3,10 +3,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aigid.contract import Resizing
-from aigid.errors import UsageError
+from aigid.errors import AigidError, UsageError
 from aigid.training import ablation
 from aigid.training.ablation import VARIANTS, AblationConfig, run_ablation
 from aigid.training.ablation_table import Interval
@@ -101,3 +103,14 @@ def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
         replace(config, variants=("everything",))
     with pytest.raises(UsageError, match="give the pseudo-labelled manifest with --pseudo"):
         replace(config, pseudo=())
+
+
+def test_what_cannot_be_measured_on_is_refused_before_training(
+    config: AblationConfig, progress: object, tmp_path: Path
+) -> None:
+    labels = pq.read_table(config.test_manifests[0])
+    pq.write_table(labels.append_column("p_generator", pa.array([0.9] * len(labels))), tmp_path / "pseudo-labels.parquet")
+    for file, reason in (("pseudo-labels.parquet", "pseudo-labels say what a model thinks"), ("none.parquet", "no such file")):
+        with pytest.raises(AigidError, match=reason):
+            run_ablation(replace(config, test_manifests=(str(tmp_path / file),)), progress, lambda line: None)
+    assert not config.base.folder.exists()

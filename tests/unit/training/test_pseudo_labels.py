@@ -173,13 +173,15 @@ def test_where_labels_are_known_it_is_told_how_often_they_are_met(tiny_repositor
     assert "precision" not in json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
 
 
-def test_pseudo_labels_do_not_validate(tiny_repository: Path, tmp_path: Path) -> None:
+def test_pseudo_labels_neither_validate_nor_test(tiny_repository: Path, tmp_path: Path) -> None:
     pq.write_table(manifest_table(20), tmp_path / "m.parquet")
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.5, "--sure-b", 0).exit_code == 0
     build = Path(__file__).parents[3] / "build/demo"
     words = ["train", tmp_path / "m.parquet", "--validation", tmp_path / "labels", "--out", tmp_path / "run"]
     words += ["--text-encoder", build / "text_encoder.json", "--image-encoder", build / "image_encoder.json"]
     words += ["--tokenizer", tiny_repository / "tokenizer.json"]
-    done = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 2
-    assert "pseudo-labels say what a model thinks" in done.stderr
+    evaluate = ["evaluate", tmp_path / "labels", "--model", tiny_repository]
+    for command in (words, evaluate, [*evaluate[:2], "--checkpoint", tiny_repository.parent / "checkpoint"]):
+        done = CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
+        assert done.exit_code == 2
+        assert "pseudo-labels say what a model thinks: train on them, and measure on rows whose labels" in done.stderr
