@@ -1,4 +1,4 @@
-"""What pseudo-labels are worth where pictures are not like those with labels: other JPEG qualities, other sizes."""
+"""What pseudo-labels are worth where pictures are not like those with labels: of other JPEG qualities, and other sizes."""
 
 import io
 import json
@@ -12,13 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from aigid.progress import show_progress
 from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
-from aigid.training.ablation_table import Interval
+from aigid.training.ablation_table import AblationTable, print_table
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.evaluation import evaluate_checkpoint
 
@@ -26,29 +24,28 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "build"))
 
 from self_training import SelfTrainingConfig, self_train
 
-QUALITIES, SCALES = (40, 60), (0.99, 1.01)
+QUALITIES = (40, 60)
 FIGURES = ("A macro-F1", "B macro-F1")
 
 
-def shifted(source: str, target: Path, seed: int) -> Path:
-    """Write the manifest `source` with each picture scaled by 1 % at the most and re-encoded at a JPEG quality of 40 to 60."""
+def re_encoded(sources: tuple[str, ...], target: Path, seed: int) -> Path:
+    """Write manifests as one, with each picture re-encoded at a JPEG quality of 40 to 60."""
     rng = np.random.default_rng(seed)
     target.mkdir(parents=True, exist_ok=True)
-    for number, file in enumerate(sorted(Path(source).glob("*.parquet"))):
+    files = [file for source in sources for file in sorted(Path(source).glob("*.parquet"))]
+    for number, file in enumerate(files):
         table = pq.read_table(file)
         column = table.schema.get_field_index("Image")
-        images = [_shifted(image, rng) for image in table["Image"].to_pylist()]
+        images = [_re_encoded(image, rng) for image in table["Image"].to_pylist()]
         table = table.set_column(column, "Image", pa.array(images, table.schema.field(column).type))
         pq.write_table(table, target / f"{number}.parquet", row_group_size=200)
     return target
 
 
-def _shifted(image: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    picture = Image.open(io.BytesIO(image["bytes"])).convert("RGB")
-    scale = rng.uniform(*SCALES)
-    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+def _re_encoded(image: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=int(rng.integers(QUALITIES[0], QUALITIES[1] + 1)))
+    quality = int(rng.integers(QUALITIES[0], QUALITIES[1] + 1))
+    Image.open(io.BytesIO(image["bytes"])).convert("RGB").save(stream, "JPEG", quality=quality)
     return {"bytes": stream.getvalue(), "path": image["path"]}
 
 
@@ -61,22 +58,22 @@ def figures(best: Path, manifest: Path) -> dict[str, float]:
 
 @click.command()
 @train_options
-@click.option("--pool", required=True, help="Labelled manifest; its pictures are shifted, its labels only counted.")
-@click.option("--test", required=True, help="Labelled manifest; its pictures are shifted too.")
+@click.option("--pool", multiple=True, required=True, help="Labelled manifest of other sizes; its labels are only counted.")
+@click.option("--test", multiple=True, required=True, help="Labelled manifest of these sizes.")
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
 @sureness_options
-def main(train_manifests: tuple[str, ...], pool: str, test: str, seeds: int, **options: Any) -> None:
-    """Train on MANIFESTs alone, and with pseudo-labels of a shifted pool; measure both on a shifted test half.
+def main(train_manifests: tuple[str, ...], pool: tuple[str, ...], test: tuple[str, ...], seeds: int, **options: Any) -> None:
+    """Train on MANIFESTs alone, and with pseudo-labels of a pool; measure both on test pictures like the pool's.
 
-    Example: python benchmarks/pseudo_labels.py runs/data/train --validation runs/data/validation --pool runs/data/pool
-    --test runs/data/test --out runs/pseudo --text-encoder build/demo/text_encoder.json
+    Pool and test pictures are encoded anew at JPEG qualities of 40 to 60. Example: python benchmarks/pseudo_labels.py
+    data/train --validation data/validation --pool data/pool-256 --test data/test-256 --out runs/pseudo
     """
     sure = sureness(options)
     rounds = options.pop("rounds")
     base = run_config(train_manifests, options)
-    shifted_pool = shifted(pool, base.folder / "pool", 1)
-    shifted_test = shifted(test, base.folder / "test", 2)
+    shifted_pool = re_encoded(pool, base.folder / "pool", 1)
+    shifted_test = re_encoded(test, base.folder / "test", 2)
     found: dict[str, list[dict[str, float]]] = {}
     for seed in range(seeds):
         training = replace(base.training, seed=base.training.seed + seed)
@@ -87,10 +84,7 @@ def main(train_manifests: tuple[str, ...], pool: str, test: str, seeds: int, **o
             found.setdefault(f"round {number}", []).append(measured)
             print(f"seed {seed}, round {number}: {measured}", flush=True)
     (base.folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
-    table = Table("", *FIGURES, title=f"{seeds} seeds, shifted test half: mean and 95 % confidence interval")
-    for name, runs in found.items():
-        table.add_row(name, *(str(Interval.of([run[column] for run in runs])) for column in FIGURES))
-    Console(width=120).print(table)
+    print_table(AblationTable.of(found, "round 0"))
 
 
 if __name__ == "__main__":

@@ -80,17 +80,21 @@ def draw_reliability(calibration: dict[str, Any], file: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(10, 6), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (task, parts) in zip(figure.subplots(1, 2), calibration.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="honest")
+    diagrams, counts = figure.subplots(2, 2, sharex=True, height_ratios=(4, 1))
+    for axes, below, (task, parts) in zip(diagrams, counts, calibration.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
         for name, one in parts.items():
-            points = [(said, true) for rows, said, true in zip(one["rows"], one["said"], one["true"], strict=True) if rows]
+            points = [point for point in zip(one["said"], one["true"], one["rows"], strict=True) if point[2]]
+            said, true, rows = zip(*points, strict=True) if points else ((), (), ())
             error = "-" if one["error"] is None else f"{one['error']:.3f}"
-            x, y = [said for said, _ in points], [true for _, true in points]
-            axes.plot(x, y, marker="o", label=f"{name} calibration, ECE {error}")
-        axes.set(title=_TASKS[task], xlabel="probability said", ylabel="came true", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="upper left")
+            (line,) = axes.plot(said, true, marker="o", linewidth=1, clip_on=False, label=f"{name} calibration, ECE {error}")
+            # A point of few rows says little: the rows are told below it.
+            below.vlines(said, 0.5, rows, color=line.get_color(), linewidth=4, alpha=0.6)
+        axes.set(title=_TASKS[task], ylabel="came true", xlim=(0, 1), ylim=(0, 1))
+        axes.legend(loc="lower right")
+        below.set(xlabel="probability said", ylabel="rows", yscale="log", ylim=(0.5, None))
     figure.savefig(file, dpi=120)
 
 

@@ -107,5 +107,8 @@ def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelCon
     assert metrics["a"]["macro_f1"] >= 0.95
     assert metrics["b"]["macro_f1"] >= 0.88
     card = (CARD / "README.md").read_text()
-    for figure in (metrics["a"]["macro_f1"], metrics["b"]["macro_f1"], *(metrics["b"]["f1"][name] for name in SOURCES)):
+    errors = [metrics["calibration"][task]["after"]["error"] for task in ("a", "b")]
+    assert max(errors) <= 0.03
+    figures = [metrics["a"]["macro_f1"], metrics["b"]["macro_f1"], *(metrics["b"]["f1"][name] for name in SOURCES), *errors]
+    for figure in figures:
         assert f"{figure:.4f}" in card

@@ -77,4 +77,4 @@ def test_rows_of_one_class_alone_are_told_and_drawn(label: int, tmp_path: Path) 
     assert (found["b"]["after"]["error"] is None) == (label == 0)
     draw_reliability(found, tmp_path / "r.png")
     with Image.open(tmp_path / "r.png") as drawn:
-        assert drawn.size == (1200, 600)
+        assert drawn.size == (1200, 720)
