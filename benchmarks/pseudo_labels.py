@@ -19,6 +19,8 @@ from aigid.train_options import run_config, train_options
 from aigid.training.ablation_table import AblationTable, print_table
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.evaluation import evaluate_checkpoint
+from aigid.training.run import RunConfig, train
+from aigid.training.trainer import LAST
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "build"))
 
@@ -28,12 +30,16 @@ QUALITIES = (40, 60)
 FIGURES = ("A macro-F1", "B macro-F1")
 
 
+def files_of(sources: tuple[str, ...]) -> list[Path]:
+    """The files of manifests, which are folders here."""
+    return [file for source in sources for file in sorted(Path(source).glob("*.parquet"))]
+
+
 def re_encoded(sources: tuple[str, ...], target: Path, seed: int) -> Path:
     """Write manifests as one, with each picture re-encoded at a JPEG quality of 40 to 60."""
     rng = np.random.default_rng(seed)
     target.mkdir(parents=True, exist_ok=True)
-    files = [file for source in sources for file in sorted(Path(source).glob("*.parquet"))]
-    for number, file in enumerate(files):
+    for number, file in enumerate(files_of(sources)):
         table = pq.read_table(file)
         column = table.schema.get_field_index("Image")
         images = [_re_encoded(image, rng) for image in table["Image"].to_pylist()]
@@ -56,6 +62,24 @@ def figures(best: Path, manifest: Path) -> dict[str, float]:
     return dict(zip(FIGURES, (metrics["a"]["macro_f1"], metrics["b"]["macro_f1"]), strict=True))
 
 
+def train_as_long(run: RunConfig, pseudo: Path) -> Path:
+    """Train without pseudo-labels, for as many steps as with them; gives the best checkpoint."""
+    own = rows_drawn(run.train, run)
+    epochs = round(run.training.epochs * (own + rows_drawn((str(pseudo),), run)) / own)
+    longer = replace(run, folder=run.folder / "as-long", training=replace(run.training, epochs=epochs))
+    with show_progress("as-long") as progress:
+        best = train(longer, progress, progress.say, resume=(longer.folder / LAST).is_dir())
+    assert best is not None
+    return best
+
+
+def rows_drawn(sources: tuple[str, ...], run: RunConfig) -> int:
+    """How many rows an epoch draws of manifests."""
+    tables = [pq.read_table(file, columns=["Label_B"]) for file in files_of(sources)]
+    labels = [label for table in tables for label in table["Label_B"].to_pylist()]
+    return len(labels) + labels.count(0) * (run.training.real_repeat - 1)
+
+
 @click.command()
 @train_options
 @click.option("--pool", multiple=True, required=True, help="Labelled manifest of other sizes; its labels are only counted.")
@@ -64,7 +88,7 @@ def figures(best: Path, manifest: Path) -> dict[str, float]:
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
 @sureness_options
 def main(train_manifests: tuple[str, ...], pool: tuple[str, ...], test: tuple[str, ...], seeds: int, **options: Any) -> None:
-    """Train on MANIFESTs alone, and with pseudo-labels of a pool; measure both on test pictures like the pool's.
+    """Train on MANIFESTs alone, with pseudo-labels of a pool, and alone for as many steps; measure on pictures like the pool's.
 
     Pool and test pictures are encoded anew at JPEG qualities of 40 to 60. Example: python benchmarks/pseudo_labels.py
     data/train --validation data/validation --pool data/pool-256 --test data/test-256 --out runs/pseudo
@@ -83,6 +107,9 @@ def main(train_manifests: tuple[str, ...], pool: tuple[str, ...], test: tuple[st
             measured = figures(run.folder / f"round-{number}" / "best", shifted_test)
             found.setdefault(f"round {number}", []).append(measured)
             print(f"seed {seed}, round {number}: {measured}", flush=True)
+        as_long = figures(train_as_long(run, run.folder / f"round-{rounds - 1}" / "pseudo"), shifted_test)
+        found.setdefault("round 0, as long as the last", []).append(as_long)
+        print(f"seed {seed}, as long: {as_long}", flush=True)
     (base.folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
     print_table(AblationTable.of(found, "round 0"))
 

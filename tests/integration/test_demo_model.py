@@ -1,6 +1,7 @@
 """The demo model that ships: it is whole, it is what its checkpoint says, and it does what its card says."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from checkpoint_to_onnx import export_checkpoint
 from model_configs import model_configs
 from to_model_repository import contract_of, write_repository
 
-from aigid.contract import TOKENIZER_FILE, ModelContract, load_contract
+from aigid.contract import TOKENIZER_FILE, ModelContract, Resizing, load_contract
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
 from aigid.scorers import Scores
@@ -40,8 +41,13 @@ def contract() -> ModelContract:
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, contract: ModelContract) -> LabelledManifest:
     """Simulated pairs of the test split, of another seed than the data that the card's figures are from."""
-    folder = tmp_path_factory.mktemp("simulated") / "test"
-    simulate(SimulationConfig(rows=ROWS, split="test", seed=77), folder)
+    return simulated(
+        tmp_path_factory.mktemp("simulated") / "test", contract, SimulationConfig(rows=ROWS, split="test", seed=77)
+    )
+
+
+def simulated(folder: Path, contract: ModelContract, config: SimulationConfig) -> LabelledManifest:
+    simulate(config, folder)
     return LabelledManifest((str(folder),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), contract.image)
 
 
@@ -87,6 +93,18 @@ def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(fp32_reposito
         # Fewer rows than the card's: two points of leeway on the bar, for chance.
         assert small[task]["macro_f1"] >= bar - 0.02
         assert small[task]["macro_f1"] >= large[task]["macro_f1"] - 0.005
+
+
+def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(contract: ModelContract, tmp_path: Path) -> None:
+    larger = SimulationConfig(rows=180, split="test", seed=78, shorter_side=300)
+    cropped = simulated(tmp_path / "larger", contract, larger)
+    resized = replace(contract.image, resizing=Resizing.SHORTER_SIDE)
+    shrunk = LabelledManifest((str(tmp_path / "larger"),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), resized)
+    with_traces, without = (all_metrics(score(OnnxScorer(REPOSITORY), manifest)[1]) for manifest in (cropped, shrunk))
+    assert with_traces["a"]["macro_f1"] > 0.9
+    assert with_traces["b"]["macro_f1"] > 0.9
+    # CLIP's resize wipes what the model looks for.
+    assert without["b"]["macro_f1"] < 0.5
 
 
 def test_an_answer_is_the_same_whatever_shares_its_batch(labelled: LabelledManifest) -> None:
