@@ -24,9 +24,10 @@ class Resizing(StrEnum):
     SHORTER_SIDE = "shorter_side"
     """Shorter side to `size` (bicubic), then the centre crop: CLIP's preprocessing."""
     NATIVE_CROP = "native_crop"
-    """The centre crop at native resolution; only images smaller than `size` are resized."""
+    """The centre crop at native resolution, moved left and up to a multiple of 16 pixels; only images smaller than `size`
+    are resized."""
     FOUR_NATIVE_CROPS = "4_native_crops"
-    """A grid of 2 x 2 crops at native resolution from edge to edge; their features are averaged."""
+    """A grid of 2 x 2 such crops from edge to edge; their features are averaged."""
     NINE_NATIVE_CROPS = "9_native_crops"
     """The same with 3 x 3 crops."""
 

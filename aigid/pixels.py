@@ -50,6 +50,10 @@ _SIDEWAYS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_9
 
 Box = tuple[float, float, float, float]
 
+BLOCK = 16
+"""Native crops begin at multiples of so many pixels: where JPEG's blocks (8, or 16 where colours are halved) and a decoder's
+strides begin, so that what these leave stands at the same place in every crop."""
+
 
 @dataclass(frozen=True)
 class DecodeLimits:
@@ -179,8 +183,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels:
     x, y, width, height = filled[0], filled[1], filled[2] - filled[0], filled[3] - filled[1]
     shorter, size = min(width, height), spec.size
-    if shorter == size or (spec.resizing is not Resizing.SHORTER_SIDE and shorter > size):
-        squares = [image.crop((left, top, left + size, top + size)) for left, top in _corners(image.size, spec)]
+    native = spec.resizing is not Resizing.SHORTER_SIDE and shorter >= size
+    if native or shorter == size:
+        corners = _native_corners(image.size, spec) if native else _corners(image.size, spec)
+        squares = [image.crop((left, top, left + size, top + size)) for left, top in corners]
     else:
         # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
         resized = int(size * width / shorter), int(size * height / shorter)
@@ -202,6 +208,11 @@ def _corners(picture: tuple[int, int], spec: ImageSpec) -> list[tuple[int, int]]
         return [(room[0] // 2, room[1] // 2)]
     lefts, tops = ([round(step * free / (spec.crops_across - 1)) for step in range(spec.crops_across)] for free in room)
     return [(left, top) for top in tops for left in lefts]
+
+
+def _native_corners(picture: tuple[int, int], spec: ImageSpec) -> list[tuple[int, int]]:
+    """The same at native resolution: on the grid of BLOCK pixels, left of and above where they would be otherwise."""
+    return [(left - left % BLOCK, top - top % BLOCK) for left, top in _corners(picture, spec)]
 
 
 def _one_line(error: BaseException) -> str:

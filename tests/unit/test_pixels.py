@@ -366,9 +366,12 @@ def test_a_very_long_image_gives_its_middle(size: tuple[int, int]) -> None:
 
 
 def test_native_crop_keeps_the_centre_at_native_resolution() -> None:
+    # From 19 and 34 on it would be the very centre: blocks of 16 pixels begin at 16 and 32.
     spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
     picture = noise_picture(101, 70)
-    assert np.array_equal(decode_image(encoded(picture, "PNG"), spec), np.asarray(picture)[19 : 19 + SIDE, 34 : 34 + SIDE])
+    assert np.array_equal(decode_image(encoded(picture, "PNG"), spec), np.asarray(picture)[16 : 16 + SIDE, 32 : 32 + SIDE])
+    wide = noise_picture(101, SIDE)
+    assert np.array_equal(decode_image(encoded(wide, "PNG"), spec), np.asarray(wide)[:, 32 : 32 + SIDE])
     exact = noise_picture(SIDE, SIDE)
     assert np.array_equal(decode_image(encoded(exact, "PNG"), spec), np.asarray(exact))
 
@@ -377,7 +380,7 @@ def test_native_crop_of_a_large_jpeg_is_decoded_in_full() -> None:
     spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
     data = encoded(noise_picture(600, 500), "JPEG")
     whole = np.asarray(Image.open(io.BytesIO(data)))
-    assert np.array_equal(decode_image(data, spec), whole[234 : 234 + SIDE, 284 : 284 + SIDE])
+    assert np.array_equal(decode_image(data, spec), whole[224 : 224 + SIDE, 272 : 272 + SIDE])
 
 
 @pytest.mark.parametrize("size", [(20, 50), (50, 20), (31, 31)])
@@ -389,24 +392,17 @@ def test_native_crop_resizes_only_what_is_too_small(size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("resizing", [Resizing.FOUR_NATIVE_CROPS, Resizing.NINE_NATIVE_CROPS])
 @pytest.mark.parametrize("size", [(101, 70), (32, 32), (33, 200)])
-def test_native_crops_are_a_grid_from_edge_to_edge(resizing: Resizing, size: tuple[int, int]) -> None:
+def test_native_crops_are_a_grid_from_edge_to_edge_on_that_of_the_blocks(resizing: Resizing, size: tuple[int, int]) -> None:
     spec = ImageSpec(size=SIDE, resizing=resizing)
     picture = noise_picture(*size)
     across = {"4": 2, "9": 3}[resizing[0]]
     found = decode_image(encoded(picture, "PNG"), spec)
     assert found.shape == spec.shape == (across**2 * SIDE, SIDE, 3)
     crops, samples = found.reshape(across, across, SIDE, SIDE, 3), np.asarray(picture)
-    assert np.array_equal(crops[0, 0], samples[:SIDE, :SIDE])
-    assert np.array_equal(crops[0, -1], samples[:SIDE, -SIDE:])
-    assert np.array_equal(crops[-1, 0], samples[-SIDE:, :SIDE])
-    assert np.array_equal(crops[-1, -1], samples[-SIDE:, -SIDE:])
-    if across == 3:
-        assert np.array_equal(crops[1, 1], np.asarray(centre(picture)))
-
-
-def centre(picture: Image.Image) -> Image.Image:
-    left, top = (round((side - SIDE) / 2) for side in picture.size)
-    return picture.crop((left, top, left + SIDE, top + SIDE))
+    lefts, tops = ([round(step * (side - SIDE) / (across - 1)) // 16 * 16 for step in range(across)] for side in size)
+    for row, top in enumerate(tops):
+        for column, left in enumerate(lefts):
+            assert np.array_equal(crops[row, column], samples[top : top + SIDE, left : left + SIDE])
 
 
 def test_crops_of_a_picture_that_is_too_small_are_of_it_resized() -> None:
