@@ -16,6 +16,7 @@ import click
 
 from aigid import __version__
 from aigid.errors import AigidError, MissingExtraError, UsageError
+from aigid.option_types import FOLDER, MANY, SHARE
 from aigid.scan_options import scan_config, scan_options
 from aigid.sureness_options import sureness, sureness_options
 from aigid.train_options import run_config, train_options
@@ -23,10 +24,7 @@ from aigid.train_options import run_config, train_options
 EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_MANY = click.IntRange(min=1)
-_SHARE = click.FloatRange(0, 1)
 _PORT = click.IntRange(0, 65535)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 
@@ -140,13 +138,13 @@ def _print_summary(summary: dict[str, Any], out: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("out", type=_FOLDER)
-@click.option("--rows", type=_MANY, default=600, show_default=True, help="Rows to make; six to a scene.")
+@click.argument("out", type=FOLDER)
+@click.option("--rows", type=MANY, default=600, show_default=True, help="Rows to make; six to a scene.")
 @click.option("--split", type=click.Choice(["train", "validation", "test"]), default="test", show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--shorter-side", type=click.IntRange(min=32), default=224, show_default=True, help="Pixels.")
 @click.option("--varied-sizes", is_flag=True, help="Shorter sides from 224 to 1024 pixels instead, for all classes alike.")
-@click.option("--workers", type=_MANY, help="Processes.  [default: one for each core]")
+@click.option("--workers", type=MANY, help="Processes.  [default: one for each core]")
 def simulate(out: Path, workers: int | None, **options: Any) -> None:
     """Make a labelled manifest of simulated image-prompt pairs, the same for the same seed.
 
@@ -229,10 +227,10 @@ def ablation(train_manifests: tuple[str, ...], **options: Any) -> None:
 
 @main.command()
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
-@click.option("--checkpoint", type=_FOLDER, help="Evaluate this torch checkpoint.")
-@click.option("--model", type=_FOLDER, help="Evaluate this model repository.  [default: the demo model]")
-@click.option("--out", type=_FOLDER, help="Folder for metrics.json, confusion.png and reliability.png.")
-@click.option("--threshold", type=_SHARE, default=0.5, show_default=True)
+@click.option("--checkpoint", type=FOLDER, help="Evaluate this torch checkpoint.")
+@click.option("--model", type=FOLDER, help="Evaluate this model repository.  [default: the demo model]")
+@click.option("--out", type=FOLDER, help="Folder for metrics.json, confusion.png and reliability.png.")
+@click.option("--threshold", type=SHARE, default=0.5, show_default=True)
 @click.option("--unify", "unified", is_flag=True, help="Measure once more with all pictures encoded alike.")
 @click.option("--robustness", is_flag=True, help="Measure after JPEG, resizing, blur, cropping and a screenshot too.")
 def evaluate(manifests: tuple[str, ...], out: Path | None, unified: bool, robustness: bool, **options: Any) -> None:
@@ -283,7 +281,7 @@ def _measuring(manifests: tuple[str, ...], checkpoint: Path | None, model: Path 
 
 
 @main.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=FOLDER)
 def competition(folder: Path) -> None:
     """Write manifests of the CT2 competition's own folders (Train, Validation) into their FOLDER.
 
@@ -301,7 +299,7 @@ def competition(folder: Path) -> None:
 
 @main.command()
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
-@click.option("--limit", type=_MANY, help="Look at so many rows, from all over the manifest.")
+@click.option("--limit", type=MANY, help="Look at so many rows, from all over the manifest.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def audit(manifests: tuple[str, ...], limit: int | None, as_json: bool) -> None:
     """Tell how well a labelled manifest's classes can be guessed from file facts, without the pictures.
@@ -325,7 +323,7 @@ def audit(manifests: tuple[str, ...], limit: int | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--model", type=_FOLDER, help="Model repository.  [default: the demo model, not for real decisions]")
+@click.option("--model", type=FOLDER, help="Model repository.  [default: the demo model, not for real decisions]")
 @click.option("--gpu", is_flag=True, help="Serve TensorRT engines on this machine's GPUs; needs a tritonserver on the PATH.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on: this machine alone, by default.")
 @click.option("--http-port", type=_PORT, default=8000, show_default=True, help="0: any free one.")

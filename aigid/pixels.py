@@ -185,7 +185,7 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels
     shorter, size = min(width, height), spec.size
     native = spec.resizing is not Resizing.SHORTER_SIDE and shorter >= size
     if native or shorter == size:
-        corners = _native_corners(image.size, spec) if native else _corners(image.size, spec)
+        corners = _corners(image.size, spec, BLOCK if native else 1)
         squares = [image.crop((left, top, left + size, top + size)) for left, top in corners]
     else:
         # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
@@ -201,18 +201,17 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels
     return np.asarray(squares[0]) if len(squares) == 1 else np.concatenate([np.asarray(square) for square in squares])
 
 
-def _corners(picture: tuple[int, int], spec: ImageSpec) -> list[tuple[int, int]]:
-    """Left and top of each crop: of the one in the centre, or of a grid from edge to edge, row by row."""
-    room = [side - spec.size for side in picture]
-    if spec.crops_across == 1:
-        return [(room[0] // 2, room[1] // 2)]
-    lefts, tops = ([round(step * free / (spec.crops_across - 1)) for step in range(spec.crops_across)] for free in room)
-    return [(left, top) for top in tops for left in lefts]
+def _corners(picture: tuple[int, int], spec: ImageSpec, block: int = 1) -> list[tuple[int, int]]:
+    """Left and top of each crop: of the one in the centre, or of a grid from edge to edge, row by row.
 
-
-def _native_corners(picture: tuple[int, int], spec: ImageSpec) -> list[tuple[int, int]]:
-    """The same at native resolution: on the grid of BLOCK pixels, left of and above where they would be otherwise."""
-    return [(left - left % BLOCK, top - top % BLOCK) for left, top in _corners(picture, spec)]
+    Each is moved left and up to a multiple of `block` pixels.
+    """
+    room, across = [side - spec.size for side in picture], spec.crops_across
+    if across == 1:
+        lefts, tops = ([free // 2] for free in room)
+    else:
+        lefts, tops = ([round(step * free / (across - 1)) for step in range(across)] for free in room)
+    return [(left - left % block, top - top % block) for top in tops for left in lefts]
 
 
 def _one_line(error: BaseException) -> str:

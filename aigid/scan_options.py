@@ -1,6 +1,5 @@
 """The options of a scan, for the commands that begin with one, and the frozen config that they become."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,20 +7,18 @@ from typing import Any
 import click
 
 from aigid.errors import UsageError
+from aigid.option_types import FOLDER, MANY, SHARE, Command, with_options
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_MANY = click.IntRange(min=1)
-_SHARE = click.FloatRange(0, 1)
 _SECONDS = click.FloatRange(min=0, min_open=True)
 _AMOUNT = click.FloatRange(min=0)
 
 _OPTIONS = (
     click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST..."),
     click.option("--out", required=True, help="Folder or URI for the results; the same command goes on where it stopped."),
-    click.option("--model", type=_FOLDER, help="Model repository.  [default: the demo model, not for real decisions]"),
+    click.option("--model", type=FOLDER, help="Model repository.  [default: the demo model, not for real decisions]"),
     click.option("--triton", metavar="HOST:PORT,...", help="Score on these Triton servers (gRPC), which serve that model."),
-    click.option("--triton-in-flight", type=_MANY, default=8, show_default=True, help="Requests with one server at a time."),
+    click.option("--triton-in-flight", type=MANY, default=8, show_default=True, help="Requests with one server at a time."),
     click.option(
         "--triton-deadline", type=_SECONDS, default=120, show_default=True, help="Seconds until a request is tried again."
     ),
@@ -37,13 +34,13 @@ _OPTIONS = (
         metavar="[ADDRESS]",
         help="Scan on a Ray cluster: HOST:PORT, the one that this machine is in (no address), or local, one of its own.",
     ),
-    click.option("--min-workers", type=_MANY, default=1, show_default=True, help="On Ray: begin with so many processes."),
-    click.option("--max-workers", type=_MANY, help="On Ray: at most so many.  [default: as many as the cluster has room for]"),
-    click.option("--worker-cpus", type=_MANY, default=1, show_default=True, help="On Ray: cores, and threads, of each worker."),
+    click.option("--min-workers", type=MANY, default=1, show_default=True, help="On Ray: begin with so many processes."),
+    click.option("--max-workers", type=MANY, help="On Ray: at most so many.  [default: as many as the cluster has room for]"),
+    click.option("--worker-cpus", type=MANY, default=1, show_default=True, help="On Ray: cores, and threads, of each worker."),
     click.option("--worker-gpus", type=_AMOUNT, default=0, show_default=True, help="On Ray: GPUs of each worker."),
     click.option("--worker-memory", type=_SECONDS, metavar="GIB", help="On Ray: memory reserved for each worker."),
     click.option("--worker-resources", multiple=True, metavar="NAME=AMOUNT", help="On Ray: what else is reserved; repeatable."),
-    click.option("--shard-attempts", type=_MANY, default=3, show_default=True, help="On Ray: how often a shard is tried."),
+    click.option("--shard-attempts", type=MANY, default=3, show_default=True, help="On Ray: how often a shard is tried."),
     click.option(
         "--worker-start", type=_SECONDS, default=600, show_default=True, help="On Ray: seconds to wait for --min-workers."
     ),
@@ -53,21 +50,19 @@ _OPTIONS = (
     click.option("--allow-outside-root", is_flag=True, help="Read image paths outside the image root too."),
     click.option("--allow-private-addresses", is_flag=True, help="Fetch images over http(s) from private addresses too."),
     click.option("--keep", multiple=True, metavar="COLUMN", help="Column that rides along to the results; repeatable."),
-    click.option("--threshold", type=_SHARE, help="Call an image AI-generated from this p_ai on.  [default: 0.5]"),
-    click.option("--max-fpr", type=_SHARE, help="Use the model's stored threshold for this false-positive rate instead."),
-    click.option("--limit", type=_MANY, help="Scan the first rows only."),
-    click.option("--workers", type=_MANY, help="Threads that decode and score.  [default: one for each core; not on Ray]"),
-    click.option("--batch-size", type=_MANY, default=32, show_default=True, help="Pairs scored at a time by a thread."),
-    click.option("--shard-rows", type=_MANY, default=10_000, show_default=True, help="About how many rows to commit at once."),
-    click.option("--max-error-rate", type=_SHARE, default=0.05, show_default=True, help="End with status 3 above this share."),
+    click.option("--threshold", type=SHARE, help="Call an image AI-generated from this p_ai on.  [default: 0.5]"),
+    click.option("--max-fpr", type=SHARE, help="Use the model's stored threshold for this false-positive rate instead."),
+    click.option("--limit", type=MANY, help="Scan the first rows only."),
+    click.option("--workers", type=MANY, help="Threads that decode and score.  [default: one for each core; not on Ray]"),
+    click.option("--batch-size", type=MANY, default=32, show_default=True, help="Pairs scored at a time by a thread."),
+    click.option("--shard-rows", type=MANY, default=10_000, show_default=True, help="About how many rows to commit at once."),
+    click.option("--max-error-rate", type=SHARE, default=0.05, show_default=True, help="End with status 3 above this share."),
 )
 
 
-def scan_options(command: Callable[..., None]) -> Callable[..., None]:
+def scan_options(command: Command) -> Command:
     """Give a command the options of a scan."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def scan_config(manifests: tuple[str, ...], options: dict[str, Any]) -> Any:

@@ -1,25 +1,21 @@
 """The options that say which pairs become pseudo-labels, for the commands that write some."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 
-_MANY = click.IntRange(min=1)
-_SHARE = click.FloatRange(0, 1)
+from aigid.option_types import MANY, SHARE, Command, with_options
 
 _OPTIONS = (
-    click.option("--sure-a", type=_SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ..."),
-    click.option("--sure-b", type=_SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated."),
-    click.option("--most-per-class", type=_MANY, help="Keep so many pairs of each class, the surest.  [default: all]"),
+    click.option("--sure-a", type=SHARE, default=0.8, show_default=True, help="Keep pairs with head A at least so sure ..."),
+    click.option("--sure-b", type=SHARE, default=0.8, show_default=True, help="... and head B, where it is AI-generated."),
+    click.option("--most-per-class", type=MANY, help="Keep so many pairs of each class, the surest.  [default: all]"),
 )
 
 
-def sureness_options(command: Callable[..., None]) -> Callable[..., None]:
+def sureness_options(command: Command) -> Command:
     """Give a command the options."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def sureness(options: dict[str, Any]) -> Any:

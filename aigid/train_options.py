@@ -1,22 +1,18 @@
 """The options of a training run, for the commands that train, and the frozen config that they become."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from aigid.contract import Resizing
-
-_FOLDER = click.Path(path_type=Path, file_okay=False)
-_MANY = click.IntRange(min=1)
-_SHARE = click.FloatRange(0, 1)
+from aigid.option_types import FOLDER, MANY, SHARE, Command, with_options
 
 _OPTIONS = (
     click.argument("train_manifests", nargs=-1, required=True, metavar="MANIFEST..."),
     click.option("--validation", multiple=True, required=True, help="Labelled manifest to validate on; repeatable."),
-    click.option("--out", required=True, type=_FOLDER, help="Folder of the run: best/ will be the checkpoint."),
+    click.option("--out", required=True, type=FOLDER, help="Folder of the run: best/ will be the checkpoint."),
     click.option("--text-encoder", default="bert-base-uncased", show_default=True, help="Hub id, folder, or config JSON."),
     click.option(
         "--image-encoder", default="openai/clip-vit-base-patch32", show_default=True, help="Hub id, folder, or config JSON."
@@ -29,12 +25,12 @@ _OPTIONS = (
         show_default=True,
         help="How pictures become squares; what generators leave in them survives at native resolution only.",
     ),
-    click.option("--fusion-hidden", type=_MANY, default=512, show_default=True),
-    click.option("--epochs", type=_MANY, default=8, show_default=True),
-    click.option("--batch-size", type=_MANY, default=256, show_default=True),
+    click.option("--fusion-hidden", type=MANY, default=512, show_default=True),
+    click.option("--epochs", type=MANY, default=8, show_default=True),
+    click.option("--batch-size", type=MANY, default=256, show_default=True),
     click.option("--learning-rate", type=float, default=2e-5, show_default=True),
     click.option("--schedule", type=click.Choice(["constant", "one_cycle"]), default="constant", show_default=True),
-    click.option("--real-repeat", type=_MANY, default=1, show_default=True, help="Draw each real row so often in an epoch."),
+    click.option("--real-repeat", type=MANY, default=1, show_default=True, help="Draw each real row so often in an epoch."),
     click.option(
         "--augment",
         multiple=True,
@@ -49,11 +45,11 @@ _OPTIONS = (
         show_default=True,
         help="What is trained of the encoders: all, nothing, or additions of low rank.",
     ),
-    click.option("--lora-rank", type=_MANY, default=16, show_default=True),
+    click.option("--lora-rank", type=MANY, default=16, show_default=True),
     click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True),
-    click.option("--accumulate", type=_MANY, default=1, show_default=True, help="Parts that a batch goes through in."),
+    click.option("--accumulate", type=MANY, default=1, show_default=True, help="Parts that a batch goes through in."),
     click.option("--class-balanced", is_flag=True, help="Weigh all classes alike, however many rows they have."),
-    click.option("--label-smoothing", type=_SHARE, default=0.0, show_default=True),
+    click.option("--label-smoothing", type=SHARE, default=0.0, show_default=True),
     click.option(
         "--consistency",
         type=click.FloatRange(min=0),
@@ -61,18 +57,16 @@ _OPTIONS = (
         show_default=True,
         help="Train on each picture as it is and changed by --augment, with this weight on answering alike.",
     ),
-    click.option("--workers", type=_MANY, help="Threads that decode pictures.  [default: one for each core]"),
+    click.option("--workers", type=MANY, help="Threads that decode pictures.  [default: one for each core]"),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
     click.option("--name", default="aigid", show_default=True, help="The model's name."),
     click.option("--notice", default="", help="A line that is shown wherever the model is used."),
 )
 
 
-def train_options(command: Callable[..., None]) -> Callable[..., None]:
+def train_options(command: Command) -> Command:
     """Give a command the options of a training run."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 def run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> Any:

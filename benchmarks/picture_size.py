@@ -47,8 +47,8 @@ def main(rows: int, seed: int, model: Path | None) -> None:
         scorers = {way: OnnxScorer(repository) for way, repository in repositories.items()}
         figures = ("macro-F1 A", "macro-F1 B", "AUROC A")
         columns = [f"{way}: {figure}" for way in WAYS for figure in figures]
-        name = scorers[WAYS[0]].contract.name
-        table = Table("shorter side", *columns, title=f"{name}, {rows} rows a size")
+        model_name = scorers[WAYS[0]].contract.name
+        table = Table("shorter side", *columns, title=f"{model_name}, {rows} rows a size")
         for number, (name, config) in enumerate(sizes.items()):
             folder = Path(temporary, str(number))
             simulate(config, folder)
