@@ -49,9 +49,13 @@ class RayConfig:
                 raise UsageError(f"--{name.replace('_', '-')} must be 1 or more: got {value}")
         for name, amount in self.worker_resources:
             if not (name and amount > 0):
-                raise UsageError(f"--worker-resources {name}={amount:g}: an amount is more than 0 of something with a name")
+                raise UsageError(
+                    f"--worker-resources {name}={amount:g}: an amount is more than 0 of something with a name"
+                )
         if self.max_workers is not None and self.max_workers < self.min_workers:
-            raise UsageError(f"--max-workers {self.max_workers} is less than --min-workers {self.min_workers}")
+            raise UsageError(
+                f"--max-workers {self.max_workers} is less than --min-workers {self.min_workers}"
+            )
 
 
 @dataclass(frozen=True)
@@ -59,11 +63,11 @@ class ScanConfig:
     """What to scan, with which model, and how. Raises UsageError for values out of range.
 
     `threshold` None means 0.5, or what `max_fpr` (a false-positive rate) stands for in the model's contract.
-    `workers` threads each decode and score one batch of `batch_rows` at a time; with `triton`, servers do the scoring; with
+    `threads` threads each decode and score one batch of `batch_rows` at a time; with `triton`, servers do the scoring; with
     `ray`, workers of a cluster scan the shards, with threads of their own.
     """
 
-    manifests: tuple[str, ...]
+    paths: tuple[str, ...]
     out: str
     model: Path | None = None
     triton: TritonConfig | None = None
@@ -75,13 +79,13 @@ class ScanConfig:
     threshold: float | None = None
     max_fpr: float | None = None
     limit: int | None = None
-    workers: int = field(default_factory=available_cores)
+    threads: int = field(default_factory=available_cores)
     batch_rows: int = 32
     shard_rows: int = 10_000
     max_error_rate: float = 0.05
 
     def __post_init__(self) -> None:
-        if not self.manifests:
+        if not self.paths:
             raise UsageError("no manifest given")
         if self.threshold is not None and self.max_fpr is not None:
             raise UsageError("--threshold and --max-fpr exclude each other: give one of them")
@@ -89,7 +93,7 @@ class ScanConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"--{name.replace('_', '-')} must be from 0 to 1: got {value}")
-        for name in ("limit", "workers", "batch_rows", "shard_rows"):
+        for name in ("limit", "threads", "batch_rows", "shard_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 option = "batch-size" if name == "batch_rows" else name.replace("_", "-")

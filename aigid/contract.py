@@ -46,7 +46,9 @@ class ImageSpec:
         object.__setattr__(self, "mean", tuple(self.mean))
         object.__setattr__(self, "std", tuple(self.std))
         if self.size < 1 or len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ContractError(f"image: size must be positive, mean and std three numbers, std above 0: got {self}")
+            raise ContractError(
+                f"image: size must be positive, mean and std three numbers, std above 0: got {self}"
+            )
 
     @property
     def crops_across(self) -> int:
@@ -69,8 +71,15 @@ class PromptSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "buckets", tuple(self.buckets))
         rising = list(self.buckets) == sorted(set(self.buckets))
-        if not self.buckets or not rising or self.buckets[0] < 2 or self.buckets[-1] != self.max_tokens:
-            raise ContractError(f"prompt: buckets must rise, from 2 or more, to max_tokens: got {self}")
+        if (
+            not self.buckets
+            or not rising
+            or self.buckets[0] < 2
+            or self.buckets[-1] != self.max_tokens
+        ):
+            raise ContractError(
+                f"prompt: buckets must rise, from 2 or more, to max_tokens: got {self}"
+            )
 
 
 @dataclass(frozen=True)
@@ -110,14 +119,18 @@ class ModelContract:
             raise ContractError("text_features, image_features and version must be positive")
         wrong = [rate for rate in self.thresholds if not _is_rate(rate)]
         if wrong:
-            raise ContractError(f"thresholds: a false-positive rate is a number from 0 to 1: got {wrong}")
+            raise ContractError(
+                f"thresholds: a false-positive rate is a number from 0 to 1: got {wrong}"
+            )
 
     def threshold_for(self, max_fpr: float) -> float:
         """The stored `p_ai` threshold whose false-positive rate is at most `max_fpr`."""
         rates = [float(rate) for rate in self.thresholds if float(rate) <= max_fpr]
         if not rates:
             known = ", ".join(sorted(self.thresholds)) or "none"
-            raise ContractError(f"model {self.name} has no threshold for a false-positive rate of {max_fpr}: it has {known}")
+            raise ContractError(
+                f"model {self.name} has no threshold for a false-positive rate of {max_fpr}: it has {known}"
+            )
         best = max(rates)
         return next(value for rate, value in self.thresholds.items() if float(rate) == best)
 
@@ -133,11 +146,19 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
     fields = {item.name: item for item in dataclasses.fields(cls)}
     unknown, missing = sorted(values.keys() - fields.keys()), sorted(fields.keys() - values.keys())
     if unknown or missing:
-        raise ContractError(f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?")
+        raise ContractError(
+            f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?"
+        )
     built = {}
     for name, item in fields.items():
-        nested = item.type if isinstance(item.type, type) and dataclasses.is_dataclass(item.type) else None
-        built[name] = from_strict_dict(nested, values[name], f"{where}.{name}") if nested else values[name]
+        nested = (
+            item.type
+            if isinstance(item.type, type) and dataclasses.is_dataclass(item.type)
+            else None
+        )
+        built[name] = (
+            from_strict_dict(nested, values[name], f"{where}.{name}") if nested else values[name]
+        )
     try:
         made = cls(**built)
     except ContractError as error:
@@ -150,7 +171,9 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
     return made
 
 
-def _check_types(fields: Iterable[dataclasses.Field[Any]], values: dict[str, Any], where: str) -> None:
+def _check_types(
+    fields: Iterable[dataclasses.Field[Any]], values: dict[str, Any], where: str
+) -> None:
     for item in fields:
         if not dataclasses.is_dataclass(item.type) and not _fits(values[item.name], item.type):
             got = json.dumps(values[item.name])[:100]
@@ -199,7 +222,9 @@ def load_contract(repository: Path) -> ModelContract:
     path = repository / CONTRACT_FILE
     values = read_json(path, "the contract of a model repository")
     if not isinstance(values, dict) or values.pop("format", None) != CONTRACT_FORMAT:
-        raise ContractError(f"{path}: its format is not {CONTRACT_FORMAT}, the one this version of aigid reads")
+        raise ContractError(
+            f"{path}: its format is not {CONTRACT_FORMAT}, the one this version of aigid reads"
+        )
     contract: ModelContract = from_strict_dict(ModelContract, values, str(path))
     return contract
 

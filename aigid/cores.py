@@ -13,7 +13,9 @@ def available_cores(cgroup: Path = _CGROUP) -> int:
 
     `cgroup` is where Linux says what a container's processor time is limited to (version 2, or `cpu/` of version 1).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(cores, math.ceil(_quota(cgroup))))
 
 
@@ -21,7 +23,9 @@ def _quota(cgroup: Path) -> float:
     """Cores' worth of time that the container gets; a great many where nothing limits it."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
-            quota, period = " ".join((cgroup / name).read_text(encoding="ascii") for name in names).split()
+            quota, period = " ".join(
+                (cgroup / name).read_text(encoding="ascii") for name in names
+            ).split()
             if float(quota) > 0:
                 return float(quota) / float(period)
         except (OSError, ValueError):

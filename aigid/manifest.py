@@ -8,14 +8,32 @@ from itertools import chain
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aigid.bounded_map import bounded_map
 from aigid.errors import AigidError, ManifestError
-from aigid.listing import ListedFile, has_glob, list_parquet
 from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
-from aigid.ordered_map import ordered_map
-from aigid.storage import exists, explain_absence, explain_failure, locate
+from aigid.storage import (
+    ListedFile,
+    exists,
+    explain_absence,
+    explain_failure,
+    has_glob,
+    list_parquet,
+    locate,
+)
 
 _BY_CONTENT = ("image", "img", "image_bytes", "jpg", "png")
-_BY_NAME = ("image_path", "image_file", "file_name", "filename", "file_path", "filepath", "path", "image_url", "url", "uri")
+_BY_NAME = (
+    "image_path",
+    "image_file",
+    "file_name",
+    "filename",
+    "file_path",
+    "filepath",
+    "path",
+    "image_url",
+    "url",
+    "uri",
+)
 IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
 PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
 
@@ -36,7 +54,9 @@ class Columns:
     @property
     def names(self) -> list[str]:
         """All of them, each once."""
-        return list(dict.fromkeys([self.image, *([self.prompt] if self.prompt else []), *self.keep]))
+        return list(
+            dict.fromkeys([self.image, *([self.prompt] if self.prompt else []), *self.keep])
+        )
 
 
 @dataclass(frozen=True)
@@ -73,7 +93,9 @@ class Manifest:
     @property
     def keep_schema(self) -> pa.Schema:
         """The columns that ride along to the results; without nullability and notes, which may differ from file to file."""
-        return pa.schema([pa.field(name, self.schema.field(name).type) for name in self.columns.keep])
+        return pa.schema(
+            [pa.field(name, self.schema.field(name).type) for name in self.columns.keep]
+        )
 
     @property
     def rows(self) -> int:
@@ -86,7 +108,9 @@ class Manifest:
 
     def kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """Of some rows, the columns that ride along, in `keep_schema`."""
-        return pa.RecordBatch.from_arrays([rows.column(name) for name in self.columns.keep], schema=self.keep_schema)
+        return pa.RecordBatch.from_arrays(
+            [rows.column(name) for name in self.columns.keep], schema=self.keep_schema
+        )
 
 
 def open_manifest(
@@ -107,7 +131,9 @@ def open_manifest(
     with closing(_listed(sources)) as listed:
         first = next(listed)
         file, schema = read_footer(first)
-        manifest = Manifest(ManifestFiles([file]), _settle_columns(schema, file.path, choice), schema)
+        manifest = Manifest(
+            ManifestFiles([file]), _settle_columns(schema, file.path, choice), schema
+        )
         _check_columns(schema, file.path, manifest)
         files = _first_rows(chain([file], _footers(listed, manifest, known)), limit)
         manifest = replace(manifest, files=ManifestFiles(files))
@@ -142,7 +168,9 @@ def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
     try:
         return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
     except (pa.ArrowException, OSError) as error:
-        raise AigidError(f"{file.path}: cannot be read: {explain_failure(error, location)}") from error
+        raise AigidError(
+            f"{file.path}: cannot be read: {explain_failure(error, location)}"
+        ) from error
 
 
 def texts(column: pa.Array) -> list[str | None]:
@@ -165,14 +193,20 @@ def _listed(sources: Sequence[str]) -> Generator[ListedFile, None, None]:
                 found = True
                 if len(sources) > 1:
                     if file.location.text in seen:
-                        raise ManifestError(f"{file.location.text}: given twice, but every row is scanned once: name it once")
+                        raise ManifestError(
+                            f"{file.location.text}: given twice, but every row is scanned once: name it once"
+                        )
                     seen.add(file.location.text)
                 yield file
         except OSError as error:
-            raise ManifestError(f"{source}: cannot be listed: {explain_failure(error, location)}") from error
+            raise ManifestError(
+                f"{source}: cannot be listed: {explain_failure(error, location)}"
+            ) from error
         if not found:
             there = exists(location) or has_glob(location)
-            raise ManifestError(f"{source}: {'no Parquet file there' if there else explain_absence(location)}")
+            raise ManifestError(
+                f"{source}: {'no Parquet file there' if there else explain_absence(location)}"
+            )
 
 
 def _facts(file: ListedFile | ManifestFile) -> tuple[str, int, int | None]:
@@ -180,7 +214,9 @@ def _facts(file: ListedFile | ManifestFile) -> tuple[str, int, int | None]:
     return path, file.size_bytes, file.modified_ns
 
 
-def _footers(listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFiles | None) -> Iterator[ManifestFile]:
+def _footers(
+    listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFiles | None
+) -> Iterator[ManifestFile]:
     """What identifies each file after the first; its columns must be those of the first."""
     recorded = iter(known or ())
     next(recorded, None)
@@ -193,7 +229,7 @@ def _footers(listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFi
         _check_columns(schema, file.path, manifest)
         return file
 
-    return ordered_map(opened, ((one, next(recorded, None)) for one in listed), _FOOTER_THREADS)
+    return bounded_map(opened, ((one, next(recorded, None)) for one in listed), _FOOTER_THREADS)
 
 
 def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[ManifestFile]:
@@ -228,14 +264,17 @@ def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
     for name in columns.names:
         if schema.names.count(name) != 1:
             problem = "no column" if name not in schema.names else "more than one column"
-            raise ManifestError(f"{path}: {problem} named {name}; the columns are {', '.join(schema.names)}")
+            raise ManifestError(
+                f"{path}: {problem} named {name}; the columns are {', '.join(schema.names)}"
+            )
     image = schema.field(columns.image).type
     if not _is_image_type(image):
         raise ManifestError(
             f"{path}: column {columns.image} is {image}; an image column holds encoded bytes, struct<bytes, path>, or a path"
         )
     if columns.prompt and not (
-        _is_text(schema.field(columns.prompt).type) or pa.types.is_null(schema.field(columns.prompt).type)
+        _is_text(schema.field(columns.prompt).type)
+        or pa.types.is_null(schema.field(columns.prompt).type)
     ):
         raise ManifestError(
             f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; a prompt column holds strings"
@@ -243,35 +282,48 @@ def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
     for name in columns.keep:
         wanted, found = manifest.schema.field(name).type, schema.field(name).type
         if found != wanted:
-            raise ManifestError(f"{path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}")
+            raise ManifestError(
+                f"{path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}"
+            )
 
 
 def _is_image_type(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         parts = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
         usable = [name for name in ("bytes", "path") if name in parts]
-        return bool(usable) and all(_is_bytes(parts[name]) or _is_text(parts[name]) for name in usable)
+        return bool(usable) and all(
+            _is_bytes(parts[name]) or _is_text(parts[name]) for name in usable
+        )
     return _is_bytes(kind) or _is_text(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) or pa.types.is_null(kind)
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_null(kind)
     )
 
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
-def _slice_rows(parquet: pq.ParquetFile, names: list[str], segment: Segment) -> Iterator[pa.RecordBatch]:
+def _slice_rows(
+    parquet: pq.ParquetFile, names: list[str], segment: Segment
+) -> Iterator[pa.RecordBatch]:
     row = 0
     for index in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(index).num_rows
         if row + rows > segment.start and row < segment.stop:
             # One at a time: what is read ahead of an object store is held until the reader of its row groups ends.
-            batches = parquet.iter_batches(READ_ROWS, row_groups=[index], columns=names, use_threads=False)
+            batches = parquet.iter_batches(
+                READ_ROWS, row_groups=[index], columns=names, use_threads=False
+            )
             yield from _cut(batches, segment.start - row, segment.stop - row)
         row += rows
 

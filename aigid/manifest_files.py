@@ -11,8 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
-from aigid.listing import ListedFile
-from aigid.storage import explain_failure, store_failures
+from aigid.storage import ListedFile, explain_failure, store_failures
 
 _MAGIC = b"PAR1"
 # Read from the end of a file at once: most footers are smaller, and one request is enough then.
@@ -69,7 +68,9 @@ class ManifestFiles(Sequence[ManifestFile]):
     def to_bytes(self) -> pa.Buffer:
         """All of them as an Arrow IPC file."""
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        with pa.ipc.new_file(
+            sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
+        ) as writer:
             writer.write_table(self._table)
         return sink.getvalue()
 
@@ -99,7 +100,9 @@ class ManifestFiles(Sequence[ManifestFile]):
             yield from map(_file, batch.to_pylist())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ManifestFiles) and bool(self._table.select(_IDENTITY).equals(other._table.select(_IDENTITY)))
+        return isinstance(other, ManifestFiles) and bool(
+            self._table.select(_IDENTITY).equals(other._table.select(_IDENTITY))
+        )
 
 
 def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
@@ -112,12 +115,16 @@ def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
     except FileNotFoundError as error:
         raise ManifestError(f"{location.text}: no such file") from error
     except OSError as error:
-        raise ManifestError(f"{location.text}: cannot be read: {explain_failure(error, location)}") from error
+        raise ManifestError(
+            f"{location.text}: cannot be read: {explain_failure(error, location)}"
+        ) from error
     try:
         metadata = pq.read_metadata(pa.BufferReader(footer))
         schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{location.text}: not a readable Parquet file: {' '.join(str(error).split())}") from error
+        raise ManifestError(
+            f"{location.text}: not a readable Parquet file: {' '.join(str(error).split())}"
+        ) from error
     groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
     if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
         counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
@@ -129,11 +136,16 @@ def check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
     """Raise AigidError where an open file is not what it was when the manifest was opened."""
     try:
         size = source.size()
-        same = size == file.size_bytes and _sha256(_footer_bytes(source, size, file.path)) == file.footer_sha256
+        same = (
+            size == file.size_bytes
+            and _sha256(_footer_bytes(source, size, file.path)) == file.footer_sha256
+        )
     except ManifestError:
         same = False
     if not same:
-        raise AigidError(f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew")
+        raise AigidError(
+            f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew"
+        )
 
 
 def _file(values: dict[str, object]) -> ManifestFile:
@@ -151,7 +163,9 @@ def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
             [bytes.fromhex(file.footer_sha256) for file in some],
             [file.modified_ns for file in some],
         ]
-        arrays = [pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)]
+        arrays = [
+            pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)
+        ]
         yield pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
 
 
@@ -162,7 +176,11 @@ def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
     if tail[-4:] != _MAGIC:
         source.seek(0)
         begins = source.read(4) == _MAGIC
-        reason = "it begins as one but its end is missing: truncated?" if begins else "it does not begin or end as one"
+        reason = (
+            "it begins as one but its end is missing: truncated?"
+            if begins
+            else "it does not begin or end as one"
+        )
         raise ManifestError(f"{text}: not a Parquet file: {reason}")
     length = min(int.from_bytes(tail[-8:-4], "little"), size - 8) + 8
     return tail[-length:] if length <= len(tail) else _last(source, size, length)

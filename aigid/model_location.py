@@ -13,10 +13,16 @@ def find_model(model: Path | None) -> Path:
 
     Raises ContractError where there is none.
     """
-    candidates = [model] if model else [_PACKAGE.parent / "model_repository", _PACKAGE / "demo_model"]
+    candidates = (
+        [model] if model else [_PACKAGE.parent / "model_repository", _PACKAGE / "demo_model"]
+    )
     for folder in candidates:
         if (folder / CONTRACT_FILE).is_file():
             return folder
     if model:
-        raise ContractError(f"{model}: not a model repository: it has no {CONTRACT_FILE}; make one with build/pipeline.py")
-    raise ContractError("the demo model is missing from this installation; name a model repository with --model")
+        raise ContractError(
+            f"{model}: not a model repository: it has no {CONTRACT_FILE}; make one with build/pipeline.py"
+        )
+    raise ContractError(
+        "the demo model is missing from this installation; name a model repository with --model"
+    )

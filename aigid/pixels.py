@@ -63,14 +63,16 @@ class DecodeLimits:
     max_pixels: int = 100_000_000
 
 
-def decode_image(data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimits(), *, draft: bool = True) -> Pixels:
+def decode_image(
+    data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimits(), *, draft: bool = True
+) -> Pixels:
     """Decode `data` to uint8 RGB of `spec.shape`; EXIF orientation applied, alpha laid over white.
 
     With `draft`, a large JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at
     2,048 pixels; the pixels differ by about 0.3 of 255 on average).
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
-    image = open_picture(data, limits)
+    image = open_image(data, limits)
     with _row_failures():
         drafted = None
         if draft and spec.resizing is Resizing.SHORTER_SIDE:
@@ -79,7 +81,7 @@ def decode_image(data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimi
         return _to_pixels(image, spec, drafted[1][2:] if drafted else None)
 
 
-def open_picture(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
     """An encoded image, its head read and its limits checked, not yet decoded.
 
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
@@ -91,18 +93,20 @@ def open_picture(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Im
     return image
 
 
-def decode_picture(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+def decode_opened(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
     """An encoded image decoded in full, upright, in RGB; raises RowFailure as `decode_image` does.
 
-    `picture_pixels` of it gives what `decode_image` gives without `draft`.
+    `image_pixels` of it gives what `decode_image` gives without `draft`.
     """
-    image = open_picture(data, limits)
+    image = open_image(data, limits)
     with _row_failures():
         image.load()
         return _to_rgb(_upright(image, image.size)[0])
 
 
-def picture_pixels(picture: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()) -> Pixels:
+def image_pixels(
+    picture: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()
+) -> Pixels:
     """The pixels of an open picture of any mode: what `decode_image` gives for its file without `draft`."""
     with _row_failures():
         _check_pixel_limit(picture.size, limits)
@@ -122,7 +126,9 @@ def _check_pixel_limit(size: tuple[int, int], limits: DecodeLimits) -> None:
     if width * height == 0:
         raise RowFailure(ErrorCode.EMPTY, f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
-        raise RowFailure(ErrorCode.TOO_LARGE, f"{width} x {height} pixels; the limit is {limits.max_pixels}")
+        raise RowFailure(
+            ErrorCode.TOO_LARGE, f"{width} x {height} pixels; the limit is {limits.max_pixels}"
+        )
 
 
 @contextmanager
@@ -142,7 +148,9 @@ def _row_failures() -> Iterator[None]:
         raise RowFailure(ErrorCode.TOO_LARGE, "not enough memory to decode it") from error
 
 
-def _to_pixels(image: Image.Image, spec: ImageSpec, filled: tuple[float, float] | None = None) -> Pixels:
+def _to_pixels(
+    image: Image.Image, spec: ImageSpec, filled: tuple[float, float] | None = None
+) -> Pixels:
     image.load()
     upright, box = _upright(image, filled or image.size)
     return _resize_and_crop(_to_rgb(upright), spec, box)
@@ -198,7 +206,11 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels
             for left, top in _corners(resized, spec)
         ]
         squares = [image.resize((size, size), Image.Resampling.BICUBIC, box=box) for box in boxes]
-    return np.asarray(squares[0]) if len(squares) == 1 else np.concatenate([np.asarray(square) for square in squares])
+    return (
+        np.asarray(squares[0])
+        if len(squares) == 1
+        else np.concatenate([np.asarray(square) for square in squares])
+    )
 
 
 def _corners(picture: tuple[int, int], spec: ImageSpec, block: int = 1) -> list[tuple[int, int]]:
@@ -210,7 +222,9 @@ def _corners(picture: tuple[int, int], spec: ImageSpec, block: int = 1) -> list[
     if across == 1:
         lefts, tops = ([free // 2] for free in room)
     else:
-        lefts, tops = ([round(step * free / (across - 1)) for step in range(across)] for free in room)
+        lefts, tops = (
+            [round(step * free / (across - 1)) for step in range(across)] for free in room
+        )
     return [(left - left % block, top - top % block) for top in tops for left in lefts]
 
 

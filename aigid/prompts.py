@@ -31,7 +31,9 @@ class PromptEncoder:
     def __init__(self, tokenizer_file: Path, spec: PromptSpec) -> None:
         """Load `tokenizer.json`; raises ContractError where it is missing or damaged."""
         if not tokenizer_file.is_file():
-            raise ContractError(f"{tokenizer_file}: no such file; a model needs its tokenizer beside its weights")
+            raise ContractError(
+                f"{tokenizer_file}: no such file; a model needs its tokenizer beside its weights"
+            )
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
         except Exception as error:  # the Rust binding raises bare Exception

@@ -16,8 +16,8 @@ from aigid.errors import ContractError, UsageError
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
 from aigid.model_location import find_model
+from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
-from aigid.scan_progress import Notify
 from aigid.scorers import Scorer
 from aigid.scorers.load import load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
@@ -31,7 +31,7 @@ ScanShards = Callable[[Iterable[Shard], OnBatch], Generator[tuple[Shard, pa.Tabl
 class ShardJob(Protocol):
     """What a worker process is sent, and does with shards."""
 
-    def open(self, threads: int, notify: Notify) -> AbstractContextManager[ScanShards]:
+    def open(self, threads: int, on_message: OnMessage) -> AbstractContextManager[ScanShards]:
         """Get ready on this machine, with so many threads, until the context ends."""
         ...
 
@@ -46,19 +46,26 @@ class ScanJob:
     precision: str
 
     @contextmanager
-    def open(self, threads: int, notify: Notify) -> Iterator[ScanShards]:
+    def open(self, threads: int, on_message: OnMessage) -> Iterator[ScanShards]:
         """Load the model and settle the rest.
 
         Raises ContractError where there is no model here, or another than the scan's.
         """
         repository = find_model(self.config.model)
-        with closing(load_scorer(repository, self.config.triton, self.config.batch_rows, notify)) as scorer:
-            if (scorer.contract.fingerprint, scorer.precision) != (self.fingerprint, self.precision):
+        with closing(
+            load_scorer(repository, self.config.triton, self.config.batch_rows, on_message)
+        ) as scorer:
+            if (scorer.contract.fingerprint, scorer.precision) != (
+                self.fingerprint,
+                self.precision,
+            ):
                 raise ContractError(
                     f"{repository}: is model {scorer.contract.fingerprint[:16]}... ({scorer.precision}) here, but the scan "
                     f"uses {self.fingerprint[:16]}... ({self.precision}): put the same model on every machine"
                 )
-            scanner = make_scanner(replace(self.config, workers=threads), repository, self.manifest, scorer)
+            scanner = make_scanner(
+                replace(self.config, threads=threads), repository, self.manifest, scorer
+            )
             pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
             try:
                 yield lambda shards, on_batch: scan_shards(scanner, shards, pool, on_batch)
@@ -66,7 +73,9 @@ class ScanJob:
                 pool.shutdown(wait=True, cancel_futures=True)
 
 
-def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer) -> ShardScanner:
+def make_scanner(
+    config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer
+) -> ShardScanner:
     """Settle where images are read from and where decisions are cut, and load the tokenizer."""
     return ShardScanner(
         manifest=manifest,
@@ -75,7 +84,7 @@ def make_scanner(config: ScanConfig, repository: Path, manifest: Manifest, score
         scorer=scorer,
         threshold=decision_threshold(config, scorer.contract),
         batch_rows=config.batch_rows,
-        workers=config.workers,
+        threads=config.threads,
     )
 
 
@@ -88,12 +97,14 @@ def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
 
 def fetch_policy(config: ScanConfig) -> FetchPolicy:
     """Where images may come from; raises UsageError where there is no such image root."""
-    return FetchPolicy(_image_root(config), config.allow_outside_root, config.allow_private_addresses)
+    return FetchPolicy(
+        _image_root(config), config.allow_outside_root, config.allow_private_addresses
+    )
 
 
 def _image_root(config: ScanConfig) -> Location | None:
     if config.image_root is None:
-        return image_root_of(config.manifests)
+        return image_root_of(config.paths)
     root = locate(config.image_root)
     if not root.is_web and not is_folder(root):
         raise UsageError(f"--image-root {config.image_root}: no such folder")

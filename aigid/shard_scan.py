@@ -11,9 +11,8 @@ import pyarrow as pa
 
 from aigid.batching import Batcher, PairBatch, PairInput
 from aigid.errors import AigidError
-from aigid.fetch import FetchPolicy, fetch_image, image_references, is_remote
+from aigid.fetch import CircuitBreaker, FetchPolicy, fetch_image, image_references, is_remote
 from aigid.manifest import Manifest, read_segment, texts
-from aigid.outages import Outages
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import SOURCES, RowError, RowFailure
@@ -24,7 +23,7 @@ from aigid.shards import Shard
 # Images that are waited for at a time, from stores and the web: latency, not this machine, is what limits it.
 _FETCH_THREADS = 64
 # Batches that wait for a free worker: enough that none idles, few enough that encoded images stay small in memory.
-_WAITING_PER_WORKER = 2
+_WAITING_PER_THREAD = 2
 
 OnBatch = Callable[[int, int], None]
 """Told after each batch: rows done, of these with an error."""
@@ -40,8 +39,8 @@ class ShardScanner:
     scorer: Scorer
     threshold: float
     batch_rows: int
-    workers: int
-    outages: Outages = field(default_factory=Outages)
+    threads: int
+    outages: CircuitBreaker = field(default_factory=CircuitBreaker)
 
 
 @dataclass
@@ -58,7 +57,9 @@ class _Answers:
     def of(cls, shard: Shard) -> Self:
         """Nothing yet."""
         shape = (shard.rows, len(SOURCES))
-        return cls(shard, np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32))
+        return cls(
+            shard, np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+        )
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,15 @@ def scan_shards(
     running: deque[_Running] = deque()
     fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
     # Beside those that the workers are at: as bytes they wait for a worker, as pixels, which are large, for a server.
-    most = scanner.workers + (scanner.scorer.in_flight or scanner.workers * _WAITING_PER_WORKER)
+    most = scanner.threads + (scanner.scorer.in_flight or scanner.threads * _WAITING_PER_THREAD)
     failures: list[AigidError] = []
     try:
         for answers, batch in _work(scanner, shards, failures):
             while len(running) >= most:
                 yield from _collect(running.popleft(), scanner, on_batch)
-            running.append(_Running(answers, _start(scanner, batch, pool, fetching) if batch else None))
+            running.append(
+                _Running(answers, _start(scanner, batch, pool, fetching) if batch else None)
+            )
         while running:
             yield from _collect(running.popleft(), scanner, on_batch)
     finally:
@@ -123,7 +126,9 @@ def _work(
         failures.append(error)
 
 
-def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) -> Iterator[PairBatch]:
+def _batches(
+    scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]
+) -> Iterator[PairBatch]:
     columns, batcher, position = scanner.manifest.columns, Batcher(scanner.batch_rows), 0
     for segment in shard.segments:
         for rows in read_segment(scanner.manifest, segment):
@@ -131,7 +136,9 @@ def _batches(scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]) ->
             images = image_references(rows.column(columns.image))
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
             for image, token_ids in zip(images, scanner.prompts.token_ids(prompts), strict=True):
-                full = batcher.add(scanner.prompts.bucket(len(token_ids)), PairInput(position, image, token_ids))
+                full = batcher.add(
+                    scanner.prompts.bucket(len(token_ids)), PairInput(position, image, token_ids)
+                )
                 position += 1
                 if full:
                     yield full
@@ -152,22 +159,32 @@ def _fetch_remote(scanner: ShardScanner, pair: PairInput) -> bytes:
         return fetch_image(pair.image, scanner.policy)
 
 
-def _submit_batch(scanner: ShardScanner, batch: PairBatch, fetched: dict[int, Future[bytes]]) -> _BatchAnswer:
+def _submit_batch(
+    scanner: ShardScanner, batch: PairBatch, fetched: dict[int, Future[bytes]]
+) -> _BatchAnswer:
     decoded, errors = {}, {}
     for pair in batch.pairs:
         try:
             waited = fetched.pop(pair.position, None)
             data = fetch_image(pair.image, scanner.policy) if waited is None else waited.result()
-            decoded[pair.position] = decode_image(data, scanner.scorer.contract.image, scanner.policy.limits)
+            decoded[pair.position] = decode_image(
+                data, scanner.scorer.contract.image, scanner.policy.limits
+            )
         except RowFailure as failure:
             errors[pair.position] = failure.error
     if not decoded:
         return _BatchAnswer([], None, errors)
-    tokens = pad_to_bucket([pair.token_ids for pair in batch.pairs if pair.position in decoded], batch.bucket)
-    return _BatchAnswer(list(decoded), scanner.scorer.submit(np.stack(list(decoded.values())), tokens), errors)
+    tokens = pad_to_bucket(
+        [pair.token_ids for pair in batch.pairs if pair.position in decoded], batch.bucket
+    )
+    return _BatchAnswer(
+        list(decoded), scanner.scorer.submit(np.stack(list(decoded.values())), tokens), errors
+    )
 
 
-def _collect(one: _Running, scanner: ShardScanner, on_batch: OnBatch) -> Iterator[tuple[Shard, pa.Table]]:
+def _collect(
+    one: _Running, scanner: ShardScanner, on_batch: OnBatch
+) -> Iterator[tuple[Shard, pa.Table]]:
     """Wait for a batch and note its answers; at the shard's end give the shard."""
     answers = one.answers
     if one.batch is None:

@@ -22,7 +22,7 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Extent:
+class PlanTotals:
     """How much there is in a plan, and how much of it is done."""
 
     shards: int
@@ -41,7 +41,9 @@ class Extent:
         return cls(*counts)
 
 
-def plan_shards(files: Iterable[ManifestFile], shard_rows: int, limit: int | None = None) -> Iterator[Shard]:
+def plan_shards(
+    files: Iterable[ManifestFile], shard_rows: int, limit: int | None = None
+) -> Iterator[Shard]:
     """Cut the first `limit` rows of the manifest into shards of about `shard_rows` rows.
 
     A pure function: the same files and numbers give the same plan. Small files and row groups are packed together;

@@ -27,8 +27,12 @@ class AuthorsLoop:
         """The probability that the image is AI-generated, and the number of its likeliest source."""
         picture = Image.open(io.BytesIO(image)).convert("RGB")
         pixels = self._image_processor(images=picture, return_tensors="pt")["pixel_values"]
-        tokens = self._tokenizer(caption, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt")
+        tokens = self._tokenizer(
+            caption, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
+        )
         model = self._encoders
         image_features = model.image_encoder(pixel_values=pixels).pooler_output
-        logits = model.fuse(model.text_features(tokens["input_ids"], tokens["attention_mask"]), image_features)
+        logits = model.fuse(
+            model.text_features(tokens["input_ids"], tokens["attention_mask"]), image_features
+        )
         return torch.sigmoid(logits.a).item(), int(logits.b.argmax())

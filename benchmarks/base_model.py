@@ -13,8 +13,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "build"))
 
 from command_line import print_sizes  # noqa: E402 - found by the line above
-from pipeline import PRECISIONS, BuildConfig, build_repository  # noqa: E402
-from verify_parity import Limits, report_text  # noqa: E402
+
+from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository  # noqa: E402
+from aigid.export.verify_parity import Limits, report_text  # noqa: E402
 
 ROWS = 32
 # Random weights decide by a hair: nothing is to be learned from how many of their decisions stay.
@@ -37,9 +38,17 @@ def main(folder: Path) -> None:
     """
     torch.manual_seed(0)
     # The defaults of transformers' BertConfig and CLIPVisionConfig are the paper's two encoders.
-    save_checkpoint(new_model(INFO), INFO, ROOT / "model_repository/tokenizer.json", folder / "checkpoint")
+    save_checkpoint(
+        new_model(INFO), INFO, ROOT / "model_repository/tokenizer.json", folder / "checkpoint"
+    )
     rows = str(write_manifest(folder / "calibration.parquet", ROWS))
-    config = BuildConfig(rows, rows, calibration_rows=ROWS, parity_rows=ROWS, limits=dict.fromkeys(PRECISIONS, NO_LIMITS))
+    config = BuildConfig(
+        rows,
+        rows,
+        calibration_rows=ROWS,
+        parity_rows=ROWS,
+        limits=dict.fromkeys(PRECISIONS, NO_LIMITS),
+    )
     built = build_repository(folder / "checkpoint", folder / "repository", config)
     print_sizes(built.graph_bytes)
     print(report_text(built.parity))

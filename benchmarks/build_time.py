@@ -14,10 +14,10 @@ from manifests import write_manifest
 from rich.console import Console
 from rich.table import Table
 
-from engine_profiles import engine_profiles  # isort: skip # build/ is found by base_model
-from graph_metadata import PARTS  # isort: skip
-from onnx_to_tensorrt import Compiler, EngineBuilder, EngineSettings  # isort: skip
-from pipeline import PRECISIONS, BuildConfig, build_repository  # isort: skip
+from aigid.export.engine_profiles import engine_profiles  # isort: skip # build/ is found by base_model
+from aigid.export.graph_metadata import PARTS  # isort: skip
+from aigid.export.onnx_to_tensorrt import Compiler, EngineBuilder, EngineSettings  # isort: skip
+from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository  # isort: skip
 
 from aigid.contract import load_contract
 
@@ -30,7 +30,13 @@ def build(checkpoint: Path, folder: Path) -> tuple[float, float]:
     """Build a repository as `build/pipeline.py` does by default; returns minutes, and this process's peak in GB."""
     rows = str(write_manifest(folder / "rows.parquet", ROWS))
     start = time.perf_counter()
-    config = BuildConfig(rows, rows, calibration_rows=ROWS, parity_rows=ROWS, limits=dict.fromkeys(PRECISIONS, NO_LIMITS))
+    config = BuildConfig(
+        rows,
+        rows,
+        calibration_rows=ROWS,
+        parity_rows=ROWS,
+        limits=dict.fromkeys(PRECISIONS, NO_LIMITS),
+    )
     build_repository(checkpoint, folder / "repository", config)
     minutes = (time.perf_counter() - start) / 60
     # Linux gives it in KiB.
@@ -43,7 +49,10 @@ def compile_parts(repository: Path) -> dict[str, float]:
     builder = EngineBuilder(EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=(GPU,)))
     for part in PARTS:
         start = time.perf_counter()
-        builder.build(repository / part / str(contract.version) / "model.fp16.onnx", engine_profiles(contract, part))
+        builder.build(
+            repository / part / str(contract.version) / "model.fp16.onnx",
+            engine_profiles(contract, part),
+        )
         seconds[part] = time.perf_counter() - start
     return seconds
 
@@ -61,8 +70,16 @@ def main(base: Path) -> None:
             minutes, peak = process.submit(build, base / "checkpoint", Path(temporary)).result()
         engines = compile_parts(Path(temporary, "repository"))
     rows = [("build, minutes", minutes, MOST_MINUTES), ("its peak of memory, GB", peak, MOST_GB)]
-    rows += [(f"engine of {part}, seconds", seconds, MOST_ENGINE_SECONDS) for part, seconds in engines.items()]
-    table = Table("", "measured", "at most", title=f"{ROWS} rows to calibrate and to compare on; engines for {GPU}")
+    rows += [
+        (f"engine of {part}, seconds", seconds, MOST_ENGINE_SECONDS)
+        for part, seconds in engines.items()
+    ]
+    table = Table(
+        "",
+        "measured",
+        "at most",
+        title=f"{ROWS} rows to calibrate and to compare on; engines for {GPU}",
+    )
     for name, measured, most in rows:
         table.add_row(name, f"{measured:.1f}", f"{most:g}")
     Console(width=100).print(table)

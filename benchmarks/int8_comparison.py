@@ -17,11 +17,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from checkpoint_to_onnx import export_checkpoint  # isort: skip # build/ is found by int8_methods
-from sample_rows import SampleRow, rows_for  # isort: skip
-from verify_parity import Answers, ParityReport, artifacts_of, macro_f1_text, measure_parity  # isort: skip
-
+from aigid.export.checkpoint_to_onnx import export_checkpoint  # isort: skip # build/ is found by int8_methods
+from aigid.export.sample_rows import SampleRow, rows_for  # isort: skip
 from aigid.cores import available_cores
+from aigid.export.verify_parity import (
+    Answers,
+    ParityReport,
+    artifacts_of,
+    macro_f1_text,
+    measure_parity,
+)  # isort: skip
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
@@ -44,14 +49,19 @@ class MethodModel:
 
     def __init__(self, method: Method, folder: Path, heads: Path) -> None:
         """Load the encoders made into `folder`."""
-        self._text, self._image = (method.load(folder / f"{part}.onnx", available_cores()) for part in ("bert", "clip_vision"))
+        self._text, self._image = (
+            method.load(folder / f"{part}.onnx", available_cores())
+            for part in ("bert", "clip_vision")
+        )
         self._heads = ort.InferenceSession(heads, providers=["CPUExecutionProvider"])
 
     def answers(self, images: Pixels, tokens: TokenBatch) -> Answers:
         """What the model says of one batch."""
         text = self._text({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
         image = self._image({"image": images})
-        p_ai, p_source = self._heads.run(["p_ai", "p_source"], {"text_features": text, "image_features": image})
+        p_ai, p_source = self._heads.run(
+            ["p_ai", "p_source"], {"text_features": text, "image_features": image}
+        )
         return Answers(text, image, p_ai[:, 0], p_source)
 
 
@@ -59,7 +69,9 @@ def feeds_of(part: str, rows: Sequence[SampleRow]) -> list[Feed]:
     """What an encoder is fed of each row."""
     if part == "clip_vision":
         return [{"image": row.image} for row in rows]
-    return [{"input_ids": row.input_ids, "attention_mask": np.ones_like(row.input_ids)} for row in rows]
+    return [
+        {"input_ids": row.input_ids, "attention_mask": np.ones_like(row.input_ids)} for row in rows
+    ]
 
 
 def batch_of(part: str, rows: Sequence[SampleRow]) -> Feed:
@@ -70,11 +82,15 @@ def batch_of(part: str, rows: Sequence[SampleRow]) -> Feed:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 
 
-def measure_speed(graph: Path, part: str, rows: Sequence[SampleRow], rounds: int) -> dict[str, Speed]:
+def measure_speed(
+    graph: Path, part: str, rows: Sequence[SampleRow], rounds: int
+) -> dict[str, Speed]:
     """Each method's artifact of one encoder, round by round one after the other."""
     batch, runs = batch_of(part, rows), {}
     with tempfile.TemporaryDirectory() as temporary:
-        for method in track([method for method in METHODS if method.timed], f"making {part}", transient=True):
+        for method in track(
+            [method for method in METHODS if method.timed], f"making {part}", transient=True
+        ):
             target = Path(temporary, "graph.onnx")
             method.make(graph, target, feeds_of(part, rows))
             runs[method.name] = method.load(target, available_cores())
@@ -92,11 +108,15 @@ def measure_speed(graph: Path, part: str, rows: Sequence[SampleRow], rounds: int
 def batch_effect(run: Run, batch: Feed, alone: int = 4) -> float:
     """The greatest |delta| between features of rows alone and in a batch, in parts of their mean |value|."""
     together = run(batch)
-    apart = np.concatenate([run({name: value[row : row + 1] for name, value in batch.items()}) for row in range(alone)])
+    apart = np.concatenate(
+        [run({name: value[row : row + 1] for name, value in batch.items()}) for row in range(alone)]
+    )
     return float(np.abs(together[:alone] - apart).max() / np.abs(together).mean())
 
 
-def measure_agreement(checkpoint: Checkpoint, calibration: str, test: str, rows: int) -> ParityReport:
+def measure_agreement(
+    checkpoint: Checkpoint, calibration: str, test: str, rows: int
+) -> ParityReport:
     """Each method's model beside torch, on rows of a labelled manifest."""
     sample = list(rows_for(checkpoint, calibration, CALIBRATION_ROWS))
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,7 +132,10 @@ def measure_agreement(checkpoint: Checkpoint, calibration: str, test: str, rows:
 
 def gains(speeds: dict[str, Speed], name: str) -> list[float]:
     """How many times the rows of the fp32 graph, round by round."""
-    return [rate / reference for rate, reference in zip(speeds[name].rates, speeds[FP32].rates, strict=True)]
+    return [
+        rate / reference
+        for rate, reference in zip(speeds[name].rates, speeds[FP32].rates, strict=True)
+    ]
 
 
 def speed_table(speeds: dict[str, dict[str, Speed]]) -> Table:
@@ -123,24 +146,42 @@ def speed_table(speeds: dict[str, dict[str, Speed]]) -> Table:
             table.add_column(column, justify="right")
     for method in METHODS:
         if method.timed:
-            table.add_row(method.name, *(cell for part in ENCODERS for cell in _speed_cells(speeds[part], method.name)))
+            table.add_row(
+                method.name,
+                *(cell for part in ENCODERS for cell in _speed_cells(speeds[part], method.name)),
+            )
     return table
 
 
 def _speed_cells(speeds: dict[str, Speed], name: str) -> tuple[str, str, str]:
     gain, speed = gains(speeds, name), speeds[name]
-    return f"{median(speed.rates):.1f}", f"{median(gain):.2f} ({min(gain):.2f} to {max(gain):.2f})", f"{speed.batch_effect:.1e}"
+    return (
+        f"{median(speed.rates):.1f}",
+        f"{median(gain):.2f} ({min(gain):.2f} to {max(gain):.2f})",
+        f"{speed.batch_effect:.1e}",
+    )
 
 
 def agreement_table(report: ParityReport) -> Table:
     """A row for each method: mean |delta| of features, share of equal decisions, macro-F1."""
     table = Table("method", title=f"{report.model} beside torch in float32, {report.rows} rows")
-    for column in ("image features", "text features", "equal A", "equal B", "macro-F1 A, B", "alone or in a batch"):
+    for column in (
+        "image features",
+        "text features",
+        "equal A",
+        "equal B",
+        "macro-F1 A, B",
+        "alone or in a batch",
+    ):
         table.add_column(column, justify="right")
     for name, parity in report.artifacts.items():
-        features = (f"{one.mean / one.scale:.2%}" for one in (parity.image_features, parity.text_features))
+        features = (
+            f"{one.mean / one.scale:.2%}" for one in (parity.image_features, parity.text_features)
+        )
         equal = (f"{share:.2%}" for share in (parity.equal_a, parity.equal_b))
-        table.add_row(name, *features, *equal, macro_f1_text(parity.macro_f1), f"{parity.batch:.1e}")
+        table.add_row(
+            name, *features, *equal, macro_f1_text(parity.macro_f1), f"{parity.batch:.1e}"
+        )
     return table
 
 
@@ -149,8 +190,12 @@ def agreement_table(report: ParityReport) -> Table:
 @click.argument("trained", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--calibration", required=True, help="Manifest to calibrate the trained model on.")
 @click.option("--test", required=True, help="Labelled manifest to compare on.")
-@click.option("--rows", type=click.IntRange(min=1), default=900, show_default=True, help="Rows to compare on.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of timing.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=900, show_default=True, help="Rows to compare on."
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of timing."
+)
 def main(base: Path, trained: Path, calibration: str, test: str, rows: int, rounds: int) -> None:
     """Compare ways to INT8 on what `base_model.py` made (BASE, for speed) and on a TRAINED checkpoint (for agreement).
 
@@ -158,15 +203,24 @@ def main(base: Path, trained: Path, calibration: str, test: str, rows: int, roun
     build/demo/checkpoint --calibration runs/data/validation --test runs/data/test
     """
     graphs = artifacts_of(base / "repository")["fp32"]
-    sample = list(rows_for(load_checkpoint(base / "checkpoint"), str(base / "calibration.parquet"), BATCH_ROWS))
+    sample = list(
+        rows_for(
+            load_checkpoint(base / "checkpoint"), str(base / "calibration.parquet"), BATCH_ROWS
+        )
+    )
     speeds = {part: measure_speed(graphs[part], part, sample, rounds) for part in ENCODERS}
     report = measure_agreement(load_checkpoint(trained), calibration, test, rows)
     console = Console(width=190)
     console.print(speed_table(speeds), agreement_table(report))
-    shipped = {part: (median(gains(speeds[part], SHIPPED)), speeds[part][SHIPPED].batch_effect) for part in ENCODERS}
+    shipped = {
+        part: (median(gains(speeds[part], SHIPPED)), speeds[part][SHIPPED].batch_effect)
+        for part in ENCODERS
+    }
     missed = [part for part, (gain, effect) in shipped.items() if gain < LEAST_GAIN or effect > 0]
     for part in missed:
-        print(f"{part}: {shipped[part][0]:.2f} times fp32 (asked for: {LEAST_GAIN}), batch effect {shipped[part][1]:.1e}")
+        print(
+            f"{part}: {shipped[part][0]:.2f} times fp32 (asked for: {LEAST_GAIN}), batch effect {shipped[part][1]:.1e}"
+        )
     sys.exit(1 if missed else 0)
 
 

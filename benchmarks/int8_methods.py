@@ -15,13 +15,19 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.transformers import optimizer
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "build"))
 
-from graph_fusion import fuse_for_cpu
-from onnx_to_int8 import EncoderQuantizer, Feed
+from aigid.export.graph_fusion import fuse_for_cpu
+from aigid.export.onnx_to_int8 import EncoderQuantizer, Feed
 
 Features = npt.NDArray[np.float32]
 Run = Callable[[Feed], Features]
@@ -68,7 +74,13 @@ def keep(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
 
 def dynamic(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
     """ONNX Runtime's dynamic quantization: activation scales are taken from each batch as it comes."""
-    quantize_dynamic(source, target, op_types_to_quantize=list(PRODUCTS), per_channel=True, weight_type=QuantType.QInt8)
+    quantize_dynamic(
+        source,
+        target,
+        op_types_to_quantize=list(PRODUCTS),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,9 @@ def ours(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
 def transformer_fusions(source: Path, target: Path) -> None:
     """ONNX Runtime's own fusions for transformers."""
     kind = "bert" if "bert" in source.name else "clip"
-    optimizer.optimize_model(str(source), model_type=kind, opt_level=0).save_model_to_file(str(target))
+    optimizer.optimize_model(str(source), model_type=kind, opt_level=0).save_model_to_file(
+        str(target)
+    )
 
 
 def our_fusions(source: Path, target: Path) -> None:
@@ -127,7 +141,9 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc] # no type informatio
     def __init__(self, feeds: Sequence[Feed]) -> None:
         # ONNX Runtime's histograms want all rows of one length: short prompts are padded, which their masks say.
         longest = max(value.shape[1] for feed in feeds for value in feed.values())
-        self._feeds: Iterator[Feed] = iter([{name: _padded(value, longest) for name, value in feed.items()} for feed in feeds])
+        self._feeds: Iterator[Feed] = iter(
+            [{name: _padded(value, longest) for name, value in feed.items()} for feed in feeds]
+        )
 
     def get_next(self) -> Feed | None:
         return next(self._feeds, None)

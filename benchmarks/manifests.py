@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from aigid.training.simulate import SimulationConfig, Split, make_row
+from aigid.simulation.simulate import SimulationConfig, Split, make_row
 
 SCHEMA = pa.schema({"image": pa.binary(), "caption": pa.string()})
 PHOTOGRAPH_SIDE, TINY_SIDE = 1024, 32
 CAPTION_WORDS = (8, 20)
 
 # Decoding costs the same whether a picture was met before, so a few dozen of them serve for any number of rows.
-PICTURES = 48
+IMAGES = 48
 ROW_GROUP_ROWS = 1000
 
 WORDS = (
@@ -38,7 +38,9 @@ def write_manifest(path: Path, rows: int, side: int = PHOTOGRAPH_SIDE) -> Path:
     with pq.ParquetWriter(path, SCHEMA) as writer:
         pairs = _pairs(_jpegs(side), rows)
         for start in range(0, rows, ROW_GROUP_ROWS):
-            images, captions = zip(*(next(pairs) for _ in range(min(ROW_GROUP_ROWS, rows - start))), strict=True)
+            images, captions = zip(
+                *(next(pairs) for _ in range(min(ROW_GROUP_ROWS, rows - start))), strict=True
+            )
             writer.write_table(pa.table([images, captions], schema=SCHEMA))
     return path
 
@@ -52,8 +54,8 @@ def _pairs(jpegs: list[bytes], rows: int) -> Iterator[tuple[bytes, str]]:
 
 
 def _jpegs(side: int) -> list[bytes]:
-    config = SimulationConfig(PICTURES, Split.TEST, shorter_side=max(side, 224))
-    return [_square(make_row(config, row).image, side) for row in range(PICTURES)]
+    config = SimulationConfig(IMAGES, Split.TEST, shorter_side=max(side, 224))
+    return [_square(make_row(config, row).image, side) for row in range(IMAGES)]
 
 
 def _square(data: bytes, side: int) -> bytes:

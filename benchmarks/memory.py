@@ -17,20 +17,43 @@ MOST_GROWTH = 0.1
 
 def scan_peak_mib(manifest: Path, model: Path | None, folder: Path) -> tuple[float, float]:
     """The peak resident memory of one scan, in MiB: as its summary says, and as the operating system counted it."""
-    command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", str(folder), "--json"]
-    process = subprocess.Popen([*command, *(["--model", str(model)] if model else [])], stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "aigid.cli.main",
+        "scan",
+        str(manifest),
+        "--out",
+        str(folder),
+        "--json",
+    ]
+    process = subprocess.Popen(
+        [*command, *(["--model", str(model)] if model else [])], stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise click.ClickException(f"the scan of {manifest.name} ended with status {process.returncode}")
+        raise click.ClickException(
+            f"the scan of {manifest.name} ended with status {process.returncode}"
+        )
     summary = json.loads((folder / "summary.json").read_text())
     kib = 1024 if sys.platform == "darwin" else 1
     return summary["run"]["peak_memory_mib"], usage.ru_maxrss / kib / 1024
 
 
 @click.command()
-@click.option("--rows", type=click.IntRange(min=10), default=100_000, show_default=True, help="Rows of the larger manifest.")
-@click.option("--model", type=click.Path(exists=True, path_type=Path), help="Model repository.  [default: the demo model]")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=10),
+    default=100_000,
+    show_default=True,
+    help="Rows of the larger manifest.",
+)
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    help="Model repository.  [default: the demo model]",
+)
 def main(rows: int, model: Path | None) -> None:
     """Scan tiny pictures, a tenth of --rows and then all; status 1 where the peak grows by more than 10 %.
 

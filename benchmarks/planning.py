@@ -31,7 +31,7 @@ from aigid.manifest import Manifest, open_manifest, read_segment
 from aigid.results import open_results, result_table
 from aigid.scan_job import ScanShards
 from aigid.scorers import Scores
-from aigid.shards import Extent, Shard, plan_shards
+from aigid.shards import PlanTotals, Shard, plan_shards
 
 WORKERS = 2
 MOST_PLANNING_S, MOST_DRIVER_MB, MOST_OVERHEAD = 60, 500, 0.20
@@ -46,7 +46,7 @@ class ReadJob:
     manifest: Manifest
 
     @contextmanager
-    def open(self, threads: int, notify: Callable[[str], None]) -> Iterator[ScanShards]:
+    def open(self, threads: int, on_message: Callable[[str], None]) -> Iterator[ScanShards]:
         """Nothing to get ready."""
         yield self._scan
 
@@ -86,15 +86,19 @@ def plan_and_run(folder: str, out: str) -> dict[str, float]:
 
     started = time.perf_counter()
     manifest = open_manifest([folder])
-    extent = Extent.of(plan_shards(manifest.files, SHARD_ROWS), ())
+    extent = PlanTotals.of(plan_shards(manifest.files, SHARD_ROWS), ())
     planned = time.perf_counter()
     results = open_results(out)
     config = RayConfig("local", min_workers=WORKERS, max_workers=WORKERS)
     notes: list[str] = []
     with ray_cluster(config), results.open() as token:
-        order = WorkOrder(ReadJob(manifest.without_files()), out, token, ".", manifest.files[0].path, 1)
+        order = WorkOrder(
+            ReadJob(manifest.without_files()), out, token, ".", manifest.files[0].path, 1
+        )
         begun = time.perf_counter()
-        run_ray(order, config, plan_shards(manifest.files, SHARD_ROWS), extent, Quiet(), notes.append)
+        run_ray(
+            order, config, plan_shards(manifest.files, SHARD_ROWS), extent, Quiet(), notes.append
+        )
         ended = time.perf_counter()
         first = min(path.stat().st_ctime for path in Path(out).glob("*.parquet"))
         rows = results.count(plan_shards(manifest.files, SHARD_ROWS))["rows"]
@@ -113,7 +117,9 @@ def plan_and_run(folder: str, out: str) -> dict[str, float]:
 
 def in_child(*arguments: str) -> dict[str, float]:
     """The same in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, CHILD, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, __file__, CHILD, *arguments], check=True, capture_output=True, text=True
+    )
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
@@ -130,7 +136,10 @@ def read_plainly(folder: Path) -> float:
 
 
 def _read_file(path: str) -> int:
-    return sum(len(batch) for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(128, use_threads=False))
+    return sum(
+        len(batch)
+        for batch in pq.ParquetFile(path, pre_buffer=False).iter_batches(128, use_threads=False)
+    )
 
 
 def write_files(folder: Path, files: int, rows: int, image_bytes: int) -> None:
@@ -140,17 +149,28 @@ def write_files(folder: Path, files: int, rows: int, image_bytes: int) -> None:
         noise = generator.bytes(image_bytes + rows)
         images = [noise[row : row + image_bytes] for row in range(rows)]
         table = pa.table(
-            {"image": pa.array(images, pa.binary()), "caption": [f"a picture of row {row}" for row in range(rows)]}
+            {
+                "image": pa.array(images, pa.binary()),
+                "caption": [f"a picture of row {row}" for row in range(rows)],
+            }
         )
-        pq.write_table(table, folder / f"{number:06}.parquet", compression="none", use_dictionary=False)
+        pq.write_table(
+            table, folder / f"{number:06}.parquet", compression="none", use_dictionary=False
+        )
 
 
 @click.command()
 @click.option("--files", type=click.IntRange(min=1), default=2000, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=500, show_default=True, help="Of each file.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=500, show_default=True, help="Of each file."
+)
 @click.option("--image-bytes", type=click.IntRange(min=1), default=16384, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path), help="Where the files are kept.  [default: a temporary folder]")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Where the files are kept.  [default: a temporary folder]",
+)
 def main(files: int, rows: int, image_bytes: int, rounds: int, folder: Path | None) -> None:
     """Measure; status 1 where more is used than asked for."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -162,7 +182,10 @@ def main(files: int, rows: int, image_bytes: int, rounds: int, folder: Path | No
         for number in track(range(rounds), "measuring", console=Console(stderr=True)):
             plain_s = read_plainly(manifest)
             figures = in_child(str(manifest), f"{temporary}/out{number}")
-            figures |= {"plain_s": plain_s, "overhead": (figures["run_s"] - figures["start_s"]) / plain_s - 1}
+            figures |= {
+                "plain_s": plain_s,
+                "overhead": (figures["run_s"] - figures["start_s"]) / plain_s - 1,
+            }
             measured.append(figures)
     title = f"{files * rows:,} rows in {files:,} files, images of {image_bytes:,} bytes, {WORKERS} workers, {rounds} rounds"
     table = Table("", "median", "least", "most", "asked for", title=title)
@@ -176,10 +199,18 @@ def main(files: int, rows: int, image_bytes: int, rounds: int, folder: Path | No
         ("counting the results, s", "count_s", "{:.2f}", ""),
     ):
         values = [one[key] for one in measured]
-        table.add_row(name, *(form.format(value) for value in (median(values), min(values), max(values))), asked)
+        table.add_row(
+            name,
+            *(form.format(value) for value in (median(values), min(values), max(values))),
+            asked,
+        )
     Console(width=120).print(table)
     found = {key: median(one[key] for one in measured) for key in measured[0]}
-    missed = found["plan_s"] > MOST_PLANNING_S or found["driver_mb"] > MOST_DRIVER_MB or found["overhead"] > MOST_OVERHEAD
+    missed = (
+        found["plan_s"] > MOST_PLANNING_S
+        or found["driver_mb"] > MOST_DRIVER_MB
+        or found["overhead"] > MOST_OVERHEAD
+    )
     sys.exit(missed)
 
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from aigid.cli.confidence_options import confidence_options, sureness
+from aigid.cli.train_options import run_config, train_options
 from aigid.contract import ImageSpec, PromptSpec
-from aigid.progress import show_progress
+from aigid.progress_bar import show_progress
 from aigid.prompts import PromptEncoder
-from aigid.sureness_options import sureness, sureness_options
-from aigid.train_options import run_config, train_options
 from aigid.training.ablation_table import AblationTable, print_table
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import LabelledManifest
@@ -66,7 +66,9 @@ def train_as_long(run: RunConfig, pseudo: Path) -> Path:
     """Train without pseudo-labels, for as many steps as with them; gives the best checkpoint."""
     own = rows_drawn(run.train, run)
     epochs = round(run.training.epochs * (own + rows_drawn((str(pseudo),), run)) / own)
-    longer = replace(run, folder=run.folder / "as-long", training=replace(run.training, epochs=epochs))
+    longer = replace(
+        run, folder=run.folder / "as-long", training=replace(run.training, epochs=epochs)
+    )
     with show_progress("as-long") as progress:
         best = train(longer, progress, progress.say, resume=(longer.folder / LAST).is_dir())
     assert best is not None
@@ -76,17 +78,30 @@ def train_as_long(run: RunConfig, pseudo: Path) -> Path:
 def rows_drawn(sources: tuple[str, ...], run: RunConfig) -> int:
     """How many rows an epoch draws of manifests."""
     prompts = PromptEncoder(run.tokenizer or own_tokenizer(run.text_encoder), PromptSpec())
-    return sum(LabelledManifest(sources, prompts, ImageSpec()).rows_drawn(run.training.real_repeat))
+    return sum(
+        LabelledManifest(sources, prompts, ImageSpec()).rows_drawn(run.training.oversample_real)
+    )
 
 
 @click.command()
 @train_options
-@click.option("--pool", multiple=True, required=True, help="Labelled manifest of other sizes; its labels are only counted.")
+@click.option(
+    "--pool",
+    multiple=True,
+    required=True,
+    help="Labelled manifest of other sizes; its labels are only counted.",
+)
 @click.option("--test", multiple=True, required=True, help="Labelled manifest of these sizes.")
 @click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=1, show_default=True)
-@sureness_options
-def main(train_manifests: tuple[str, ...], pool: tuple[str, ...], test: tuple[str, ...], seeds: int, **options: Any) -> None:
+@confidence_options
+def main(
+    train_manifests: tuple[str, ...],
+    pool: tuple[str, ...],
+    test: tuple[str, ...],
+    seeds: int,
+    **options: Any,
+) -> None:
     """Train on MANIFESTs alone, with pseudo-labels of a pool, and alone for as many steps; measure on pictures like the pool's.
 
     Pool and test pictures are encoded anew at JPEG qualities of 40 to 60. Example: python benchmarks/pseudo_labels.py
@@ -106,7 +121,9 @@ def main(train_manifests: tuple[str, ...], pool: tuple[str, ...], test: tuple[st
             measured = figures(run.folder / f"round-{number}" / "best", shifted_test)
             found.setdefault(f"round {number}", []).append(measured)
             print(f"seed {seed}, round {number}: {measured}", flush=True)
-        as_long = figures(train_as_long(run, run.folder / f"round-{rounds - 1}" / "pseudo"), shifted_test)
+        as_long = figures(
+            train_as_long(run, run.folder / f"round-{rounds - 1}" / "pseudo"), shifted_test
+        )
         found.setdefault(AS_LONG, []).append(as_long)
         print(f"seed {seed}, as long: {as_long}", flush=True)
     (base.folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -64,9 +64,20 @@ def write_images(folder: Path, rows: int) -> list[str]:
 def scan(folder: Path, images: list[str]) -> float:
     """Pairs a second of a scan of these images, by its own summary."""
     manifest = folder / "manifest.parquet"
-    pq.write_table(pa.table({"image": images, "caption": ["two dogs on a beach"] * len(images)}), manifest)
+    pq.write_table(
+        pa.table({"image": images, "caption": ["two dogs on a beach"] * len(images)}), manifest
+    )
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", f"{out}/out", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "aigid.cli.main",
+            "scan",
+            str(manifest),
+            "--out",
+            f"{out}/out",
+            "--json",
+        ]
         command += ["--image-root", str(folder), "--allow-private-addresses"]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     summary = json.loads(done.stdout)
@@ -90,7 +101,9 @@ def from_web(folder: Path, names: list[str], wait_s: float) -> float:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=2000, show_default=True, help="Pairs a round.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=2000, show_default=True, help="Pairs a round."
+)
 def main(rounds: int, rows: int) -> None:
     """Measure with the demo model; status 1 where waiting costs more than is asked.
 
@@ -101,17 +114,34 @@ def main(rounds: int, rows: int) -> None:
         folder = Path(name)
         names = write_images(folder, rows)
         for _ in track(range(rounds), "measuring", console=Console(stderr=True)):
-            measured.append([scan(folder, names), *(from_web(folder, names, wait_s) for wait_s in WAITS_S)])
-    table = Table("", "median", "least", "most", "asked for", title=f"{rows} JPEGs of {SIDE} pixels a round, {rounds} rounds")
+            measured.append(
+                [scan(folder, names), *(from_web(folder, names, wait_s) for wait_s in WAITS_S)]
+            )
+    table = Table(
+        "",
+        "median",
+        "least",
+        "most",
+        "asked for",
+        title=f"{rows} JPEGs of {SIDE} pixels a round, {rounds} rounds",
+    )
     ways = ["local files", *(f"answers after {1000 * wait_s:g} ms" for wait_s in WAITS_S)]
     for way, figures in zip(ways, zip(*measured, strict=True), strict=True):
-        table.add_row(f"{way}, pairs/s", *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))), "")
+        table.add_row(
+            f"{way}, pairs/s",
+            *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))),
+            "",
+        )
     missed = False
     for index, way in enumerate(ways[1:], 1):
         ratios = [one[index] / one[0] for one in measured]
         missed |= median(ratios) < LEAST_OF_LOCAL
         table.add_row(
-            f"{way} / local files", *(f"{value:.1%}" for value in (median(ratios), min(ratios), max(ratios), LEAST_OF_LOCAL))
+            f"{way} / local files",
+            *(
+                f"{value:.1%}"
+                for value in (median(ratios), min(ratios), max(ratios), LEAST_OF_LOCAL)
+            ),
         )
     Console(width=120).print(table)
     sys.exit(missed)

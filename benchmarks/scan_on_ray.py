@@ -30,15 +30,37 @@ PLAIN = "recipe, 1 model of 1 core"
 def scan(repository: Path, manifest: Path, *options: str) -> float:
     """Pairs a second of `aigid scan`, by its own summary: from the first shard given out to the last one committed."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", f"{folder}/out", "--json"]
-        done = subprocess.run([*command, "--model", str(repository), *options], check=True, capture_output=True, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "aigid.cli.main",
+            "scan",
+            str(manifest),
+            "--out",
+            f"{folder}/out",
+            "--json",
+        ]
+        done = subprocess.run(
+            [*command, "--model", str(repository), *options],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     return float(json.loads(done.stdout)["run"]["rows_per_s"])
 
 
 def recipe(repository: Path, manifest: Path, *options: str) -> float:
     """Pairs a second of Ray Data's recipe, in a process of its own; without the start of Ray itself."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, RECIPE, str(repository), str(manifest), f"{folder}/out", *options]
+        command = [
+            sys.executable,
+            __file__,
+            RECIPE,
+            str(repository),
+            str(manifest),
+            f"{folder}/out",
+            *options,
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.strip().splitlines()[-1])
 
@@ -59,14 +81,20 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
         ids = prompts.token_ids(list(batch["caption"]))
         tokens = pad_to_bucket(ids, prompts.bucket(max(map(len, ids))))
         pixels = np.stack([decode_image(image, contract.image) for image in batch["image"]])
-        return {"pixels": pixels, "ids": list(tokens.input_ids), "mask": list(tokens.attention_mask)}
+        return {
+            "pixels": pixels,
+            "ids": list(tokens.input_ids),
+            "mask": list(tokens.attention_mask),
+        }
 
     class Model:
         def __init__(self) -> None:
             self.scorer = OnnxScorer(Path(repository))
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            ids = [list(row[mask == 1]) for row, mask in zip(batch["ids"], batch["mask"], strict=True)]
+            ids = [
+                list(row[mask == 1]) for row, mask in zip(batch["ids"], batch["mask"], strict=True)
+            ]
             bucket = max(len(row) for row in batch["ids"])
             scores = self.scorer.score(np.asarray(batch["pixels"]), pad_to_bucket(ids, bucket))
             return {"p_ai": scores.p_ai, "p_source": scores.p_source}
@@ -86,37 +114,65 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=3072, show_default=True, help="Pairs a round: enough to hide the start."
+    "--rows",
+    type=click.IntRange(min=1),
+    default=3072,
+    show_default=True,
+    help="Pairs a round: enough to hide the start.",
 )
 def main(repository: Path, rounds: int, rows: int) -> None:
     """Measure with the model REPOSITORY; status 1 where the scan on Ray misses what is asked.
 
     Example: python benchmarks/scan_on_ray.py runs/base/repository
     """
-    ray_options = ("--ray", "local", "--min-workers", str(WORKERS), "--max-workers", str(WORKERS), "--shard-rows", "64")
+    ray_options = (
+        "--ray",
+        "local",
+        "--min-workers",
+        str(WORKERS),
+        "--max-workers",
+        str(WORKERS),
+        "--shard-rows",
+        "64",
+    )
     ways: dict[str, Callable[[Path], float]] = {
-        "local": lambda manifest: scan(repository, manifest, "--workers", str(WORKERS)),
+        "local": lambda manifest: scan(repository, manifest, "--threads", str(WORKERS)),
         "ray": lambda manifest: scan(repository, manifest, *ray_options),
         PLAIN: lambda manifest: recipe(repository, manifest, "1", "1"),
-        "recipe, 2 models of half a core": lambda manifest: recipe(repository, manifest, "0.5", "2"),
+        "recipe, 2 models of half a core": lambda manifest: recipe(
+            repository, manifest, "0.5", "2"
+        ),
     }
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder, "pairs.parquet"), rows)
         numbers = track(range(rounds), "measuring", console=Console(stderr=True))
         measured = [{name: measure(manifest) for name, measure in ways.items()} for _ in numbers]
-    table = Table("", "median", "least", "most", "asked for", title=f"{rows} pairs a round, {rounds} rounds")
+    table = Table(
+        "", "median", "least", "most", "asked for", title=f"{rows} pairs a round, {rounds} rounds"
+    )
     for name in ways:
         figures = [one[name] for one in measured]
-        table.add_row(f"{name}, pairs/s", *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))), "")
+        table.add_row(
+            f"{name}, pairs/s",
+            *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))),
+            "",
+        )
     of_local = [one["ray"] / one["local"] for one in measured]
     of_recipe = [one["ray"] / one[PLAIN] for one in measured]
-    of_better = [one["ray"] / max(value for name, value in one.items() if "recipe" in name) for one in measured]
+    of_better = [
+        one["ray"] / max(value for name, value in one.items() if "recipe" in name)
+        for one in measured
+    ]
     for name, figures, form, asked in (
         ("ray / local", of_local, "{:.1%}", f"{LEAST_OF_LOCAL:.0%}"),
         ("ray / the plain recipe", of_recipe, "{:.2f}", f"{LEAST_OF_RECIPE}"),
         ("ray / the better recipe", of_better, "{:.2f}", ""),
     ):
-        table.add_row(name, *(form.format(value) for value in (median(figures), min(figures), max(figures))), asked)
+        table.add_row(
+            name,
+            *(form.format(value) for value in (median(figures), min(figures), max(figures))),
+            asked,
+        )
     Console(width=120).print(table)
     sys.exit(median(of_local) < LEAST_OF_LOCAL or median(of_recipe) < LEAST_OF_RECIPE)
 

@@ -53,9 +53,23 @@ class Processes:
 def scan(repository: Path, manifest: Path, *options: str) -> tuple[float, float]:
     """Pairs a second of `aigid scan` by its own summary, and the milliseconds of a core that it used for each."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", f"{folder}/out", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "aigid.cli.main",
+            "scan",
+            str(manifest),
+            "--out",
+            f"{folder}/out",
+            "--json",
+        ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([*command, "--model", str(repository), *options], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, "--model", str(repository), *options],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     after, run = resource.getrusage(resource.RUSAGE_CHILDREN), json.loads(done.stdout)["run"]
     used_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return run["rows_per_s"], 1000 * used_s / run["rows"]
@@ -67,7 +81,10 @@ def measure(server: TritonServer, repository: Path, manifest: Path, rows: int) -
     processes = Processes(server)
     before = processes.seconds()
     triton, client_ms = scan(repository, manifest, "--triton", server.grpc_address)
-    server_ms, models_ms = (1000 * (after - start) / rows for after, start in zip(processes.seconds(), before, strict=True))
+    server_ms, models_ms = (
+        1000 * (after - start) / rows
+        for after, start in zip(processes.seconds(), before, strict=True)
+    )
     return Round(embedded, triton, embedded_ms, client_ms, models_ms, server_ms)
 
 
@@ -76,7 +93,11 @@ def merged(server: TritonServer) -> float:
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     counts = [
-        sum(float(line.split()[-1]) for line in lines if line.startswith(f'{name}{{model="clip_vision"'))
+        sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(f'{name}{{model="clip_vision"')
+        )
         for name in ("nv_inference_count", "nv_inference_exec_count")
     ]
     return counts[0] / counts[1]
@@ -87,12 +108,21 @@ def print_rounds(rounds: list[Round], title: str) -> None:
 
     def row(name: str, figure: Callable[[Round], float], form: str, asked: str = "") -> None:
         figures = [figure(one) for one in rounds]
-        table.add_row(name, *(form.format(value) for value in (median(figures), min(figures), max(figures))), asked)
+        table.add_row(
+            name,
+            *(form.format(value) for value in (median(figures), min(figures), max(figures))),
+            asked,
+        )
 
     table = Table("", "median", "least", "most", "asked for", title=title)
     row("embedded scan, pairs/s", lambda one: one.embedded, "{:.1f}")
     row("scan on the server, pairs/s", lambda one: one.triton, "{:.1f}")
-    row("scan on the server / embedded", lambda one: one.triton / one.embedded, "{:.1%}", f"{LEAST:.0%}")
+    row(
+        "scan on the server / embedded",
+        lambda one: one.triton / one.embedded,
+        "{:.1%}",
+        f"{LEAST:.0%}",
+    )
     row("a core's ms a pair: embedded scan", lambda one: one.embedded_ms, "{:.2f}")
     row("a core's ms a pair: client (reading, decoding, gRPC)", lambda one: one.client_ms, "{:.2f}")
     row("a core's ms a pair: models (the graphs)", lambda one: one.models_ms, "{:.2f}")
@@ -103,7 +133,9 @@ def print_rounds(rounds: list[Round], title: str) -> None:
 @click.command()
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round.")
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round."
+)
 def main(repository: Path, rounds: int, rows: int) -> None:
     """Measure with the model REPOSITORY; status 1 where the scan on the server misses what is asked.
 
@@ -111,12 +143,15 @@ def main(repository: Path, rounds: int, rows: int) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder, "pairs.parquet"), rows)
-        with TritonServer(ServerConfig(repository), lambda line: click.echo(line, err=True)) as server:
+        with TritonServer(
+            ServerConfig(repository), lambda line: click.echo(line, err=True)
+        ) as server:
             scan(repository, manifest, "--triton", server.grpc_address, "--limit", "64")
             numbers = track(range(rounds), "measuring", console=Console(stderr=True))
             measured = [measure(server, repository, manifest, rows) for _ in numbers]
             print_rounds(
-                measured, f"{rows} pairs a round, {rounds} rounds; {merged(server):.0f} pairs in a batch of clip_vision"
+                measured,
+                f"{rows} pairs a round, {rounds} rounds; {merged(server):.0f} pairs in a batch of clip_vision",
             )
     sys.exit(median(one.triton / one.embedded for one in measured) < LEAST)
 

@@ -67,7 +67,9 @@ class Parts:
 
     def encoders(self) -> float:
         """Pairs a second of the INT8 encoders."""
-        return _pairs_per_s(lambda batch: self._scorer.score(*batch), self._batches, len(self._jpegs))
+        return _pairs_per_s(
+            lambda batch: self._scorer.score(*batch), self._batches, len(self._jpegs)
+        )
 
     def _decode(self, jpeg: bytes) -> Pixels:
         return decode_image(jpeg, self._scorer.contract.image)
@@ -95,7 +97,16 @@ def _pairs_per_s(work: Callable[[Any], Any], items: list[Any], pairs: int) -> fl
 def scan_pairs_per_s(repository: Path, manifest: Path, batch_rows: int) -> tuple[float, float]:
     """Pairs a second of `aigid scan` by its own summary, and by the clock from start to exit."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", f"{folder}/out", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "aigid.cli.main",
+            "scan",
+            str(manifest),
+            "--out",
+            f"{folder}/out",
+            "--json",
+        ]
         command += ["--model", str(repository), "--batch-size", str(batch_rows)]
         started = time.perf_counter()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -118,11 +129,24 @@ def authors_pairs_per_s(loop: AuthorsLoop, manifest: Path, rows: int) -> float:
 def print_rounds(rounds: list[Round], rows: int) -> None:
     """Print the medians of all rounds, and the two ratios beside what is asked of them."""
 
-    def row(name: str, figure: Callable[[Round], float], form: str = "{:.1f} pairs/s", asked: str = "") -> None:
+    def row(
+        name: str, figure: Callable[[Round], float], form: str = "{:.1f} pairs/s", asked: str = ""
+    ) -> None:
         figures = [figure(one) for one in rounds]
-        table.add_row(name, *(form.format(value) for value in (median(figures), min(figures), max(figures))), asked)
+        table.add_row(
+            name,
+            *(form.format(value) for value in (median(figures), min(figures), max(figures))),
+            asked,
+        )
 
-    table = Table("", "median", "least", "most", "asked for", title=f"{rows} pairs a round, {len(rounds)} rounds")
+    table = Table(
+        "",
+        "median",
+        "least",
+        "most",
+        "asked for",
+        title=f"{rows} pairs a round, {len(rounds)} rounds",
+    )
     row("decoding alone", lambda one: one.decoding)
     row("INT8 encoders alone", lambda one: one.encoders)
     row("sum of both parts", lambda one: one.parts)
@@ -130,16 +154,31 @@ def print_rounds(rounds: list[Round], rows: int) -> None:
     row("aigid scan, start and loading included", lambda one: one.scan_with_start)
     row("authors' loop", lambda one: one.authors)
     row("scan / sum of parts", lambda one: one.scan / one.parts, "{:.1%}", f"{LEAST_OF_PARTS:.0%}")
-    row("scan / authors' loop", lambda one: one.scan / one.authors, "{:.1f} x", f"{LEAST_OF_AUTHORS:.0f} x")
+    row(
+        "scan / authors' loop",
+        lambda one: one.scan / one.authors,
+        "{:.1f} x",
+        f"{LEAST_OF_AUTHORS:.0f} x",
+    )
     Console(width=120).print(table)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round.")
-@click.option("--authors-rows", type=click.IntRange(min=1), default=32, show_default=True, help="Pairs of the authors' loop.")
-@click.option("--batch-size", "batch_rows", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round."
+)
+@click.option(
+    "--authors-rows",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Pairs of the authors' loop.",
+)
+@click.option(
+    "--batch-size", "batch_rows", type=click.IntRange(min=1), default=32, show_default=True
+)
 def main(folder: Path, rounds: int, rows: int, authors_rows: int, batch_rows: int) -> None:
     """Measure the scan with the model in FOLDER, made by benchmarks/base_model.py; status 1 where it misses what is asked.
 
@@ -152,7 +191,9 @@ def main(folder: Path, rounds: int, rows: int, authors_rows: int, batch_rows: in
     for _ in track(range(rounds), "measuring", console=Console(stderr=True)):
         authors = authors_pairs_per_s(loop, manifest, authors_rows)
         decoding, encoders = parts.decoding(), parts.encoders()
-        measured.append(Round(decoding, encoders, *scan_pairs_per_s(repository, manifest, batch_rows), authors))
+        measured.append(
+            Round(decoding, encoders, *scan_pairs_per_s(repository, manifest, batch_rows), authors)
+        )
     print_rounds(measured, rows)
     missed = median(one.scan / one.parts for one in measured) < LEAST_OF_PARTS
     sys.exit(missed or median(one.scan / one.authors for one in measured) < LEAST_OF_AUTHORS)

@@ -17,7 +17,7 @@ SCAN_ROWS = 100
 MOST_HELP_S, MOST_FIRST_FILE_S, MOST_READY_S = 0.5, 3.0, 15.0
 _POLL_S = 0.005
 
-AIGID = [sys.executable, "-m", "aigid.cli"]
+AIGID = [sys.executable, "-m", "aigid.cli.main"]
 
 
 def help_s() -> float:
@@ -31,9 +31,18 @@ def first_file_s(manifest: Path, model: Path | None) -> float:
     """Seconds from the start of a scan to its first whole result file."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "out")
-        command = [*AIGID, "scan", str(manifest), "--out", str(out), *(["--model", str(model)] if model else [])]
+        command = [
+            *AIGID,
+            "scan",
+            str(manifest),
+            "--out",
+            str(out),
+            *(["--model", str(model)] if model else []),
+        ]
         started = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
             while not any(out.glob("*.parquet")):
                 if process.poll():
                     raise click.ClickException(f"the scan ended with status {process.returncode}")
@@ -46,7 +55,10 @@ def ready_s(model: Path | None) -> float:
     command = [*AIGID, "serve", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
     started = time.perf_counter()
     with subprocess.Popen(
-        [*command, *(["--model", str(model)] if model else [])], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [*command, *(["--model", str(model)] if model else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         assert process.stdout is not None
         if not any(line.startswith("gRPC") for line in process.stdout):
@@ -58,7 +70,11 @@ def ready_s(model: Path | None) -> float:
 
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--model", type=click.Path(exists=True, path_type=Path), help="Model repository.  [default: the demo model]")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, path_type=Path),
+    help="Model repository.  [default: the demo model]",
+)
 def main(rounds: int, model: Path | None) -> None:
     """Time `aigid --help`, a scan of 100 pairs of 1,024-pixel JPEGs, and `aigid serve`; status 1 where one takes too long.
 
@@ -78,7 +94,11 @@ def main(rounds: int, model: Path | None) -> None:
         row("aigid --help", help_s, MOST_HELP_S)
         ready_s(model)  # installs the server on first use
         row("aigid serve, all models ready", lambda: ready_s(model), MOST_READY_S)
-        row(f"scan of {SCAN_ROWS} rows, first result file", lambda: first_file_s(manifest, model), MOST_FIRST_FILE_S)
+        row(
+            f"scan of {SCAN_ROWS} rows, first result file",
+            lambda: first_file_s(manifest, model),
+            MOST_FIRST_FILE_S,
+        )
     Console(width=120).print(table)
     sys.exit(slow)
 

@@ -55,7 +55,9 @@ class NoProgress:
         """Say nothing."""
 
 
-def measure(info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: int) -> tuple[float, float]:
+def measure(
+    info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: int
+) -> tuple[float, float]:
     """Rows a second, and the share of steps in the time, of the first `limit` rows of an epoch."""
     torch.manual_seed(0)
     prompts = PromptEncoder(ROOT / "model_repository/tokenizer.json", info.prompt)
@@ -78,20 +80,42 @@ def measure(info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: 
 
 @click.command()
 @click.argument("manifest", default="runs/data/train")
-@click.option("--rows", type=click.IntRange(min=64), default=1280, show_default=True, help="Of the demo's encoders.")
-@click.option("--base-rows", type=click.IntRange(min=32), default=128, show_default=True, help="Of base-size encoders.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=64),
+    default=1280,
+    show_default=True,
+    help="Of the demo's encoders.",
+)
+@click.option(
+    "--base-rows",
+    type=click.IntRange(min=32),
+    default=128,
+    show_default=True,
+    help="Of base-size encoders.",
+)
 def main(manifest: str, rows: int, base_rows: int) -> None:
     """Train on the first rows of MANIFEST, with small and base-size encoders, with and without augmentation.
 
     Example: python benchmarks/training_step.py runs/data/train
     """
-    configs = {name: json.loads((DEMO / f"{name}_encoder.json").read_text()) for name in ("text", "image")}
+    configs = {
+        name: json.loads((DEMO / f"{name}_encoder.json").read_text()) for name in ("text", "image")
+    }
     demo = CheckpointInfo("demo", "", configs["text"], configs["image"], 128)
-    base = CheckpointInfo("base", "", {"model_type": "bert"}, {"model_type": "clip_vision_model"}, 512)
+    base = CheckpointInfo(
+        "base", "", {"model_type": "bert"}, {"model_type": "clip_vision_model"}, 512
+    )
     plain = TrainingConfig(batch_rows=32)
     table = Table("encoders", "pictures", "rows/s", "forward, backward, optimizer", title=manifest)
-    for info, limit in ((demo, rows), (replace(base, image=ImageSpec(), prompt=PromptSpec()), base_rows)):
-        for name, config in {"as they are": plain, "augmented": replace(plain, augmentation=HARDENING)}.items():
+    for info, limit in (
+        (demo, rows),
+        (replace(base, image=ImageSpec(), prompt=PromptSpec()), base_rows),
+    ):
+        for name, config in {
+            "as they are": plain,
+            "augmented": replace(plain, augmentation=HARDENING),
+        }.items():
             rows_per_s, share = measure(info, manifest, config, limit)
             table.add_row(info.name, name, f"{rows_per_s:.1f}", f"{share:.1%}")
     Console(width=120).print(table)

@@ -5,16 +5,8 @@ from pathlib import Path
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.training.checkpoint import WEIGHTS_FILE, load_checkpoint, save_checkpoint
-
-
-def halve_checkpoint(checkpoint: Path, folder: Path) -> None:
-    """Write the checkpoint folder `checkpoint` to `folder` with float16 weights: another model, with its own fingerprint.
-
-    Raises CheckpointError where `checkpoint` is damaged or not whole.
-    """
-    loaded = load_checkpoint(checkpoint)
-    save_checkpoint(loaded.model, loaded.info, loaded.tokenizer_file, folder, half=True)
+from aigid.export.checkpoint_to_half import halve_checkpoint
+from aigid.training.checkpoint import WEIGHTS_FILE
 
 
 @click.command()

@@ -1,197 +1,23 @@
 """A checkpoint to the three ONNX graphs of a model, bert, clip_vision and fusion_heads, in fp32 or fp16."""
 
-import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import click
-import onnx
-import torch
 from command_line import print_sizes, shown_errors
-from graph_metadata import describe_graph, write_graph
-from token_guard import guard_tokens
-from torch import Tensor, nn
 
-from aigid.contract import PromptSpec, Temperatures
-from aigid.errors import BuildError
-from aigid.tensors import PARTS
-from aigid.training.checkpoint import Checkpoint, load_checkpoint
-from aigid.training.encoders import encoder_width
-from aigid.training.fusion_model import FusionModel
-
-OPSET = 20
-
-
-class Precision(StrEnum):
-    """What the encoders compute in; inputs, features and the heads are float32 (or integers) in both."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-
-
-# Added to the attention scores of padding: far below any score, and still a number in half precision.
-MASKED_SCORE = -1e4
-
-_ROWS = torch.export.Dim("N")
-
-
-class TextPart(nn.Module):
-    """The graph `bert`: token ids and mask, int32 [N, T], to text_features [N, Dt]."""
-
-    def __init__(self, model: FusionModel) -> None:
-        """Take a model whose encoders are ready for export."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The text features."""
-        # A mask that is already one of scores spares the graph the general construction of such masks (GatherND, int64).
-        encoder: Any = self.model.text_encoder
-        scores = (1 - attention_mask[:, None, None, :].to(encoder.dtype)) * MASKED_SCORE
-        return self.model.text_features(input_ids, scores).to(torch.float32)
-
-
-class ImagePart(nn.Module):
-    """The graph `clip_vision`: pixels, uint8 [N, S, S, 3], to image_features [N, Di]."""
-
-    def __init__(self, model: FusionModel) -> None:
-        """Take a model whose encoders are ready for export."""
-        super().__init__()
-        self.model = model
-
-    def forward(self, image: Tensor) -> Tensor:
-        """The image features."""
-        return self.model.image_features(image).to(torch.float32)
-
-
-class HeadsPart(nn.Module):
-    """The graph `fusion_heads`: both features to calibrated probabilities, p_ai [N, 1] and p_source [N, 6]."""
-
-    def __init__(self, model: FusionModel, temperatures: Temperatures) -> None:
-        """Take a model and what its logits are divided by."""
-        super().__init__()
-        self.model = model
-        self.temperatures = temperatures
-
-    def forward(self, text_features: Tensor, image_features: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities; head B's logit of "real" plays no part, head A answers that."""
-        logits = self.model.fuse(text_features, image_features)
-        p_ai = torch.sigmoid(logits.a / self.temperatures.a).unsqueeze(1)
-        share = torch.softmax(logits.b[:, 1:] / self.temperatures.b, dim=1)
-        return p_ai, torch.cat([1 - p_ai, p_ai * share], dim=1)
-
-
-def export_checkpoint(checkpoint: Checkpoint, folder: Path, precision: Precision = Precision.FP32) -> dict[str, Path]:
-    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`; returns their paths by part."""
-    paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
-    for part, path in paths.items():
-        graph = export_part(checkpoint, part, precision)
-        describe_graph(graph, part, checkpoint.fingerprint, precision)
-        write_graph(graph, path)
-    return paths
-
-
-def export_part(checkpoint: Checkpoint, part: str, precision: Precision = Precision.FP32) -> onnx.ModelProto:
-    """The graph of one part, any number of rows (and tokens) at a time.
-
-    fp16 graphs are strongly typed: what computes in half precision says so in the graph, as TensorRT wants it. Raises
-    BuildError where the exporter does not know what an encoder does.
-    """
-    # A copy, for the caller's model stays as it is.
-    model = copy.deepcopy(checkpoint.model).float().cpu().eval()
-    encoders: tuple[Any, Any] = (model.text_encoder, model.image_encoder)
-    for encoder in encoders:
-        # Exported as plain products and a softmax, which later steps recognise.
-        encoder.set_attn_implementation("eager")
-        if precision is Precision.FP16:
-            encoder.half()
-        # Positions and token types, which the encoders keep as int64.
-        _narrow_integers(encoder)
-    if part == "bert":
-        return _export_text(model, checkpoint.info.prompt)
-    if part == "clip_vision":
-        image = torch.zeros(2, *checkpoint.info.image.shape, dtype=torch.uint8)
-        return _export(ImagePart(model), {"image": (image, {0: _ROWS})}, ["image_features"])
-    heads = HeadsPart(model, checkpoint.info.temperatures)
-    text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)
-    inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
-    return _export(heads, inputs, ["p_ai", "p_source"])
-
-
-def _narrow_integers(encoder: nn.Module) -> None:
-    for module in encoder.modules():
-        for name, value in module.named_buffers(recurse=False):
-            if value.dtype == torch.int64:
-                module.register_buffer(name, value.to(torch.int32), persistent=False)
-
-
-def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
-    ids = torch.ones(2, prompt.buckets[0], dtype=torch.int32)
-    # A tensor of its own: the exporter takes one tensor given twice for one input.
-    mask = torch.ones_like(ids)
-    axes = {0: _ROWS, 1: torch.export.Dim("T", max=prompt.max_tokens)}
-    graph = _export(TextPart(model), {"input_ids": (ids, axes), "attention_mask": (mask, axes)}, ["text_features"])
-    encoder: Any = model.text_encoder
-    guard_tokens(graph, encoder.config.vocab_size, prompt.max_tokens)
-    return graph
-
-
-def _export(module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, Any]]], outputs: list[str]) -> onnx.ModelProto:
-    try:
-        with torch.no_grad(), _quiet_exporter():
-            program = torch.onnx.export(
-                module.eval(),
-                tuple(example for example, _ in inputs.values()),
-                dynamo=True,
-                dynamic_shapes={name: axes for name, (_, axes) in inputs.items()},
-                external_data=False,
-                opset_version=OPSET,
-                input_names=list(inputs),
-                output_names=outputs,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise BuildError(
-            f"torch's exporter cannot make a graph of {', '.join(outputs)}: {_first_cause(error)}; "
-            "encoders of the classes BertModel and CLIPVisionModel are known to do"
-        ) from error
-    if program is None:
-        raise BuildError("torch.onnx.export gave no graph; is this version of torch supported?")
-    return program.model_proto
-
-
-def _first_cause(error: BaseException) -> str:
-    """What went wrong first, in a line: the exporter wraps it in advice for its own developers."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
-
-
-@contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Silence what the exporter says of itself: shared axis names, its own deprecations, absent torchvision."""
-    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = registry.level
-    registry.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            yield
-    finally:
-        registry.setLevel(level)
+from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
+from aigid.training.checkpoint import load_checkpoint
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--precision", type=click.Choice([one.value for one in Precision]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice([one.value for one in Precision]),
+    default="fp32",
+    show_default=True,
+)
 def main(checkpoint: Path, folder: Path, precision: Precision) -> None:
     """Export CHECKPOINT as three graphs into FOLDER.
 

@@ -1,93 +1,14 @@
 """A checkpoint to a model repository in one command: export, quantize, compare with torch, lay out."""
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-from checkpoint_to_onnx import Precision, export_checkpoint
 from command_line import print_sizes, shown_errors
-from onnx_to_int8 import CALIBRATION_ROWS, quantize_graphs
-from repository_lock import staged_repository
-from sample_rows import rows_for
-from to_model_repository import fill_repository
-from verify_parity import (
-    LIMITS,
-    PARITY_ROWS,
-    Limits,
-    ParityReport,
-    loaders,
-    measure_parity,
-    refuse_shortcomings,
-    report_text,
-    write_report,
-)
 
-from aigid.contract import ModelContract
-from aigid.errors import UsageError
-from aigid.training.checkpoint import Checkpoint, load_checkpoint
-
-PRECISIONS = tuple(LIMITS)
-
-
-@dataclass(frozen=True)
-class BuildConfig:
-    """How a repository is built: manifests to calibrate and to compare on, rows of each, and the precisions published.
-
-    `limits` say how far each precision may be from float32: a model that was not trained can be beyond the usual ones.
-    """
-
-    calibration: str
-    parity: str
-    calibration_rows: int = CALIBRATION_ROWS
-    parity_rows: int = PARITY_ROWS
-    precisions: tuple[str, ...] = PRECISIONS
-    limits: Mapping[str, Limits] = field(default_factory=lambda: LIMITS)
-
-    def __post_init__(self) -> None:
-        if "int8" not in self.precisions:
-            raise UsageError(f"--precision {', '.join(self.precisions)}: int8 must be among them: it is what CPUs run")
-
-
-@dataclass(frozen=True)
-class BuiltRepository:
-    """What a build made: the contract, each graph's size in bytes by its path in the repository, and the parity report."""
-
-    contract: ModelContract
-    graph_bytes: dict[str, int]
-    parity: ParityReport
-
-
-def build_repository(checkpoint: Path, repository: Path, config: BuildConfig) -> BuiltRepository:
-    """Build the next version of the model repository of a checkpoint folder.
-
-    Raises AigidError, and leaves an existing repository as it was, where any step fails or an artifact is too far from
-    float32.
-    """
-    loaded = load_checkpoint(checkpoint)
-    with staged_repository(repository) as folder:
-        # On the disk where they will stay: linked there, not copied.
-        graphs = _build_graphs(loaded, folder / ".graphs", config)
-        report = measure_parity(loaded, loaders(graphs), rows_for(loaded, config.parity, config.parity_rows))
-        refuse_shortcomings(report, config.limits)
-        contract = fill_repository(loaded, {name: graphs[name] for name in config.precisions}, repository, folder)
-        shutil.rmtree(folder / ".graphs")
-        write_report(report, config.limits, folder)
-    built = sorted(repository.glob(f"*/{contract.version}/model.*.onnx"))
-    sizes = {path.relative_to(repository).as_posix(): path.stat().st_size for path in built}
-    return BuiltRepository(contract, sizes, report)
-
-
-def _build_graphs(checkpoint: Checkpoint, folder: Path, config: BuildConfig) -> dict[str, dict[str, Path]]:
-    """The graphs of every precision by part; all are made and compared, whichever are published."""
-    # Opened first: a manifest that will not do is said before the minutes that exporting takes.
-    rows = rows_for(checkpoint, config.calibration, config.calibration_rows)
-    rows_for(checkpoint, config.parity, config.parity_rows)
-    graphs = {str(precision): export_checkpoint(checkpoint, folder, precision) for precision in Precision}
-    return {**graphs, "int8": quantize_graphs(graphs["fp32"], folder, rows)}
-
+from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
+from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository
+from aigid.export.verify_parity import PARITY_ROWS, report_text
 
 _ROWS = click.IntRange(min=1)
 
@@ -95,14 +16,34 @@ _ROWS = click.IntRange(min=1)
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("repository", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--calibration", required=True, help="Manifest of image-prompt pairs like those to be scanned.")
-@click.option("--rows", "calibration_rows", type=_ROWS, default=CALIBRATION_ROWS, show_default=True, help="To calibrate on.")
-@click.option("--parity", help="Manifest to compare with torch on; with labels, macro-F1 too.  [default: --calibration's]")
-@click.option("--parity-rows", type=_ROWS, default=PARITY_ROWS, show_default=True, help="To compare on.")
 @click.option(
-    "--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), help="Published; repeatable.  [default: all]"
+    "--calibration", required=True, help="Manifest of image-prompt pairs like those to be scanned."
 )
-def main(checkpoint: Path, repository: Path, calibration: str, parity: str | None, **options: Any) -> None:
+@click.option(
+    "--rows",
+    "calibration_rows",
+    type=_ROWS,
+    default=CALIBRATION_ROWS,
+    show_default=True,
+    help="To calibrate on.",
+)
+@click.option(
+    "--parity",
+    help="Manifest to compare with torch on; with labels, macro-F1 too.  [default: --calibration's]",
+)
+@click.option(
+    "--parity-rows", type=_ROWS, default=PARITY_ROWS, show_default=True, help="To compare on."
+)
+@click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(PRECISIONS),
+    help="Published; repeatable.  [default: all]",
+)
+def main(
+    checkpoint: Path, repository: Path, calibration: str, parity: str | None, **options: Any
+) -> None:
     """Build the next version of the model REPOSITORY of CHECKPOINT, for the embedded scorer and for Triton.
 
     Example: python build/pipeline.py runs/best model/ --calibration data/train.parquet --parity data/validation.parquet
@@ -114,7 +55,9 @@ def main(checkpoint: Path, repository: Path, calibration: str, parity: str | Non
     print_sizes(built.graph_bytes)
     print(report_text(built.parity))
     contract = built.contract
-    print(f"{repository}: model {contract.name}, version {contract.version}, fingerprint {contract.fingerprint[:12]}")
+    print(
+        f"{repository}: model {contract.name}, version {contract.version}, fingerprint {contract.fingerprint[:12]}"
+    )
 
 
 if __name__ == "__main__":

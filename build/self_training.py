@@ -10,20 +10,20 @@ from typing import Any
 
 import click
 from command_line import shown_errors
-from onnx_to_int8 import CALIBRATION_ROWS
-from pipeline import BuildConfig, build_repository
-from verify_parity import LIMITS, PARITY_ROWS, Limits
 
+from aigid.cli.confidence_options import confidence_options, sureness
+from aigid.cli.train_options import run_config, train_options
 from aigid.config import ScanConfig
 from aigid.contract import CONTRACT_FILE
 from aigid.errors import UsageError
-from aigid.progress import show_progress
-from aigid.scan import scan
-from aigid.sureness_options import sureness, sureness_options
-from aigid.train_options import run_config, train_options
+from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
+from aigid.export.pipeline import BuildConfig, build_repository
+from aigid.export.verify_parity import LIMITS, PARITY_ROWS, Limits
+from aigid.progress_bar import show_progress
+from aigid.run_scan import scan
 from aigid.training.labelled import open_labelled
 from aigid.training.pseudo_labels import write_pseudo_labels
-from aigid.training.pseudo_selection import Sureness
+from aigid.training.pseudo_selection import SelectionConfig
 from aigid.training.run import RunConfig, train
 from aigid.training.trainer import LAST
 
@@ -37,11 +37,11 @@ class SelfTrainingConfig:
 
     base: RunConfig
     unlabelled: tuple[str, ...]
-    sure: Sureness = field(default_factory=Sureness)
+    sure: SelectionConfig = field(default_factory=SelectionConfig)
     rounds: int = 1
 
 
-def self_train(config: SelfTrainingConfig, notify: Callable[[str], None]) -> Path:
+def self_train(config: SelfTrainingConfig, on_message: Callable[[str], None]) -> Path:
     """Run what is left of the rounds; gives the last one's checkpoint. Raises AigidError for what cannot be done."""
     pseudo: tuple[str, ...] = ()
     number = 0
@@ -55,34 +55,52 @@ def self_train(config: SelfTrainingConfig, notify: Callable[[str], None]) -> Pat
             raise UsageError("self-training is one process: start it without accelerate launch")
         if number == config.rounds:
             return best
-        pseudo = (str(_label(config, best, folder, notify)),)
+        pseudo = (str(_label(config, best, folder, on_message)),)
         number += 1
 
 
-def _label(config: SelfTrainingConfig, best: Path, folder: Path, notify: Callable[[str], None]) -> Path:
+def _label(
+    config: SelfTrainingConfig, best: Path, folder: Path, on_message: Callable[[str], None]
+) -> Path:
     """Label with a checkpoint what has no labels; gives the new manifest's folder."""
     repository, labels = folder / "model", folder / "pseudo"
     if not (repository / CONTRACT_FILE).is_file():
         rows, source = open_labelled(config.base.validation[:1]).rows, config.base.validation[0]
-        few = {"calibration_rows": min(rows, CALIBRATION_ROWS), "parity_rows": min(rows, PARITY_ROWS)}
-        build = BuildConfig(source, source, precisions=("int8",), limits=dict.fromkeys(LIMITS, _ANY), **few)
+        few = {
+            "calibration_rows": min(rows, CALIBRATION_ROWS),
+            "parity_rows": min(rows, PARITY_ROWS),
+        }
+        build = BuildConfig(
+            source, source, precisions=("int8",), limits=dict.fromkeys(LIMITS, _ANY), **few
+        )
         build_repository(best, repository, build)
     scan_config = ScanConfig(config.unlabelled, str(folder / "results"), repository)
     with show_progress("label") as progress:
         scan(scan_config, progress, progress.say)
     record = write_pseudo_labels(scan_config, str(labels), config.sure)
     right = f", {record['precision']:.1%} of them rightly" if "precision" in record else ""
-    notify(f"{labels}: {record['kept']:,} of {record['rows']:,} pairs labelled{right}: {record['classes']}")
+    on_message(
+        f"{labels}: {record['kept']:,} of {record['rows']:,} pairs labelled{right}: {record['classes']}"
+    )
     return labels
 
 
 @click.command()
 @train_options
-@click.option("--unlabelled", multiple=True, required=True, help="Manifest of image-prompt pairs to label; repeatable.")
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=1, show_default=True, help="How often to label and to train again."
+    "--unlabelled",
+    multiple=True,
+    required=True,
+    help="Manifest of image-prompt pairs to label; repeatable.",
 )
-@sureness_options
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How often to label and to train again.",
+)
+@confidence_options
 def main(train_manifests: tuple[str, ...], **options: Any) -> None:
     """Train on labelled MANIFESTs, label with the model what has no labels, and train again on both.
 
@@ -91,7 +109,9 @@ def main(train_manifests: tuple[str, ...], **options: Any) -> None:
     with shown_errors():
         sure = sureness(options)
         own = {name: options.pop(name) for name in ("unlabelled", "rounds")}
-        best = self_train(SelfTrainingConfig(run_config(train_manifests, options), sure=sure, **own), print)
+        best = self_train(
+            SelfTrainingConfig(run_config(train_manifests, options), sure=sure, **own), print
+        )
         print(f"best checkpoint: {best}")
 
 

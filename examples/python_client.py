@@ -14,7 +14,10 @@ GENERATORS = ("sd21", "sdxl", "sd3", "dalle3", "midjourney")  # what p_source ha
 if len(sys.argv) < 4 or len(sys.argv) % 2:
     sys.exit(__doc__)
 address, names, prompts = sys.argv[1], sys.argv[2::2], sys.argv[3::2]
-columns = {"image_bytes": [Path(name).read_bytes() for name in names], "prompt": [prompt.encode() for prompt in prompts]}
+columns = {
+    "image_bytes": [Path(name).read_bytes() for name in names],
+    "prompt": [prompt.encode() for prompt in prompts],
+}
 inputs = []
 for column, values in columns.items():
     inputs.append(triton.InferInput(column, [len(values), 1], "BYTES"))

@@ -5,7 +5,7 @@ ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ --out s3:/
 
 import sys
 
-from aigid.cli import main
+from aigid.cli.main import main
 
 if __name__ == "__main__":
     main(["pseudo-label", "--ray=auto", *sys.argv[1:]], prog_name="jobs/pseudo_label.py")

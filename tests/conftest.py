@@ -18,12 +18,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).parent.parent / "model_repository"
 SIDE = 32
 HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-CAPTIONS = ("a red car", "two dogs on a beach under a cloudy sky", "", "a very long caption of many words " * 6)
+CAPTIONS = (
+    "a red car",
+    "two dogs on a beach under a cloudy sky",
+    "",
+    "a very long caption of many words " * 6,
+)
 
 
-def picture_bytes(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
+def encoded_image(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
     """A small encoded picture of noise, another for each seed."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (side, side + seed % 7, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(seed).integers(
+        0, 256, (side, side + seed % 7, 3), dtype=np.uint8
+    )
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
@@ -31,7 +38,7 @@ def picture_bytes(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
 
 def manifest_table(rows: int, seed: int = 0) -> pa.Table:
     """A manifest in the data set's schema, with an id."""
-    images = [{"bytes": picture_bytes(seed + row), "path": f"{row}.png"} for row in range(rows)]
+    images = [{"bytes": encoded_image(seed + row), "path": f"{row}.png"} for row in range(rows)]
     captions = [CAPTIONS[(seed + row) % len(CAPTIONS)] for row in range(rows)]
     labels = [row % 6 for row in range(rows)]
     return pa.table(
@@ -49,19 +56,32 @@ def manifest_table(rows: int, seed: int = 0) -> pa.Table:
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model repository of a tiny random model, built as real ones are."""
     import torch
-    from pipeline import BuildConfig, build_repository
-    from verify_parity import LIMITS, Limits
 
     from aigid.contract import ImageSpec
+    from aigid.export.pipeline import BuildConfig, build_repository
+    from aigid.export.verify_parity import LIMITS, Limits
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
 
     folder = tmp_path_factory.mktemp("tiny")
-    text = {"model_type": "bert", "vocab_size": 30522, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {
+        "model_type": "bert",
+        "vocab_size": 30522,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     text |= {"intermediate_size": 32, "max_position_embeddings": 128}
-    image = {"model_type": "clip_vision_model", "image_size": SIDE, "patch_size": 8, "hidden_size": 16}
+    image = {
+        "model_type": "clip_vision_model",
+        "image_size": SIDE,
+        "patch_size": 8,
+        "hidden_size": 16,
+    }
     image |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(5)
-    info = CheckpointInfo("tiny", "tiny random model", text, image, 24, ImageSpec(size=SIDE), thresholds={"0.01": 0.9})
+    info = CheckpointInfo(
+        "tiny", "tiny random model", text, image, 24, ImageSpec(size=SIDE), thresholds={"0.01": 0.9}
+    )
     model = new_model(info)
     with torch.no_grad():
         # Random heads answer nearly the same to all; wider ones give decisions of both kinds.
@@ -72,7 +92,9 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(manifest_table(32, seed=900), calibration)
     # Never trained: INT8's small errors change some of its decisions.
     limits = LIMITS | {"int8": Limits(probability=None, equal_decisions=0.8, macro_f1_loss=None)}
-    config = BuildConfig(str(calibration), str(calibration), calibration_rows=32, parity_rows=32, limits=limits)
+    config = BuildConfig(
+        str(calibration), str(calibration), calibration_rows=32, parity_rows=32, limits=limits
+    )
     build_repository(folder / "checkpoint", folder / "repository", config)
     return folder / "repository"
 

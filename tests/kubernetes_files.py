@@ -15,7 +15,9 @@ class UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Document:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         if len(set(keys)) < len(keys):
-            raise yaml.constructor.ConstructorError(None, None, "a key is there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key is there twice", node.start_mark
+            )
         return super().construct_mapping(node, deep)
 
 
@@ -23,7 +25,13 @@ def misspelt(document: Document, free: Container[str]) -> Iterator[tuple[str, Do
     """Copies of a document with one field misspelt in each: every field that is not below a key in `free`."""
 
     def fields(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        items = (
+            value.items()
+            if isinstance(value, dict)
+            else enumerate(value)
+            if isinstance(value, list)
+            else ()
+        )
         for key, child in items:
             if isinstance(value, dict):
                 yield (*path, key)

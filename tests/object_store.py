@@ -79,7 +79,9 @@ class ObjectStore:
 
     def contents(self, key: str) -> dict[str, bytes]:
         """The objects below a key, by name, past the proxy."""
-        found = self.files.get_file_info(fs.FileSelector(f"{BUCKET}/{key}", recursive=True, allow_not_found=True))
+        found = self.files.get_file_info(
+            fs.FileSelector(f"{BUCKET}/{key}", recursive=True, allow_not_found=True)
+        )
         files = [info for info in found if info.type == fs.FileType.File]
         return {info.path.removeprefix(f"{BUCKET}/{key}/"): self._read(info.path) for info in files}
 
@@ -109,12 +111,18 @@ def object_store() -> Iterator[ObjectStore]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | CREDENTIALS)
+    server = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | CREDENTIALS
+    )
     try:
         _await_port(server, port)
         keys = {"access_key": "testing", "secret_key": "testing", "region": "us-east-1"}
         files = fs.S3FileSystem(
-            **keys, endpoint_override=f"127.0.0.1:{port}", scheme="http", allow_bucket_creation=True, allow_delayed_open=True
+            **keys,
+            endpoint_override=f"127.0.0.1:{port}",
+            scheme="http",
+            allow_bucket_creation=True,
+            allow_delayed_open=True,
         )
         files.create_dir(BUCKET)
         proxy = _Proxy(port, files)
@@ -143,9 +151,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         chunked = self.headers.get("Transfer-Encoding") == "chunked"
-        body = b"".join(self._chunks()) if chunked else self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
-        request = Request(self.command, self.path, self.client_address[1], self.headers.get("Range"))
+        body = (
+            b"".join(self._chunks())
+            if chunked
+            else self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        )
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP
+        }
+        request = Request(
+            self.command, self.path, self.client_address[1], self.headers.get("Range")
+        )
         self.server.store.requests.append(request)
         fault = self.server.store.faults(request) or Fault()
         if fault.status is not None:
@@ -167,7 +183,9 @@ class _Handler(BaseHTTPRequestHandler):
         while self.rfile.readline().strip():
             pass
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault) -> None:
+    def _answer(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, fault: Fault
+    ) -> None:
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in HOP_BY_HOP:

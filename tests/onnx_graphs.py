@@ -19,7 +19,9 @@ def example_feed(part: str, rows: int, tokens: int = 8, seed: int = 1) -> Feed:
         return {"image": np.stack([_smooth_image(generator) for _ in range(rows)])}
     if part == "fusion_heads":
         names = ("text_features", "image_features")
-        return {name: generator.normal(size=(rows, TINY_WIDTH)).astype(np.float32) for name in names}
+        return {
+            name: generator.normal(size=(rows, TINY_WIDTH)).astype(np.float32) for name in names
+        }
     mask = (np.arange(tokens) < generator.integers(2, tokens + 1, (rows, 1))).astype(np.int32)
     ids = generator.integers(4, TINY_WORDS, (rows, tokens)).astype(np.int32)
     # As every prompt: [CLS], words, [SEP].
@@ -29,13 +31,17 @@ def example_feed(part: str, rows: int, tokens: int = 8, seed: int = 1) -> Feed:
 
 def _smooth_image(generator: np.random.Generator) -> npt.NDArray[np.uint8]:
     coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(coarse).resize((TINY_SIDE, TINY_SIDE), Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(coarse).resize((TINY_SIDE, TINY_SIDE), Image.Resampling.BICUBIC)
+    )
 
 
 def run_graph(graph: Path | bytes, feed: Feed, threads: int = 1) -> list[npt.NDArray[np.float32]]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    answers: list[npt.NDArray[np.float32]] = ort.InferenceSession(graph, options, ["CPUExecutionProvider"]).run(None, feed)
+    answers: list[npt.NDArray[np.float32]] = ort.InferenceSession(
+        graph, options, ["CPUExecutionProvider"]
+    ).run(None, feed)
     return answers
 
 

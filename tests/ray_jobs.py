@@ -25,11 +25,11 @@ class StandInJob:
     say: str = ""
 
     @contextmanager
-    def open(self, threads: int, notify: Callable[[str], None]) -> Iterator[ScanShards]:
+    def open(self, threads: int, on_message: Callable[[str], None]) -> Iterator[ScanShards]:
         if self.start == "slow":
             time.sleep(3)
         if self.say:
-            notify(self.say)
+            on_message(self.say)
         yield self._scan
 
     def _scan(

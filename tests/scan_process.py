@@ -8,11 +8,22 @@ from pathlib import Path
 
 
 def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[str]:
-    words = [sys.executable, "-m", "aigid.cli", "scan", str(manifest), "--out", str(out), *map(str, options)]
+    words = [
+        sys.executable,
+        "-m",
+        "aigid",
+        "scan",
+        str(manifest),
+        "--out",
+        str(out),
+        *map(str, options),
+    ]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def await_commits(process: subprocess.Popen[str], out: Path, commits: int, *, seconds: float = 300) -> bool:
+def await_commits(
+    process: subprocess.Popen[str], out: Path, commits: int, *, seconds: float = 300
+) -> bool:
     """Whether there are so many result files before the time is over; the scan must not end before."""
     deadline = time.monotonic() + seconds
     while len(list(out.glob("*.parquet"))) < commits:

@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from aigid.contract import ModelContract
-from aigid.tensors import ENSEMBLE, ModelSpec, model_specs
+from aigid.scorers.tensors import ENSEMBLE, ModelSpec, model_specs
 
 Failure = tuple[grpc.StatusCode, str]
 
@@ -19,9 +19,16 @@ Failure = tuple[grpc.StatusCode, str]
 class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Answers with `p_ai` = the first byte of each image / 255, unless `fail` gives a status for the Nth request."""
 
-    def __init__(self, contract: ModelContract, fail: Callable[[int], Failure | None] = lambda call: None) -> None:
+    def __init__(
+        self, contract: ModelContract, fail: Callable[[int], Failure | None] = lambda call: None
+    ) -> None:
         self.contract, self.fail = contract, fail
-        self.precision, self.max_batch_size, self.names, self.live = "int8", 256, [ENSEMBLE, "bert"], True
+        self.precision, self.max_batch_size, self.names, self.live = (
+            "int8",
+            256,
+            [ENSEMBLE, "bert"],
+            True,
+        )
         self.specs = model_specs(contract)
         self.delay, self.config_delay = threading.Event(), threading.Event()
         self.delay.set()
@@ -39,7 +46,12 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._server.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.delay.set()
         self.config_delay.set()
         self._server.stop(0).wait()
@@ -82,7 +94,9 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def _answer(self, request: Any) -> Any:
         (row,) = [number for number, tensor in enumerate(request.inputs) if tensor.name == "image"]
-        images = np.frombuffer(request.raw_input_contents[row], np.uint8).reshape(request.inputs[row].shape)
+        images = np.frombuffer(request.raw_input_contents[row], np.uint8).reshape(
+            request.inputs[row].shape
+        )
         p_ai = images[:, 0, 0, :1].astype(np.float32) / 255
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
         for name, value in (("p_ai", p_ai), ("p_source", np.repeat(p_ai, 6, axis=1))):

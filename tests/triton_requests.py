@@ -28,4 +28,7 @@ def tensor_inputs(images: npt.NDArray[np.uint8], tokens: TokenBatch) -> list[tri
 def pair_inputs(images: Sequence[bytes], prompts: Sequence[bytes]) -> list[triton.InferInput]:
     """Of `aigid_pairs`."""
     columns = {"image_bytes": images, "prompt": prompts}
-    return [tensor(name, np.array([[item] for item in column], object), "BYTES") for name, column in columns.items()]
+    return [
+        tensor(name, np.array([[item] for item in column], object), "BYTES")
+        for name, column in columns.items()
+    ]

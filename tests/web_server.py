@@ -48,7 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
         site.asked.append(self.path)
         site.connections.add(self.client_address[1])
         answer = site.answers.get(self.path, lambda: Answer(b"not here", 404))()
-        if answer.ranges and (asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))):
+        if answer.ranges and (
+            asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        ):
             answer = self._part(answer, int(asked[1]), int(asked[2]) + 1)
         self.send_response_only(answer.status)
         for name, value in answer.headers:
@@ -69,7 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _part(self, answer: Answer, start: int, stop: int) -> Answer:
         part = answer.body[start:stop]
         span = f"bytes {start}-{start + len(part) - 1}/{len(answer.body)}"
-        return replace(answer, body=part, status=206, headers=(*answer.headers, ("Content-Range", span)))
+        return replace(
+            answer, body=part, status=206, headers=(*answer.headers, ("Content-Range", span))
+        )
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -9,7 +9,9 @@ from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
 
 
-def run_local(scanner: ShardScanner, shards: Iterable[Shard], results: ResultsFolder, on_batch: OnBatch) -> None:
+def run_local(
+    scanner: ShardScanner, shards: Iterable[Shard], results: ResultsFolder, on_batch: OnBatch
+) -> None:
     """Scan and commit each shard; an exception ends the run and leaves what was committed."""
     pool = ThreadPoolExecutor(scanner.workers, thread_name_prefix="scan")
     try:

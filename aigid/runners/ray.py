@@ -12,12 +12,21 @@ from statistics import median
 
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ResultsError, ServerError
+from aigid.progress import ClusterState, NodeState, OnMessage, ScanProgress
 from aigid.runners.ray_cluster import no_room, node_names, workers_that_fit
-from aigid.runners.ray_pool import Done, Event, Failed, NotStarted, Started, Told, Worker, WorkerPool
+from aigid.runners.ray_pool import (
+    Done,
+    Event,
+    Failed,
+    NotStarted,
+    Started,
+    Told,
+    Worker,
+    WorkerPool,
+)
 from aigid.runners.ray_worker import WorkOrder
 from aigid.runners.shard_queue import ShardFailure, ShardQueue
-from aigid.scan_progress import ClusterState, NodeState, Notify, ScanProgress
-from aigid.shards import Extent, Shard
+from aigid.shards import PlanTotals, Shard
 
 # The second follows at once, when the first is read to its end but not yet scored and committed.
 SHARDS_IN_HAND = 2
@@ -31,7 +40,12 @@ _SLOW_FACTOR, _SLOW_FROM_S, _FEW = 3.0, 60.0, 3
 
 
 def run_ray(
-    order: WorkOrder, config: RayConfig, shards: Iterator[Shard], extent: Extent, progress: ScanProgress, notify: Notify
+    order: WorkOrder,
+    config: RayConfig,
+    shards: Iterator[Shard],
+    extent: PlanTotals,
+    progress: ScanProgress,
+    on_message: OnMessage,
 ) -> list[ShardFailure]:
     """Scan and commit each shard on the cluster that this process is connected to; gives the shards that were given up.
 
@@ -42,7 +56,9 @@ def run_ray(
     """
     pool = WorkerPool(config, order)
     try:
-        run = _Run(pool, config, ShardQueue(shards, config.shard_attempts), extent, (progress, notify))
+        run = _Run(
+            pool, config, ShardQueue(shards, config.shard_attempts), extent, (progress, on_message)
+        )
         while run.unfinished():
             run.staff()
             run.hand_out()
@@ -58,7 +74,12 @@ class _Run:
     """The books of a run."""
 
     def __init__(
-        self, pool: WorkerPool, config: RayConfig, queue: ShardQueue, extent: Extent, to: tuple[ScanProgress, Notify]
+        self,
+        pool: WorkerPool,
+        config: RayConfig,
+        queue: ShardQueue,
+        extent: PlanTotals,
+        to: tuple[ScanProgress, OnMessage],
     ) -> None:
         self._pool, self._config, self._queue, self._extent = pool, config, queue, extent
         self._progress, self._notify = to
@@ -83,9 +104,14 @@ class _Run:
         """Have as many workers as there is work and room for; end those that have nothing to do any more."""
         now = time.monotonic()
         if now - self._counted_at >= _COUNT_ROOM_EVERY_S:
-            self._counted_at, self._room = now, max(self._config.min_workers, workers_that_fit(self._config))
+            self._counted_at, self._room = (
+                now,
+                max(self._config.min_workers, workers_that_fit(self._config)),
+            )
             self._names = node_names()
-        left = self._extent.shards - self._extent.done_shards - len(self._seconds) - len(self.failures)
+        left = (
+            self._extent.shards - self._extent.done_shards - len(self._seconds) - len(self.failures)
+        )
         wanted = min((self._config.max_workers or self._room) - self._bad_starts, left)
         while self._queue and len(self._pool.workers) < wanted:
             self._pool.add()
@@ -100,10 +126,14 @@ class _Run:
         if ready >= self._config.min_workers:
             self._begun = True
         elif waited_s > self._config.start_within_s:
-            raise ClusterError(f"{ready} workers of {self._config.min_workers} after {waited_s:.0f} s: {no_room(self._config)}")
+            raise ClusterError(
+                f"{ready} workers of {self._config.min_workers} after {waited_s:.0f} s: {no_room(self._config)}"
+            )
         elif waited_s > _SAY_WAITING_AFTER_S and not self._said_waiting:
             self._said_waiting = True
-            self._notify(f"waiting for workers, {ready} of {self._config.min_workers} are ready: {no_room(self._config)}")
+            self._notify(
+                f"waiting for workers, {ready} of {self._config.min_workers} are ready: {no_room(self._config)}"
+            )
 
     def hand_out(self) -> None:
         """Give shards to the workers that have room in their hands; one that failed before gets a worker of its own."""
@@ -111,7 +141,9 @@ class _Run:
             return
         for in_hand in range(SHARDS_IN_HAND):
             for worker in self._pool.ready:
-                if len(worker.in_hand) != in_hand or any(map(self._queue.tried, worker.in_hand.values())):
+                if len(worker.in_hand) != in_hand or any(
+                    map(self._queue.tried, worker.in_hand.values())
+                ):
                     continue
                 shard = self._queue.take(alone=not in_hand)
                 if shard is not None:
@@ -150,8 +182,12 @@ class _Run:
 
     def _bad_start(self, worker: Worker, fault: AigidError) -> None:
         self._bad_starts += 1
-        line = f"a worker could not start{f' on {self._name(worker)}' if worker.node else ''}: {fault}"
-        if not self._pool.ready and self._bad_starts >= min(_MOST_BAD_STARTS, self._config.max_workers or self._room):
+        line = (
+            f"a worker could not start{f' on {self._name(worker)}' if worker.node else ''}: {fault}"
+        )
+        if not self._pool.ready and self._bad_starts >= min(
+            _MOST_BAD_STARTS, self._config.max_workers or self._room
+        ):
             raise ClusterError(f"{line}; no other is left")
         self._notify(f"{line}; going on with the others")
 
@@ -162,7 +198,9 @@ class _Run:
             raise fault
         failure = self._queue.failed(shard, f"on {self._name(worker)}: {fault}")
         if failure is None:
-            self._notify(f"shard {shard.index} failed on {self._name(worker)}: {fault}; it will be tried again")
+            self._notify(
+                f"shard {shard.index} failed on {self._name(worker)}: {fault}; it will be tried again"
+            )
             return
         if isinstance(fault, ResultsError):
             raise fault
@@ -188,7 +226,9 @@ class _Run:
         usual = median(self._seconds)
         if seconds > max(_SLOW_FROM_S, _SLOW_FACTOR * usual):
             self._slow.add(index)
-            self._notify(f"shard {index} is slow: {seconds:.0f} s so far on {self._name(worker)}, others take {usual:.0f} s")
+            self._notify(
+                f"shard {index} is slow: {seconds:.0f} s so far on {self._name(worker)}, others take {usual:.0f} s"
+            )
 
     def _state(self) -> ClusterState:
         nodes: dict[str, list[float]] = defaultdict(list)
@@ -201,7 +241,9 @@ class _Run:
             running=len(running),
             failed=len(self.failures),
             slow=tuple(sorted(self._slow.intersection(running))),
-            nodes={name: NodeState(len(rates), sum(rates)) for name, rates in sorted(nodes.items())},
+            nodes={
+                name: NodeState(len(rates), sum(rates)) for name, rates in sorted(nodes.items())
+            },
         )
 
     def _name(self, worker: Worker) -> str:

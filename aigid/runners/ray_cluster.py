@@ -53,7 +53,12 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
 def worker_resources(config: RayConfig) -> dict[str, float]:
     """What a worker reserves on its machine, by Ray's names; memory in bytes."""
     memory = (config.worker_memory_gib or 0) * (1 << 30)
-    asked = {"CPU": config.worker_cpus, "GPU": config.worker_gpus, "memory": memory, **dict(config.worker_resources)}
+    asked = {
+        "CPU": config.worker_cpus,
+        "GPU": config.worker_gpus,
+        "memory": memory,
+        **dict(config.worker_resources),
+    }
     return {name: float(amount) for name, amount in asked.items() if amount}
 
 
@@ -61,14 +66,18 @@ def workers_that_fit(config: RayConfig) -> int:
     """How many workers the cluster's machines have room for, were nothing else running there."""
     asked = worker_resources(config)
     return sum(
-        int(min(node["Resources"].get(name, 0.0) // amount for name, amount in asked.items())) for node in _living_nodes()
+        int(min(node["Resources"].get(name, 0.0) // amount for name, amount in asked.items()))
+        for node in _living_nodes()
     )
 
 
 def no_room(config: RayConfig) -> str:
     """A line that says what a worker asks for, what machines there are, and what to do."""
     asked = worker_resources(config)
-    has = [f"{node['NodeManagerAddress']} {_amounts(node['Resources'], asked)}" for node in _living_nodes()]
+    has = [
+        f"{node['NodeManagerAddress']} {_amounts(node['Resources'], asked)}"
+        for node in _living_nodes()
+    ]
     more = f" and {len(has) - 8} more" if len(has) > 8 else ""
     return (
         f"a worker asks for {_amounts(asked, asked)}; the cluster's machines have: {'; '.join(has[:8])}{more}. Lower "
@@ -80,7 +89,10 @@ def node_names() -> dict[str, str]:
     """A name for people for each machine of the cluster, by its id."""
     nodes = {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in _living_nodes()}
     counts = Counter(nodes.values())
-    return {node: address if counts[address] == 1 else f"{address}/{node[:6]}" for node, address in nodes.items()}
+    return {
+        node: address if counts[address] == 1 else f"{address}/{node[:6]}"
+        for node, address in nodes.items()
+    }
 
 
 def _living_nodes() -> list[dict[str, Any]]:

@@ -120,7 +120,11 @@ class WorkerPool:
         """Start one more worker: when there is room for it."""
         worker = Worker(self._class.options(**self._options).remote())
         self.workers.append(worker)
-        self._answers[worker.actor.node.options(concurrency_group="watch").remote()] = (worker, "node", None)
+        self._answers[worker.actor.node.options(concurrency_group="watch").remote()] = (
+            worker,
+            "node",
+            None,
+        )
         self._answers[worker.actor.start.remote(self._order)] = (worker, "start", None)
 
     def remove(self, worker: Worker) -> None:
@@ -183,7 +187,9 @@ class WorkerPool:
             return Done(worker, shard, value)
         return None
 
-    def _fault(self, error: RayError, worker: Worker, what: str, shard: Shard | None) -> Event | None:
+    def _fault(
+        self, error: RayError, worker: Worker, what: str, shard: Shard | None
+    ) -> Event | None:
         fault = _ours(error)
         if isinstance(error, RayActorError) or what == "start":
             known = worker in self.workers
@@ -197,18 +203,31 @@ def _ours(error: RayError) -> AigidError:
     """The error that a worker raised, where it is one of ours; else one that says what happened to it."""
     if isinstance(error, RayTaskError):
         cause = error.cause
-        return cause if isinstance(cause, AigidError) else AigidError(f"{type(cause).__name__}: {_one_line(cause)}")
+        return (
+            cause
+            if isinstance(cause, AigidError)
+            else AigidError(f"{type(cause).__name__}: {_one_line(cause)}")
+        )
     text = " ".join(str(error).split())
     place = f" on {where[1]}" if (where := _ADDRESS.search(text)) else ""
     if missing := _MISSING.search(text):
-        return AigidError(f"the worker process{place}: {missing[0]}: install aigid there, with the extras that it has here")
+        return AigidError(
+            f"the worker process{place}: {missing[0]}: install aigid there, with the extras that it has here"
+        )
     if _OUT_OF_MEMORY.search(text):
         return AigidError(
             f"the worker process{place} was ended as its machine ran out of memory: reserve more for each with "
             "--worker-memory, have fewer with --max-workers, or lower --worker-cpus or --batch-size"
         )
-    if isinstance(error, ActorUnavailableError) or "node" in text and "died" in text and "worker process" not in text:
-        return AigidError(f"the worker process{place} could not be reached any more: its machine is gone, or cut off")
+    if (
+        isinstance(error, ActorUnavailableError)
+        or "node" in text
+        and "died" in text
+        and "worker process" not in text
+    ):
+        return AigidError(
+            f"the worker process{place} could not be reached any more: its machine is gone, or cut off"
+        )
     return AigidError(
         f"the worker process{place} died: killed, out of memory (--worker-memory reserves it) or crashed; Ray's logs of "
         f"that machine say more"

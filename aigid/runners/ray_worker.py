@@ -94,7 +94,9 @@ class ShardWorker:
     def start(self, order: WorkOrder) -> int:
         """Get ready; gives the process id. Raises AigidError where this machine is not fit for the work, and why."""
         if order.version != __version__:
-            raise UsageError(f"has aigid {__version__}, but the scan was started with {order.version}: install the same")
+            raise UsageError(
+                f"has aigid {__version__}, but the scan was started with {order.version}: install the same"
+            )
         if Path(order.folder).is_dir():
             os.chdir(order.folder)
         results = open_results(order.out)
@@ -105,7 +107,9 @@ class ShardWorker:
             )
         first = locate(order.first_file)
         if first.is_local and not exists(first):
-            raise UsageError(f"{order.first_file}: no such file here: put the manifest where all machines see it")
+            raise UsageError(
+                f"{order.first_file}: no such file here: put the manifest where all machines see it"
+            )
         scan = self._exit.enter_context(order.job.open(order.threads, self._lines.append))
         threading.Thread(target=self._run, args=(scan, results), name="shards", daemon=True).start()
         return os.getpid()

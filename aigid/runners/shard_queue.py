@@ -27,7 +27,9 @@ class ShardFailure:
 class ShardQueue:
     """The shards of a plan in order, and those that failed again a while later, up to `attempts` times."""
 
-    def __init__(self, shards: Iterator[Shard], attempts: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, shards: Iterator[Shard], attempts: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Take shards from the iterator as they are asked for."""
         self._fresh, self._attempts, self._clock = shards, attempts, clock
         self._next = next(shards, None)
@@ -52,7 +54,9 @@ class ShardQueue:
         tried = self._tried[shard.index] = self._tried.get(shard.index, 0) + 1
         if tried >= self._attempts:
             return ShardFailure(shard, reason)
-        heapq.heappush(self._again, (self._clock() + _FIRST_PAUSE_S * 2 ** (tried - 1), shard.index, shard))
+        heapq.heappush(
+            self._again, (self._clock() + _FIRST_PAUSE_S * 2 ** (tried - 1), shard.index, shard)
+        )
         return None
 
     def tried(self, shard: Shard) -> int:

@@ -10,7 +10,10 @@ from aigid.scorers.triton_config import TritonConfig
 
 
 def load_scorer(
-    repository: Path, triton: TritonConfig | None, batch_rows: int, notify: Callable[[str], None] = lambda line: None
+    repository: Path,
+    triton: TritonConfig | None,
+    batch_rows: int,
+    on_message: Callable[[str], None] = lambda line: None,
 ) -> Scorer:
     """The embedded scorer, or with `triton` the one that asks servers; the caller closes it.
 
@@ -22,5 +25,7 @@ def load_scorer(
     try:
         from aigid.scorers.triton_grpc import TritonScorer
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"scoring on Triton servers needs {error.name}: pip install 'aigid[serve]'") from error
-    return TritonScorer(repository, triton, batch_rows, notify)
+        raise MissingExtraError(
+            f"scoring on Triton servers needs {error.name}: pip install 'aigid[serve]'"
+        ) from error
+    return TritonScorer(repository, triton, batch_rows, on_message)

@@ -32,7 +32,13 @@ class OnnxScorer:
 
     in_flight = 0
 
-    def __init__(self, repository: Path, *, precision: str | None = None, cached_prompts: int = CACHED_PROMPTS) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        precision: str | None = None,
+        cached_prompts: int = CACHED_PROMPTS,
+    ) -> None:
         """Load the graphs of `precision` (the contract's own for CPUs by default).
 
         Raises ContractError where a graph is missing, damaged, or made for another model than the contract's.
@@ -66,8 +72,13 @@ class OnnxScorer:
         missing = {key: row for row, key in enumerate(keys) if key not in features}
         if missing:
             rows = list(missing.values())
-            inputs = {"input_ids": tokens.input_ids[rows], "attention_mask": tokens.attention_mask[rows]}
-            encoded = _in_slices(self._bert, inputs, max(1, TOKENS_AT_A_TIME // tokens.input_ids.shape[1]))
+            inputs = {
+                "input_ids": tokens.input_ids[rows],
+                "attention_mask": tokens.attention_mask[rows],
+            }
+            encoded = _in_slices(
+                self._bert, inputs, max(1, TOKENS_AT_A_TIME // tokens.input_ids.shape[1])
+            )
             fresh = dict(zip(missing, encoded, strict=True))
             self._texts.put_many(fresh)
             features |= fresh
@@ -78,7 +89,12 @@ def _in_slices(encoder: Any, inputs: dict[str, npt.NDArray[Any]], rows: int) -> 
     """The encoder's one output for all rows, computed `rows` at a time."""
     total = len(next(iter(inputs.values())))
     slices = [slice(start, start + rows) for start in range(0, total, rows)]
-    return np.concatenate([encoder.run(None, {name: value[part] for name, value in inputs.items()})[0] for part in slices])
+    return np.concatenate(
+        [
+            encoder.run(None, {name: value[part] for name, value in inputs.items()})[0]
+            for part in slices
+        ]
+    )
 
 
 class _FeatureCache:

@@ -23,7 +23,11 @@ class TlsConfig:
     def __post_init__(self) -> None:
         if (self.certificate_chain is None) != (self.private_key is None):
             raise UsageError("--triton-cert and --triton-key belong together: give both or none")
-        for option, path in (("ca", self.root_certificates), ("cert", self.certificate_chain), ("key", self.private_key)):
+        for option, path in (
+            ("ca", self.root_certificates),
+            ("cert", self.certificate_chain),
+            ("key", self.private_key),
+        ):
             if path is not None and not path.is_file():
                 raise UsageError(f"--triton-{option} {path}: no such file")
 
@@ -53,11 +57,23 @@ class TritonConfig:
                 )
         if len(set(self.addresses)) < len(self.addresses):
             raise UsageError(f"--triton: an address is there twice: {','.join(self.addresses)}")
-        for name, option in (("in_flight", "in-flight"), ("deadline_s", "deadline"), ("patience_s", "patience")):
+        for name, option in (
+            ("in_flight", "in-flight"),
+            ("deadline_s", "deadline"),
+            ("patience_s", "patience"),
+        ):
             if not getattr(self, name) > 0:
-                raise UsageError(f"--triton-{option} must be more than 0: got {getattr(self, name)}")
+                raise UsageError(
+                    f"--triton-{option} must be more than 0: got {getattr(self, name)}"
+                )
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The servers of `HOST:PORT,HOST:PORT,...`, with or without `triton://` before it."""
-        return cls(tuple(address.strip() for address in text.removeprefix(URI_SCHEME).split(",") if address.strip()))
+        return cls(
+            tuple(
+                address.strip()
+                for address in text.removeprefix(URI_SCHEME).split(",")
+                if address.strip()
+            )
+        )

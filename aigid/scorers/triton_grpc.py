@@ -15,10 +15,10 @@ from aigid.errors import ContractError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.scorers import Scores
+from aigid.scorers.tensors import ENSEMBLE
 from aigid.scorers.triton_config import TritonConfig
 from aigid.scorers.triton_model import served_precision
 from aigid.scorers.triton_pool import TritonPool
-from aigid.tensors import ENSEMBLE
 
 Result = TypeVar("Result")
 
@@ -27,11 +27,15 @@ class TritonScorer:
     """Scores batches on servers whose model is that of a repository; of this, contract.json alone is read here."""
 
     def __init__(
-        self, repository: Path, config: TritonConfig, batch_rows: int, notify: Callable[[str], None] = lambda line: None
+        self,
+        repository: Path,
+        config: TritonConfig,
+        batch_rows: int,
+        on_message: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Wait until a server answers; see that its model is the repository's and takes `batch_rows` pairs at a time.
 
-        `notify` is told, in a line, when a server is lost and when it is back. Raises ContractError where the model is
+        `on_message` is told, in a line, when a server is lost and when it is back. Raises ContractError where the model is
         another, and ServerError where no server answers in time.
         """
         self.contract = load_contract(repository)
@@ -42,7 +46,7 @@ class TritonScorer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="triton", daemon=True)
         self._thread.start()
         try:
-            self._pool = self._start(self._open(config, notify)).result()
+            self._pool = self._start(self._open(config, on_message)).result()
         except BaseException:
             self._end_loop()
             raise
@@ -67,8 +71,8 @@ class TritonScorer:
         """Give up what is in flight, and end the connections."""
         self._end_loop(self._pool)
 
-    async def _open(self, config: TritonConfig, notify: Callable[[str], None]) -> TritonPool:
-        pool = TritonPool(config, ENSEMBLE, self._check, notify)
+    async def _open(self, config: TritonConfig, on_message: Callable[[str], None]) -> TritonPool:
+        pool = TritonPool(config, ENSEMBLE, self._check, on_message)
         try:
             await pool.open()
         except BaseException:

@@ -24,7 +24,10 @@ _MISSES_TO_BE_LOST = 2
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.25, 5.0
 
 # What a server says when the request itself is wrong: another would say the same.
-_OUR_FAULT = {f"StatusCode.{name}" for name in ("INVALID_ARGUMENT", "UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED")}
+_OUR_FAULT = {
+    f"StatusCode.{name}"
+    for name in ("INVALID_ARGUMENT", "UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
+}
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", 2**31 - 1),
     ("grpc.max_receive_message_length", 2**31 - 1),
@@ -52,10 +55,14 @@ class _Server:
 class TritonPool:
     """Asks for one model, of whichever server is best; all of it runs on one event loop."""
 
-    def __init__(self, config: TritonConfig, model: str, check: Check, notify: Callable[[str], None]) -> None:
-        """Know the servers, without asking them; `notify` is told, in a line, when one is lost and when it is back."""
-        self._config, self._model, self._check, self._notify = config, model, check, notify
-        self._servers = [_Server(address, _client(address, config.tls)) for address in config.addresses]
+    def __init__(
+        self, config: TritonConfig, model: str, check: Check, on_message: Callable[[str], None]
+    ) -> None:
+        """Know the servers, without asking them; `on_message` is told, in a line, when one is lost and when it is back."""
+        self._config, self._model, self._check, self._notify = config, model, check, on_message
+        self._servers = [
+            _Server(address, _client(address, config.tls)) for address in config.addresses
+        ]
         self._changed = asyncio.Condition()
         self._watches: list[asyncio.Task[None]] = []
         self._failure: ServerError | None = None
@@ -71,9 +78,13 @@ class TritonPool:
         self._watches = [asyncio.create_task(self._watch(server)) for server in self._servers]
         self._watches.append(asyncio.create_task(self._lose_patience()))
         async with self._changed:
-            await self._changed.wait_for(lambda: self._failure or any(server.ready for server in self._servers))
+            await self._changed.wait_for(
+                lambda: self._failure or any(server.ready for server in self._servers)
+            )
         if self._failure:
-            raise ServerError(f"{self._failure}; is that the port of Triton's gRPC, 8001 unless it was told otherwise?")
+            raise ServerError(
+                f"{self._failure}; is that the port of Triton's gRPC, 8001 unless it was told otherwise?"
+            )
 
     async def close(self) -> None:
         """End all that runs, and the connections."""
@@ -92,19 +103,27 @@ class TritonPool:
             except InferenceServerException as error:
                 reason = _reason(error)
                 if error.status() in _OUR_FAULT:
-                    raise ServerError(f"Triton server {server.address} refuses a request: {reason}") from error
+                    raise ServerError(
+                        f"Triton server {server.address} refuses a request: {reason}"
+                    ) from error
                 _doubt(server, error)
             finally:
                 await self._give_back(server)
             if attempt < ATTEMPTS:
                 await asyncio.sleep(_backoff_s(attempt))
-        raise ServerError(f"a request failed {ATTEMPTS} times, the last time on Triton server {server.address}: {reason}")
+        raise ServerError(
+            f"a request failed {ATTEMPTS} times, the last time on Triton server {server.address}: {reason}"
+        )
 
     async def _take(self, before: _Server | None) -> _Server:
         """The least loaded server that is ready, another than `before` if there is one; waits until there is a place."""
 
         def places() -> list[_Server]:
-            return [server for server in self._servers if server.ready and server.load < self._config.in_flight]
+            return [
+                server
+                for server in self._servers
+                if server.ready and server.load < self._config.in_flight
+            ]
 
         async with self._changed:
             await self._changed.wait_for(lambda: self._failure or places())
@@ -122,7 +141,9 @@ class TritonPool:
     async def _ask(self, server: _Server, inputs: Sequence[Any]) -> Any:
         """The server's answer, or its error; also when the server is found to be lost meanwhile."""
         deadline_s = self._config.deadline_s
-        call = asyncio.ensure_future(server.client.infer(self._model, inputs, client_timeout=deadline_s))
+        call = asyncio.ensure_future(
+            server.client.infer(self._model, inputs, client_timeout=deadline_s)
+        )
         lost = asyncio.ensure_future(server.lost.wait())
         try:
             await asyncio.wait({call, lost}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +170,9 @@ class TritonPool:
             except ContractError as error:
                 # As good as lost, until it has the right one again.
                 reason, doubted = str(error), True
-            await self._settle(server, reason, 1 if doubted or not server.ready else _MISSES_TO_BE_LOST)
+            await self._settle(
+                server, reason, 1 if doubted or not server.ready else _MISSES_TO_BE_LOST
+            )
 
     async def _examine(self, server: _Server) -> str | None:
         """Why the server cannot be asked, or None; raises ContractError where its model is another."""
@@ -181,7 +204,9 @@ class TritonPool:
                 server.ready, server.reason = False, reason
                 if not server.lost.is_set():
                     server.lost.set()
-                    self._notify(f"Triton server {server.address} does not answer: {reason}; {self._what_now()}")
+                    self._notify(
+                        f"Triton server {server.address} does not answer: {reason}; {self._what_now()}"
+                    )
             self._changed.notify_all()
 
     def _what_now(self) -> str:
@@ -201,7 +226,9 @@ class TritonPool:
                 break
         reasons = "; ".join(f"{server.address}: {server.reason}" for server in self._servers)
         async with self._changed:
-            self._failure = ServerError(f"no Triton server has answered for {self._config.patience_s:g} s: {reasons}")
+            self._failure = ServerError(
+                f"no Triton server has answered for {self._config.patience_s:g} s: {reasons}"
+            )
             self._changed.notify_all()
 
 
@@ -234,4 +261,6 @@ def _reason(error: InferenceServerException) -> str:
 
 def _backoff_s(failures: int) -> float:
     """Doubling from one failure to the next, and by chance, so that clients do not come back all at once."""
-    return random.uniform(0.5, 1) * min(_BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10))
+    return random.uniform(0.5, 1) * min(
+        _BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10)
+    )

@@ -41,7 +41,9 @@ class PairPreprocessor:
         read = list(self._pool.map(self._read, images))
         ids = self._prompts.token_ids([prompt.decode("utf-8", "replace") for prompt in prompts])
         tokens = pad_to_bucket(ids, self._prompts.bucket(max(map(len, ids))))
-        return PreparedPairs(np.stack([pixels for pixels, _ in read]), tokens, [error for _, error in read])
+        return PreparedPairs(
+            np.stack([pixels for pixels, _ in read]), tokens, [error for _, error in read]
+        )
 
     def _read(self, data: bytes) -> tuple[Pixels, str]:
         try:

@@ -14,11 +14,21 @@ from pathlib import Path
 from aigid.errors import ServerError
 
 # The wheel's server is Triton 2.51. It wants numpy 1, which is one reason for an environment of its own.
-PACKAGES = ("nvidia-pytriton==0.7.0", "numpy<2", "onnxruntime>=1.20,<2", "pillow>=11.3", "tokenizers>=0.20")
+PACKAGES = (
+    "nvidia-pytriton==0.7.0",
+    "numpy<2",
+    "onnxruntime>=1.20,<2",
+    "pillow>=11.3",
+    "tokenizers>=0.20",
+)
 
 # What glibc keeps of freed memory. As it does of itself, a server under load took 640 MiB after 17,500 requests and grew on;
 # so it stays between 380 and 430.
-_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
+_FRUGAL = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "262144",
+    "MALLOC_TRIM_THRESHOLD_": "262144",
+}
 
 _OURS = "packages"
 _LIBRARIES = "nvidia_pytriton.libs"
@@ -46,7 +56,9 @@ def find_program(cache: Path, say: Callable[[str], None]) -> ServerProgram:
     name = f"tritonserver-2.51-python{sys.version_info.major}.{sys.version_info.minor}"
     folder = cache / name
     if not folder.is_dir():
-        say(f"no tritonserver on the PATH: installing NVIDIA's from a wheel into {folder} (once, about a minute) ...")
+        say(
+            f"no tritonserver on the PATH: installing NVIDIA's from a wheel into {folder} (once, about a minute) ..."
+        )
         _install(folder)
     return _from_wheel(folder)
 
@@ -73,7 +85,9 @@ def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
-        raise ServerError(f"{' '.join(command[:4])} ...: failed: {reason}; install tritonserver and put it on the PATH instead")
+        raise ServerError(
+            f"{' '.join(command[:4])} ...: failed: {reason}; install tritonserver and put it on the PATH instead"
+        )
 
 
 def _lay_out_backends(environment: Path, backends: Path) -> None:
@@ -84,7 +98,9 @@ def _lay_out_backends(environment: Path, backends: Path) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / "python_backend_stubs" / version / _STUB
     if not stub.is_file():
-        raise ServerError(f"the wheel's server has no stub for Python {version}; put a tritonserver on the PATH")
+        raise ServerError(
+            f"the wheel's server has no stub for Python {version}; put a tritonserver on the PATH"
+        )
     shutil.copy2(stub, backends / "python")
     (backends / "onnxruntime").mkdir()
     (backends / "onnxruntime" / "model.py").write_text(_MODEL, encoding="utf-8")
@@ -101,7 +117,9 @@ def _from_wheel(folder: Path) -> ServerProgram:
         | {
             # By the `python` that comes first here the stub finds its packages; it ignores PYTHONPATH.
             "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", "")]),
-            "LD_LIBRARY_PATH": os.pathsep.join(item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item),
+            "LD_LIBRARY_PATH": os.pathsep.join(
+                item for item in (*libraries, os.environ.get("LD_LIBRARY_PATH", "")) if item
+            ),
         }
     )
     _check_stub(folder / "backends" / "python" / _STUB, variables)
@@ -114,16 +132,25 @@ def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
 
     Raises ServerError where a shared library is missing; the server would say no more than that the stub is not healthy.
     """
-    done = subprocess.run([str(stub)], env=dict(variables), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [str(stub)], env=dict(variables), capture_output=True, text=True, check=False, timeout=60
+    )
     missing = re.search(r"error while loading shared libraries: (\S+):", done.stderr)
     if missing:
         python = f"python{sys.version_info.major}.{sys.version_info.minor}"
         hint = f"; on Debian and Ubuntu: apt install lib{python}" if python in missing[1] else ""
-        raise ServerError(f"{stub}: needs the shared library {missing[1]}, which is not on this machine{hint}")
+        raise ServerError(
+            f"{stub}: needs the shared library {missing[1]}, which is not on this machine{hint}"
+        )
 
 
 def _packages(environment: Path) -> Path:
-    return environment / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+    return (
+        environment
+        / "lib"
+        / f"python{sys.version_info.major}.{sys.version_info.minor}"
+        / "site-packages"
+    )
 
 
 def _link_aigid(folder: Path) -> None:

@@ -67,7 +67,10 @@ class TritonPythonModel:
         self._pool.shutdown()
 
     def _feed(self, request: Any) -> Feed:
-        return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+        return {
+            name: pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            for name in self._inputs
+        }
 
     def _respond(self, feeds: Mapping[int, Feed]) -> dict[int, Any]:
         """Responses by the requests' numbers; where the graph refuses a batch, each request is tried alone."""
@@ -83,21 +86,33 @@ class TritonPythonModel:
         responses, start = {}, 0
         for number, feed in feeds.items():
             end = start + len(feed[self._inputs[0]])
-            responses[number], start = self._response([answer[start:end] for answer in answers]), end
+            responses[number], start = (
+                self._response([answer[start:end] for answer in answers]),
+                end,
+            )
         return responses
 
     def _compute(self, feeds: Sequence[Feed]) -> list[npt.NDArray[Any]]:
         """The graph's outputs for the rows of all feeds, one after the other."""
-        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs} if feeds[1:] else feeds[0]
+        joined = (
+            {name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs}
+            if feeds[1:]
+            else feeds[0]
+        )
         if not self._slice_rows:
             return list(self._session.run(self._outputs, joined))
         rows, size = len(joined[self._inputs[0]]), self._slice_rows
-        parts = [{name: value[start : start + size] for name, value in joined.items()} for start in range(0, rows, size)]
+        parts = [
+            {name: value[start : start + size] for name, value in joined.items()}
+            for start in range(0, rows, size)
+        ]
         sliced = list(self._pool.map(lambda part: self._session.run(self._outputs, part), parts))
         return [np.concatenate(outputs) for outputs in zip(*sliced, strict=True)]
 
     def _response(self, answers: Sequence[npt.NDArray[Any]]) -> Any:
-        return pb_utils.InferenceResponse([pb_utils.Tensor(*named) for named in zip(self._outputs, answers, strict=True)])
+        return pb_utils.InferenceResponse(
+            [pb_utils.Tensor(*named) for named in zip(self._outputs, answers, strict=True)]
+        )
 
 
 def thread_count(config: Mapping[str, Any]) -> int:

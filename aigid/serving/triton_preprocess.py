@@ -24,7 +24,9 @@ class TritonPythonModel:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response for each request, and where that cannot be, its own error."""
-        pairs = [[_strings(request, name) for name in ("image_bytes", "prompt")] for request in requests]
+        pairs = [
+            [_strings(request, name) for name in ("image_bytes", "prompt")] for request in requests
+        ]
         prepared = [self._pool.submit(self._preprocessor.prepare, *columns) for columns in pairs]
         return [_response(future) for future in prepared]
 
@@ -38,14 +40,18 @@ def _response(prepared: "Future[PreparedPairs]") -> Any:
         pairs = prepared.result()
     except Exception as error:  # noqa: BLE001 - whatever it is, the requests beside it have answers
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return pb_utils.InferenceResponse([], pb_utils.TritonError(f"the pairs cannot be prepared: {reason}"))
+        return pb_utils.InferenceResponse(
+            [], pb_utils.TritonError(f"the pairs cannot be prepared: {reason}")
+        )
     tensors = {
         "image": pairs.image,
         "input_ids": pairs.tokens.input_ids,
         "attention_mask": pairs.tokens.attention_mask,
         "error": np.array([[error.encode()] for error in pairs.errors], dtype=object),
     }
-    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in tensors.items()])
+    return pb_utils.InferenceResponse(
+        [pb_utils.Tensor(name, value) for name, value in tensors.items()]
+    )
 
 
 def _strings(request: Any, name: str) -> list[bytes]:

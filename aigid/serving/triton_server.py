@@ -60,7 +60,9 @@ class ServerConfig:
 class TritonServer:
     """A context manager: `with TritonServer(ServerConfig(repository)) as server: ... server.grpc_address`."""
 
-    def __init__(self, config: ServerConfig, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self, config: ServerConfig, say: Callable[[str], None] = lambda line: None
+    ) -> None:
         """Check the repository and find the program; raises ContractError or ServerError."""
         self.notice = load_contract(config.repository).notice
         self.config = replace(config, **_free_ports(config))
@@ -94,7 +96,12 @@ class TritonServer:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -138,48 +145,75 @@ class TritonServer:
     def models(self) -> list[tuple[str, str, str]]:
         """Name, version and state of every model."""
         index = json.loads(self._post("/v2/repository/index") or b"[]")
-        return sorted((item["name"], item.get("version", ""), item.get("state", "")) for item in index)
+        return sorted(
+            (item["name"], item.get("version", ""), item.get("state", "")) for item in index
+        )
 
     def reasons(self) -> str:
         """Why models did not load, as Triton says it, or the last that it said."""
         assert self._log is not None
         self._log.seek(0)
         lines = self._log.read().decode("utf-8", "replace").splitlines()
-        failures = [match[1] for line in lines if (match := re.search(r'"(failed to load .*?)(?:\\n|"$|$)', line))]
+        failures = [
+            match[1]
+            for line in lines
+            if (match := re.search(r'"(failed to load .*?)(?:\\n|"$|$)', line))
+        ]
         detailed = [failure for failure in failures if ":" in failure]
         errors = [line for line in lines if line.startswith(("error:", "E"))]
-        return "; ".join(dict.fromkeys(detailed or failures or errors[-3:] or lines[-3:])) or "it said nothing"
+        return (
+            "; ".join(dict.fromkeys(detailed or failures or errors[-3:] or lines[-3:]))
+            or "it said nothing"
+        )
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
         end = time.monotonic() + self.config.ready_seconds
         while not self._is_ready():
             if self._process.poll() is not None:
-                raise ServerError(f"{self.config.repository}: the server does not start: {self.reasons()}")
+                raise ServerError(
+                    f"{self.config.repository}: the server does not start: {self.reasons()}"
+                )
             if time.monotonic() > end:
-                raise ServerError(f"the server is not ready after {self.config.ready_seconds:g} s: {self.reasons()}")
+                raise ServerError(
+                    f"the server is not ready after {self.config.ready_seconds:g} s: {self.reasons()}"
+                )
             time.sleep(_POLL_SECONDS)
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self.http_address}/v2/health/ready", timeout=5) as answer:
+            with urllib.request.urlopen(
+                f"http://{self.http_address}/v2/health/ready", timeout=5
+            ) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
 
     def _post(self, path: str) -> bytes:
-        request = urllib.request.Request(f"http://{self.http_address}{path}", data=b"", method="POST")
+        request = urllib.request.Request(
+            f"http://{self.http_address}{path}", data=b"", method="POST"
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
 
 
 def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -> list[str]:
-    command = [str(program.executable), f"--model-repository={config.repository.resolve()}", *program.arguments]
-    command += [f"--backend-config={name},shm-region-prefix-name={shared_memory}" for name in _PYTHON_BACKENDS]
+    command = [
+        str(program.executable),
+        f"--model-repository={config.repository.resolve()}",
+        *program.arguments,
+    ]
+    command += [
+        f"--backend-config={name},shm-region-prefix-name={shared_memory}"
+        for name in _PYTHON_BACKENDS
+    ]
     if config.flavour is Flavour.CPU:
         command.append("--model-config-name=cpu")
     for name in ("http", "grpc", "metrics"):
-        command += [f"--{name}-address={config.host}", f"--{name}-port={getattr(config, f'{name}_port')}"]
+        command += [
+            f"--{name}-address={config.host}",
+            f"--{name}-port={getattr(config, f'{name}_port')}",
+        ]
     return [*command, *config.arguments]
 
 

@@ -13,11 +13,11 @@ from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import Input, LabelledManifest, Reading
 from aigid.training.hub_data import downloaded
+from aigid.training.image_changes import DEGRADATIONS, Augmentation, ImageChange, unify
 from aigid.training.inference import score_manifest
 from aigid.training.labelled import open_labelled, require_truth
 from aigid.training.losses import LossConfig
 from aigid.training.metrics import all_metrics
-from aigid.training.picture_changes import DEGRADATIONS, Augmentation, PictureChange, unify
 from aigid.training.run import RunConfig, open_prompts, train
 from aigid.training.trainer import LAST
 from aigid.training.training_progress import TrainingProgress
@@ -50,7 +50,9 @@ class AblationConfig:
         if unknown:
             raise UsageError(f"--variant {unknown[0]}: the variants are {', '.join(VARIANTS)}")
         if WITH_PSEUDO_LABELS in self.variants and not self.pseudo:
-            raise UsageError(f"--variant {WITH_PSEUDO_LABELS}: give the pseudo-labelled manifest with --pseudo")
+            raise UsageError(
+                f"--variant {WITH_PSEUDO_LABELS}: give the pseudo-labelled manifest with --pseudo"
+            )
 
 
 def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
@@ -68,7 +70,9 @@ def _augmented(config: RunConfig) -> RunConfig:
 def _paired(config: RunConfig) -> RunConfig:
     # Each step sees every picture twice: half of the epochs are the same cost.
     epochs = max(1, config.training.epochs // 2)
-    return _with_loss(consistency=1.0)(replace(config, training=replace(_augmented(config).training, epochs=epochs)))
+    return _with_loss(consistency=1.0)(
+        replace(config, training=replace(_augmented(config).training, epochs=epochs))
+    )
 
 
 def _scheduled(schedule: str) -> Callable[[RunConfig], RunConfig]:
@@ -101,13 +105,18 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
 """What each makes of the recipe. "paired" has half of its epochs, for each step costs twice as much."""
 
 
-def run_ablation(config: AblationConfig, progress: TrainingProgress, notify: Callable[[str], None]) -> AblationTable:
+def run_ablation(
+    config: AblationConfig, progress: TrainingProgress, on_message: Callable[[str], None]
+) -> AblationTable:
     """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
     # Before hours of training: there is something to measure it all on.
     for source in config.test_manifests:
         require_truth(open_labelled([downloaded(source)]))
     names = config.variants or _variants(config)
-    figures = {name: [_figures(config, name, seed, progress, notify) for seed in range(config.seeds)] for name in names}
+    figures = {
+        name: [_figures(config, name, seed, progress, on_message) for seed in range(config.seeds)]
+        for name in names
+    }
     table = AblationTable.of(figures, BASE)
     folder = config.base.folder
     (folder / FIGURES_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -122,19 +131,32 @@ def _variants(config: AblationConfig) -> list[str]:
 
 
 def _figures(
-    config: AblationConfig, name: str, seed: int, progress: TrainingProgress, notify: Callable[[str], None]
+    config: AblationConfig,
+    name: str,
+    seed: int,
+    progress: TrainingProgress,
+    on_message: Callable[[str], None],
 ) -> dict[str, float]:
     """The test figures of one run; trains it first, or what is left to train of it."""
     run = VARIANTS[name](config.base)
     folder = config.base.folder / f"{name.replace(' ', '_')}-{seed}"
-    run = replace(run, folder=folder, training=replace(run.training, seed=config.base.training.seed + seed))
+    run = replace(
+        run, folder=folder, training=replace(run.training, seed=config.base.training.seed + seed)
+    )
     if name == WITH_PSEUDO_LABELS:
         run = replace(run, train=run.train + config.pseudo)
-    best = train(run, progress, lambda line: notify(f"{folder.name}: {line}"), resume=(folder / LAST).is_dir())
+    best = train(
+        run,
+        progress,
+        lambda line: on_message(f"{folder.name}: {line}"),
+        resume=(folder / LAST).is_dir(),
+    )
     if best is None:
         raise UsageError("an ablation is run by one process: start it without accelerate launch")
     test_file = folder / _TEST_FILE
-    known: dict[str, float] = json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else {}
+    known: dict[str, float] = (
+        json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else {}
+    )
     wanted = (*_COLUMNS, *(_CHANGED if config.robustness else ()))
     if any(column not in known for column in wanted):
         known |= _measure(best, config, run)
@@ -147,12 +169,18 @@ def _measure(best: Path, config: AblationConfig, run: RunConfig) -> dict[str, fl
     prompts = open_prompts(checkpoint.tokenizer_file, checkpoint.info)
     own = unify if run.training.unify else None
 
-    def after(change: PictureChange | None) -> dict[str, float]:
-        reading = Reading(_in_turn(change, own), run.workers or 2, run.without)
+    def after(change: ImageChange | None) -> dict[str, float]:
+        reading = Reading(_in_turn(change, own), run.threads or 2, run.without)
         manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, reading)
         scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
         found = all_metrics(scored.answers(checkpoint.info.temperatures))
-        return dict(zip(_COLUMNS, (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]), strict=True))
+        return dict(
+            zip(
+                _COLUMNS,
+                (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]),
+                strict=True,
+            )
+        )
 
     figures = after(None)
     if config.robustness:
@@ -162,7 +190,7 @@ def _measure(best: Path, config: AblationConfig, run: RunConfig) -> dict[str, fl
     return figures
 
 
-def _in_turn(first: PictureChange | None, then: PictureChange | None) -> PictureChange | None:
+def _in_turn(first: ImageChange | None, then: ImageChange | None) -> ImageChange | None:
     if first is None or then is None:
         return first or then
     return lambda picture: then(first(picture))

@@ -24,7 +24,10 @@ class Interval:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Interval":
         """Of two values or more, by Student's t."""
-        return cls(fmean(values), float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5)
+        return cls(
+            fmean(values),
+            float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5,
+        )
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.half_width:.3f}"
@@ -56,7 +59,11 @@ class AblationTable:
         """From the figures of each variant's runs, of which one is the recipe, in the order of their seeds."""
         if recipe not in runs:
             return cls(_intervals(runs), {})
-        less = {name: list(map(_less, own, runs[recipe])) for name, own in runs.items() if name != recipe}
+        less = {
+            name: list(map(_less, own, runs[recipe]))
+            for name, own in runs.items()
+            if name != recipe
+        }
         return cls(_intervals(runs), _intervals(less))
 
     def to_markdown(self) -> str:
@@ -72,18 +79,26 @@ def _less(run: Figures, other: Figures) -> Figures:
 
 
 def _intervals(runs: Mapping[str, Sequence[Figures]]) -> Intervals:
-    return {name: {column: Interval.of([run[column] for run in own]) for column in own[0]} for name, own in runs.items()}
+    return {
+        name: {column: Interval.of([run[column] for run in own]) for column in own[0]}
+        for name, own in runs.items()
+    }
 
 
 def _markdown(intervals: Intervals, shown: Callable[[Interval], str]) -> str:
     columns = list(next(iter(intervals.values())))
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
-    lines += [f"| {name} | {' | '.join(shown(row[column]) for column in columns)} |" for name, row in intervals.items()]
+    lines += [
+        f"| {name} | {' | '.join(shown(row[column]) for column in columns)} |"
+        for name, row in intervals.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
 def _in_bold(difference: Interval) -> str:
-    return f"**{difference.as_difference}**" if difference.excludes_zero else difference.as_difference
+    return (
+        f"**{difference.as_difference}**" if difference.excludes_zero else difference.as_difference
+    )
 
 
 def print_table(table: AblationTable) -> None:

@@ -17,11 +17,11 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import read_segment
-from aigid.ordered_map import ordered_map
-from aigid.pixels import FORMATS, DecodeLimits, open_picture
+from aigid.pixels import FORMATS, DecodeLimits, open_image
 from aigid.records import SOURCES, RowFailure
 from aigid.training.hub_data import downloaded
 from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
@@ -70,14 +70,19 @@ class Audit:
     def biased(self) -> dict[str, list[str]]:
         """Per task, the groups of facts that tell its classes apart, the most telling first."""
         return {
-            task: sorted((name for name, guess in found.items() if guess.is_biased), key=lambda name: -found[name].accuracy)
+            task: sorted(
+                (name for name, guess in found.items() if guess.is_biased),
+                key=lambda name: -found[name].accuracy,
+            )
             for task, found in self.guesses.items()
         }
 
     def to_json(self) -> dict[str, Any]:
         """The same for `json.dumps`."""
         guesses = {
-            task: {name: {**vars(guess), "biased": guess.is_biased} for name, guess in found.items()}
+            task: {
+                name: {**vars(guess), "biased": guess.is_biased} for name, guess in found.items()
+            }
             for task, found in self.guesses.items()
         }
         return {"rows": self.rows, "unreadable": self.unreadable, "guesses": guesses}
@@ -102,7 +107,10 @@ def audit(sources: tuple[str, ...], limit: int | None = None, seed: int = 0) -> 
         _check_classes(truth, task)
         columns = {name: [names.index(fact) for fact in group] for name, group in _GROUPS.items()}
         columns = {"all": list(range(len(names))), **columns}
-        guesses[task] = {name: _guess(table[:, chosen], truth, seed, name == "all") for name, chosen in columns.items()}
+        guesses[task] = {
+            name: _guess(table[:, chosen], truth, seed, name == "all")
+            for name, chosen in columns.items()
+        }
     return Audit(len(facts), unreadable, guesses)
 
 
@@ -114,7 +122,7 @@ def fact_names() -> Iterator[str]:
 
 def file_facts(data: bytes, limits: DecodeLimits = DecodeLimits()) -> list[float]:
     """What an encoded image's file says without its picture, as numbers; raises RowFailure where it is no image."""
-    image = open_picture(data, limits)
+    image = open_image(data, limits)
     pixels = image.width * image.height
     tables = getattr(image, "quantization", {})
     luminance, chrominance = (float(sum(tables[key])) if key in tables else 0.0 for key in (0, 1))
@@ -130,7 +138,9 @@ def file_facts(data: bytes, limits: DecodeLimits = DecodeLimits()) -> list[float
         "bytes a pixel": len(data) / pixels,
         "luminance table": luminance,
         "chrominance table": chrominance,
-        "subsampling": JpegImagePlugin.get_sampling(image) if isinstance(image, JpegImagePlugin.JpegImageFile) else -2,
+        "subsampling": JpegImagePlugin.get_sampling(image)
+        if isinstance(image, JpegImagePlugin.JpegImageFile)
+        else -2,
         "progressive": bool(image.info.get("progressive")),
         "exif": "exif" in image.info,
         "icc profile": "icc_profile" in image.info,
@@ -139,7 +149,9 @@ def file_facts(data: bytes, limits: DecodeLimits = DecodeLimits()) -> list[float
     return [float(facts[name]) for name in fact_names()]
 
 
-def _rows(sources: tuple[str, ...], limit: int | None, seed: int) -> Iterator[tuple[list[float] | None, int]]:
+def _rows(
+    sources: tuple[str, ...], limit: int | None, seed: int
+) -> Iterator[tuple[list[float] | None, int]]:
     """The facts and the Label_B of rows, in an order that does not depend on how the manifest is sorted."""
     sources = tuple(map(downloaded, sources))
     policy = FetchPolicy(image_root_of(sources))
@@ -150,7 +162,7 @@ def _rows(sources: tuple[str, ...], limit: int | None, seed: int) -> Iterator[tu
         except RowFailure:
             return None, pair[1]
 
-    return ordered_map(with_facts, islice(_references(sources, seed), limit), _FETCH_THREADS)
+    return bounded_map(with_facts, islice(_references(sources, seed), limit), _FETCH_THREADS)
 
 
 def _references(sources: tuple[str, ...], seed: int) -> Iterator[tuple[ImageReference, int]]:
@@ -160,7 +172,9 @@ def _references(sources: tuple[str, ...], seed: int) -> Iterator[tuple[ImageRefe
     for index in np.random.default_rng(seed).permutation(len(groups)):
         for rows in read_segment(manifest, groups[index]):
             labels = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
-            for image, (label_a, label_b) in zip(image_references(rows.column(manifest.columns.image)), labels, strict=True):
+            for image, (label_a, label_b) in zip(
+                image_references(rows.column(manifest.columns.image)), labels, strict=True
+            ):
                 check_labels(label_a, label_b, groups[index].file.path)
                 yield image, label_b
 
@@ -169,15 +183,28 @@ def _check_classes(truth: npt.NDArray[np.int64], task: str) -> None:
     classes, counts = np.unique(truth, return_counts=True)
     if len(classes) < 2 or counts.min() < FOLDS:
         names = ("real", "ai") if task == "a" else SOURCES
-        found = ", ".join(f"{names[label]} {count}" for label, count in zip(classes, counts, strict=True)) or "none"
-        raise UsageError(f"an audit needs two classes or more, of each {FOLDS} readable rows or more: found {found}")
+        found = (
+            ", ".join(
+                f"{names[label]} {count}" for label, count in zip(classes, counts, strict=True)
+            )
+            or "none"
+        )
+        raise UsageError(
+            f"an audit needs two classes or more, of each {FOLDS} readable rows or more: found {found}"
+        )
 
 
 def _guess(facts: Facts, truth: npt.NDArray[np.int64], seed: int, all_facts: bool) -> Guess:
-    model: Any = DecisionTreeClassifier(max_depth=8, min_samples_leaf=5, class_weight="balanced", random_state=seed)
+    model: Any = DecisionTreeClassifier(
+        max_depth=8, min_samples_leaf=5, class_weight="balanced", random_state=seed
+    )
     if all_facts:
-        model = RandomForestClassifier(100, min_samples_leaf=3, class_weight="balanced", random_state=seed)
+        model = RandomForestClassifier(
+            100, min_samples_leaf=3, class_weight="balanced", random_state=seed
+        )
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     answers = cross_val_predict(model, facts, truth, cv=folds)
-    parts = [balanced_accuracy_score(truth[test], answers[test]) for _, test in folds.split(facts, truth)]
+    parts = [
+        balanced_accuracy_score(truth[test], answers[test]) for _, test in folds.split(facts, truth)
+    ]
     return Guess(float(np.mean(parts)), float(np.std(parts)), 1 / len(np.unique(truth)))

@@ -14,11 +14,17 @@ from aigid.training.metrics import FALSE_POSITIVE_RATES, Labels, threshold_at
 def fit_temperatures(logits: Logits, label_a: Tensor, label_b: Tensor) -> Temperatures:
     """The temperature of each head with the least log loss (Guo et al. 2017); head B's over its five generators."""
     generated = label_a == 1
-    a = _fit(lambda temperature: functional.binary_cross_entropy_with_logits(logits.a / temperature, label_a.float()))
+    a = _fit(
+        lambda temperature: functional.binary_cross_entropy_with_logits(
+            logits.a / temperature, label_a.float()
+        )
+    )
     if not bool(generated.any()):
         return Temperatures(a=a)
     generators, truth = logits.b[generated, 1:], label_b[generated].long() - 1
-    return Temperatures(a=a, b=_fit(lambda temperature: functional.cross_entropy(generators / temperature, truth)))
+    return Temperatures(
+        a=a, b=_fit(lambda temperature: functional.cross_entropy(generators / temperature, truth))
+    )
 
 
 def probabilities(logits: Logits, temperatures: Temperatures) -> tuple[Tensor, Tensor]:
@@ -30,7 +36,9 @@ def probabilities(logits: Logits, temperatures: Temperatures) -> tuple[Tensor, T
 
 def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, float]:
     """The threshold for each false-positive rate that the contract stores, by the rate as text."""
-    found = {f"{rate:g}": threshold_at(label_a, p_ai.numpy(), rate) for rate in FALSE_POSITIVE_RATES}
+    found = {
+        f"{rate:g}": threshold_at(label_a, p_ai.numpy(), rate) for rate in FALSE_POSITIVE_RATES
+    }
     return {rate: value for rate, value in found.items() if value is not None}
 
 

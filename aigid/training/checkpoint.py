@@ -14,9 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Temperatures, from_strict_dict, model_fingerprint, read_json
+from aigid.contract import (
+    TOKENIZER_FILE,
+    ImageSpec,
+    PromptSpec,
+    Temperatures,
+    from_strict_dict,
+    model_fingerprint,
+    read_json,
+)
 from aigid.errors import CheckpointError, ContractError
-from aigid.folders import replace_folder
+from aigid.storage import replace_folder
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
 from aigid.training.fusion_model import FusionModel
 
@@ -43,7 +51,9 @@ class CheckpointInfo:
         if not (isinstance(self.text_config, dict) and isinstance(self.image_config, dict)):
             raise ContractError("text_config and image_config must be objects")
         if not (isinstance(self.fusion_hidden, int) and self.fusion_hidden > 0):
-            raise ContractError(f"fusion_hidden must be a whole number above 0: got {self.fusion_hidden!r}")
+            raise ContractError(
+                f"fusion_hidden must be a whole number above 0: got {self.fusion_hidden!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,33 @@ class Checkpoint:
 
 def new_model(info: CheckpointInfo) -> FusionModel:
     """A model of this architecture with random weights."""
-    text, image = text_encoder_from_config(info.text_config), image_encoder_from_config(info.image_config)
+    text, image = (
+        text_encoder_from_config(info.text_config),
+        image_encoder_from_config(info.image_config),
+    )
     return FusionModel(text, image, info.image, info.fusion_hidden)
 
 
 def save_checkpoint(
-    model: FusionModel, info: CheckpointInfo, tokenizer_file: Path, folder: Path, *, half: bool = False
+    model: FusionModel,
+    info: CheckpointInfo,
+    tokenizer_file: Path,
+    folder: Path,
+    *,
+    half: bool = False,
 ) -> None:
     """Write a checkpoint folder, whole or not at all; `half` stores the weights as float16, at half the size."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         dtype = torch.float16 if half else torch.float32
-        save_file({key: value.to(dtype).contiguous() for key, value in model.state_dict().items()}, temporary / WEIGHTS_FILE)
-        (temporary / CONFIG_FILE).write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n", encoding="utf-8")
+        save_file(
+            {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()},
+            temporary / WEIGHTS_FILE,
+        )
+        (temporary / CONFIG_FILE).write_text(
+            json.dumps(dataclasses.asdict(info), indent=2) + "\n", encoding="utf-8"
+        )
         shutil.copyfile(tokenizer_file, temporary / TOKENIZER_FILE)
         temporary.chmod(0o755)
         replace_folder(temporary, folder)
@@ -115,19 +138,29 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
     """Raise CheckpointError that names what `found` lacks, has too much of, or has in another shape than `expected`."""
-    misshapen = sorted(key for key in expected.keys() & found.keys() if expected[key].shape != found[key].shape)
+    misshapen = sorted(
+        key for key in expected.keys() & found.keys() if expected[key].shape != found[key].shape
+    )
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
         "unknown": sorted(found.keys() - expected.keys()),
         "misshapen": misshapen,
     }
-    said = [f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys]
+    said = [
+        f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys
+    ]
     if said:
-        raise CheckpointError(f"{file}: its weights are not of this architecture: {'; '.join(said)}")
+        raise CheckpointError(
+            f"{file}: its weights are not of this architecture: {'; '.join(said)}"
+        )
 
 
 def _fingerprint(folder: Path, info: CheckpointInfo) -> str:
     facts = {
-        key: value for key, value in dataclasses.asdict(info).items() if key not in ("name", "notice", "thresholds", "training")
+        key: value
+        for key, value in dataclasses.asdict(info).items()
+        if key not in ("name", "notice", "thresholds", "training")
     }
-    return model_fingerprint((folder / WEIGHTS_FILE).read_bytes(), (folder / TOKENIZER_FILE).read_bytes(), facts)
+    return model_fingerprint(
+        (folder / WEIGHTS_FILE).read_bytes(), (folder / TOKENIZER_FILE).read_bytes(), facts
+    )

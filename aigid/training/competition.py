@@ -15,10 +15,24 @@ from aigid.errors import ManifestError
 from aigid.records import SOURCES
 
 # The folders of pictures, by Label_B.
-_FOLDERS = ("coco_image", "sd21_image", "sdxl_image", "sd3_image", "dalle_image", "midjourney_image")
+_FOLDERS = (
+    "coco_image",
+    "sd21_image",
+    "sdxl_image",
+    "sd3_image",
+    "dalle_image",
+    "midjourney_image",
+)
 _CAPTIONS = ("Train", "captions.xlsx")
 _VALIDATION = ("Validation", "val_shuffle.csv")
-_SCHEMA = pa.schema([("image", pa.string()), ("prompt", pa.string()), ("Label_A", pa.int32()), ("Label_B", pa.int32())])
+_SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("prompt", pa.string()),
+        ("Label_A", pa.int32()),
+        ("Label_B", pa.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,10 @@ def write_competition_manifests(folder: Path) -> list[WrittenManifest]:
     `val_shuffle.csv` (Index, Caption, Label_A, Label_B) and its pictures beside it. Pictures that are not there are left out
     and counted. Raises ManifestError where a list is missing, is none, or not one of its pictures is there.
     """
-    return [_write(folder, "train", _train_rows(folder)), _write(folder, "validation", _validation_rows(folder))]
+    return [
+        _write(folder, "train", _train_rows(folder)),
+        _write(folder, "validation", _validation_rows(folder)),
+    ]
 
 
 def _write(folder: Path, name: str, rows: Iterator[tuple[str, str, int, int]]) -> WrittenManifest:
@@ -48,9 +65,14 @@ def _write(folder: Path, name: str, rows: Iterator[tuple[str, str, int, int]]) -
         else:
             missing += 1
     if not found:
-        raise ManifestError(f"{folder}: not one picture of {name} is there: is it the competition's folder?")
+        raise ManifestError(
+            f"{folder}: not one picture of {name} is there: is it the competition's folder?"
+        )
     path = folder / f"{name}.parquet"
-    columns = [pa.array(column, kind) for column, kind in zip(zip(*found, strict=True), _SCHEMA.types, strict=True)]
+    columns = [
+        pa.array(column, kind)
+        for column, kind in zip(zip(*found, strict=True), _SCHEMA.types, strict=True)
+    ]
     pq.write_table(pa.Table.from_arrays(columns, schema=_SCHEMA), path)
     return WrittenManifest(path, len(found), missing)
 
@@ -67,7 +89,9 @@ def _captions(file: Path) -> Iterator[tuple[int, str]]:
             rows = book.active.iter_rows(values_only=True)
             head = [str(name) for name in next(rows)]
             index, caption = head.index("Index"), head.index("Caption")
-            yield from ((int(row[index]), str(row[caption] or "")) for row in rows if row[index] is not None)
+            yield from (
+                (int(row[index]), str(row[caption] or "")) for row in rows if row[index] is not None
+            )
     except FileNotFoundError as error:
         raise ManifestError(f"{file}: no such file") from error
     except (OSError, BadZipFile, KeyError, ValueError, TypeError, StopIteration) as error:
@@ -81,9 +105,18 @@ def _validation_rows(folder: Path) -> Iterator[tuple[str, str, int, int]]:
             for number, row in enumerate(csv.DictReader(lines), 2):
                 label_a, label_b = int(row["Label_A"]), int(row["Label_B"])
                 if label_b not in range(len(SOURCES)) or label_a != int(label_b > 0):
-                    raise ManifestError(f"{file}, line {number}: Label_A {label_a} and Label_B {label_b} contradict each other")
-                yield f"{_VALIDATION[0]}/image_{int(row['Index'])}.jpg", row["Caption"], label_a, label_b
+                    raise ManifestError(
+                        f"{file}, line {number}: Label_A {label_a} and Label_B {label_b} contradict each other"
+                    )
+                yield (
+                    f"{_VALIDATION[0]}/image_{int(row['Index'])}.jpg",
+                    row["Caption"],
+                    label_a,
+                    label_b,
+                )
     except FileNotFoundError as error:
         raise ManifestError(f"{file}: no such file") from error
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ManifestError(f"{file}: not a list of Index, Caption, Label_A and Label_B: {error}") from error
+        raise ManifestError(
+            f"{file}: not a list of Index, Caption, Label_A and Label_B: {error}"
+        ) from error

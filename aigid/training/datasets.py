@@ -15,12 +15,18 @@ from aigid.errors import TrainingError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import Manifest, Segment, read_columns, read_segment, texts
 from aigid.manifest_files import ManifestFile
-from aigid.pixels import Pixels, decode_image, decode_picture, picture_pixels
+from aigid.pixels import Pixels, decode_image, decode_opened, image_pixels
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.records import SOURCES, RowFailure
 from aigid.training.hub_data import downloaded
-from aigid.training.labelled import check_labels, label_columns, open_labelled, require_truth, row_group_segments
-from aigid.training.picture_changes import Augmentation, PictureChange
+from aigid.training.image_changes import Augmentation, ImageChange
+from aigid.training.labelled import (
+    check_labels,
+    label_columns,
+    open_labelled,
+    require_truth,
+    row_group_segments,
+)
 
 Labels = npt.NDArray[np.int64]
 
@@ -70,13 +76,17 @@ class TrainingBatch:
 
     def parts(self, count: int) -> "list[TrainingBatch]":
         """The rows in so many parts, or as many as there are rows, as even as can be."""
-        bounds = np.linspace(0, len(self.label_a), min(count, len(self.label_a)) + 1).round().astype(int)
+        bounds = (
+            np.linspace(0, len(self.label_a), min(count, len(self.label_a)) + 1).round().astype(int)
+        )
         return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
 
     def _part(self, rows: slice) -> "TrainingBatch":
         tokens = TokenBatch(self.tokens.input_ids[rows], self.tokens.attention_mask[rows])
         changed = None if self.changed is None else self.changed[rows]
-        return TrainingBatch(self.images[rows], tokens, self.label_a[rows], self.label_b[rows], 0, changed)
+        return TrainingBatch(
+            self.images[rows], tokens, self.label_a[rows], self.label_b[rows], 0, changed
+        )
 
 
 @dataclass(frozen=True)
@@ -89,14 +99,14 @@ class Share:
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """How an epoch is shuffled and enriched; `real_repeat` draws every real row that many times.
+    """How an epoch is shuffled and enriched; `oversample_real` draws every real row that many times.
 
     With `paired`, each picture is given both without the changes that `augmentation` draws and with them, mirrored alike.
     """
 
     seed: int
     epoch: int
-    real_repeat: int = 1
+    oversample_real: int = 1
     augmentation: Augmentation = Augmentation()
     paired: bool = False
 
@@ -105,7 +115,7 @@ class StreamOrder:
 class Reading:
     """How pictures are read: what is made of each first, by how many threads, and which input is left out, if one is."""
 
-    change: PictureChange | None = None
+    change: ImageChange | None = None
     threads: int = 2
     without: Input | None = None
 
@@ -114,7 +124,7 @@ class Reading:
 class Augmented:
     """A random change of a batch's pictures; `paired` ones are wanted without it too."""
 
-    change: PictureChange
+    change: ImageChange
     paired: bool
 
 
@@ -135,7 +145,13 @@ class _Source:
 class LabelledManifest:
     """Manifests with Label_A and Label_B columns, read with the model's own preprocessing."""
 
-    def __init__(self, sources: Sequence[str], prompts: PromptEncoder, image: ImageSpec, reading: Reading = Reading()) -> None:
+    def __init__(
+        self,
+        sources: Sequence[str],
+        prompts: PromptEncoder,
+        image: ImageSpec,
+        reading: Reading = Reading(),
+    ) -> None:
         """Open the manifests. Raises ManifestError where one cannot be read, and UsageError where it has no labels."""
         self._sources = [_Source.open(downloaded(source)) for source in sources]
         self._prompts = prompts
@@ -167,7 +183,11 @@ class LabelledManifest:
         """How many rows there are of each source; reads the labels once. Raises TrainingError where one is none."""
         if self._rows_of_classes is None:
             counts: Counter[int] = Counter()
-            for file, names in ((file, source.label_columns) for source in self._sources for file in source.manifest.files):
+            for file, names in (
+                (file, source.label_columns)
+                for source in self._sources
+                for file in source.manifest.files
+            ):
                 table = read_columns(file, list(names))
                 a, b = (table.column(name).to_pylist() for name in names)
                 for row, labels in enumerate(zip(a, b, strict=True)):
@@ -176,12 +196,14 @@ class LabelledManifest:
             self._rows_of_classes = tuple(counts[label] for label in range(len(SOURCES)))
         return self._rows_of_classes
 
-    def rows_drawn(self, real_repeat: int) -> tuple[int, ...]:
-        """How many rows of each source an epoch draws when every real row is drawn `real_repeat` times."""
+    def rows_drawn(self, oversample_real: int) -> tuple[int, ...]:
+        """How many rows of each source an epoch draws when every real row is drawn `oversample_real` times."""
         real, *generated = self.rows_of_classes()
-        return real * real_repeat, *generated
+        return real * oversample_real, *generated
 
-    def batches(self, batch_rows: int, order: StreamOrder | None, share: Share = Share()) -> Iterator[TrainingBatch]:
+    def batches(
+        self, batch_rows: int, order: StreamOrder | None, share: Share = Share()
+    ) -> Iterator[TrainingBatch]:
         """Batches of one pass, the share in each; without an `order`, the manifest's own.
 
         The same order gives the same batches always. Raises TrainingError where a label is none, and in the end where not
@@ -194,7 +216,9 @@ class LabelledManifest:
         if nothing:
             raise TrainingError(f"{self.files[0].path}: not one image could be decoded")
 
-    def _decoded(self, batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
+    def _decoded(
+        self, batch_rows: int, order: StreamOrder | None, share: Share
+    ) -> Iterator[TrainingBatch]:
         rows = self._in_order() if order is None else self._shuffled(order)
         flip = np.random.default_rng([0, 0, 1] if order is None else [order.seed, order.epoch, 1])
         share_mirrored = 0.0 if order is None else order.augmentation.flip
@@ -218,11 +242,19 @@ class LabelledManifest:
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
         rng = np.random.default_rng([order.seed, order.epoch])
-        groups = [(source, segment) for source in self._sources for segment in row_group_segments(source.manifest)]
+        groups = [
+            (source, segment)
+            for source in self._sources
+            for segment in row_group_segments(source.manifest)
+        ]
         window: list[LabelledRow] = []
         for index in rng.permutation(len(groups)):
             for rows in self._read(*groups[index]):
-                window += [row for row in rows for _ in range(order.real_repeat if row.label_a == 0 else 1)]
+                window += [
+                    row
+                    for row in rows
+                    for _ in range(order.oversample_real if row.label_a == 0 else 1)
+                ]
                 while len(window) >= WINDOW_ROWS:
                     mixed = [window[position] for position in rng.permutation(len(window))]
                     # The rest stays, to be mixed with rows that are still to come.
@@ -239,21 +271,29 @@ class LabelledManifest:
             prompts = texts(rows.column(columns.prompt)) if shown else [None] * len(rows)
             labels = [rows.column(name).to_pylist() for name in source.label_columns]
             read: list[LabelledRow] = []
-            for image, ids, a, b in zip(images, self._prompts.token_ids(prompts), *labels, strict=True):
+            for image, ids, a, b in zip(
+                images, self._prompts.token_ids(prompts), *labels, strict=True
+            ):
                 where = f"{path}, row {start + len(read)}"
                 check_labels(a, b, where)
                 read.append(LabelledRow(image, ids, a, b, source.policy))
             yield read
             start += len(rows)
 
-    def _random_change(self, order: StreamOrder | None, number: int, share: Share) -> Augmented | None:
+    def _random_change(
+        self, order: StreamOrder | None, number: int, share: Share
+    ) -> Augmented | None:
         """What is done to the pictures of batch `number`, and whether they are wanted without it too."""
         if order is None or order.augmentation.is_off:
             return None
-        rng = np.random.default_rng([order.seed, order.epoch, 2, number, *([share.index] if share.of > 1 else [])])
+        rng = np.random.default_rng(
+            [order.seed, order.epoch, 2, number, *([share.index] if share.of > 1 else [])]
+        )
         return Augmented(order.augmentation.change(rng), order.paired)
 
-    def _decode(self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_], augmented: Augmented | None) -> TrainingBatch:
+    def _decode(
+        self, rows: list[LabelledRow], mirrored: npt.NDArray[np.bool_], augmented: Augmented | None
+    ) -> TrainingBatch:
         kept: list[LabelledRow] = []
         views: list[list[Pixels]] = []
         for row, mirror in zip(rows, mirrored, strict=True):
@@ -283,12 +323,12 @@ class LabelledManifest:
         own = self._reading.change
         if own is None and augmented is None:
             return [decode_image(data, self._image)]
-        picture = decode_picture(data)
+        picture = decode_opened(data)
         if own is not None:
             picture = own(picture)
         plain = [picture] if augmented is None or augmented.paired else []
         changed = [] if augmented is None else [augmented.change(picture)]
-        return [picture_pixels(one, self._image) for one in plain + changed]
+        return [image_pixels(one, self._image) for one in plain + changed]
 
 
 def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:

@@ -55,7 +55,11 @@ def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
     if "model_type" not in config:
         raise CheckpointError("text_config: model_type is missing; give for example bert")
     from_config: Any = AutoModel.from_config
-    return _without_pooler(_built("text_config", lambda: from_config(AutoConfig.for_model(config["model_type"], **values))))
+    return _without_pooler(
+        _built(
+            "text_config", lambda: from_config(AutoConfig.for_model(config["model_type"], **values))
+        )
+    )
 
 
 def image_encoder_from_config(config: dict[str, Any]) -> nn.Module:
@@ -69,7 +73,9 @@ def load_text_encoder(name_or_folder: str) -> nn.Module:
     """A pretrained text encoder by hub id or local folder, from safetensors only; raises CheckpointError."""
     encoder = _pretrained(AutoModel, name_or_folder)
     if not hasattr(encoder.config, "vocab_size"):
-        raise CheckpointError(f"{name_or_folder}: not a text encoder: it holds a {type(encoder).__name__}")
+        raise CheckpointError(
+            f"{name_or_folder}: not a text encoder: it holds a {type(encoder).__name__}"
+        )
     return _without_pooler(encoder)
 
 
@@ -94,7 +100,11 @@ def image_spec_of(encoder: nn.Module, name_or_folder: str | None, resizing: Resi
     size = int(config.image_size)
     if config.model_type in _OF_ANY_SIZE:
         size = _pixels(said.get("crop_size")) or _pixels(said.get("size")) or size
-    known = {name: said[key] for name, key in (("mean", "image_mean"), ("std", "image_std")) if said.get(key)}
+    known = {
+        name: said[key]
+        for name, key in (("mean", "image_mean"), ("std", "image_std"))
+        if said.get(key)
+    }
     try:
         return ImageSpec(size=size, resizing=resizing, **known)
     except (ContractError, TypeError) as error:
@@ -103,12 +113,18 @@ def image_spec_of(encoder: nn.Module, name_or_folder: str | None, resizing: Resi
 
 def _preprocessor(name_or_folder: str) -> dict[str, Any]:
     try:
-        found: Any = cached_file(name_or_folder, _PREPROCESSOR_FILE, _raise_exceptions_for_missing_entries=False)
+        found: Any = cached_file(
+            name_or_folder, _PREPROCESSOR_FILE, _raise_exceptions_for_missing_entries=False
+        )
         values = {} if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{name_or_folder}: {_PREPROCESSOR_FILE} cannot be read: {_one_line(error)}") from error
+        raise CheckpointError(
+            f"{name_or_folder}: {_PREPROCESSOR_FILE} cannot be read: {_one_line(error)}"
+        ) from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{name_or_folder}: {_PREPROCESSOR_FILE}: expected an object, got {type(values).__name__}")
+        raise CheckpointError(
+            f"{name_or_folder}: {_PREPROCESSOR_FILE}: expected an object, got {type(values).__name__}"
+        )
     return values
 
 
@@ -130,7 +146,9 @@ def _built(what: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
     except _UNUSABLE as error:
-        raise CheckpointError(f"{what}: no encoder can be made of it: {_one_line(error)}") from error
+        raise CheckpointError(
+            f"{what}: no encoder can be made of it: {_one_line(error)}"
+        ) from error
 
 
 @contextmanager
@@ -141,7 +159,9 @@ def _loading(name_or_folder: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError, *_UNUSABLE) as error:
-        raise CheckpointError(f"{name_or_folder}: no encoder can be loaded from it: {_one_line(error)}") from error
+        raise CheckpointError(
+            f"{name_or_folder}: no encoder can be loaded from it: {_one_line(error)}"
+        ) from error
     finally:
         transformers_logging.set_verbosity(level)
 
@@ -150,12 +170,18 @@ def _pretrained(kind: Any, name_or_folder: str, **options: Any) -> nn.Module:
     with _loading(name_or_folder):
         # Weights that are stored as half precision are trained as float32.
         encoder, loading = kind.from_pretrained(
-            name_or_folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **options
+            name_or_folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+            **options,
         )
     # Text models often lack the pooler, which is not used here; anything else missing would be left at random.
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise CheckpointError(f"{name_or_folder}: its weights lack {', '.join(missing[:5])} ({len(missing)} in all)")
+        raise CheckpointError(
+            f"{name_or_folder}: its weights lack {', '.join(missing[:5])} ({len(missing)} in all)"
+        )
     model: nn.Module = encoder
     return model
 

@@ -14,9 +14,9 @@ from aigid.records import SOURCES
 from aigid.scorers import Scorer
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest, Reading
+from aigid.training.image_changes import ImageChange
 from aigid.training.inference import score_manifest
 from aigid.training.metrics import Labelled, all_metrics
-from aigid.training.picture_changes import PictureChange
 from aigid.training.reliability import RELIABILITY_FILE, draw_reliability, reliabilities, to_json
 from aigid.training.training_progress import TrainingProgress
 
@@ -31,15 +31,23 @@ def evaluate_checkpoint(
     *,
     threshold: float = 0.5,
     batch_rows: int = 64,
-    change: PictureChange | None = None,
+    change: ImageChange | None = None,
 ) -> dict[str, Any]:
     """The figures of a torch checkpoint on a labelled manifest, with its temperatures; `change` is made to every picture."""
     info = checkpoint.info
-    manifest = LabelledManifest(sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change))
+    manifest = LabelledManifest(
+        sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change)
+    )
     manifest.require_truth()
     progress.start(manifest.rows, 0)
-    scored = score_manifest(checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0))
-    about = {"model": info.name, "fingerprint": checkpoint.fingerprint, "undecodable": scored.undecodable}
+    scored = score_manifest(
+        checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0)
+    )
+    about = {
+        "model": info.name,
+        "fingerprint": checkpoint.fingerprint,
+        "undecodable": scored.undecodable,
+    }
     return about | _figures(scored.answers(info.temperatures), threshold, info.temperatures)
 
 
@@ -50,7 +58,7 @@ def evaluate_repository(
     progress: TrainingProgress,
     *,
     threshold: float = 0.5,
-    change: PictureChange | None = None,
+    change: ImageChange | None = None,
 ) -> dict[str, Any]:
     """The figures of a model repository's graphs on a labelled manifest, through the embedded scorer."""
     contract: ModelContract = scorer.contract
@@ -64,14 +72,23 @@ def evaluate_repository(
             scores = scorer.score(batch.images, batch.tokens)
             parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
         progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-    label_a, label_b, p_ai, p_source = (np.concatenate(column) for column in zip(*parts, strict=True))
+    label_a, label_b, p_ai, p_source = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
     rows = Labelled(label_a, label_b, p_ai, p_source)
-    about = {"model": contract.name, "fingerprint": contract.fingerprint, "undecodable": manifest.rows - len(label_a)}
+    about = {
+        "model": contract.name,
+        "fingerprint": contract.fingerprint,
+        "undecodable": manifest.rows - len(label_a),
+    }
     return about | _figures(rows, threshold, contract.temperatures)
 
 
 def _figures(rows: Labelled, threshold: float, temperatures: Temperatures) -> dict[str, Any]:
-    return {**all_metrics(rows, threshold), "calibration": to_json(reliabilities(rows, temperatures))}
+    return {
+        **all_metrics(rows, threshold),
+        "calibration": to_json(reliabilities(rows, temperatures)),
+    }
 
 
 def write_evaluation(metrics: dict[str, Any], folder: Path) -> None:
@@ -99,7 +116,14 @@ def draw_confusion(confusion: list[list[int]], file: Path) -> None:
     axes.set_xlabel("answer")
     axes.set_ylabel("truth")
     for (row, column), count in np.ndenumerate(counts):
-        axes.text(column, row, str(count), ha="center", va="center", color="white" if share[row, column] > 0.5 else "black")
+        axes.text(
+            column,
+            row,
+            str(count),
+            ha="center",
+            va="center",
+            color="white" if share[row, column] > 0.5 else "black",
+        )
     figure.savefig(file, dpi=120)
 
 
@@ -134,7 +158,9 @@ def print_views(metrics: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column == "change" else "right")
     for name, view in {"none": metrics, **metrics["after"]}.items():
         a, b = view["a"], view["b"]
-        table.add_row(name, *map(_shown, (a["macro_f1"], a["auroc"], a["tpr_at_fpr_0.01"], b["macro_f1"])))
+        table.add_row(
+            name, *map(_shown, (a["macro_f1"], a["auroc"], a["tpr_at_fpr_0.01"], b["macro_f1"]))
+        )
     Console().print(table)
 
 

@@ -20,7 +20,9 @@ class Logits(NamedTuple):
 class FusionModel(nn.Module):
     """Text features and image features, concatenated (text first), through one hidden layer, to two heads."""
 
-    def __init__(self, text_encoder: nn.Module, image_encoder: nn.Module, image: ImageSpec, hidden: int = 512) -> None:
+    def __init__(
+        self, text_encoder: nn.Module, image_encoder: nn.Module, image: ImageSpec, hidden: int = 512
+    ) -> None:
         """Put new fusion and head layers upon the two encoders."""
         super().__init__()
         self.text_encoder = text_encoder
@@ -49,8 +51,12 @@ class FusionModel(nn.Module):
         pixels = pixels.permute(0, 3, 1, 2) / 255.0
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         encoder: Any = self.image_encoder
-        features: Tensor = encoder(pixel_values=((pixels - mean) / std).to(encoder.dtype)).pooler_output
-        return features if crops == 1 else features.reshape(-1, crops, features.shape[1]).mean(dim=1)
+        features: Tensor = encoder(
+            pixel_values=((pixels - mean) / std).to(encoder.dtype)
+        ).pooler_output
+        return (
+            features if crops == 1 else features.reshape(-1, crops, features.shape[1]).mean(dim=1)
+        )
 
     def fuse(self, text: Tensor, image: Tensor) -> Logits:
         """The logits of both heads for features [N, Dt] and [N, Di]."""

@@ -31,7 +31,9 @@ class LabelledLogits:
 def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
     """The logits of a batch, on the model's device."""
     arrays = batch.images, batch.tokens.input_ids, batch.tokens.attention_mask
-    answer: Logits = model(*(torch.from_numpy(array).to(model.head_a.weight.device) for array in arrays))
+    answer: Logits = model(
+        *(torch.from_numpy(array).to(model.head_a.weight.device) for array in arrays)
+    )
     return answer
 
 
@@ -52,7 +54,12 @@ def score_manifest(
                 answer = apply_model(model, batch)
                 parts.append((Logits(answer.a.cpu(), answer.b.cpu()), *labels))
             on_rows(len(batch.label_a) + batch.undecodable)
-    logits = Logits(torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts]))
-    label_a, label_b = torch.cat([part[1] for part in parts]), torch.cat([part[2] for part in parts])
+    logits = Logits(
+        torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts])
+    )
+    label_a, label_b = (
+        torch.cat([part[1] for part in parts]),
+        torch.cat([part[2] for part in parts]),
+    )
     # Counted from the rows that are there: a batch of which nothing is left is no batch.
     return LabelledLogits(logits, label_a, label_b, manifest.rows - len(label_a))

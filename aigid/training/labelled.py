@@ -67,6 +67,10 @@ def label_columns(manifest: Manifest) -> tuple[str, str]:
 def check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
     """Raise TrainingError where two labels are out of range or contradict each other."""
     if label_a not in (0, 1) or label_b not in range(len(SOURCES)):
-        raise TrainingError(f"{where}: Label_A is {label_a} and Label_B is {label_b}; they go from 0 to 1 and from 0 to 5")
+        raise TrainingError(
+            f"{where}: Label_A is {label_a} and Label_B is {label_b}; they go from 0 to 1 and from 0 to 5"
+        )
     if (label_a == 0) != (label_b == 0):
-        raise TrainingError(f"{where}: Label_A {label_a} and Label_B {label_b} contradict each other: both or none are 0")
+        raise TrainingError(
+            f"{where}: Label_A {label_a} and Label_B {label_b} contradict each other: both or none are 0"
+        )

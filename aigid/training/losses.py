@@ -31,7 +31,9 @@ class LossConfig:
         if not 0 <= self.label_smoothing < 1:
             raise UsageError(f"label smoothing is from 0 to below 1: got {self.label_smoothing:g}")
         if not (0 <= self.weight_b < math.inf and 0 <= self.consistency < math.inf):
-            raise UsageError(f"weights of the loss must not be negative: got {self.weight_b:g} and {self.consistency:g}")
+            raise UsageError(
+                f"weights of the loss must not be negative: got {self.weight_b:g} and {self.consistency:g}"
+            )
 
 
 class ClassWeights(NamedTuple):
@@ -63,7 +65,9 @@ def balanced_weights(rows: Sequence[int]) -> ClassWeights:
 def batch_totals(label_a: Tensor, label_b: Tensor, weights: ClassWeights = EVEN) -> BatchTotals:
     """The totals of a batch, or of a part of one: those of parts add up."""
     generated = label_b[label_a == 1].cpu()
-    return BatchTotals(len(label_a), float(weights.a[label_a.cpu()].sum()), float(weights.b[generated].sum()))
+    return BatchTotals(
+        len(label_a), float(weights.a[label_a.cpu()].sum()), float(weights.b[generated].sum())
+    )
 
 
 def multi_task_loss(
@@ -82,23 +86,31 @@ def multi_task_loss(
     totals = totals or batch_totals(label_a, label_b, weights)
     truth = label_a.to(logits.a.dtype) * (1 - config.label_smoothing) + config.label_smoothing / 2
     weight_a, weight_b = (weight.to(logits.a) for weight in weights)
-    losses = functional.binary_cross_entropy_with_logits(logits.a, truth, weight=weight_a[label_a.long()], reduction="sum")
+    losses = functional.binary_cross_entropy_with_logits(
+        logits.a, truth, weight=weight_a[label_a.long()], reduction="sum"
+    )
     loss_a = losses / totals.a
     generated = label_a == 1
     if not bool(generated.any()):
         # Still a function of the logits, so that its gradient is zero instead of absent.
         return loss_a + 0.0 * logits.b.sum()
     labels = label_b[generated].long()
-    each = functional.cross_entropy(logits.b[generated], labels, reduction="none", label_smoothing=config.label_smoothing)
+    each = functional.cross_entropy(
+        logits.b[generated], labels, reduction="none", label_smoothing=config.label_smoothing
+    )
     return loss_a + config.weight_b * (each * weight_b[labels]).sum() / totals.b
 
 
-def consistency_loss(clean: Logits, changed: Logits, features: tuple[Tensor, Tensor], totals: BatchTotals) -> Tensor:
+def consistency_loss(
+    clean: Logits, changed: Logits, features: tuple[Tensor, Tensor], totals: BatchTotals
+) -> Tensor:
     """How far a picture's answers and features, [N, D] each, are from those of the same picture changed; a scalar.
 
     The symmetric Kullback-Leibler divergence of both heads' answers, and 1 less the features' cosine.
     """
-    divergence = _divergence(_two_classes(clean.a), _two_classes(changed.a)) + _divergence(clean.b, changed.b)
+    divergence = _divergence(_two_classes(clean.a), _two_classes(changed.a)) + _divergence(
+        clean.b, changed.b
+    )
     distance = 1 - functional.cosine_similarity(*features)
     return (divergence + distance).sum() / totals.rows
 

@@ -75,7 +75,10 @@ def _ranked(truth: Labels, p_ai: Probabilities) -> dict[str, float | None]:
     if len(np.unique(truth)) < 2:
         return {"auroc": None, **dict.fromkeys(names.values())}
     fpr, tpr, _ = roc_curve(truth, p_ai, drop_intermediate=False)
-    return {"auroc": float(roc_auc_score(truth, p_ai)), **{name: float(tpr[fpr <= rate].max()) for rate, name in names.items()}}
+    return {
+        "auroc": float(roc_auc_score(truth, p_ai)),
+        **{name: float(tpr[fpr <= rate].max()) for rate, name in names.items()},
+    }
 
 
 def _attributed(truth: Labels, answer: Labels) -> dict[str, Any]:
@@ -84,6 +87,9 @@ def _attributed(truth: Labels, answer: Labels) -> dict[str, Any]:
     return {
         "macro_f1": float(np.mean(per_class[present])),
         "accuracy": float(np.mean(truth == answer)),
-        "f1": {name: float(per_class[index]) if index in present else None for index, name in enumerate(SOURCES)},
+        "f1": {
+            name: float(per_class[index]) if index in present else None
+            for index, name in enumerate(SOURCES)
+        },
         "confusion": confusion_matrix(truth, answer, labels=range(len(SOURCES))).tolist(),
     }

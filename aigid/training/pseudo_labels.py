@@ -10,18 +10,26 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aigid.bounded_map import bounded_map
 from aigid.config import ScanConfig
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
 from aigid.manifest import Manifest, open_manifest, read_segment, texts
-from aigid.ordered_map import ordered_map
 from aigid.records import SOURCES, RowFailure
 from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
-from aigid.storage import Location, exists, explain_failure, locate, make_folder, read_bytes, write_atomic
+from aigid.storage import (
+    Location,
+    exists,
+    explain_failure,
+    locate,
+    make_folder,
+    read_bytes,
+    write_atomic,
+)
 from aigid.training.labelled import has_labels, is_pseudo_labelled, label_columns
-from aigid.training.pseudo_selection import Selection, Sureness
+from aigid.training.pseudo_selection import Selection, SelectionConfig
 
 RECORD_FILE = "pseudo_labels.json"
 # Rows that are held with their images, and then a file of the manifest.
@@ -47,7 +55,7 @@ class _Pair(NamedTuple):
     truth: int | None
 
 
-def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[str, Any]:
+def write_pseudo_labels(config: ScanConfig, out: str, sure: SelectionConfig) -> dict[str, Any]:
     """Write the kept pairs of a finished scan into the folder `out`, and beside them what was kept; gives the latter.
 
     The images' bytes are written too: the new manifest needs nothing else. Raises UsageError where the folder holds those
@@ -60,7 +68,9 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: Sureness) -> dict[st
     record: dict[str, Any] = {"scan": config.out, "model": summary["model"], **asdict(sure)}
     _claim(folder, record)
     manifest = _open(config, results)
-    selection = Selection(sure, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results)
+    selection = Selection(
+        sure, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results
+    )
     tally, policy = _Tally(), fetch_policy(config)
     for shard in selection.shards():
         rows = _kept_rows(selection, manifest, shard, tally, policy)
@@ -95,13 +105,18 @@ class _Tally:
         found: dict[str, Any] = {"kept": self.kept.total(), "classes": classes}
         if self.known:
             found["precision"] = self.right.total() / self.known.total()
-            found["precisions"] = {SOURCES[label]: self.right[label] / rows for label, rows in sorted(self.known.items())}
+            found["precisions"] = {
+                SOURCES[label]: self.right[label] / rows
+                for label, rows in sorted(self.known.items())
+            }
         return found
 
 
 def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
     """The manifest, with its labels where it has some: how often the model is right is told then."""
-    manifest = open_manifest(config.manifests, config.columns, known=results.recorded_files(), limit=config.limit)
+    manifest = open_manifest(
+        config.manifests, config.columns, known=results.recorded_files(), limit=config.limit
+    )
     if not has_labels(manifest) or is_pseudo_labelled(manifest):
         return manifest
     columns = replace(config.columns, keep=label_columns(manifest))
@@ -116,7 +131,9 @@ def _claim(folder: Location, record: dict[str, Any]) -> None:
         before = json.loads(read_bytes(file))
         differing = [name for name, value in record.items() if before.get(name) != value]
         if differing:
-            raise UsageError(f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: give another folder")
+            raise UsageError(
+                f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: give another folder"
+            )
     _write_record(folder, record)
 
 
@@ -129,7 +146,9 @@ def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
         write_atomic(folder.child(name), data)
     except OSError as error:
         reason = explain_failure(error, folder)
-        raise ResultsError(f"{folder.text}: cannot write {name}: {reason}; run the same command again") from error
+        raise ResultsError(
+            f"{folder.text}: cannot write {name}: {reason}; run the same command again"
+        ) from error
 
 
 def _kept_rows(
@@ -142,10 +161,12 @@ def _kept_rows(
         try:
             return pair, fetch_image(pair.image, policy)
         except RowFailure as failure:
-            raise ResultsError(f"an image that was scanned cannot be read any more: {failure}") from failure
+            raise ResultsError(
+                f"an image that was scanned cannot be read any more: {failure}"
+            ) from failure
 
     wanted = (pair for pair in _pairs(manifest, shard) if pair.position in kept)
-    for pair, data in ordered_map(with_data, wanted, _FETCH_THREADS):
+    for pair, data in bounded_map(with_data, wanted, _FETCH_THREADS):
         label, p_ai, share = kept[pair.position]
         tally.add(label, pair.truth)
         yield {
@@ -165,6 +186,8 @@ def _pairs(manifest: Manifest, shard: Shard) -> Iterator[_Pair]:
         for rows in read_segment(manifest, segment):
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
             truths = rows.column(columns.keep[1]).to_pylist() if labelled else [None] * len(rows)
-            for image, prompt, truth in zip(image_references(rows.column(columns.image)), prompts, truths, strict=True):
+            for image, prompt, truth in zip(
+                image_references(rows.column(columns.image)), prompts, truths, strict=True
+            ):
                 yield _Pair(position, image, prompt, truth)
                 position += 1

@@ -40,7 +40,10 @@ def reliability(said: Probabilities, came_true: npt.NDArray[np.bool_]) -> Reliab
     bins = np.minimum((said * BINS).astype(np.int64), BINS - 1)
     rows = np.bincount(bins, minlength=BINS).astype(np.float64)
     many = np.maximum(rows, 1)
-    sums = (np.bincount(bins, weights=values.astype(np.float64), minlength=BINS) for values in (said, came_true))
+    sums = (
+        np.bincount(bins, weights=values.astype(np.float64), minlength=BINS)
+        for values in (said, came_true)
+    )
     mean_said, mean_true = (one / many for one in sums)
     return Reliability(rows, mean_said, mean_true)
 
@@ -59,7 +62,8 @@ def reliabilities(rows: Labelled, temperatures: Temperatures) -> dict[str, dict[
         found["a"][name] = reliability(_heated_a(rows.p_ai, heat_a), generated)
         heated = _heated_b(share, heat_b)
         found["b"][name] = reliability(
-            heated.max(axis=1, initial=0.0), heated.argmax(axis=1) == truth if len(truth) else generated[:0]
+            heated.max(axis=1, initial=0.0),
+            heated.argmax(axis=1) == truth if len(truth) else generated[:0],
         )
     return found
 
@@ -68,7 +72,12 @@ def to_json(found: dict[str, dict[str, Reliability]]) -> dict[str, Any]:
     """The diagrams as numbers, with their expected calibration error, for `json.dumps`."""
     return {
         task: {
-            name: {"error": one.error, "rows": one.rows.tolist(), "said": one.said.tolist(), "true": one.true.tolist()}
+            name: {
+                "error": one.error,
+                "rows": one.rows.tolist(),
+                "said": one.said.tolist(),
+                "true": one.true.tolist(),
+            }
             for name, one in parts.items()
         }
         for task, parts in found.items()
@@ -86,10 +95,21 @@ def draw_reliability(calibration: dict[str, Any], file: Path) -> None:
     for axes, below, (task, parts) in zip(diagrams, counts, calibration.items(), strict=True):
         axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
         for name, one in parts.items():
-            points = [point for point in zip(one["said"], one["true"], one["rows"], strict=True) if point[2]]
+            points = [
+                point
+                for point in zip(one["said"], one["true"], one["rows"], strict=True)
+                if point[2]
+            ]
             said, true, rows = zip(*points, strict=True) if points else ((), (), ())
             error = "-" if one["error"] is None else f"{one['error']:.3f}"
-            (line,) = axes.plot(said, true, marker="o", linewidth=1, clip_on=False, label=f"{name} calibration, ECE {error}")
+            (line,) = axes.plot(
+                said,
+                true,
+                marker="o",
+                linewidth=1,
+                clip_on=False,
+                label=f"{name} calibration, ECE {error}",
+            )
             # A point of few rows says little: the rows are told below it.
             below.vlines(said, 0.5, rows, color=line.get_color(), linewidth=4, alpha=0.6)
         axes.set(title=_TASKS[task], ylabel="came true", xlim=(0, 1), ylim=(0, 1))

@@ -27,7 +27,7 @@ from aigid.training.encoders import (
     text_encoder_from_config,
 )
 from aigid.training.fusion_model import FusionModel
-from aigid.training.picture_changes import unify
+from aigid.training.image_changes import unify
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_progress import TrainingProgress
 
@@ -36,7 +36,7 @@ from aigid.training.training_progress import TrainingProgress
 class RunConfig:
     """What to train on, and from what. An encoder is a hub id, a folder, or a config's JSON file (random weights).
 
-    `workers` are the threads that decode pictures, one for each core if it is None. `without` leaves an input out, to see
+    `threads` are the threads that decode pictures, one for each core if it is None. `without` leaves an input out, to see
     what it is worth: a model that is used is not trained so.
     """
 
@@ -47,7 +47,7 @@ class RunConfig:
     folder: Path
     tokenizer: Path | None = None
     resizing: Resizing = Resizing.SHORTER_SIDE
-    workers: int | None = None
+    threads: int | None = None
     without: Input | None = None
     fusion_hidden: int = 512
     name: str = "aigid"
@@ -55,7 +55,13 @@ class RunConfig:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
-def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False) -> Path | None:
+def train(
+    config: RunConfig,
+    progress: TrainingProgress,
+    on_message: Callable[[str], None],
+    *,
+    resume: bool = False,
+) -> Path | None:
     """Train a model; returns the best checkpoint's folder, or None in those processes of several that do not write.
 
     Raises AigidError for what cannot be done.
@@ -63,35 +69,59 @@ def train(config: RunConfig, progress: TrainingProgress, notify: Callable[[str],
     torch.manual_seed(config.training.seed)
     text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
-    spec = image_spec_of(image, None if _is_config(config.image_encoder) else config.image_encoder, config.resizing)
-    info = describe_model((text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice)
+    spec = image_spec_of(
+        image, None if _is_config(config.image_encoder) else config.image_encoder, config.resizing
+    )
+    info = describe_model(
+        (text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice
+    )
     tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
     prompts = open_prompts(tokenizer_file, info)
-    reading = Reading(unify if config.training.unify else None, config.workers or available_cores(), config.without)
-    manifests = (LabelledManifest(sources, prompts, info.image, reading) for sources in (config.train, config.validation))
+    reading = Reading(
+        unify if config.training.unify else None,
+        config.threads or available_cores(),
+        config.without,
+    )
+    manifests = (
+        LabelledManifest(sources, prompts, info.image, reading)
+        for sources in (config.train, config.validation)
+    )
     data = TrainingData(*manifests)
     check_data(data)
     model = FusionModel(text, image, info.image, config.fusion_hidden)
     trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
-    return trainer.run(data, progress, notify, resume=resume)
+    return trainer.run(data, progress, on_message, resume=resume)
 
 
 def check_data(data: TrainingData) -> None:
     """Raise TrainingError where labels are none or a class has no rows, UsageError where validation is pseudo-labelled."""
     data.validation.require_truth()
-    missing = [f"{name} (Label_B {label})" for label, name in enumerate(SOURCES) if not data.train.rows_of_classes()[label]]
+    missing = [
+        f"{name} (Label_B {label})"
+        for label, name in enumerate(SOURCES)
+        if not data.train.rows_of_classes()[label]
+    ]
     if missing:
         train = data.train.files[0].path
-        raise TrainingError(f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some")
+        raise TrainingError(
+            f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some"
+        )
     validation = data.validation.files[0].path
     real, *generated = data.validation.rows_of_classes()
     if not real or not sum(generated):
         lacking = "real rows (Label_A 0)" if not real else "AI-generated rows (Label_A 1)"
-        raise TrainingError(f"{validation}: no {lacking} to validate on: the best epoch is told by both")
+        raise TrainingError(
+            f"{validation}: no {lacking} to validate on: the best epoch is told by both"
+        )
 
 
 def describe_model(
-    encoders: tuple[nn.Module, nn.Module], image: ImageSpec, fusion_hidden: int, *, name: str, notice: str
+    encoders: tuple[nn.Module, nn.Module],
+    image: ImageSpec,
+    fusion_hidden: int,
+    *,
+    name: str,
+    notice: str,
 ) -> CheckpointInfo:
     """What a checkpoint says of a model with these encoders, of text and of images: their configs, and what they take."""
     text_config, image_config = map(_config_of, encoders)
@@ -124,19 +154,25 @@ def read_encoder_config(file: Path) -> dict[str, Any]:
     """An encoder's config from a JSON file; raises UsageError where it is none."""
     values = read_json(file, "an encoder's config")
     if not isinstance(values, dict):
-        raise CheckpointError(f"{file}: not an encoder's config: expected an object, got {type(values).__name__}")
+        raise CheckpointError(
+            f"{file}: not an encoder's config: expected an object, got {type(values).__name__}"
+        )
     return values
 
 
 def own_tokenizer(text_encoder: str) -> Path:
     """The tokenizer.json of a text encoder by hub id or folder; raises UsageError where it has none."""
     if _is_config(text_encoder):
-        raise UsageError(f"{text_encoder}: a config has no tokenizer beside it: name one with --tokenizer")
+        raise UsageError(
+            f"{text_encoder}: a config has no tokenizer beside it: name one with --tokenizer"
+        )
     try:
         found: Any = cached_file(text_encoder, TOKENIZER_FILE)
     except OSError as error:
         reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{text_encoder}: no {TOKENIZER_FILE}: {reason}: name one with --tokenizer") from error
+        raise CheckpointError(
+            f"{text_encoder}: no {TOKENIZER_FILE}: {reason}: name one with --tokenizer"
+        ) from error
     return Path(found)
 
 
@@ -145,7 +181,12 @@ def _config_of(encoder: nn.Module) -> dict[str, Any]:
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
     # The folder that it was loaded from says nothing about the model.
     values.pop("_name_or_path", None)
-    return {**values, "model_type": config.model_type, "hidden_size": config.hidden_size, **_sizes(config)}
+    return {
+        **values,
+        "model_type": config.model_type,
+        "hidden_size": config.hidden_size,
+        **_sizes(config),
+    }
 
 
 def _sizes(config: Any) -> dict[str, Any]:
@@ -158,7 +199,9 @@ def _is_config(encoder: str) -> bool:
     return encoder.endswith(".json")
 
 
-def _encoder(name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]) -> nn.Module:
+def _encoder(
+    name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]
+) -> nn.Module:
     if not _is_config(name):
         return load(name)
     values = read_encoder_config(Path(name))

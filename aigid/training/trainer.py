@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from aigid.errors import TrainingError, UsageError
-from aigid.folders import replace_folder, restore_folder
+from aigid.storage import replace_folder, restore_folder
 from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
 from aigid.training.checkpoint import CheckpointInfo, load_weights, save_checkpoint
 from aigid.training.config import TrainingConfig
@@ -44,7 +44,12 @@ class Trainer:
     """One run in one folder: `best/` is a checkpoint, `last/` the state to resume from, history.json the figures."""
 
     def __init__(
-        self, model: FusionModel, info: CheckpointInfo, tokenizer_file: Path, config: TrainingConfig, folder: Path
+        self,
+        model: FusionModel,
+        info: CheckpointInfo,
+        tokenizer_file: Path,
+        config: TrainingConfig,
+        folder: Path,
     ) -> None:
         """Prepare a run of `model` into `folder`; of the model becomes what is trained of it."""
         prepare_encoders(model, config)
@@ -54,7 +59,12 @@ class Trainer:
         self._history: list[dict[str, Any]] = []
 
     def run(
-        self, data: TrainingData, progress: TrainingProgress, notify: Callable[[str], None], *, resume: bool = False
+        self,
+        data: TrainingData,
+        progress: TrainingProgress,
+        on_message: Callable[[str], None],
+        *,
+        resume: bool = False,
     ) -> Path | None:
         """Train to the last epoch and return the best checkpoint's folder (by macro-F1 of A plus that of B).
 
@@ -63,7 +73,7 @@ class Trainer:
         Raises UsageError where the folder holds a run and `resume` is not set, or one of other settings or data;
         TrainingError where the loss is no number.
         """
-        rows = data.train.rows_drawn(self.config.real_repeat)
+        rows = data.train.rows_drawn(self.config.oversample_real)
         self._optimization = Optimization(self.model, self.config, rows)
         self._claim_folder(data, resume)
         self._optimization.wait()
@@ -82,27 +92,34 @@ class Trainer:
                 }
             )
             if self._optimization.is_main:
-                notify(_epoch_line(self._history[-1]))
+                on_message(_epoch_line(self._history[-1]))
                 if figures["score"] >= max(item["score"] for item in self._history):
                     self._save_best(scored)
                 self._save_last(data)
             self._optimization.wait()
         return self.folder / BEST if self._optimization.is_main else None
 
-    def _train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
+    def _train_epoch(
+        self, train: LabelledManifest, epoch: int, progress: TrainingProgress
+    ) -> float:
         try:
             return self._optimization.train_epoch(train, epoch, progress)
         except TrainingError as error:
             if not (self.folder / BEST).is_dir():
                 raise
-            raise TrainingError(f"{error}; {self.folder / BEST} keeps the last good checkpoint") from error
+            raise TrainingError(
+                f"{error}; {self.folder / BEST} keeps the last good checkpoint"
+            ) from error
 
     def _save_best(self, scored: LabelledLogits) -> None:
         temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
         p_ai, _ = probabilities(scored.logits, temperatures)
         facts = {"config": dataclasses.asdict(self.config), "validation": self._history[-1]}
         info = dataclasses.replace(
-            self.info, temperatures=temperatures, thresholds=fit_thresholds(scored.label_a.numpy(), p_ai), training=facts
+            self.info,
+            temperatures=temperatures,
+            thresholds=fit_thresholds(scored.label_a.numpy(), p_ai),
+            training=facts,
         )
         save_checkpoint(merged(self.model), info, self._tokenizer_file, self.folder / BEST)
 
@@ -115,14 +132,18 @@ class Trainer:
             self.folder.mkdir(parents=True, exist_ok=True)
             return
         if not resume:
-            raise UsageError(f"{self.folder}: holds a training run; give --resume to go on with it, or another folder")
+            raise UsageError(
+                f"{self.folder}: holds a training run; give --resume to go on with it, or another folder"
+            )
         state = json.loads(state_file.read_text(encoding="utf-8"))
         now = json.loads(json.dumps(self._identity(data)))
         # What an earlier version did not write down is taken to be the same.
         differing = sorted(key for key in now if state["identity"].get(key, now[key]) != now[key])
         if differing:
             said = ", ".join(differing)
-            raise UsageError(f"{self.folder}: holds a run with other settings or data ({said}); give another folder")
+            raise UsageError(
+                f"{self.folder}: holds a run with other settings or data ({said}); give another folder"
+            )
         self._history = state["history"]
         load_weights(self.model, self.folder / LAST / _WEIGHTS)
         load_moments(self._optimization, load_file(self.folder / LAST / _MOMENTS))
@@ -143,21 +164,34 @@ class Trainer:
     def _save_last(self, data: TrainingData) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=".last.", dir=self.folder))
         try:
-            save_file({key: value.contiguous() for key, value in self.model.state_dict().items()}, temporary / _WEIGHTS)
+            save_file(
+                {key: value.contiguous() for key, value in self.model.state_dict().items()},
+                temporary / _WEIGHTS,
+            )
             save_file(moments(self._optimization), temporary / _MOMENTS)
             state = {"identity": self._identity(data), "history": self._history}
             (temporary / _STATE).write_text(json.dumps(state), encoding="utf-8")
-            (self.folder / HISTORY_FILE).write_text(json.dumps(self._history, indent=2) + "\n", encoding="utf-8")
+            (self.folder / HISTORY_FILE).write_text(
+                json.dumps(self._history, indent=2) + "\n", encoding="utf-8"
+            )
             replace_folder(temporary, self.folder / LAST)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _figures(scored: LabelledLogits) -> dict[str, float]:
-    metrics = all_metrics(scored.answers(fit_temperatures(scored.logits, scored.label_a, scored.label_b)))
+    metrics = all_metrics(
+        scored.answers(fit_temperatures(scored.logits, scored.label_a, scored.label_b))
+    )
     a, b = metrics["a"]["macro_f1"], metrics["b"]["macro_f1"]
     loss = float(multi_task_loss(scored.logits, scored.label_a, scored.label_b))
-    return {"validation_loss": loss, "macro_f1_a": a, "macro_f1_b": b, "auroc_a": metrics["a"]["auroc"], "score": a + b}
+    return {
+        "validation_loss": loss,
+        "macro_f1_a": a,
+        "macro_f1_b": b,
+        "auroc_a": metrics["a"]["auroc"],
+        "score": a + b,
+    }
 
 
 def _epoch_line(item: dict[str, Any]) -> str:

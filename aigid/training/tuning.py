@@ -19,7 +19,9 @@ def prepare_encoders(model: FusionModel, config: TrainingConfig) -> None:
         encoder: Any = getattr(model, name)
         if config.encoders == "lora":
             # As the paper of LoRA has it, additions of all ranks start with the same strength: alpha is the rank.
-            settings = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_rank, target_modules="all-linear")
+            settings = LoraConfig(
+                r=config.lora_rank, lora_alpha=config.lora_rank, target_modules="all-linear"
+            )
             setattr(model, name, inject_adapter_in_model(settings, encoder))
         elif config.encoders == "frozen":
             encoder.requires_grad_(False)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_to_onnx import export_checkpoint
-from model_configs import model_configs
-from to_model_repository import contract_of, write_repository
 
 from aigid.contract import TOKENIZER_FILE, ModelContract, Resizing, load_contract
+from aigid.export.checkpoint_to_onnx import export_checkpoint
+from aigid.export.model_configs import model_configs
+from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.simulation.simulate import SimulationConfig, simulate
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.metrics import Labelled, all_metrics
-from aigid.training.simulate import SimulationConfig, simulate
 
 pytestmark = pytest.mark.integration
 
@@ -42,31 +42,45 @@ def contract() -> ModelContract:
 def labelled(tmp_path_factory: pytest.TempPathFactory, contract: ModelContract) -> LabelledManifest:
     """Simulated pairs of the test split, of another seed than the data that the card's figures are from."""
     return simulated(
-        tmp_path_factory.mktemp("simulated") / "test", contract, SimulationConfig(rows=ROWS, split="test", seed=77)
+        tmp_path_factory.mktemp("simulated") / "test",
+        contract,
+        SimulationConfig(rows=ROWS, split="test", seed=77),
     )
 
 
 def simulated(folder: Path, contract: ModelContract, config: SimulationConfig) -> LabelledManifest:
     simulate(config, folder)
-    return LabelledManifest((str(folder),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), contract.image)
+    return LabelledManifest(
+        (str(folder),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), contract.image
+    )
 
 
 @pytest.fixture(scope="module")
 def fp32_repository(tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkpoint) -> Path:
     folder = tmp_path_factory.mktemp("fp32")
-    write_repository(checkpoint, {"fp32": export_checkpoint(checkpoint, folder)}, folder / "repository")
+    write_repository(
+        checkpoint, {"fp32": export_checkpoint(checkpoint, folder)}, folder / "repository"
+    )
     return folder / "repository"
 
 
 def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Labelled]:
     batches = list(labelled.batches(32, None))
     answers = [scorer.score(batch.images, batch.tokens) for batch in batches]
-    scores = Scores(np.concatenate([part.p_ai for part in answers]), np.concatenate([part.p_source for part in answers]))
-    truth = [np.concatenate([getattr(batch, name) for batch in batches]) for name in ("label_a", "label_b")]
+    scores = Scores(
+        np.concatenate([part.p_ai for part in answers]),
+        np.concatenate([part.p_source for part in answers]),
+    )
+    truth = [
+        np.concatenate([getattr(batch, name) for batch in batches])
+        for name in ("label_a", "label_b")
+    ]
     return scores, Labelled(*truth, scores.p_ai, scores.p_source)
 
 
-def test_the_repository_was_built_from_the_checkpoint_beside_it(checkpoint: Checkpoint, contract: ModelContract) -> None:
+def test_the_repository_was_built_from_the_checkpoint_beside_it(
+    checkpoint: Checkpoint, contract: ModelContract
+) -> None:
     assert contract == contract_of(checkpoint)
     assert (REPOSITORY / TOKENIZER_FILE).read_bytes() == checkpoint.tokenizer_file.read_bytes()
     for name, text in model_configs(contract).items():
@@ -82,7 +96,9 @@ def test_the_weights_in_git_stay_small() -> None:
     assert sum(path.stat().st_size for path in files) < 12e6
 
 
-def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(fp32_repository: Path, labelled: LabelledManifest) -> None:
+def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(
+    fp32_repository: Path, labelled: LabelledManifest
+) -> None:
     int8, int8_rows = score(OnnxScorer(REPOSITORY), labelled)
     fp32, fp32_rows = score(OnnxScorer(fp32_repository, precision="fp32"), labelled)
     assert np.mean((int8.p_ai >= 0.5) == (fp32.p_ai >= 0.5)) >= 0.99
@@ -95,12 +111,20 @@ def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(fp32_reposito
         assert small[task]["macro_f1"] >= large[task]["macro_f1"] - 0.005
 
 
-def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(contract: ModelContract, tmp_path: Path) -> None:
+def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(
+    contract: ModelContract, tmp_path: Path
+) -> None:
     larger = SimulationConfig(rows=120, split="test", seed=78, shorter_side=300)
     cropped = simulated(tmp_path / "larger", contract, larger)
     resized = replace(contract.image, resizing=Resizing.SHORTER_SIDE)
-    shrunk = LabelledManifest((str(tmp_path / "larger"),), PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt), resized)
-    with_traces, without = (all_metrics(score(OnnxScorer(REPOSITORY), manifest)[1]) for manifest in (cropped, shrunk))
+    shrunk = LabelledManifest(
+        (str(tmp_path / "larger"),),
+        PromptEncoder(REPOSITORY / TOKENIZER_FILE, contract.prompt),
+        resized,
+    )
+    with_traces, without = (
+        all_metrics(score(OnnxScorer(REPOSITORY), manifest)[1]) for manifest in (cropped, shrunk)
+    )
     assert with_traces["a"]["macro_f1"] > 0.9
     assert with_traces["b"]["macro_f1"] > 0.9
     # CLIP's resize wipes what the model looks for.
@@ -127,6 +151,11 @@ def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelCon
     card = (CARD / "README.md").read_text()
     errors = [metrics["calibration"][task]["after"]["error"] for task in ("a", "b")]
     assert max(errors) <= 0.03
-    figures = [metrics["a"]["macro_f1"], metrics["b"]["macro_f1"], *(metrics["b"]["f1"][name] for name in SOURCES), *errors]
+    figures = [
+        metrics["a"]["macro_f1"],
+        metrics["b"]["macro_f1"],
+        *(metrics["b"]["f1"][name] for name in SOURCES),
+        *errors,
+    ]
     for figure in figures:
         assert f"{figure:.4f}" in card

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_to_onnx import Precision, export_checkpoint
 from click.testing import CliRunner
-from engine_profiles import engine_profiles
-from onnx_to_tensorrt import Compiler, EngineSettings, build_engines
-from time_engines import main, time_engines
-from to_model_repository import write_repository
 
 from aigid.contract import load_contract
-from aigid.tensors import PARTS
+from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
+from aigid.export.engine_profiles import engine_profiles
+from aigid.export.onnx_to_tensorrt import Compiler, EngineSettings, build_engines
+from aigid.export.time_engines import main, time_engines
+from aigid.export.to_model_repository import write_repository
+from aigid.scorers.tensors import PARTS
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model, save_checkpoint
 
 pytestmark = pytest.mark.integration
@@ -50,14 +50,23 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full")
     torch.manual_seed(0)
     # The defaults of transformers' BertConfig and CLIPVisionConfig are BERT-base and CLIP B/32.
-    save_checkpoint(new_model(PAPER_SIZES), PAPER_SIZES, CLONE / "model_repository/tokenizer.json", folder / "checkpoint")
+    save_checkpoint(
+        new_model(PAPER_SIZES),
+        PAPER_SIZES,
+        CLONE / "model_repository/tokenizer.json",
+        folder / "checkpoint",
+    )
     return repository_of(folder / "checkpoint", folder)
 
 
 @pytest.mark.parametrize("which", ["demo", "full_size"])
-def test_every_part_is_compiled_for_every_profile_and_gpu(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_every_part_is_compiled_for_every_profile_and_gpu(
+    which: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     repository: Path = request.getfixturevalue(which)
-    sizes = build_engines(repository, tmp_path, EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=GPUS))
+    sizes = build_engines(
+        repository, tmp_path, EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=GPUS)
+    )
     contract = load_contract(repository)
     for part in PARTS:
         plan, graph = tmp_path / part / "1/model.plan", repository / part / "1/model.fp16.onnx"
@@ -65,7 +74,9 @@ def test_every_part_is_compiled_for_every_profile_and_gpu(which: str, request: p
         assert sizes[str(plan)] == plan.stat().st_size > 0.9 * graph.stat().st_size
         facts = json.loads(plan.with_name("model.plan.json").read_text())
         assert facts["gpu"] == list(GPUS)
-        assert [profile["name"] for profile in facts["profiles"]] == [one.name for one in engine_profiles(contract, part)]
+        assert [profile["name"] for profile in facts["profiles"]] == [
+            one.name for one in engine_profiles(contract, part)
+        ]
 
 
 @pytest.mark.skipif(
@@ -82,4 +93,6 @@ def test_engines_answer_as_their_graphs_do_on_a_gpu(demo: Path) -> None:
 def test_what_is_missing_to_run_engines_is_said(demo: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(demo), "--engines", str(tmp_path)])
     assert result.exit_code == 2
-    assert "model.plan: no such file; make it with: python build/onnx_to_tensorrt.py" in result.stderr
+    assert (
+        "model.plan: no such file; make it with: python build/onnx_to_tensorrt.py" in result.stderr
+    )

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import REPOSITORY, picture_bytes
+from conftest import REPOSITORY, encoded_image
 from google.protobuf import json_format
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 EXAMPLES = REPOSITORY.parent / "examples"
 
 
-def plain_picture() -> bytes:
+def plain_image() -> bytes:
     """What the demo model takes for a generator's, unlike noise."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "PNG")
@@ -41,11 +41,11 @@ def plain_picture() -> bytes:
 NAME = "zwei Hunde, süß.png"
 PROMPT = """zwei "große" Hunde, it's 東京 🚗 $HOME `ls` \\x41 %d"""
 PAIRS = {
-    "one.jpg": (picture_bytes(1, 64, "JPEG"), "a red car"),
+    "one.jpg": (encoded_image(1, 64, "JPEG"), "a red car"),
     "two.png": (b"no image", "two dogs on a beach"),
-    NAME: (picture_bytes(1, 64), PROMPT),
-    "long.png": (picture_bytes(2, 1300), ""),
-    "black.png": (plain_picture(), "a black cat in a coal cellar at night"),
+    NAME: (encoded_image(1, 64), PROMPT),
+    "long.png": (encoded_image(2, 1300), ""),
+    "black.png": (plain_image(), "a black cat in a coal cellar at night"),
 }
 CLIENTS = {
     "python": ("python", "examples/python_client.py"),
@@ -53,7 +53,12 @@ CLIENTS = {
     "curl": ("examples/http_client.sh",),
 }
 LINE_CLIENTS = ("python", "node")
-PACKAGES = {"node": "Node.js 18 or newer", "npm": "npm", "curl": "curl 7.76 or newer", "grpcurl": "grpcurl"}
+PACKAGES = {
+    "node": "Node.js 18 or newer",
+    "npm": "npm",
+    "curl": "curl 7.76 or newer",
+    "grpcurl": "grpcurl",
+}
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 # Before all else the folder where pip puts programs: the documents' `python` is then the one of the tests.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -69,7 +74,9 @@ def expected() -> dict[str, Detection]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the images and the examples in it, to run README's commands in as they are."""
     folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("node_modules", "*.protoset"))
+    shutil.copytree(
+        EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("node_modules", "*.protoset")
+    )
     for name, (image, _) in PAIRS.items():
         (folder / name).write_bytes(image)
     return folder
@@ -102,7 +109,14 @@ def require(*programs: str) -> None:
 def start(command: list[str], folder: Path, path: str = PATH) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PATH": path, "PYTHONUTF8": "1"}
     # Through env, which finds the program on that PATH, not on the tests' own.
-    return subprocess.run(["env", *command], cwd=folder, env=environment, encoding="utf-8", capture_output=True, timeout=300)
+    return subprocess.run(
+        ["env", *command],
+        cwd=folder,
+        env=environment,
+        encoding="utf-8",
+        capture_output=True,
+        timeout=300,
+    )
 
 
 def run(command: list[str], folder: Path, path: str = PATH) -> str:
@@ -114,9 +128,13 @@ def run(command: list[str], folder: Path, path: str = PATH) -> str:
 
 def readme_commands(word: str, server: TritonServer) -> list[str]:
     """A command that runs what README has with this word, for this server."""
-    blocks = re.findall(r"```bash\n(.*?)```", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(
+        r"```bash\n(.*?)```", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (block,) = [block for block in blocks if word in block]
-    block = block.replace("localhost:8001", server.grpc_address).replace("localhost:8000", server.http_address)
+    block = block.replace("localhost:8001", server.grpc_address).replace(
+        "localhost:8000", server.http_address
+    )
     assert "localhost" not in block
     return ["bash", "-euo", "pipefail", "-c", block]
 
@@ -156,7 +174,9 @@ def test_the_pairs_can_tell_right_from_wrong(expected: dict[str, Detection]) -> 
     assert {detection.is_ai for detection in expected.values()} == {True, False, None}
     # More than most gRPC clients take by default.
     assert len(PAIRS["long.png"][0]) > 4 * 2**20
-    (mistaken,) = Detector.load().detect([PAIRS[NAME][0]], [PROMPT.encode("ascii", "ignore").decode()])
+    (mistaken,) = Detector.load().detect(
+        [PAIRS[NAME][0]], [PROMPT.encode("ascii", "ignore").decode()]
+    )
     assert abs(mistaken.p_ai - expected[NAME].p_ai) > 1e-3
 
 
@@ -173,7 +193,9 @@ def test_a_client_prints_a_line_for_each_image(
 def test_the_client_for_http_prints_the_answer(
     server: TritonServer, folder: Path, expected: dict[str, Detection], client: str, name: str
 ) -> None:
-    check_json(run([*CLIENTS[client], server.http_address, name, PAIRS[name][1]], folder), expected[name])
+    check_json(
+        run([*CLIENTS[client], server.http_address, name, PAIRS[name][1]], folder), expected[name]
+    )
 
 
 def test_clients_run_as_the_readme_says(
@@ -235,7 +257,8 @@ def test_triton_takes_the_messages_of_the_readme(
     run([*shell, commands.replace("one.jpg", image)], folder, f"{tmp_path}{os.pathsep}{PATH}")
     answers = [send(*json.loads(call)) for call in calls.read_text().splitlines()]
     check_grpcurl_answers(
-        [json_format.MessageToDict(answer, preserving_proto_field_name=True) for answer in answers], expected[image]
+        [json_format.MessageToDict(answer, preserving_proto_field_name=True) for answer in answers],
+        expected[image],
     )
 
 
@@ -254,9 +277,13 @@ def send(options: list[str], given: str) -> Message:
     service, name = path.split("/")
     assert service == SERVICE.full_name
     body = flags[flags.index("-d") + 1] if "-d" in flags else "{}"
-    request = json_format.Parse(given if body == "@" else body, GetMessageClass(SERVICE.methods_by_name[name].input_type)())
+    request = json_format.Parse(
+        given if body == "@" else body, GetMessageClass(SERVICE.methods_by_name[name].input_type)()
+    )
     with grpc.insecure_channel(address) as channel:
-        answer: Message = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), name)(request, timeout=60)
+        answer: Message = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), name)(
+            request, timeout=60
+        )
     return answer
 
 

@@ -10,15 +10,31 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CAPTIONS, manifest_table, picture_bytes
-from object_store import BUCKET, CREDENTIALS, Fault, Faults, ObjectStore, Request, first, object_store
+from conftest import CAPTIONS, encoded_image, manifest_table
+from object_store import (
+    BUCKET,
+    CREDENTIALS,
+    Fault,
+    Faults,
+    ObjectStore,
+    Request,
+    first,
+    object_store,
+)
 from scan_process import start_scan, wait_until
 
 from aigid.errors import StorageError
-from aigid.listing import list_parquet
 from aigid.manifest import open_manifest, read_segment
 from aigid.shards import plan_shards
-from aigid.storage import exists, is_folder, list_names, locate, read_bytes, write_atomic
+from aigid.storage import (
+    exists,
+    is_folder,
+    list_names,
+    list_parquet,
+    locate,
+    read_bytes,
+    write_atomic,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -56,12 +72,16 @@ def manifest(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> P
         path.parent.mkdir(parents=True, exist_ok=True)
         images = [f"pictures/{row}.png" for row in range(start, start + rows)]
         prompts = [CAPTIONS[row % len(CAPTIONS)] for row in range(start, start + rows)]
-        pq.write_table(pa.table({"id": range(start, start + rows), "image": images, "prompt": prompts}), path, row_group_size=9)
+        pq.write_table(
+            pa.table({"id": range(start, start + rows), "image": images, "prompt": prompts}),
+            path,
+            row_group_size=9,
+        )
         start += rows
         server.put(f"manifest/{name}", path.read_bytes())
     (folder / "pictures").mkdir()
     for row in range(ROWS):
-        (folder / "pictures" / f"{row}.png").write_bytes(picture_bytes(row))
+        (folder / "pictures" / f"{row}.png").write_bytes(encoded_image(row))
     server.put_folder(folder / "pictures", "manifest/pictures")
     assert start == ROWS
     return folder
@@ -72,10 +92,17 @@ def options(tiny_repository: Path) -> list[object]:
     return ["--model", tiny_repository, "--shard-rows", SHARD_ROWS, "--keep", "id"]
 
 
-def run_scan(source: object, out: object, *options: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "aigid.cli", "scan", source, "--out", out, *options]
+def run_scan(
+    source: object, out: object, *options: object, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "aigid", "scan", source, "--out", out, *options]
     return subprocess.run(
-        [str(word) for word in words], capture_output=True, text=True, env=os.environ | environment, check=False, timeout=300
+        [str(word) for word in words],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+        timeout=300,
     )
 
 
@@ -106,7 +133,11 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
-    manifest: Path, options: list[object], stored: dict[str, bytes], store: ObjectStore, tmp_path: Path
+    manifest: Path,
+    options: list[object],
+    stored: dict[str, bytes],
+    store: ObjectStore,
+    tmp_path: Path,
 ) -> None:
     assert run_scan(manifest, tmp_path / "out", *options).returncode == 0
     local = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
@@ -126,7 +157,11 @@ def test_connections_are_used_again_and_only_what_is_needed_is_read(
     pq.write_table(table, sink, row_group_size=SHARD_ROWS, compression="none")
     store.put("wide/m.parquet", sink.getvalue().to_pybytes())
     assert run_scan(store.uri("wide/m.parquet"), store.uri("of-wide"), *options).returncode == 0
-    asked = [request for request in store.requests if request.method == "GET" and "/wide/m.parquet" in request.path]
+    asked = [
+        request
+        for request in store.requests
+        if request.method == "GET" and "/wide/m.parquet" in request.path
+    ]
     assert all(request.range for request in asked)
     spans = [request.range.removeprefix("bytes=").split("-") for request in asked]
     assert sum(int(last) - int(start) + 1 for start, last in spans) < 0.5 * sink.getvalue().size
@@ -139,7 +174,9 @@ def every(number: int, *faults: Fault, methods: str = "GET HEAD PUT POST") -> Fa
 
     def find(request: Request) -> Fault | None:
         turn, rest = divmod(next(counter), number)
-        return faults[turn % len(faults)] if rest == number - 1 and request.method in methods else None
+        return (
+            faults[turn % len(faults)] if rest == number - 1 and request.method in methods else None
+        )
 
     return find
 
@@ -154,7 +191,11 @@ def every(number: int, *faults: Fault, methods: str = "GET HEAD PUT POST") -> Fa
     ids=["errors", "cut", "slow"],
 )
 def test_what_fails_now_and_then_changes_nothing(
-    faults: Faults, options: list[object], stored: dict[str, bytes], store: ObjectStore, request: pytest.FixtureRequest
+    faults: Faults,
+    options: list[object],
+    stored: dict[str, bytes],
+    store: ObjectStore,
+    request: pytest.FixtureRequest,
 ) -> None:
     out = f"now-and-then-{request.node.callspec.id}"
     store.faults = faults
@@ -166,12 +207,19 @@ def test_what_fails_now_and_then_changes_nothing(
 def test_a_scan_whose_results_cannot_be_written_ends_and_goes_on(
     options: list[object], stored: dict[str, bytes], store: ObjectStore
 ) -> None:
-    store.faults = lambda request: Fault(500) if request.method == "PUT" and "detections-000002" in request.path else None
+    store.faults = lambda request: (
+        Fault(500) if request.method == "PUT" and "detections-000002" in request.path else None
+    )
     done = run_scan(store.uri("manifest"), store.uri("ended"), *options)
     assert done.returncode == 1
-    assert "cannot write detections-000002.parquet: the store fails; the store says: " in last_line(done)
+    assert "cannot write detections-000002.parquet: the store fails; the store says: " in last_line(
+        done
+    )
     assert "committed shards stay" in last_line(done)
-    assert sorted(results(store, "ended")) == ["detections-000000.parquet", "detections-000001.parquet"]
+    assert sorted(results(store, "ended")) == [
+        "detections-000000.parquet",
+        "detections-000001.parquet",
+    ]
     store.faults = lambda request: None
     store.requests.clear()
     assert run_scan(store.uri("manifest"), store.uri("ended"), *options).returncode == 0
@@ -180,8 +228,12 @@ def test_a_scan_whose_results_cannot_be_written_ends_and_goes_on(
     assert not any("detections-000000" in path or "detections-000001" in path for path in written)
 
 
-def test_a_scan_that_is_killed_goes_on(options: list[object], stored: dict[str, bytes], store: ObjectStore) -> None:
-    store.faults = lambda request: Fault(pause_s=1) if request.method == "PUT" and "detections" in request.path else None
+def test_a_scan_that_is_killed_goes_on(
+    options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    store.faults = lambda request: (
+        Fault(pause_s=1) if request.method == "PUT" and "detections" in request.path else None
+    )
     process = start_scan(store.uri("manifest"), store.uri("killed"), *options)
     wait_until(lambda: len(results(store, "killed")) >= 2, "no shard is committed")
     process.kill()
@@ -192,7 +244,9 @@ def test_a_scan_that_is_killed_goes_on(options: list[object], stored: dict[str, 
     assert results(store, "killed") == stored
 
 
-def test_a_scan_on_ray_has_the_same_files(options: list[object], stored: dict[str, bytes], store: ObjectStore) -> None:
+def test_a_scan_on_ray_has_the_same_files(
+    options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
     store.faults = every(11, Fault(500), Fault(cut_after=200))
     done = run_scan(store.uri("manifest"), store.uri("on-ray"), *options, "--ray", "local")
     assert done.returncode == 0, done.stderr
@@ -201,12 +255,16 @@ def test_a_scan_on_ray_has_the_same_files(options: list[object], stored: dict[st
 
 @pytest.mark.parametrize("size", [1000, 12_000_000], ids=["one PUT", "multipart"])
 @pytest.mark.parametrize("before", [None, b"before"])
-def test_a_write_that_fails_leaves_what_was_there(store: ObjectStore, size: int, before: bytes | None) -> None:
+def test_a_write_that_fails_leaves_what_was_there(
+    store: ObjectStore, size: int, before: bytes | None
+) -> None:
     if before is not None:
         store.put("written/x", before)
     file = locate(store.uri("written/x"))
     # Of a multipart upload, the first part is there already.
-    store.faults = lambda request: Fault(500) if request.method == "PUT" and "partNumber=1" not in request.path else None
+    store.faults = lambda request: (
+        Fault(500) if request.method == "PUT" and "partNumber=1" not in request.path else None
+    )
     with pytest.raises(OSError, match="Told to fail"):
         write_atomic(file, b"x" * size)
     assert store.contents("written").get("x") == before
@@ -216,13 +274,32 @@ def test_a_write_that_fails_leaves_what_was_there(store: ObjectStore, size: int,
     store.files.delete_file(f"{BUCKET}/written/x")
 
 
-def test_folders_and_globs_list_as_on_a_disk(store: ObjectStore, make: Callable[..., None], here: Path) -> None:
-    names = ("a.parquet", "ab.parquet", "a/x.parquet", "a/y/z.parquet", "b c.parquet", "n.txt", "_no.parquet", "a/.no.parquet")
+def test_folders_and_globs_list_as_on_a_disk(
+    store: ObjectStore, make: Callable[..., None], here: Path
+) -> None:
+    names = (
+        "a.parquet",
+        "ab.parquet",
+        "a/x.parquet",
+        "a/y/z.parquet",
+        "b c.parquet",
+        "n.txt",
+        "_no.parquet",
+        "a/.no.parquet",
+    )
     make(*(f"tree/{name}" for name in names))
     for name in names:
         store.put(f"tree/{name}", b"x")
     root = store.uri("")
-    for pattern in ("tree", "tree/*.parquet", "tree/**", "tree/**/*.parquet", "tree/a/*.parquet", "tree/[ab]*", "tree/*/*/*"):
+    for pattern in (
+        "tree",
+        "tree/*.parquet",
+        "tree/**",
+        "tree/**/*.parquet",
+        "tree/a/*.parquet",
+        "tree/[ab]*",
+        "tree/*/*/*",
+    ):
         found = [file.location.text for file in list_parquet(locate(store.uri(pattern)))]
         wanted = [file.location.text for file in list_parquet(locate(pattern))]
         assert found == [store.uri(name) for name in wanted], pattern
@@ -259,15 +336,51 @@ def test_of_a_shard_that_is_read_ahead_one_row_group_is_held(store: ObjectStore)
 
 
 BAD_PLACES = [
-    ("s3://no-such-bucket/m?{query}", "{out}", {}, 2, "s3://no-such-bucket/m?{query}: there is no such bucket; the store says"),
+    (
+        "s3://no-such-bucket/m?{query}",
+        "{out}",
+        {},
+        2,
+        "s3://no-such-bucket/m?{query}: there is no such bucket; the store says",
+    ),
     ("{store}/gone?{query}", "{out}", {}, 2, "{store}/gone?{query}: no such file or folder"),
     ("{store}/gone/*.parquet?{query}", "{out}", {}, 2, "no Parquet file there"),
-    ("{manifest}", "s3://no-such-bucket/out?{query}", {}, 1, "cannot write files.arrow: there is no such bucket"),
-    ("s3://{bucket}/m?endpoint_override=127.0.0.1:1&scheme=http", "{out}", {}, 1, "the store cannot be reached"),
-    ("{manifest}", "s3://{bucket}/out?endpoint_override=127.0.0.1:1&scheme=http", {}, 1, "the store cannot be reached"),
-    ("s3://me:secret@{bucket}/m", "{out}", {}, 2, "credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID"),
+    (
+        "{manifest}",
+        "s3://no-such-bucket/out?{query}",
+        {},
+        1,
+        "cannot write files.arrow: there is no such bucket",
+    ),
+    (
+        "s3://{bucket}/m?endpoint_override=127.0.0.1:1&scheme=http",
+        "{out}",
+        {},
+        1,
+        "the store cannot be reached",
+    ),
+    (
+        "{manifest}",
+        "s3://{bucket}/out?endpoint_override=127.0.0.1:1&scheme=http",
+        {},
+        1,
+        "the store cannot be reached",
+    ),
+    (
+        "s3://me:secret@{bucket}/m",
+        "{out}",
+        {},
+        2,
+        "credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID",
+    ),
     ("s4://{bucket}/m", "{out}", {}, 2, "give a path or one of file://, s3://, gs://, az://"),
-    ("{manifest}", "{out}", {"--image-root": "{store}/none?{query}"}, 2, "--image-root {store}/none?{query}: no such folder"),
+    (
+        "{manifest}",
+        "{out}",
+        {"--image-root": "{store}/none?{query}"},
+        2,
+        "--image-root {store}/none?{query}: no such folder",
+    ),
 ]
 
 
@@ -303,14 +416,28 @@ def test_a_place_that_is_not_there_is_named(
             "AccessDenied",
             "access is denied: are there credentials, and do they allow it? (looked for in AWS_ACCESS_KEY_ID",
         ),
-        (403, "InvalidAccessKeyId", "the store does not know the credentials: a wrong key? (looked for in AWS_ACCESS_KEY_ID"),
+        (
+            403,
+            "InvalidAccessKeyId",
+            "the store does not know the credentials: a wrong key? (looked for in AWS_ACCESS_KEY_ID",
+        ),
         (403, "SignatureDoesNotMatch", "the store does not know the credentials: a wrong key?"),
-        (400, "ExpiredToken", "the credentials have expired: renew them (looked for in AWS_ACCESS_KEY_ID"),
+        (
+            400,
+            "ExpiredToken",
+            "the credentials have expired: renew them (looked for in AWS_ACCESS_KEY_ID",
+        ),
         (403, "RequestTimeTooSkewed", "this machine's clock is wrong"),
     ],
 )
 def test_credentials_that_are_missing_wrong_or_expired_are_named(
-    part: str, status: int, code: str, said: str, options: list[object], stored: dict[str, bytes], store: ObjectStore
+    part: str,
+    status: int,
+    code: str,
+    said: str,
+    options: list[object],
+    stored: dict[str, bytes],
+    store: ObjectStore,
 ) -> None:
     key = {"manifest": "manifest", "out": "refused"}[part]
     store.faults = lambda request: Fault(status, code) if key in request.path else None
@@ -343,11 +470,13 @@ def test_credentials_that_expire_midway_end_the_scan_and_mark_no_row(
 def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
     options: list[object], store: ObjectStore, tmp_path: Path
 ) -> None:
-    store.put("set/images/good.png", picture_bytes(1))
+    store.put("set/images/good.png", encoded_image(1))
     store.put("set/images/empty.png", b"")
-    store.put("set/images/denied.png", picture_bytes(2))
-    store.put("outside.png", picture_bytes(3))
-    store.faults = lambda request: Fault(403, "AccessDenied") if "denied.png" in request.path else None
+    store.put("set/images/denied.png", encoded_image(2))
+    store.put("outside.png", encoded_image(3))
+    store.faults = lambda request: (
+        Fault(403, "AccessDenied") if "denied.png" in request.path else None
+    )
     wanted = {
         "images/good.png": None,
         f"s3://{BUCKET}/set/images/good.png": None,
@@ -359,8 +488,14 @@ def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
             "forbidden",
             f"../outside.png: outside the image root {store.uri('set')}; --allow-outside-root allows it",
         ),
-        f"s3://{BUCKET}/outside.png": ("forbidden", f"s3://{BUCKET}/outside.png: outside the image root {store.uri('set')}; "),
-        f"s3://{BUCKET}/set/images/good.png?endpoint_override=evil.example": ("forbidden", "does not choose the server"),
+        f"s3://{BUCKET}/outside.png": (
+            "forbidden",
+            f"s3://{BUCKET}/outside.png: outside the image root {store.uri('set')}; ",
+        ),
+        f"s3://{BUCKET}/set/images/good.png?endpoint_override=evil.example": (
+            "forbidden",
+            "does not choose the server",
+        ),
         "file:///etc/hostname": ("forbidden", "no local image root"),
     }
     rows = {"id": range(len(wanted)), "image": list(wanted), "prompt": ["a cat"] * len(wanted)}
@@ -373,15 +508,37 @@ def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
     for row, (text, error) in zip(rows_of(found), wanted.items(), strict=True):
         assert row["error"] == (error and error[0]), text
         assert (error[1] if error else "") in (row["error_detail"] or ""), text
-    everywhere = [store.uri("set/m.parquet"), tmp_path / "all", *options, "--max-error-rate", 1, "--allow-outside-root"]
+    everywhere = [
+        store.uri("set/m.parquet"),
+        tmp_path / "all",
+        *options,
+        "--max-error-rate",
+        1,
+        "--allow-outside-root",
+    ]
     assert run_scan(*everywhere).returncode == 0
     found = {path.name: path.read_bytes() for path in (tmp_path / "all").glob("*.parquet")}
     errors = [row["error"] for row in rows_of(found)]
-    assert errors == [None, None, None, "missing", "empty", "forbidden", None, None, "forbidden", "undecodable"]
+    assert errors == [
+        None,
+        None,
+        None,
+        "missing",
+        "empty",
+        "forbidden",
+        None,
+        None,
+        "forbidden",
+        "undecodable",
+    ]
 
 
 def test_images_may_be_in_a_store_while_the_manifest_is_here(
-    options: list[object], manifest: Path, stored: dict[str, bytes], store: ObjectStore, tmp_path: Path
+    options: list[object],
+    manifest: Path,
+    stored: dict[str, bytes],
+    store: ObjectStore,
+    tmp_path: Path,
 ) -> None:
     done = run_scan(manifest, tmp_path / "out", *options, "--image-root", store.uri("manifest"))
     assert done.returncode == 0, done.stderr

@@ -23,15 +23,26 @@ PACKAGE = Path(aigid.__file__).parent
 
 
 @pytest.fixture
-def scan_on(tiny_repository: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def scan_on(
+    tiny_repository: Path, tmp_path: Path
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a scan in a folder of its own: Ray tells workers of the driver's, and they would find the package there."""
 
     def run(address: str, manifest: Path, *options: object) -> subprocess.CompletedProcess[str]:
         words = ["scan", manifest, "--out", tmp_path / "out", "--ray", address, *options]
-        command = [sys.executable, "-m", "aigid.cli", *map(str, words)]
+        command = [sys.executable, "-m", "aigid", *map(str, words)]
         (tmp_path / "cwd").mkdir(exist_ok=True)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        return subprocess.run(command, cwd=tmp_path / "cwd", env=environment, capture_output=True, text=True, check=False)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("RAY_")
+        }
+        return subprocess.run(
+            command,
+            cwd=tmp_path / "cwd",
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     return run
 
@@ -46,8 +57,16 @@ def last_line(process: subprocess.CompletedProcess[str]) -> str:
         ("127.0.0.1:1", 1, "--ray 127.0.0.1:1: nobody listens there"),
         ("no-such-host.invalid:6379", 1, "--ray no-such-host.invalid:6379: nobody listens there"),
         ("auto", 1, "this machine is in no running Ray cluster"),
-        ("ray://127.0.0.1:10001", 2, "a scan runs on a machine of its cluster: submit it with `ray job submit"),
-        ("manifest.parquet", 2, "no address of a cluster: give HOST:PORT, auto or local (write --ray=auto"),
+        (
+            "ray://127.0.0.1:10001",
+            2,
+            "a scan runs on a machine of its cluster: submit it with `ray job submit",
+        ),
+        (
+            "manifest.parquet",
+            2,
+            "no address of a cluster: give HOST:PORT, auto or local (write --ray=auto",
+        ),
     ],
 )
 def test_a_cluster_that_is_not_there_is_named(
@@ -75,7 +94,12 @@ def test_another_version_of_ray_or_python_is_named_beside_ones_own(
             store.internal_kv_put(CLUSTER_METADATA_KEY, json.dumps(facts).encode(), True, namespace)
         refused = scan_on(cluster.address, write_manifest(3))
     assert refused.returncode == 1
-    for version in ("2.40.1", "3.9.99", f"{sys.version_info.major}.{sys.version_info.minor}", "Version mismatch"):
+    for version in (
+        "2.40.1",
+        "3.9.99",
+        f"{sys.version_info.major}.{sys.version_info.minor}",
+        "Version mismatch",
+    ):
         assert version in last_line(refused)
 
 
@@ -95,13 +119,23 @@ def package_without(folder: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("lacks", "said"),
     [
-        ("the package", "No module named 'aigid.runners': install aigid there, with the extras that it has here"),
+        (
+            "the package",
+            "No module named 'aigid.runners': install aigid there, with the extras that it has here",
+        ),
         ("the model", "the demo model is missing from this installation"),
-        ("the version", f"has aigid 0.0.9, but the scan was started with {aigid.__version__}: install the same"),
+        (
+            "the version",
+            f"has aigid 0.0.9, but the scan was started with {aigid.__version__}: install the same",
+        ),
     ],
 )
 def test_a_machine_without_what_it_needs_is_named_and_without_others_it_is_the_end(
-    scan_on: Callable[..., subprocess.CompletedProcess[str]], write_manifest: Write, lacks: str, said: str, tmp_path: Path
+    scan_on: Callable[..., subprocess.CompletedProcess[str]],
+    write_manifest: Write,
+    lacks: str,
+    said: str,
+    tmp_path: Path,
 ) -> None:
     path = package_without(tmp_path / "lacking", lacks)
     with ray_nodes(1, num_cpus=0) as cluster:
@@ -143,7 +177,10 @@ def test_a_worker_that_runs_out_of_memory_at_its_start_says_which_option_helps(
 def test_a_shard_that_always_fails_is_reported_and_the_rest_is_done_and_later_it_alone(
     scan_on: Callable[..., subprocess.CompletedProcess[str]], write_manifest: Write, tmp_path: Path
 ) -> None:
-    paths = [write_manifest(manifest_table(20), f"many/{name}.parquet", compression="none") for name in "abc"]
+    paths = [
+        write_manifest(manifest_table(20), f"many/{name}.parquet", compression="none")
+        for name in "abc"
+    ]
     whole = paths[1].read_bytes()
     # Its footer is as it was, what it says of the content is not true any more.
     paths[1].write_bytes(whole[:4] + b"\xff" * 400 + whole[404:])

@@ -17,13 +17,13 @@ from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ServerError
 from aigid.manifest import Segment
 from aigid.manifest_files import ManifestFile
+from aigid.progress import ClusterState
 from aigid.results import open_results
 from aigid.runners.ray import run_ray
 from aigid.runners.ray_cluster import ray_cluster
 from aigid.runners.ray_worker import WorkOrder
 from aigid.runners.shard_queue import ShardFailure
-from aigid.scan_progress import ClusterState
-from aigid.shards import Extent, Shard
+from aigid.shards import PlanTotals, Shard
 
 pytestmark = pytest.mark.integration
 
@@ -84,11 +84,18 @@ def run(tmp_path: Path, notes: Notes) -> Run:
     def call(job: StandInJob, shards: int, config: RayConfig = RayConfig()) -> list[ShardFailure]:
         file = ManifestFile(str(tmp_path / "m.parquet"), 10, (shards * ROWS,), "")
         Path(file.path).touch()
-        plan = [Shard(index, (Segment(file, index * ROWS, (index + 1) * ROWS),)) for index in range(shards)]
+        plan = [
+            Shard(index, (Segment(file, index * ROWS, (index + 1) * ROWS),))
+            for index in range(shards)
+        ]
         results = open_results(str(tmp_path / "out"))
         with results.open() as token:
-            order = WorkOrder(job, str(tmp_path / "out"), token, str(tmp_path), file.path, config.worker_cpus)
-            return run_ray(order, config, iter(plan), Extent.of(plan, ()), notes, notes.lines.append)
+            order = WorkOrder(
+                job, str(tmp_path / "out"), token, str(tmp_path), file.path, config.worker_cpus
+            )
+            return run_ray(
+                order, config, iter(plan), PlanTotals.of(plan, ()), notes, notes.lines.append
+            )
 
     return call
 
@@ -100,7 +107,9 @@ def committed(tmp_path: Path) -> set[int]:
 def test_every_shard_is_committed_and_told_of(run: Run, notes: Notes, tmp_path: Path) -> None:
     assert run(StandInJob(0.25), 60, RayConfig(min_workers=2)) == []
     assert committed(tmp_path) == set(range(60))
-    assert pq.read_table(tmp_path / "out" / "detections-000007.parquet").column("row").to_pylist() == list(range(56, 64))
+    assert pq.read_table(tmp_path / "out" / "detections-000007.parquet").column(
+        "row"
+    ).to_pylist() == list(range(56, 64))
     assert (notes.rows, notes.errors) == (60 * ROWS, 60 * BATCHES)
     last = notes.states[-1]
     assert (last.total, last.failed) == (60, 0)
@@ -114,7 +123,9 @@ def test_every_shard_is_committed_and_told_of(run: Run, notes: Notes, tmp_path: 
     wait_until(lambda: not shard_workers(), "workers are left")
 
 
-def test_a_shard_that_brings_its_worker_down_is_given_up_and_no_other_with_it(run: Run, notes: Notes, tmp_path: Path) -> None:
+def test_a_shard_that_brings_its_worker_down_is_given_up_and_no_other_with_it(
+    run: Run, notes: Notes, tmp_path: Path
+) -> None:
     (failure,) = run(StandInJob(0.05, ((5, "crash"),)), 30, RayConfig(shard_attempts=2))
     assert failure.shard.index == 5
     assert "died: killed, out of memory (--worker-memory reserves it) or crashed" in failure.reason
@@ -123,7 +134,9 @@ def test_a_shard_that_brings_its_worker_down_is_given_up_and_no_other_with_it(ru
     assert sum("given up" in line for line in notes.lines) == 1
 
 
-def test_errors_of_ours_and_of_nobody_are_told_as_they_are(run: Run, notes: Notes, tmp_path: Path) -> None:
+def test_errors_of_ours_and_of_nobody_are_told_as_they_are(
+    run: Run, notes: Notes, tmp_path: Path
+) -> None:
     failures = run(StandInJob(0.01, ((2, "fail"), (7, "bug"))), 12, RayConfig(shard_attempts=1))
     said = {failure.shard.index: failure.reason.split(": ", 1)[1] for failure in failures}
     assert said == {2: "row 16 is cursed", 7: "ZeroDivisionError: nobody thought of that"}
@@ -157,7 +170,9 @@ def test_a_slow_shard_is_pointed_out_with_its_machine(
 
 def test_what_a_worker_says_is_said_with_its_machine(run: Run, notes: Notes) -> None:
     run(StandInJob(1.0, say="server a:8001 does not answer"), 8, RayConfig(max_workers=1))
-    said = [line.split(": ", 1)[1] for line in notes.lines if not line.startswith("waiting for workers")]
+    said = [
+        line.split(": ", 1)[1] for line in notes.lines if not line.startswith("waiting for workers")
+    ]
     assert said == ["server a:8001 does not answer"]
 
 
@@ -165,7 +180,10 @@ def test_it_begins_when_so_many_workers_are_there_or_not_at_all(
     run: Run, notes: Notes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(aigid.runners.ray, "_SAY_WAITING_AFTER_S", 1.0)
-    with pytest.raises(ClusterError, match="2 workers of 3 after [4-9] s: a worker asks for 1 CPU; the cluster's machines"):
+    with pytest.raises(
+        ClusterError,
+        match="2 workers of 3 after [4-9] s: a worker asks for 1 CPU; the cluster's machines",
+    ):
         run(StandInJob(), 10, RayConfig(min_workers=3, start_within_s=4))
     assert committed(tmp_path) == set()
     assert sum(line.startswith("waiting for workers, ") for line in notes.lines) == 1

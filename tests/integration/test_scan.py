@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows, summary_of
+from conftest import HF_IMAGE, encoded_image, manifest_table, result_rows, summary_of
 from PIL import Image
 from scan_process import await_commits, start_scan
 
-from aigid.cli import main
+from aigid.cli.main import main
 
 Write = Callable[..., Path]
 Scan = Callable[..., Result]
@@ -29,17 +29,28 @@ def scan(tiny_repository: Path, tmp_path: Path) -> Scan:
     """Runs `aigid scan` in this process with the tiny model, into `results`, and gives click's result."""
 
     def run(*arguments: object, out: Path | None = None) -> Result:
-        words = ["scan", "--model", tiny_repository, "--out", out or tmp_path / "results", *arguments]
+        words = [
+            "scan",
+            "--model",
+            tiny_repository,
+            "--out",
+            out or tmp_path / "results",
+            *arguments,
+        ]
         return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
 
     return run
 
 
 def rows_of_images(images: list[dict[str, object] | None]) -> pa.Table:
-    return pa.table({"image": pa.array(images, HF_IMAGE), "prompt": pa.array(["a cat"] * len(images))})
+    return pa.table(
+        {"image": pa.array(images, HF_IMAGE), "prompt": pa.array(["a cat"] * len(images))}
+    )
 
 
-def test_every_manifest_row_is_in_the_results_once_in_order(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_every_manifest_row_is_in_the_results_once_in_order(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     manifest = write_manifest(50, row_group_size=7)
     result = scan(manifest, "--shard-rows", 20, "--keep", "id", "--keep", "Label_B")
     assert result.exit_code == 0, result.output
@@ -65,10 +76,16 @@ def test_json_prints_the_summary(scan: Scan, write_manifest: Write, tmp_path: Pa
     assert json.loads(result.stdout) == summary_of(tmp_path / "results")
 
 
-def test_the_answer_depends_on_neither_workers_nor_batch_size(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_the_answer_depends_on_neither_workers_nor_batch_size(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     manifest = write_manifest(60)
     found = []
-    for name, options in {"a": ("--workers", 1), "b": ("--workers", 4), "c": ("--workers", 3, "--batch-size", 7)}.items():
+    for name, options in {
+        "a": ("--threads", 1),
+        "b": ("--threads", 4),
+        "c": ("--threads", 3, "--batch-size", 7),
+    }.items():
         assert scan(manifest, *options, "--shard-rows", 25, out=tmp_path / name).exit_code == 0
         found.append([path.read_bytes() for path in sorted((tmp_path / name).glob("*.parquet"))])
     assert found[0] == found[1] == found[2]
@@ -77,11 +94,18 @@ def test_the_answer_depends_on_neither_workers_nor_batch_size(scan: Scan, write_
 def test_folders_globs_and_several_files_are_one_manifest(scan: Scan, tmp_path: Path) -> None:
     folder = tmp_path / "many"
     (folder / "below").mkdir(parents=True)
-    for name, rows in {"b.parquet": 3, "a.parquet": 2, "below/c.parquet": 4, "_left_out.parquet": 9}.items():
+    for name, rows in {
+        "b.parquet": 3,
+        "a.parquet": 2,
+        "below/c.parquet": 4,
+        "_left_out.parquet": 9,
+    }.items():
         pq.write_table(manifest_table(rows), folder / name)
     assert scan(folder, out=tmp_path / "r1").exit_code == 0
     rows = result_rows(tmp_path / "r1")
-    assert [Path(str(row["manifest"])).name for row in rows] == ["a.parquet"] * 2 + ["b.parquet"] * 3 + ["c.parquet"] * 4
+    assert [Path(str(row["manifest"])).name for row in rows] == ["a.parquet"] * 2 + [
+        "b.parquet"
+    ] * 3 + ["c.parquet"] * 4
     assert scan(folder / "*.parquet", out=tmp_path / "r2").exit_code == 0
     assert len(result_rows(tmp_path / "r2")) == 5 + 9
     assert scan(folder / "a.parquet", folder / "b.parquet", out=tmp_path / "r3").exit_code == 0
@@ -101,8 +125,10 @@ def test_threshold_max_fpr_and_limit(scan: Scan, write_manifest: Write, tmp_path
     assert "0.01" in refused.stderr
 
 
-def test_a_bad_row_gets_its_code_and_the_rest_goes_on(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
-    good, bomb = picture_bytes(1), _png_header(50_000, 50_000)
+def test_a_bad_row_gets_its_code_and_the_rest_goes_on(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    good, bomb = encoded_image(1), _png_header(50_000, 50_000)
     images = {
         None: {"bytes": good, "path": None},
         "empty": None,
@@ -111,7 +137,7 @@ def test_a_bad_row_gets_its_code_and_the_rest_goes_on(scan: Scan, write_manifest
     }
     more = [
         {"bytes": b"", "path": None},
-        {"bytes": picture_bytes(2, 64, "JPEG")[:-700], "path": None},
+        {"bytes": encoded_image(2, 64, "JPEG")[:-700], "path": None},
         {"bytes": None, "path": None},
     ]
     expected = [*images, "empty", "undecodable", "empty"]
@@ -123,13 +149,19 @@ def test_a_bad_row_gets_its_code_and_the_rest_goes_on(scan: Scan, write_manifest
     for row in rows[1:]:
         assert row["p_ai"] is row["is_ai"] is row["source"] is row["p_source"] is None
         assert row["error_detail"]
-    assert summary_of(tmp_path / "results")["errors"] == {"empty": 3, "too_large": 1, "undecodable": 2}
+    assert summary_of(tmp_path / "results")["errors"] == {
+        "empty": 3,
+        "too_large": 1,
+        "undecodable": 2,
+    }
 
 
-def test_paths_are_below_the_image_root_or_refused(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_paths_are_below_the_image_root_or_refused(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     (tmp_path / "images" / "folder.png").mkdir(parents=True)
-    (tmp_path / "images" / "ok.png").write_bytes(picture_bytes(3))
-    (tmp_path / "outside.png").write_bytes(picture_bytes(4))
+    (tmp_path / "images" / "ok.png").write_bytes(encoded_image(3))
+    (tmp_path / "outside.png").write_bytes(encoded_image(4))
     (tmp_path / "images" / "link.png").symlink_to(tmp_path / "outside.png")
     (tmp_path / "images" / "zero.png").write_bytes(b"")
     os.mkfifo(tmp_path / "images" / "pipe.png")
@@ -150,26 +182,45 @@ def test_paths_are_below_the_image_root_or_refused(scan: Scan, write_manifest: W
     }
     manifest = write_manifest(pa.table({"image_path": list(cases), "text": ["x"] * len(cases)}))
     assert scan(manifest, "--image-root", tmp_path / "images", "--max-error-rate", 1).exit_code == 0
-    assert {row["row"]: row["error"] for row in result_rows(tmp_path / "results")} == dict(enumerate(cases.values()))
+    assert {row["row"]: row["error"] for row in result_rows(tmp_path / "results")} == dict(
+        enumerate(cases.values())
+    )
     allowed = scan(
-        manifest, "--image-root", tmp_path / "images", "--allow-outside-root", "--max-error-rate", 1, out=tmp_path / "r2"
+        manifest,
+        "--image-root",
+        tmp_path / "images",
+        "--allow-outside-root",
+        "--max-error-rate",
+        1,
+        out=tmp_path / "r2",
     )
     assert allowed.exit_code == 0
     assert [row["error"] for row in result_rows(tmp_path / "r2")][2:5] == [None, None, None]
 
 
-def test_a_null_or_absent_prompt_is_the_empty_one(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
-    image = {"bytes": picture_bytes(9), "path": None}
-    table = pa.table({"image": pa.array([image, image], HF_IMAGE), "prompt": pa.array([None, ""], pa.string())})
+def test_a_null_or_absent_prompt_is_the_empty_one(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    image = {"bytes": encoded_image(9), "path": None}
+    table = pa.table(
+        {"image": pa.array([image, image], HF_IMAGE), "prompt": pa.array([None, ""], pa.string())}
+    )
     assert scan(write_manifest(table), out=tmp_path / "r1").exit_code == 0
-    assert scan(write_manifest(table.drop_columns("prompt"), "absent.parquet"), out=tmp_path / "r2").exit_code == 0
+    assert (
+        scan(
+            write_manifest(table.drop_columns("prompt"), "absent.parquet"), out=tmp_path / "r2"
+        ).exit_code
+        == 0
+    )
     answers = [row["p_ai"] for row in result_rows(tmp_path / "r1") + result_rows(tmp_path / "r2")]
     assert len(answers) == 4
     assert len(set(answers)) == 1
 
 
-def test_too_many_errors_end_with_status_3(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
-    table = rows_of_images([{"bytes": picture_bytes(1), "path": None}, None])
+def test_too_many_errors_end_with_status_3(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    table = rows_of_images([{"bytes": encoded_image(1), "path": None}, None])
     result = scan(write_manifest(table))
     assert result.exit_code == 3
     assert "--max-error-rate" in result.stderr
@@ -195,7 +246,11 @@ def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], 
         "no prompt column of that name": ([plain, "--prompt-column", "words"], "words"),
         "kept column not there": ([plain, "--keep", "colour"], "colour"),
         "kept column named as a result": (
-            [write(manifest_table(2).append_column("source", pa.array(["a", "b"])), "s.parquet"), "--keep", "source"],
+            [
+                write(manifest_table(2).append_column("source", pa.array(["a", "b"])), "s.parquet"),
+                "--keep",
+                "source",
+            ],
             "source",
         ),
         "no rows": ([no_rows], "no rows"),
@@ -211,7 +266,9 @@ def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], 
     }
 
 
-def test_usage_errors_are_one_clear_line_and_status_2(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_usage_errors_are_one_clear_line_and_status_2(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     for name, (arguments, said) in _usage_cases(write_manifest, tmp_path).items():
         result = scan(*arguments)
         assert result.exit_code == 2, f"{name}: {result.output}"
@@ -234,7 +291,9 @@ def test_an_unwritable_out_is_status_2(scan: Scan, write_manifest: Write) -> Non
     assert "--out /proc/results: cannot be written to" in result.stderr
 
 
-def test_results_inside_the_manifests_folder_are_refused(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_results_inside_the_manifests_folder_are_refused(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     folder = write_manifest(2, "many/a.parquet").parent
     for out in (folder, folder / "below" / "results"):
         result = scan(folder, out=out)
@@ -243,8 +302,12 @@ def test_results_inside_the_manifests_folder_are_refused(scan: Scan, write_manif
     assert scan(folder / "a.parquet", out=folder / "results").exit_code == 0
 
 
-@pytest.mark.parametrize("change", ["input", "threshold", "shard-rows", "keep", "limit", "image-root"])
-def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: Write, change: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", ["input", "threshold", "shard-rows", "keep", "limit", "image-root"]
+)
+def test_another_scan_in_the_same_folder_is_refused(
+    scan: Scan, write_manifest: Write, change: str, tmp_path: Path
+) -> None:
     manifest = write_manifest(10)
     assert scan(manifest).exit_code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()}
@@ -263,7 +326,9 @@ def test_another_scan_in_the_same_folder_is_refused(scan: Scan, write_manifest: 
     assert {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
 
 
-def test_a_finished_scan_started_again_changes_nothing(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_a_finished_scan_started_again_changes_nothing(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     manifest = write_manifest(10)
     first = scan(manifest, "--json")
     again = scan(manifest, "--json")
@@ -271,7 +336,9 @@ def test_a_finished_scan_started_again_changes_nothing(scan: Scan, write_manifes
     assert json.loads(again.stdout) == json.loads(first.stdout)
 
 
-def test_a_missing_shard_is_scanned_again_to_the_same_bytes(scan: Scan, write_manifest: Write, tmp_path: Path) -> None:
+def test_a_missing_shard_is_scanned_again_to_the_same_bytes(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
     manifest = write_manifest(30, row_group_size=5)
     assert scan(manifest, "--shard-rows", 10).exit_code == 0
     lost = tmp_path / "results" / "detections-000001.parquet"
@@ -315,12 +382,19 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mount.returncode:
-        pytest.skip(f"cannot mount a small disk here: {mount.stderr.strip()}; run `sudo make test` where mounting is allowed")
+        pytest.skip(
+            f"cannot mount a small disk here: {mount.stderr.strip()}; run `sudo make test` where mounting is allowed"
+        )
     try:
-        table = manifest_table(400).append_column("noise", pa.array([os.urandom(300) for _ in range(400)]))
+        table = manifest_table(400).append_column(
+            "noise", pa.array([os.urandom(300) for _ in range(400)])
+        )
         manifest = write_manifest(table)
         result = scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results")
         assert result.exit_code == 1, result.output
@@ -328,7 +402,10 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
         assert not list((disk / "results").glob(".*.tmp"))
         committed = {path: path.read_bytes() for path in (disk / "results").glob("*.parquet")}
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
-        assert scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results").exit_code == 0
+        assert (
+            scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results").exit_code
+            == 0
+        )
         assert len(result_rows(disk / "results")) == 400
         assert all(path.read_bytes() == data for path, data in committed.items())
     finally:
@@ -336,10 +413,14 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
 
 
 @pytest.mark.integration
-def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_manifest: Write, tmp_path: Path) -> None:
+def test_ctrl_c_ends_with_130_and_keeps_commits(
+    tiny_repository: Path, write_manifest: Write, tmp_path: Path
+) -> None:
     manifest = write_manifest(6000, row_group_size=100)
     out = tmp_path / "results"
-    process = start_scan(manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--workers", "1")
+    process = start_scan(
+        manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--threads", "1"
+    )
     assert await_commits(process, out, 1)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -352,7 +433,9 @@ def test_ctrl_c_ends_with_130_and_keeps_commits(tiny_repository: Path, write_man
 
 
 @pytest.mark.integration
-def test_odd_files_do_not_flood_the_terminal(tiny_repository: Path, write_manifest: Write, tmp_path: Path) -> None:
+def test_odd_files_do_not_flood_the_terminal(
+    tiny_repository: Path, write_manifest: Write, tmp_path: Path
+) -> None:
     buffer = io.BytesIO()
     cut_exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0"
     Image.new("RGB", (40, 40)).save(buffer, "JPEG", exif=cut_exif)
@@ -372,7 +455,9 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
     shards, kills = 80, 20
     manifest = write_manifest(shards * 100, row_group_size=100)
     started = time.monotonic()
-    whole = start_scan(manifest, tmp_path / "whole", "--model", tiny_repository, "--shard-rows", "100")
+    whole = start_scan(
+        manifest, tmp_path / "whole", "--model", tiny_repository, "--shard-rows", "100"
+    )
     assert await_commits(whole, tmp_path / "whole", 1)
     first_s = time.monotonic() - started
     whole.communicate(timeout=300)
@@ -381,32 +466,44 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
     rng = np.random.default_rng(3)
     for kill in range(kills):
         committed = len(list((tmp_path / "killed").glob("*.parquet")))
-        process = start_scan(manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100")
+        process = start_scan(
+            manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
+        )
         # Moments are counted in commits, not in seconds alone: however the machine's speed
         # drifts, the scan lasts through all kills. Every third comes before a commit.
         if kill % 3:
             assert await_commits(process, tmp_path / "killed", committed + kill % 3)
             time.sleep(rng.uniform(0, shard_s))
         else:
-            await_commits(process, tmp_path / "killed", committed + 1, seconds=rng.uniform(0.2, 1) * first_s)
+            await_commits(
+                process, tmp_path / "killed", committed + 1, seconds=rng.uniform(0.2, 1) * first_s
+            )
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
     assert 0 < len(list((tmp_path / "killed").glob("*.parquet"))) < shards
-    last = start_scan(manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100")
+    last = start_scan(
+        manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
+    )
     last.communicate(timeout=300)
     assert last.returncode == 0
     files = {name: sorted((tmp_path / name).glob("*.parquet")) for name in ("whole", "killed")}
     assert [path.name for path in files["whole"]] == [path.name for path in files["killed"]]
-    assert [path.read_bytes() for path in files["whole"]] == [path.read_bytes() for path in files["killed"]]
+    assert [path.read_bytes() for path in files["whole"]] == [
+        path.read_bytes() for path in files["killed"]
+    ]
     assert not list((tmp_path / "killed").glob(".*.tmp"))
 
 
 @pytest.mark.integration
-def test_two_scans_into_one_folder_do_not_mix(tiny_repository: Path, write_manifest: Write, tmp_path: Path, scan: Scan) -> None:
+def test_two_scans_into_one_folder_do_not_mix(
+    tiny_repository: Path, write_manifest: Write, tmp_path: Path, scan: Scan
+) -> None:
     manifest = write_manifest(3000, row_group_size=100)
     out = tmp_path / "results"
-    process = start_scan(manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--workers", "1")
+    process = start_scan(
+        manifest, out, "--model", tiny_repository, "--shard-rows", "100", "--threads", "1"
+    )
     try:
         deadline = time.monotonic() + 300
         while not list(out.glob("*.parquet")):
@@ -426,7 +523,14 @@ def _png_header(width: int, height: int) -> bytes:
     import zlib
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 100))
+        + chunk(b"IEND", b"")
+    )

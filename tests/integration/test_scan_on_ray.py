@@ -55,7 +55,9 @@ def options(tiny_repository: Path) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def local(manifest: Path, options: list[object], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def local(
+    manifest: Path, options: list[object], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """What the local scan makes of the manifest."""
     out = tmp_path_factory.mktemp("local") / "out"
     status, _, stderr = finished(start_scan(manifest, out, *options))
@@ -68,7 +70,9 @@ def test_a_worker_and_a_whole_node_are_killed_and_the_results_are_the_local_scan
 ) -> None:
     node = add_node(cluster)
     # All four are there before the first shard is given: whichever is killed then has shards in hand.
-    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address, "--min-workers", 4)
+    scan = start_scan(
+        manifest, tmp_path / "out", *options, "--ray", cluster.address, "--min-workers", 4
+    )
     assert await_commits(scan, tmp_path / "out", 5)
     os.kill(shard_workers()[0].pid, signal.SIGKILL)
     assert await_commits(scan, tmp_path / "out", 20)
@@ -92,11 +96,15 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(
     finished(scan)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
     assert 10 <= len(before) < len(local)
-    status, _, stderr = finished(start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address))
+    status, _, stderr = finished(
+        start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address)
+    )
     assert status == 0, stderr
     assert contents(tmp_path / "out") == local
     # What the first one's workers were at when it died may have come a moment later.
-    kept = [name for name, at in before.items() if (tmp_path / "out" / name).stat().st_mtime_ns == at]
+    kept = [
+        name for name, at in before.items() if (tmp_path / "out" / name).stat().st_mtime_ns == at
+    ]
     assert len(kept) >= len(before) - 2 * 3
     assert " of them done before" in stderr
     assert summary_of(tmp_path / "out")["rows"] == ROWS
@@ -105,7 +113,10 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(
 def test_a_scan_begun_locally_goes_on_on_a_cluster_and_the_other_way_round(
     cluster: Cluster, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
 ) -> None:
-    for name, first, then in (("a", [], ["--ray", cluster.address]), ("b", ["--ray", cluster.address], [])):
+    for name, first, then in (
+        ("a", [], ["--ray", cluster.address]),
+        ("b", ["--ray", cluster.address], []),
+    ):
         out = tmp_path / name
         scan = start_scan(manifest, out, *options, *first)
         assert await_commits(scan, out, 8)

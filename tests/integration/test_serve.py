@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
-from conftest import CAPTIONS, REPOSITORY, picture_bytes
+from conftest import CAPTIONS, REPOSITORY, encoded_image
 from triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.integration
 MODELS = ("aigid", "aigid_pairs", "bert", "clip_vision", "fusion_heads", "preprocess")
 CONTRACT = load_contract(REPOSITORY)
 ROWS = 96
-IMAGES = [picture_bytes(seed, side=64) for seed in range(ROWS)]
+IMAGES = [encoded_image(seed, side=64) for seed in range(ROWS)]
 PROMPTS = [CAPTIONS[seed % len(CAPTIONS)] for seed in range(ROWS)]
 
 
@@ -45,9 +45,15 @@ def client(server: TritonServer) -> Iterator[triton.InferenceServerClient]:
 @pytest.fixture(scope="module")
 def expected() -> Any:
     """What the embedded scorer says of each pair, each padded to its own bucket."""
-    scorer, encoder = OnnxScorer(REPOSITORY), PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
+    scorer, encoder = (
+        OnnxScorer(REPOSITORY),
+        PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt),
+    )
     scores = [
-        scorer.score(decode_image(image, CONTRACT.image)[np.newaxis], pad_to_bucket([ids], encoder.bucket(len(ids))))
+        scorer.score(
+            decode_image(image, CONTRACT.image)[np.newaxis],
+            pad_to_bucket([ids], encoder.bucket(len(ids))),
+        )
         for image, ids in zip(IMAGES, encoder.token_ids(PROMPTS), strict=True)
     ]
     return np.concatenate([one.p_source for one in scores])
@@ -57,16 +63,22 @@ def ask_for_tensors(client: triton.InferenceServerClient, images: Any, tokens: T
     return client.infer("aigid", tensor_inputs(images, tokens))
 
 
-def ask_for_pairs(client: triton.InferenceServerClient, images: list[bytes], prompts: list[str]) -> Any:
+def ask_for_pairs(
+    client: triton.InferenceServerClient, images: list[bytes], prompts: list[str]
+) -> Any:
     return client.infer("aigid_pairs", pair_inputs(images, [prompt.encode() for prompt in prompts]))
 
 
 def test_every_model_is_ready(server: TritonServer) -> None:
-    assert [(name, state) for name, _, state in server.models()] == [(name, "READY") for name in MODELS]
+    assert [(name, state) for name, _, state in server.models()] == [
+        (name, "READY") for name in MODELS
+    ]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, ROWS])
-def test_tensors_are_answered_as_by_the_embedded_scorer(client: triton.InferenceServerClient, expected: Any, rows: int) -> None:
+def test_tensors_are_answered_as_by_the_embedded_scorer(
+    client: triton.InferenceServerClient, expected: Any, rows: int
+) -> None:
     encoder = PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
     images = np.stack([decode_image(image, CONTRACT.image) for image in IMAGES[:rows]])
     ids = encoder.token_ids(PROMPTS[:rows])
@@ -75,20 +87,28 @@ def test_tensors_are_answered_as_by_the_embedded_scorer(client: triton.Inference
     np.testing.assert_allclose(answer.as_numpy("p_ai")[:, 0], 1 - expected[:rows, 0], atol=1e-5)
 
 
-def test_pairs_of_many_clients_at_once_are_never_mixed_up(client: triton.InferenceServerClient, expected: Any) -> None:
+def test_pairs_of_many_clients_at_once_are_never_mixed_up(
+    client: triton.InferenceServerClient, expected: Any
+) -> None:
     sizes = np.random.default_rng(0).integers(1, 9, 60)
     parts = [np.random.default_rng(seed).integers(0, ROWS, size) for seed, size in enumerate(sizes)]
 
     def ask(rows: Any) -> Any:
-        return ask_for_pairs(client, [IMAGES[row] for row in rows], [PROMPTS[row] for row in rows]).as_numpy("p_source")
+        return ask_for_pairs(
+            client, [IMAGES[row] for row in rows], [PROMPTS[row] for row in rows]
+        ).as_numpy("p_source")
 
     with ThreadPoolExecutor(8) as pool:
         for rows, answer in zip(parts, pool.map(ask, parts), strict=True):
             np.testing.assert_allclose(answer, expected[rows], atol=1e-5)
 
 
-def test_a_bad_image_fails_its_row_alone(client: triton.InferenceServerClient, expected: Any) -> None:
-    answer = ask_for_pairs(client, [IMAGES[0], b"no image", b"", IMAGES[1]], [PROMPTS[0], "a cat", "a cat", PROMPTS[1]])
+def test_a_bad_image_fails_its_row_alone(
+    client: triton.InferenceServerClient, expected: Any
+) -> None:
+    answer = ask_for_pairs(
+        client, [IMAGES[0], b"no image", b"", IMAGES[1]], [PROMPTS[0], "a cat", "a cat", PROMPTS[1]]
+    )
     assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"undecodable", b"empty", b""]
     np.testing.assert_allclose(answer.as_numpy("p_source")[[0, 3]], expected[:2], atol=1e-5)
 
@@ -103,8 +123,16 @@ def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:
         "shape": (images[:, :-1], tokens, "unexpected shape for input 'image'"),
         "batch": (many, TokenBatch(long, long), r"batch-size must be <= 256"),
         "rows": (images[:1], tokens, "batch"),
-        "ids": (images, TokenBatch(ids * 10**6, ids), "input_ids must be those of the vocabulary, at most 128 a row"),
-        "tokens": (images, TokenBatch(np.ones((2, 200), np.int32), np.ones((2, 200), np.int32)), "at most 128 a row"),
+        "ids": (
+            images,
+            TokenBatch(ids * 10**6, ids),
+            "input_ids must be those of the vocabulary, at most 128 a row",
+        ),
+        "tokens": (
+            images,
+            TokenBatch(np.ones((2, 200), np.int32), np.ones((2, 200), np.int32)),
+            "at most 128 a row",
+        ),
         "mask": (images, TokenBatch(ids, ids[:, :9]), "with an attention_mask as long"),
         "empty": (images[:0], TokenBatch(ids[:0], ids[:0]), "byte size mismatch"),
     }
@@ -117,18 +145,24 @@ def test_a_bad_request_gets_an_error_and_the_server_lives_on(
     images, tokens, reason = bad_requests()[what]
     with pytest.raises(InferenceServerException, match=reason):
         ask_for_tensors(client, images, tokens)
-    np.testing.assert_allclose(ask_for_pairs(client, IMAGES[:1], PROMPTS[:1]).as_numpy("p_source"), expected[:1], atol=1e-5)
+    np.testing.assert_allclose(
+        ask_for_pairs(client, IMAGES[:1], PROMPTS[:1]).as_numpy("p_source"), expected[:1], atol=1e-5
+    )
 
 
 def test_wrong_names_and_types_are_refused(client: triton.InferenceServerClient) -> None:
     pixels = np.zeros((1, CONTRACT.image.size, CONTRACT.image.size, 3), np.uint8)
-    with pytest.raises(InferenceServerException, match="unexpected inference input 'picture'|expected 3 inputs"):
+    with pytest.raises(
+        InferenceServerException, match="unexpected inference input 'picture'|expected 3 inputs"
+    ):
         client.infer("aigid", [tensor("picture", pixels, "UINT8")])
     with pytest.raises(InferenceServerException, match="data-type"):
         client.infer("clip_vision", [tensor("image", pixels.astype(np.float32), "FP32")])
 
 
-@pytest.mark.parametrize(("graph", "reason"), [(b"no graph", "Protobuf parsing failed"), (None, "File doesn't exist")])
+@pytest.mark.parametrize(
+    ("graph", "reason"), [(b"no graph", "Protobuf parsing failed"), (None, "File doesn't exist")]
+)
 def test_a_graph_that_is_damaged_or_missing_is_named_with_the_servers_reason(
     cache: Path, server: TritonServer, tmp_path: Path, graph: bytes | None, reason: str
 ) -> None:
@@ -138,26 +172,36 @@ def test_a_graph_that_is_damaged_or_missing_is_named_with_the_servers_reason(
     path.unlink()
     if graph is not None:
         path.write_bytes(graph)
-    with pytest.raises(ServerError, match=f"the server does not start: failed to load 'bert'.*{reason}"):
+    with pytest.raises(
+        ServerError, match=f"the server does not start: failed to load 'bert'.*{reason}"
+    ):
         TritonServer(ServerConfig(broken, cache=cache)).start()
 
 
 def test_a_server_that_ends_by_itself_is_said(cache: Path) -> None:
-    for number, said in ((signal.SIGTERM, "was told to stop by somebody else"), (signal.SIGKILL, "has ended with status -9")):
+    for number, said in (
+        (signal.SIGTERM, "was told to stop by somebody else"),
+        (signal.SIGKILL, "has ended with status -9"),
+    ):
         with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
             os.kill(server.process_id, number)
             with pytest.raises(ServerError, match=f"the server {said}"):
                 server.wait()
 
 
-def test_what_cannot_be_served_is_refused_before_anything_starts(cache: Path, server: TritonServer, tmp_path: Path) -> None:
+def test_what_cannot_be_served_is_refused_before_anything_starts(
+    cache: Path, server: TritonServer, tmp_path: Path
+) -> None:
     with pytest.raises(ContractError, match=r"contract\.json"):
         TritonServer(ServerConfig(tmp_path, cache=cache))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"--grpc-port {port}: 127.0.0.1:{port} cannot be used: Address already in use"):
+        with pytest.raises(
+            UsageError,
+            match=f"--grpc-port {port}: 127.0.0.1:{port} cannot be used: Address already in use",
+        ):
             TritonServer(ServerConfig(REPOSITORY, grpc_port=port, cache=cache))
 
 
@@ -174,19 +218,39 @@ def test_a_server_that_is_killed_leaves_neither_shared_memory_nor_processes(cach
         os.kill(killed.process_id, signal.SIGKILL)
     assert left() <= before
     psutil.wait_procs(models, timeout=10)
-    assert not [model for model in models if model.is_running() and model.status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        model for model in models if model.is_running() and model.status() != psutil.STATUS_ZOMBIE
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_it_is_told_to_stop(server: TritonServer, cache: Path, number: int, tmp_path: Path) -> None:
+def test_the_command_serves_until_it_is_told_to_stop(
+    server: TritonServer, cache: Path, number: int, tmp_path: Path
+) -> None:
     # The command's own cache: what the fixture has installed.
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "aigid").symlink_to(cache)
-    command = [sys.executable, "-m", "aigid.cli", "serve", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "aigid",
+        "serve",
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     # From anywhere: in a checkout models would find aigid beside them.
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
@@ -203,4 +267,6 @@ def test_the_command_serves_until_it_is_told_to_stop(server: TritonServer, cache
         process.kill()
     assert process.returncode == 0
     assert "not for real decisions" in said
-    assert not [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+    assert not [
+        child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
+    ]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import psutil
 import pytest
 import tritonclient.grpc.aio as triton
-from conftest import CAPTIONS, REPOSITORY, picture_bytes
+from conftest import CAPTIONS, REPOSITORY, encoded_image
 from PIL import Image
 from triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
@@ -34,7 +34,7 @@ SIDE = CONTRACT.image.size
 Ask = Callable[[triton.InferenceServerClient, np.random.Generator], Awaitable[str]]
 
 
-def huge_picture() -> bytes:
+def huge_image() -> bytes:
     """200 megapixels in 200 KB: a bomb."""
     buffer = io.BytesIO()
     Image.new("L", (20_000, 10_000)).save(buffer, "PNG")
@@ -55,16 +55,18 @@ class Pairs:
 @pytest.fixture(scope="module")
 def pairs() -> Pairs:
     encoder = PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
-    images = [picture_bytes(seed, side=64) for seed in range(ROWS)]
+    images = [encoded_image(seed, side=64) for seed in range(ROWS)]
     prompts = [CAPTIONS[seed % len(CAPTIONS)] for seed in range(ROWS)]
     pixels = np.stack([decode_image(image, CONTRACT.image) for image in images])
     tokens = pad_to_bucket(encoder.token_ids(prompts), CONTRACT.prompt.max_tokens)
-    return Pairs(images, prompts, pixels, tokens, OnnxScorer(REPOSITORY).score(pixels, tokens).p_source)
+    return Pairs(
+        images, prompts, pixels, tokens, OnnxScorer(REPOSITORY).score(pixels, tokens).p_source
+    )
 
 
 def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
     """Every kind of request, how often it comes, and what sends one and sees that the answer is right."""
-    bomb, endless = huge_picture(), b"a cat on a mat " * 700_000
+    bomb, endless = huge_image(), b"a cat on a mat " * 700_000
     one = np.ones((1, 16), np.int32)
 
     async def tensors(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
@@ -77,19 +79,33 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
     async def mixed_pairs(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
         rows = rng.integers(0, ROWS, rng.integers(1, 5))
         bad = rng.random(len(rows)) < 0.2
-        images = [b"no image" if wrong else pairs.images[row] for row, wrong in zip(rows, bad, strict=True)]
-        answer = await client.infer("aigid_pairs", pair_inputs(images, [pairs.prompts[row].encode() for row in rows]))
-        assert answer.as_numpy("error").reshape(-1).tolist() == [b"undecodable" if wrong else b"" for wrong in bad]
-        np.testing.assert_allclose(answer.as_numpy("p_source")[~bad], pairs.p_source[rows[~bad]], atol=1e-5)
+        images = [
+            b"no image" if wrong else pairs.images[row]
+            for row, wrong in zip(rows, bad, strict=True)
+        ]
+        answer = await client.infer(
+            "aigid_pairs", pair_inputs(images, [pairs.prompts[row].encode() for row in rows])
+        )
+        assert answer.as_numpy("error").reshape(-1).tolist() == [
+            b"undecodable" if wrong else b"" for wrong in bad
+        ]
+        np.testing.assert_allclose(
+            answer.as_numpy("p_source")[~bad], pairs.p_source[rows[~bad]], atol=1e-5
+        )
         return "answered"
 
     async def a_bomb(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
-        answer = await client.infer("aigid_pairs", pair_inputs([bomb, pairs.images[0]], [b"a cat", pairs.prompts[0].encode()]))
+        answer = await client.infer(
+            "aigid_pairs",
+            pair_inputs([bomb, pairs.images[0]], [b"a cat", pairs.prompts[0].encode()]),
+        )
         assert answer.as_numpy("error").reshape(-1).tolist() == [b"too_large", b""]
         np.testing.assert_allclose(answer.as_numpy("p_source")[1], pairs.p_source[0], atol=1e-5)
         return "answered"
 
-    async def an_endless_prompt(client: triton.InferenceServerClient, rng: np.random.Generator) -> str:
+    async def an_endless_prompt(
+        client: triton.InferenceServerClient, rng: np.random.Generator
+    ) -> str:
         answer = await client.infer("aigid_pairs", pair_inputs(pairs.images[:1], [endless]))
         assert answer.as_numpy("error").reshape(-1).tolist() == [b""]
         assert abs(answer.as_numpy("p_source").sum() - 1) < 1e-5
@@ -107,7 +123,9 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
         return np.zeros((rows, SIDE, SIDE, 3), kind)
 
     def tokens(rows: int, value: int = 1, length: int = 16, mask_length: int = 16) -> TokenBatch:
-        return TokenBatch(np.full((rows, length), value, np.int32), np.ones((rows, mask_length), np.int32))
+        return TokenBatch(
+            np.full((rows, length), value, np.int32), np.ones((rows, mask_length), np.int32)
+        )
 
     wrong_tokens = "input_ids must be those of the vocabulary, at most 128 a row, with an attention_mask as long"
 
@@ -116,16 +134,54 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
         "pairs, some of them unreadable": (0.3, mixed_pairs),
         "an image of 200 megapixels": (0.01, a_bomb),
         "a prompt of 10 MB": (0.002, an_endless_prompt),
-        "another input": (0.05, refused("aigid", lambda: [tensor("picture", one, "INT32")], "expected 3 inputs|unexpected")),
-        "another type": (0.05, refused("clip_vision", lambda: [tensor("image", pixels(1, np.float32), "FP32")], "data-type")),
-        "another shape": (0.05, refused("aigid", lambda: tensor_inputs(pixels(1)[:, 1:], tokens(1)), "unexpected shape")),
-        "ids out of range": (0.05, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 10**6)), wrong_tokens)),
-        "too many tokens": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 200, 200)), wrong_tokens)),
-        "a shorter mask": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 16, 9)), wrong_tokens)),
-        "no tokens": (0.03, refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 0, 0)), wrong_tokens)),
-        "no rows": (0.05, refused("aigid", lambda: tensor_inputs(pixels(0), tokens(0)), "byte size mismatch")),
-        "too many rows": (0.005, refused("aigid", lambda: tensor_inputs(pixels(257), tokens(257)), "must be <= 256")),
-        "too many pairs": (0.003, refused("aigid_pairs", lambda: pair_inputs([b""] * 257, [b""] * 257), "must be <= 256")),
+        "another input": (
+            0.05,
+            refused(
+                "aigid", lambda: [tensor("picture", one, "INT32")], "expected 3 inputs|unexpected"
+            ),
+        ),
+        "another type": (
+            0.05,
+            refused(
+                "clip_vision", lambda: [tensor("image", pixels(1, np.float32), "FP32")], "data-type"
+            ),
+        ),
+        "another shape": (
+            0.05,
+            refused(
+                "aigid", lambda: tensor_inputs(pixels(1)[:, 1:], tokens(1)), "unexpected shape"
+            ),
+        ),
+        "ids out of range": (
+            0.05,
+            refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 10**6)), wrong_tokens),
+        ),
+        "too many tokens": (
+            0.03,
+            refused(
+                "aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 200, 200)), wrong_tokens
+            ),
+        ),
+        "a shorter mask": (
+            0.03,
+            refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 16, 9)), wrong_tokens),
+        ),
+        "no tokens": (
+            0.03,
+            refused("aigid", lambda: tensor_inputs(pixels(1), tokens(1, 1, 0, 0)), wrong_tokens),
+        ),
+        "no rows": (
+            0.05,
+            refused("aigid", lambda: tensor_inputs(pixels(0), tokens(0)), "byte size mismatch"),
+        ),
+        "too many rows": (
+            0.005,
+            refused("aigid", lambda: tensor_inputs(pixels(257), tokens(257)), "must be <= 256"),
+        ),
+        "too many pairs": (
+            0.003,
+            refused("aigid_pairs", lambda: pair_inputs([b""] * 257, [b""] * 257), "must be <= 256"),
+        ),
     }
 
 
@@ -146,7 +202,9 @@ def settled_memory_mib(server: TritonServer) -> float:
     return min(samples)
 
 
-async def load(address: str, kinds: dict[str, tuple[float, Ask]], seed: int, count: int) -> Counter[str]:
+async def load(
+    address: str, kinds: dict[str, tuple[float, Ask]], seed: int, count: int
+) -> Counter[str]:
     """`count` requests of all kinds, by 64 clients at once, each with a connection of its own."""
     shares = np.array([share for share, _ in kinds.values()])
     names = iter(np.random.default_rng(seed).choice(list(kinds), count, p=shares / shares.sum()))
@@ -154,7 +212,10 @@ async def load(address: str, kinds: dict[str, tuple[float, Ask]], seed: int, cou
 
     async def work(number: int) -> None:
         rng = np.random.default_rng([seed, number])
-        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", 2**31 - 1))
+        options = (
+            ("grpc.use_local_subchannel_pool", 1),
+            ("grpc.max_send_message_length", 2**31 - 1),
+        )
         async with triton.InferenceServerClient(address, channel_args=options) as client:
             for name in names:
                 outcomes[f"{name}: {await asyncio.wait_for(kinds[name][1](client, rng), 120)}"] += 1
@@ -163,7 +224,9 @@ async def load(address: str, kinds: dict[str, tuple[float, Ask]], seed: int, cou
     return outcomes
 
 
-def test_64_clients_and_10_000_requests_good_and_bad(loaded_server: TritonServer, pairs: Pairs) -> None:
+def test_64_clients_and_10_000_requests_good_and_bad(
+    loaded_server: TritonServer, pairs: Pairs
+) -> None:
     kinds = requests(pairs)
     first = asyncio.run(load(loaded_server.grpc_address, kinds, 0, REQUESTS // 2))
     warm_mib = settled_memory_mib(loaded_server)

@@ -13,13 +13,18 @@ import pytest
 from click.testing import CliRunner
 from conftest import REPOSITORY, result_rows, summary_of
 
-from aigid.cli import main
+from aigid.cli.main import main
 
 pytestmark = pytest.mark.integration
 
 CLONE = Path(__file__).parents[2]
 TOKENIZER = REPOSITORY / "tokenizer.json"
-WIDTH = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+WIDTH = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
 TEXT = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 64, **WIDTH}
 IMAGE = {"model_type": "clip_vision_model", "image_size": 64, "patch_size": 16, **WIDTH}
 # So small a network is slower on several threads, and its sums depend on their number.
@@ -29,7 +34,13 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 def start(*words: object) -> subprocess.Popen[str]:
     command = [sys.executable, *map(str, words)]
     return subprocess.Popen(
-        command, cwd=CLONE, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=CLONE,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -42,7 +53,7 @@ def run(*words: object) -> tuple[str, str]:
 
 
 def aigid(*words: object) -> tuple[str, str]:
-    return run("-m", "aigid.cli", *words)
+    return run("-m", "aigid", *words)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +61,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the simulated splits `train` and `validation`, and of the encoders' configs."""
     folder = tmp_path_factory.mktemp("trained")
     for split, rows in {"train": 120, "validation": 60}.items():
-        output, _ = aigid("simulate", folder / split, "--rows", rows, "--split", split, "--seed", 3, "--shorter-side", 64)
+        output, _ = aigid(
+            "simulate",
+            folder / split,
+            "--rows",
+            rows,
+            "--split",
+            split,
+            "--seed",
+            3,
+            "--shorter-side",
+            64,
+        )
         assert output == f"{folder / split}: {rows} rows in 1 files\n"
     (folder / "text.json").write_text(json.dumps(TEXT))
     (folder / "image.json").write_text(json.dumps(IMAGE))
@@ -58,10 +80,47 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train_words(data: Path, out: str) -> list[object]:
-    words: list[object] = ["-m", "aigid.cli", "train", data / "train", "--validation", data / "validation", "--out", data / out]
-    words += ["--text-encoder", data / "text.json", "--image-encoder", data / "image.json", "--tokenizer", TOKENIZER]
-    words += ["--fusion-hidden", 16, "--epochs", 2, "--batch-size", 4, "--learning-rate", 1e-3, "--schedule", "one_cycle"]
-    return [*words, "--real-repeat", 2, "--seed", 4, "--name", "my-model", "--notice", "trained for a test"]
+    words: list[object] = [
+        "-m",
+        "aigid",
+        "train",
+        data / "train",
+        "--validation",
+        data / "validation",
+        "--out",
+        data / out,
+    ]
+    words += [
+        "--text-encoder",
+        data / "text.json",
+        "--image-encoder",
+        data / "image.json",
+        "--tokenizer",
+        TOKENIZER,
+    ]
+    words += [
+        "--fusion-hidden",
+        16,
+        "--epochs",
+        2,
+        "--batch-size",
+        4,
+        "--learning-rate",
+        1e-3,
+        "--schedule",
+        "one_cycle",
+    ]
+    return [
+        *words,
+        "--oversample-real",
+        2,
+        "--seed",
+        4,
+        "--name",
+        "my-model",
+        "--notice",
+        "trained for a test",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +128,10 @@ def checkpoint(data: Path) -> Path:
     """The best checkpoint of an uninterrupted run."""
     output, said = run(*train_words(data, "whole"))
     assert output == f"best checkpoint: {data / 'whole' / 'best'}\n"
-    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == ["epoch 1", "epoch 2"]
+    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == [
+        "epoch 1",
+        "epoch 2",
+    ]
     return data / "whole" / "best"
 
 
@@ -86,7 +148,9 @@ def repository(data: Path, checkpoint: Path) -> Path:
 def evaluated(data: Path, checkpoint: Path, repository: Path) -> dict[str, str]:
     """What evaluating the checkpoint and the built model prints, by the option that names them."""
     return {
-        option: aigid("evaluate", data / "validation", option, model, "--out", data / f"evaluation{option}")[0]
+        option: aigid(
+            "evaluate", data / "validation", option, model, "--out", data / f"evaluation{option}"
+        )[0]
         for option, model in {"--checkpoint": checkpoint, "--model": repository}.items()
     }
 
@@ -102,7 +166,11 @@ def epochs_of(folder: Path) -> list[dict[str, object]]:
 
 def table_rows(output: str) -> dict[str, list[str]]:
     """The first cell of each line of the printed tables, and the other cells."""
-    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
+    lines = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in output.splitlines()
+        if line.startswith("│")
+    ]
     return {first: rest for first, *rest in lines}
 
 
@@ -115,15 +183,21 @@ def test_simulated_manifests_are_in_the_data_set_s_schema(data: Path) -> None:
 
 
 def test_a_run_leaves_the_best_checkpoint_its_state_and_its_history(checkpoint: Path) -> None:
-    names = {path.relative_to(checkpoint.parent).as_posix() for path in checkpoint.parent.rglob("*") if path.is_file()}
-    best = {f"best/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")}
-    assert names == best | {f"last/{name}" for name in ("adamw.safetensors", "model.safetensors", "state.json")} | {
-        "history.json"
+    names = {
+        path.relative_to(checkpoint.parent).as_posix()
+        for path in checkpoint.parent.rglob("*")
+        if path.is_file()
     }
+    best = {f"best/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")}
+    assert names == best | {
+        f"last/{name}" for name in ("adamw.safetensors", "model.safetensors", "state.json")
+    } | {"history.json"}
     assert [item["epoch"] for item in epochs_of(checkpoint.parent)] == [1, 2]
 
 
-def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(data: Path, checkpoint: Path) -> None:
+def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(
+    data: Path, checkpoint: Path
+) -> None:
     folder, words = data / "killed", train_words(data, "killed")
     process = start(*words)
     deadline = time.monotonic() + 120
@@ -137,17 +211,24 @@ def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(data
 
     refused = CliRunner().invoke(main, [str(word) for word in words[2:]])
     assert refused.exit_code == 2
-    assert refused.stderr == f"aigid: {folder}: holds a training run; give --resume to go on with it, or another folder\n"
+    assert (
+        refused.stderr
+        == f"aigid: {folder}: holds a training run; give --resume to go on with it, or another folder\n"
+    )
 
     output, said = run(*words, "--resume")
     assert output == f"best checkpoint: {folder / 'best'}\n"
-    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == ["epoch 2"]
+    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == [
+        "epoch 2"
+    ]
     assert epochs_of(folder) == epochs_of(checkpoint.parent)
     for name in ("best/model.safetensors", "last/model.safetensors", "last/adamw.safetensors"):
         assert (folder / name).read_bytes() == (checkpoint.parent / name).read_bytes(), name
 
 
-def test_checkpoint_and_built_model_are_evaluated_beside_the_constant_answer(data: Path, evaluated: dict[str, str]) -> None:
+def test_checkpoint_and_built_model_are_evaluated_beside_the_constant_answer(
+    data: Path, evaluated: dict[str, str]
+) -> None:
     found = {option: metrics_of(data, option) for option in evaluated}
     for option, output in evaluated.items():
         assert output.splitlines()[-1] == f"written to {data / f'evaluation{option}'}"
@@ -156,22 +237,32 @@ def test_checkpoint_and_built_model_are_evaluated_beside_the_constant_answer(dat
         assert (metrics["model"], metrics["rows"], metrics["undecodable"]) == ("my-model", 60, 0)
         assert shown["A binary_f1"] == [f"{metrics['a']['binary_f1']:.4f}", "0.9091"]
         for name in ("macro_f1", "accuracy", "balanced_accuracy"):
-            assert shown[f"A {name}"] == [f"{metrics['a'][name]:.4f}", f"{metrics['constant']['a'][name]:.4f}"]
+            assert shown[f"A {name}"] == [
+                f"{metrics['a'][name]:.4f}",
+                f"{metrics['constant']['a'][name]:.4f}",
+            ]
         for name in ("auroc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"):
             assert shown[f"A {name}"] == [f"{metrics['a'][name]:.4f}", "-"]
         for name in ("macro_f1", "accuracy"):
-            assert shown[f"B {name}"] == [f"{metrics['b'][name]:.4f}", f"{metrics['constant']['b'][name]:.4f}"]
+            assert shown[f"B {name}"] == [
+                f"{metrics['b'][name]:.4f}",
+                f"{metrics['constant']['b'][name]:.4f}",
+            ]
     one, other = found.values()
     assert one["fingerprint"] == other["fingerprint"]
     assert other["a"]["auroc"] == pytest.approx(one["a"]["auroc"], abs=0.05)
 
 
-def test_the_model_scans_as_it_was_evaluated(data: Path, repository: Path, evaluated: dict[str, str]) -> None:
+def test_the_model_scans_as_it_was_evaluated(
+    data: Path, repository: Path, evaluated: dict[str, str]
+) -> None:
     words = ["--model", repository, "--out", data / "results", "--keep", "Label_B"]
     _, said = aigid("scan", data / "validation", *words)
     assert "trained for a test" in said
     rows = result_rows(data / "results")
-    assert [row["Label_B"] for row in rows] == pq.read_table(data / "validation")["Label_B"].to_pylist()
+    assert [row["Label_B"] for row in rows] == pq.read_table(data / "validation")[
+        "Label_B"
+    ].to_pylist()
     assert all(row["error"] is None and 0 <= row["p_ai"] <= 1 for row in rows)
     assert summary_of(data / "results")["scored"] == 60
     right = sum(row["is_ai"] == (row["Label_B"] > 0) for row in rows)
@@ -182,13 +273,25 @@ def test_a_round_of_self_training_labels_a_pool_and_trains_afresh_on_both(data: 
     pool = pq.read_table(data / "validation")
     pq.write_table(pool.slice(0, 24), data / "pool.parquet")
     words = train_words(data, "self")[3:]
-    words += ["--unlabelled", data / "pool.parquet", "--sure-a", 0.5, "--sure-b", 0, "--epochs", 1]
+    words += [
+        "--unlabelled",
+        data / "pool.parquet",
+        "--min-confidence-a",
+        0.5,
+        "--min-confidence-b",
+        0,
+        "--epochs",
+        1,
+    ]
     output, said = run("build/self_training.py", *words)
     folder = data / "self"
     assert f"best checkpoint: {folder / 'round-1' / 'best'}" in output
     assert f"{folder / 'round-0' / 'pseudo'}: 24 of 24 pairs labelled, " in output
     assert said.count("epoch 1: ") == 2
-    trained = [json.loads((folder / f"round-{number}" / "last" / "state.json").read_text()) for number in (0, 1)]
+    trained = [
+        json.loads((folder / f"round-{number}" / "last" / "state.json").read_text())
+        for number in (0, 1)
+    ]
     # One file of the data, and one of pseudo-labels more.
     assert [len(state["identity"]["train"]) for state in trained] == [1, 2]
     before = (folder / "round-1" / "best" / "model.safetensors").stat().st_mtime_ns

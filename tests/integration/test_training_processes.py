@@ -11,23 +11,42 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import REPOSITORY, picture_bytes
+from conftest import REPOSITORY, encoded_image
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.integration
 
-WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+WIDTH = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 # Without dropout, whose draws differ between processes.
-TEXT = {"model_type": "bert", "vocab_size": 30522, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **WIDTH}
+TEXT = {
+    "model_type": "bert",
+    "vocab_size": 30522,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    **WIDTH,
+}
 IMAGE = {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 8, **WIDTH}
 # Softmax does not see the keys' bias: its gradient is rounding alone, which AdamW makes as large as any.
 KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
 
 
 def write_rows(path: Path, labels: list[int], broken: int) -> Path:
-    images = [b"broken" if row == broken else picture_bytes(row) for row in range(len(labels))]
-    columns = {"image": images, "prompt": [f"picture {row}" for row in range(len(labels))], "Label_B": labels}
-    pq.write_table(pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}), path, row_group_size=10)
+    images = [b"broken" if row == broken else encoded_image(row) for row in range(len(labels))]
+    columns = {
+        "image": images,
+        "prompt": [f"picture {row}" for row in range(len(labels))],
+        "Label_B": labels,
+    }
+    pq.write_table(
+        pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}),
+        path,
+        row_group_size=10,
+    )
     return path
 
 
@@ -38,17 +57,45 @@ def words(tmp_path: Path) -> list[str]:
         (tmp_path / f"{name}.json").write_text(json.dumps(config))
     # Batches of 8: the last one of validation has a single row, which is none for one of two processes.
     train = write_rows(tmp_path / "train.parquet", [*range(6)] * 8, broken=4)
-    validation = write_rows(tmp_path / "validation.parquet", [*([*range(6)] * 2), 0, 1, 2, 3, 4], broken=7)
-    options = ["--text-encoder", tmp_path / "text.json", "--image-encoder", tmp_path / "image.json", "--fusion-hidden", 12]
-    options += ["--tokenizer", REPOSITORY / "tokenizer.json", "--epochs", 2, "--batch-size", 8, "--learning-rate", 3e-3]
-    options += ["--augment", "blur=0", "--real-repeat", 2, "--class-balanced"]
-    return ["-m", "aigid.cli", "train", str(train), "--validation", str(validation), *map(str, options)]
+    validation = write_rows(
+        tmp_path / "validation.parquet", [*([*range(6)] * 2), 0, 1, 2, 3, 4], broken=7
+    )
+    options = [
+        "--text-encoder",
+        tmp_path / "text.json",
+        "--image-encoder",
+        tmp_path / "image.json",
+        "--fusion-hidden",
+        12,
+    ]
+    options += [
+        "--tokenizer",
+        REPOSITORY / "tokenizer.json",
+        "--epochs",
+        2,
+        "--batch-size",
+        8,
+        "--learning-rate",
+        3e-3,
+    ]
+    options += ["--augment", "blur=0", "--oversample-real", 2, "--class-balanced"]
+    return [
+        "-m",
+        "aigid",
+        "train",
+        str(train),
+        "--validation",
+        str(validation),
+        *map(str, options),
+    ]
 
 
 def run(*words: str) -> str:
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

@@ -13,11 +13,11 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from conftest import REPOSITORY, picture_bytes
+from conftest import REPOSITORY, encoded_image
 
+from aigid.scorers.tensors import ENSEMBLE, PAIRS_ENSEMBLE
 from aigid.serving.server_program import find_program
 from aigid.serving.triton_server import ServerConfig, TritonServer
-from aigid.tensors import ENSEMBLE, PAIRS_ENSEMBLE
 
 pytestmark = pytest.mark.integration
 
@@ -25,9 +25,9 @@ JOBS = Path(__file__).parents[2] / "jobs"
 PAGE = (JOBS / "README.md").read_text(encoding="utf-8")
 ADAPTER = (JOBS / "triton/prometheus-adapter.values.yaml").read_text(encoding="utf-8")
 CONTAINERS = [
-    next(yaml.safe_load_all((JOBS / f"triton/{flavour}.yaml").read_text(encoding="utf-8")))["spec"]["template"]["spec"][
-        "containers"
-    ][0]
+    next(yaml.safe_load_all((JOBS / f"triton/{flavour}.yaml").read_text(encoding="utf-8")))["spec"][
+        "template"
+    ]["spec"]["containers"][0]
     for flavour in ("gpu", "cpu")
 ]
 
@@ -38,7 +38,7 @@ GPU_METRICS = {"nv_gpu_utilization"}
 def ask(server: TritonServer, for_seconds: float = 0) -> None:
     """A pair through the ensemble that uses every model: once, or by one client again and again."""
     inputs = []
-    for name, value in (("image_bytes", picture_bytes(1)), ("prompt", b"a red car")):
+    for name, value in (("image_bytes", encoded_image(1)), ("prompt", b"a red car")):
         inputs.append(triton.InferInput(name, [1, 1], "BYTES"))
         inputs[-1].set_data_from_numpy(np.array([[value]], dtype=object))
     with triton.InferenceServerClient(server.grpc_address) as client:
@@ -57,10 +57,19 @@ def test_every_option_is_one_of_tritonserver(cache: Path) -> None:
     program = find_program(cache, print)
     # It ends with status 1 after its help.
     shown = subprocess.run(
-        [program.executable, "--help"], env=dict(program.environment), text=True, capture_output=True, check=False
+        [program.executable, "--help"],
+        env=dict(program.environment),
+        text=True,
+        capture_output=True,
+        check=False,
     )
     real = set(re.findall(r"^  (--[\w-]+)", shown.stdout + shown.stderr, re.MULTILINE))
-    used = {word.partition("=")[0] for container in CONTAINERS for word in container["args"] if word.startswith("--")}
+    used = {
+        word.partition("=")[0]
+        for container in CONTAINERS
+        for word in container["args"]
+        if word.startswith("--")
+    }
     documented = set(re.findall(r"--(?:grpc|http|metrics|exit)-[\w-]+", PAGE))
     assert {"--model-config-name", "--exit-timeout-secs"} <= used
     assert {
@@ -81,17 +90,27 @@ def test_every_metric_is_one_of_the_servers(server: TritonServer) -> None:
     assert len(used) >= 9
     assert used - real == GPU_METRICS
     assert f'model=~"{ENSEMBLE}|{PAIRS_ENSEMBLE}"' in PAGE
-    reasons = re.search(r"why: (\w+) by a queue, (\w+) by the client, (\w+), (\w+)$", PAGE, re.MULTILINE).groups()
+    reasons = re.search(
+        r"why: (\w+) by a queue, (\w+) by the client, (\w+), (\w+)$", PAGE, re.MULTILINE
+    ).groups()
     assert set(re.findall(r'reason="(\w+)"', text)) == set(reasons)
 
 
 def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonServer) -> None:
     ask(server)
-    waited = dict(re.findall(r'^nv_inference_queue_duration_us\{model="(\w+)",.*?\} (\S+)$', metrics_of(server), re.MULTILINE))
+    waited = dict(
+        re.findall(
+            r'^nv_inference_queue_duration_us\{model="(\w+)",.*?\} (\S+)$',
+            metrics_of(server),
+            re.MULTILINE,
+        )
+    )
     assert float(waited[PAIRS_ENSEMBLE]) < float(waited["preprocess"]) / 10
 
 
-def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(cache: Path) -> None:
+def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
+    cache: Path,
+) -> None:
     command = CONTAINERS[0]["livenessProbe"]["exec"]["command"]
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
         (stub,) = [
@@ -100,7 +119,10 @@ def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
             if any("preprocess" in word for word in child.cmdline())
         ]
         # In a container there are no other servers' processes.
-        there = {"localhost:8000": server.http_address, "/proc/[0-9]*/cmdline": f"/proc/{stub.pid}/cmdline"}
+        there = {
+            "localhost:8000": server.http_address,
+            "/proc/[0-9]*/cmdline": f"/proc/{stub.pid}/cmdline",
+        }
         for old, new in there.items():
             assert old in command[-1]
             command = [*command[:-1], command[-1].replace(old, new)]
@@ -118,5 +140,7 @@ def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
 def test_asked_to_connect_anew_all_the_time_clients_lose_nothing(cache: Path) -> None:
     age = "--grpc-max-connection-age"
     assert f"{age}=300000" in CONTAINERS[0]["args"]
-    with TritonServer(ServerConfig(REPOSITORY, cache=cache, arguments=(f"{age}=100", f"{age}-grace=60000"))) as server:
+    with TritonServer(
+        ServerConfig(REPOSITORY, cache=cache, arguments=(f"{age}=100", f"{age}-grace=60000"))
+    ) as server:
         ask(server, for_seconds=3)

@@ -20,7 +20,11 @@ CLONE = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=CLONE, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=CLONE,
+        check=True,
+    )
     return next(folder.glob("aigid-*.whl"))
 
 
@@ -31,22 +35,40 @@ def test_it_scans_in_an_empty_folder_with_its_own_demo_model(wheel: Path, tmp_pa
     pq.write_table(manifest_table(8), empty / "manifest.parquet")
     where = "import aigid; print(aigid.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    imported = subprocess.run([sys.executable, "-c", where], cwd=empty, env=environment, capture_output=True, text=True)
+    imported = subprocess.run(
+        [sys.executable, "-c", where], cwd=empty, env=environment, capture_output=True, text=True
+    )
     assert Path(imported.stdout.strip()).is_relative_to(installed)
-    command = [sys.executable, "-m", "aigid.cli", "scan", "manifest.parquet", "--out", "results", "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "aigid",
+        "scan",
+        "manifest.parquet",
+        "--out",
+        "results",
+        "--json",
+    ]
     done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scored"] == 8
     assert "not for real decisions" in done.stderr
 
 
-def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray(wheel: Path) -> None:
+def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray(
+    wheel: Path,
+) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.split("/")[0] for name in names} == {"aigid", f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {
+        "aigid",
+        f"{wheel.name.removesuffix('-py3-none-any.whl')}.dist-info",
+    }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert "aigid/py.typed" in names
     metadata = message_from_string(
-        zipfile.ZipFile(wheel).read(next(name for name in names if name.endswith("METADATA"))).decode()
+        zipfile.ZipFile(wheel)
+        .read(next(name for name in names if name.endswith("METADATA")))
+        .decode()
     )
     base = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert base

@@ -25,14 +25,20 @@ def positions(batch: PairBatch) -> list[int]:
 
 @settings(deadline=None)
 @given(BUCKETS, st.integers(1, 12))
-def test_every_row_comes_out_once_unchanged_in_a_batch_of_its_bucket(buckets: list[int], batch_rows: int) -> None:
+def test_every_row_comes_out_once_unchanged_in_a_batch_of_its_bucket(
+    buckets: list[int], batch_rows: int
+) -> None:
     rows = [(row, batch.bucket) for batch in batches_of(buckets, batch_rows) for row in batch.pairs]
-    assert sorted(rows, key=lambda found: found[0].position) == [(pair(n), bucket) for n, bucket in enumerate(buckets)]
+    assert sorted(rows, key=lambda found: found[0].position) == [
+        (pair(n), bucket) for n, bucket in enumerate(buckets)
+    ]
 
 
 @settings(deadline=None)
 @given(BUCKETS, st.integers(1, 12))
-def test_a_batch_is_full_unless_it_is_the_last_of_its_bucket(buckets: list[int], batch_rows: int) -> None:
+def test_a_batch_is_full_unless_it_is_the_last_of_its_bucket(
+    buckets: list[int], batch_rows: int
+) -> None:
     batches = batches_of(buckets, batch_rows)
     for bucket in set(buckets):
         sizes = [len(batch.pairs) for batch in batches if batch.bucket == bucket]
@@ -46,7 +52,9 @@ def test_within_a_bucket_rows_keep_their_order(buckets: list[int], batch_rows: i
     batches = batches_of(buckets, batch_rows)
     for bucket in set(buckets):
         expected = [position for position, its_bucket in enumerate(buckets) if its_bucket == bucket]
-        assert [position for batch in batches if batch.bucket == bucket for position in positions(batch)] == expected
+        assert [
+            position for batch in batches if batch.bucket == bucket for position in positions(batch)
+        ] == expected
 
 
 @settings(deadline=None)
@@ -58,7 +66,9 @@ def test_batches_depend_on_the_rows_alone(buckets: list[int], batch_rows: int, o
     for position, bucket in enumerate(buckets):
         neighbour.add(bucket, pair(position + other))
         found.append(batcher.add(bucket, pair(position)))
-    assert [batch for batch in found if batch] + list(batcher.flush()) == batches_of(buckets, batch_rows)
+    assert [batch for batch in found if batch] + list(batcher.flush()) == batches_of(
+        buckets, batch_rows
+    )
 
 
 def test_a_batch_comes_out_with_the_row_that_completes_it() -> None:

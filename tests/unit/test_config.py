@@ -18,7 +18,9 @@ def config(**settings: object) -> ScanConfig:
 @pytest.mark.parametrize("name", ["threshold", "max_fpr", "max_error_rate"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), float("inf")])
 def test_a_share_outside_0_to_1_is_refused_by_its_option(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be from 0 to 1: got {value}"):
+    with pytest.raises(
+        UsageError, match=f"--{name.replace('_', '-')} must be from 0 to 1: got {value}"
+    ):
         config(**{name: value})
     assert getattr(config(**{name: 0}), name) == 0
     assert getattr(config(**{name: 1}), name) == 1
@@ -26,7 +28,12 @@ def test_a_share_outside_0_to_1_is_refused_by_its_option(name: str, value: float
 
 @pytest.mark.parametrize(
     ("name", "option"),
-    [("limit", "--limit"), ("workers", "--workers"), ("batch_rows", "--batch-size"), ("shard_rows", "--shard-rows")],
+    [
+        ("limit", "--limit"),
+        ("threads", "--threads"),
+        ("batch_rows", "--batch-size"),
+        ("shard_rows", "--shard-rows"),
+    ],
 )
 def test_a_number_below_1_is_refused_by_its_option(name: str, option: str) -> None:
     for value in (0, -1):
@@ -54,8 +61,13 @@ print(available_cores(), ScanConfig(("m.parquet",), "out").workers)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can bind a process to a core: run it there")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"),
+    reason="only Linux can bind a process to a core: run it there",
+)
 def test_the_workers_are_as_many_as_the_cores_this_process_may_use() -> None:
-    done = subprocess.run([sys.executable, "-c", COUNT_ON_ONE_CORE], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_ON_ONE_CORE], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "1 1\n"
     assert config().workers == available_cores() == len(os.sched_getaffinity(0))

@@ -27,7 +27,9 @@ RICH = dataclasses.replace(
     PLAIN,
     version=3,
     cpu_precision="fp32",
-    image=ImageSpec(size=32, resizing=Resizing.NATIVE_CROP, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)),
+    image=ImageSpec(
+        size=32, resizing=Resizing.NATIVE_CROP, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)
+    ),
     prompt=PromptSpec(max_tokens=64, buckets=(8, 64)),
     temperatures=Temperatures(a=1.7, b=0.6),
     thresholds={"0.01": 0.93, "0.001": 0.99},
@@ -82,7 +84,9 @@ def test_a_contract_that_is_no_json_is_named(data: bytes, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("value", [2, "1", None, 1.5])
 def test_another_format_is_refused(value: object, tmp_path: Path) -> None:
-    assert "its format is not 1" in refusal(values_of(PLAIN, tmp_path) | {"format": value}, tmp_path)
+    assert "its format is not 1" in refusal(
+        values_of(PLAIN, tmp_path) | {"format": value}, tmp_path
+    )
 
 
 @pytest.mark.parametrize("values", [[], None, "text", {}])
@@ -158,7 +162,9 @@ WRONG_TYPES = [
 
 
 @pytest.mark.parametrize(("part", "key", "value"), WRONG_TYPES)
-def test_a_wrong_type_is_refused_and_its_key_named(part: str, key: str, value: object, tmp_path: Path) -> None:
+def test_a_wrong_type_is_refused_and_its_key_named(
+    part: str, key: str, value: object, tmp_path: Path
+) -> None:
     values = values_of(RICH, tmp_path)
     (values[part] if part else values)[key] = value
     assert key in refusal(values, tmp_path)
@@ -230,8 +236,12 @@ def test_an_unknown_resizing_is_refused_with_the_known_ones(tmp_path: Path) -> N
     assert "native_crop" in said
 
 
-@pytest.mark.parametrize(("max_fpr", "expected"), [(0.01, 0.93), (0.02, 0.93), (1, 0.93), (0.001, 0.99), (0.009, 0.99)])
-def test_the_threshold_is_that_of_the_largest_stored_rate_within_the_limit(max_fpr: float, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("max_fpr", "expected"), [(0.01, 0.93), (0.02, 0.93), (1, 0.93), (0.001, 0.99), (0.009, 0.99)]
+)
+def test_the_threshold_is_that_of_the_largest_stored_rate_within_the_limit(
+    max_fpr: float, expected: float
+) -> None:
     assert RICH.threshold_for(max_fpr) == expected
 
 
@@ -256,4 +266,6 @@ def test_a_fingerprint_depends_on_each_part_and_on_where_one_ends() -> None:
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
-    assert model_fingerprint(b"", b"", {"a": 1, "b": 2}) == model_fingerprint(b"", b"", {"b": 2, "a": 1})
+    assert model_fingerprint(b"", b"", {"a": 1, "b": 2}) == model_fingerprint(
+        b"", b"", {"b": 2, "a": 1}
+    )

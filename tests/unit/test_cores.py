@@ -14,7 +14,13 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "cores"),
-    [("max 100000", 8), ("200000 100000", 2), ("250000 100000", 3), ("50000 100000", 1), ("1600000 100000", 8)],
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("250000 100000", 3),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+    ],
 )
 def test_a_containers_limit(eight_cores: None, tmp_path: Path, limit: str, cores: int) -> None:
     (tmp_path / "cpu.max").write_text(limit + "\n")
@@ -22,7 +28,9 @@ def test_a_containers_limit(eight_cores: None, tmp_path: Path, limit: str, cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3)])
-def test_a_limit_of_the_older_kind(eight_cores: None, tmp_path: Path, quota: str, cores: int) -> None:
+def test_a_limit_of_the_older_kind(
+    eight_cores: None, tmp_path: Path, quota: str, cores: int
+) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota + "\n")
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
@@ -30,7 +38,9 @@ def test_a_limit_of_the_older_kind(eight_cores: None, tmp_path: Path, quota: str
 
 
 @pytest.mark.parametrize("text", ["", "nonsense"])
-def test_without_a_limit_that_can_be_read_affinity_counts(eight_cores: None, tmp_path: Path, text: str) -> None:
+def test_without_a_limit_that_can_be_read_affinity_counts(
+    eight_cores: None, tmp_path: Path, text: str
+) -> None:
     assert available_cores(tmp_path) == 8
     (tmp_path / "cpu.max").write_text(text)
     assert available_cores(tmp_path) == 8

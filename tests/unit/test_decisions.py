@@ -52,7 +52,9 @@ def test_no_rows_have_no_decisions() -> None:
         (distribution(0.5, 0.2, 0.2, 0.2, 0.2, 0.2), True, "sd21"),
     ],
 )
-def test_the_source_is_real_or_the_likeliest_generator(row: list[float], is_ai: bool, source: str) -> None:
+def test_the_source_is_real_or_the_likeliest_generator(
+    row: list[float], is_ai: bool, source: str
+) -> None:
     index = decide_source(np.array([is_ai]), np.array([row], F32))
     assert index.dtype == np.int32
     assert source_name(int(index[0])) == source
@@ -60,8 +62,17 @@ def test_the_source_is_real_or_the_likeliest_generator(row: list[float], is_ai: 
 
 def test_each_row_is_decided_by_itself() -> None:
     p_source = np.array(
-        [distribution(0.8, 0, 1, 0, 0, 0), distribution(0.2, 1, 0, 0, 0, 0), distribution(0.6, 0, 0, 0, 0, 1)], F32
+        [
+            distribution(0.8, 0, 1, 0, 0, 0),
+            distribution(0.2, 1, 0, 0, 0, 0),
+            distribution(0.6, 0, 0, 0, 0, 1),
+        ],
+        F32,
     )
     is_ai = decide_ai(1 - p_source[:, 0], 0.5)
     assert is_ai.tolist() == [True, False, True]
-    assert [source_name(index) for index in decide_source(is_ai, p_source)] == ["sdxl", "real", "midjourney"]
+    assert [source_name(index) for index in decide_source(is_ai, p_source)] == [
+        "sdxl",
+        "real",
+        "midjourney",
+    ]

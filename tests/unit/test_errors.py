@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from conftest import REPOSITORY
 
 from aigid import errors
-from aigid.cli import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS
+from aigid.cli.main import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS
 from aigid.errors import AigidError
 from aigid.records import RowFailure
 
 README = (REPOSITORY.parent / "README.md").read_text(encoding="utf-8")
-USAGE = {"UsageError", "ManifestError", "ContractError", "CheckpointError", "ResumeMismatchError", "MissingExtraError"}
+USAGE = {
+    "UsageError",
+    "ManifestError",
+    "ContractError",
+    "CheckpointError",
+    "ResumeMismatchError",
+    "MissingExtraError",
+}
 
 
 def all_errors(base: type[AigidError] = AigidError) -> Iterator[type[AigidError]]:
@@ -21,7 +28,11 @@ def all_errors(base: type[AigidError] = AigidError) -> Iterator[type[AigidError]
 
 
 def test_what_the_user_asked_wrongly_ends_with_2_and_everything_else_with_1() -> None:
-    statuses = {error.__name__: error.exit_status for error in all_errors() if error.__module__ == errors.__name__}
+    statuses = {
+        error.__name__: error.exit_status
+        for error in all_errors()
+        if error.__module__ == errors.__name__
+    }
     assert {name for name, status in statuses.items() if status == 2} == USAGE
     assert {status for name, status in statuses.items() if name not in USAGE} == {1}
 
@@ -29,7 +40,12 @@ def test_what_the_user_asked_wrongly_ends_with_2_and_everything_else_with_1() ->
 def test_the_readme_lists_the_exit_statuses_that_there_are() -> None:
     table = README[README.index("| exit status |") :]
     documented = [int(status) for status in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
-    assert documented == [0, *sorted({error.exit_status for error in all_errors()}), EXIT_TOO_MANY_ERRORS, EXIT_INTERRUPTED]
+    assert documented == [
+        0,
+        *sorted({error.exit_status for error in all_errors()}),
+        EXIT_TOO_MANY_ERRORS,
+        EXIT_INTERRUPTED,
+    ]
 
 
 def test_a_bad_row_is_data_and_no_error_that_could_end_a_scan() -> None:

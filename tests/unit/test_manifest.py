@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from aigid.errors import AigidError, ManifestError
 from aigid.fetch import ImageReference, image_references
-from aigid.listing import ListedFile
 from aigid.manifest import (
     IMAGE_NAMES,
     PROMPT_NAMES,
@@ -29,6 +28,7 @@ from aigid.manifest import (
     texts,
 )
 from aigid.manifest_files import ManifestFile, read_footer
+from aigid.storage import ListedFile
 
 Write = Callable[..., Path]
 LARGE_IMAGE = pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())])
@@ -48,16 +48,24 @@ def columns_of(path: Path, **choice: object) -> Columns:
 
 
 def rows_read(manifest: Manifest, segment: Segment, column: str) -> list[object]:
-    return [value for batch in read_segment(manifest, segment) for value in batch.column(column).to_pylist()]
+    return [
+        value
+        for batch in read_segment(manifest, segment)
+        for value in batch.column(column).to_pylist()
+    ]
 
 
 @pytest.mark.parametrize("name", [*IMAGE_NAMES, "Image", "IMAGE_PATH", "Url", "PNG"])
-def test_an_image_column_is_found_by_each_usual_name_in_any_case(write_manifest: Write, name: str) -> None:
+def test_an_image_column_is_found_by_each_usual_name_in_any_case(
+    write_manifest: Write, name: str
+) -> None:
     assert columns_of(write_manifest(table_of("id", name, "label"))) == Columns(name, None)
 
 
 @pytest.mark.parametrize("name", [*PROMPT_NAMES, "Caption", "PROMPT", "Text"])
-def test_a_prompt_column_is_found_by_each_usual_name_in_any_case(write_manifest: Write, name: str) -> None:
+def test_a_prompt_column_is_found_by_each_usual_name_in_any_case(
+    write_manifest: Write, name: str
+) -> None:
     assert columns_of(write_manifest(table_of("id", "image", name))) == Columns("image", name)
 
 
@@ -84,8 +92,12 @@ def test_columns_named_by_options_win_over_usual_names(write_manifest: Write) ->
 
 
 def test_a_column_named_by_an_option_must_be_there_in_that_very_case(write_manifest: Write) -> None:
-    with pytest.raises(ManifestError, match="no column named IMAGE; the columns are image, caption"):
-        open_manifest([str(write_manifest(table_of("image", "caption")))], ColumnChoice(image="IMAGE"))
+    with pytest.raises(
+        ManifestError, match="no column named IMAGE; the columns are image, caption"
+    ):
+        open_manifest(
+            [str(write_manifest(table_of("image", "caption")))], ColumnChoice(image="IMAGE")
+        )
 
 
 def test_a_kept_column_is_read_once_however_often_it_is_asked_for(write_manifest: Write) -> None:
@@ -96,7 +108,9 @@ def test_a_kept_column_is_read_once_however_often_it_is_asked_for(write_manifest
 
 
 def test_a_manifest_without_an_image_column_names_the_columns_it_has(write_manifest: Write) -> None:
-    with pytest.raises(ManifestError, match=r"name it with --image-column; the columns are picture, words") as caught:
+    with pytest.raises(
+        ManifestError, match=r"name it with --image-column; the columns are picture, words"
+    ) as caught:
         open_manifest([str(write_manifest(table_of("picture", "words")))])
     assert caught.value.exit_status == 2
 
@@ -110,7 +124,11 @@ def test_a_manifest_without_an_image_column_names_the_columns_it_has(write_manif
         (pa.string(), ["é.png", None], [(None, "é.png"), (None, None)]),
         (pa.large_string(), ["é.png", None], [(None, "é.png"), (None, None)]),
         (pa.string_view(), ["é.png", None], [(None, "é.png"), (None, None)]),
-        (pa.dictionary(pa.int32(), pa.string()), ["a", None, "a"], [(None, "a"), (None, None), (None, "a")]),
+        (
+            pa.dictionary(pa.int32(), pa.string()),
+            ["a", None, "a"],
+            [(None, "a"), (None, None), (None, "a")],
+        ),
         (pa.dictionary(pa.int8(), pa.string()), ["a", None], [(None, "a"), (None, None)]),
         (pa.null(), [None, None], [(None, None), (None, None)]),
         (
@@ -118,20 +136,43 @@ def test_a_manifest_without_an_image_column_names_the_columns_it_has(write_manif
             [{"bytes": b"x", "path": "p"}, {"bytes": None, "path": "p"}, None],
             [(b"x", "p"), (None, "p"), (None, None)],
         ),
-        (LARGE_IMAGE, [{"bytes": b"x", "path": "p"}, {"bytes": None, "path": "p"}], [(b"x", "p"), (None, "p")]),
-        (VIEW_IMAGE, [{"bytes": b"x", "path": "p"}, {"bytes": None, "path": "p"}], [(b"x", "p"), (None, "p")]),
+        (
+            LARGE_IMAGE,
+            [{"bytes": b"x", "path": "p"}, {"bytes": None, "path": "p"}],
+            [(b"x", "p"), (None, "p")],
+        ),
+        (
+            VIEW_IMAGE,
+            [{"bytes": b"x", "path": "p"}, {"bytes": None, "path": "p"}],
+            [(b"x", "p"), (None, "p")],
+        ),
         (NULL_PATH, [{"bytes": b"x", "path": None}, None], [(b"x", None), (None, None)]),
-        (PATH_ALONE, [{"path": "p"}, {"path": None}, None], [(None, "p"), (None, None), (None, None)]),
-        (BYTES_ALONE, [{"bytes": b"x"}, {"bytes": None}, None], [(b"x", None), (None, None), (None, None)]),
+        (
+            PATH_ALONE,
+            [{"path": "p"}, {"path": None}, None],
+            [(None, "p"), (None, None), (None, None)],
+        ),
+        (
+            BYTES_ALONE,
+            [{"bytes": b"x"}, {"bytes": None}, None],
+            [(b"x", None), (None, None), (None, None)],
+        ),
     ],
     ids=str,
 )
 def test_every_accepted_type_of_image_column_is_read_to_the_same_references(
-    write_manifest: Write, kind: pa.DataType, values: list[object], expected: list[tuple[bytes | None, str | None]]
+    write_manifest: Write,
+    kind: pa.DataType,
+    values: list[object],
+    expected: list[tuple[bytes | None, str | None]],
 ) -> None:
-    manifest = open_manifest([str(write_manifest(pa.table({"image": pa.array(values, kind)}), row_group_size=2))])
+    manifest = open_manifest(
+        [str(write_manifest(pa.table({"image": pa.array(values, kind)}), row_group_size=2))]
+    )
     batches = list(read_segment(manifest, Segment(manifest.files[0], 0, len(values))))
-    found = [reference for batch in batches for reference in image_references(batch.column("image"))]
+    found = [
+        reference for batch in batches for reference in image_references(batch.column("image"))
+    ]
     assert found == [ImageReference(data, path) for data, path in expected]
 
 
@@ -149,7 +190,9 @@ def test_every_accepted_type_of_image_column_is_read_to_the_same_references(
     ],
     ids=str,
 )
-def test_an_image_column_of_another_type_is_refused_by_name_and_type(write_manifest: Write, kind: pa.DataType) -> None:
+def test_an_image_column_of_another_type_is_refused_by_name_and_type(
+    write_manifest: Write, kind: pa.DataType
+) -> None:
     path = write_manifest(pa.table({"image": pa.array([None], kind)}))
     stored = pq.read_schema(path).field("image").type
     with pytest.raises(ManifestError) as caught:
@@ -180,22 +223,32 @@ def test_every_accepted_type_of_prompt_column_is_read_to_the_same_texts(
     assert [text for batch in batches for text in texts(batch.column("prompt"))] == values
 
 
-@pytest.mark.parametrize("kind", [pa.int32(), pa.binary(), pa.list_(pa.string()), pa.struct([("text", pa.string())])], ids=str)
-def test_a_prompt_column_of_another_type_is_refused_by_name_and_type(write_manifest: Write, kind: pa.DataType) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int32(), pa.binary(), pa.list_(pa.string()), pa.struct([("text", pa.string())])],
+    ids=str,
+)
+def test_a_prompt_column_of_another_type_is_refused_by_name_and_type(
+    write_manifest: Write, kind: pa.DataType
+) -> None:
     path = write_manifest(pa.table({"image": [b"x"], "prompt": pa.array([None], kind)}))
     with pytest.raises(ManifestError, match="column prompt is .*; a prompt column holds strings"):
         open_manifest([str(path)])
 
 
 def test_texts_replaces_bytes_that_are_not_utf8_and_keeps_nulls() -> None:
-    broken = pa.array([b"caf\xe9", None, b"", "café".encode(), b"\xed\xa0\x80"], pa.binary()).view(pa.string())
+    broken = pa.array([b"caf\xe9", None, b"", "café".encode(), b"\xed\xa0\x80"], pa.binary()).view(
+        pa.string()
+    )
     expected = ["caf\N{REPLACEMENT CHARACTER}", None, "", "café", "\N{REPLACEMENT CHARACTER}" * 3]
     assert texts(broken) == expected
     assert texts(broken.dictionary_encode()) == expected
     assert texts(broken.slice(1, 3)) == expected[1:4]
 
 
-def test_a_column_name_twice_is_refused_where_it_is_used_and_harmless_elsewhere(write_manifest: Write) -> None:
+def test_a_column_name_twice_is_refused_where_it_is_used_and_harmless_elsewhere(
+    write_manifest: Write,
+) -> None:
     values = [pa.array(["x"]), pa.array([1]), pa.array([2])]
     path = write_manifest(pa.Table.from_arrays(values, names=["image", "id", "id"]))
     manifest = open_manifest([str(path)])
@@ -211,44 +264,72 @@ def test_a_later_file_that_lacks_a_column_is_named(write_manifest: Write) -> Non
     first = write_manifest(table_of("image", "prompt", "id"), "a.parquet")
     second = write_manifest(table_of("image", "prompt"), "b.parquet")
     assert open_manifest([str(first), str(second)]).rows == 4
-    with pytest.raises(ManifestError, match=r"b\.parquet: no column named id; the columns are image, prompt"):
+    with pytest.raises(
+        ManifestError, match=r"b\.parquet: no column named id; the columns are image, prompt"
+    ):
         open_manifest([str(first), str(second)], ColumnChoice(keep=("id",)))
     third = write_manifest(table_of("picture", "prompt"), "c.parquet")
     with pytest.raises(ManifestError, match=r"c\.parquet: no column named image"):
         open_manifest([str(first), str(third)])
 
 
-def test_a_later_file_with_a_kept_column_of_another_type_is_named_with_both_types(write_manifest: Write) -> None:
+def test_a_later_file_with_a_kept_column_of_another_type_is_named_with_both_types(
+    write_manifest: Write,
+) -> None:
     first = write_manifest(pa.table({"image": ["x"], "id": pa.array([1], pa.int64())}), "a.parquet")
-    second = write_manifest(pa.table({"image": ["x"], "id": pa.array([1], pa.int32())}), "b.parquet")
+    second = write_manifest(
+        pa.table({"image": ["x"], "id": pa.array([1], pa.int32())}), "b.parquet"
+    )
     assert open_manifest([str(first), str(second)]).rows == 2
     with pytest.raises(ManifestError) as caught:
         open_manifest([str(first), str(second)], ColumnChoice(keep=("id",)))
     assert str(caught.value) == f"{second}: column id is int32, but int64 in {first}"
 
 
-def test_later_files_may_hold_images_and_prompts_in_other_types_and_columns_in_another_order(write_manifest: Write) -> None:
+def test_later_files_may_hold_images_and_prompts_in_other_types_and_columns_in_another_order(
+    write_manifest: Write,
+) -> None:
     first = write_manifest(pa.table({"image": [b"one"], "prompt": ["a"]}), "a.parquet")
     second = write_manifest(
         pa.table(
-            {"prompt": pa.array(["b"]).dictionary_encode(), "image": pa.array([{"bytes": b"two", "path": None}], HF_IMAGE)}
+            {
+                "prompt": pa.array(["b"]).dictionary_encode(),
+                "image": pa.array([{"bytes": b"two", "path": None}], HF_IMAGE),
+            }
         ),
         "b.parquet",
     )
     manifest = open_manifest([str(first), str(second)])
-    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))]
-    assert [image_references(batch.column("image"))[0].data for batch in batches] == [b"one", b"two"]
+    batches = [
+        batch
+        for number in (0, 1)
+        for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))
+    ]
+    assert [image_references(batch.column("image"))[0].data for batch in batches] == [
+        b"one",
+        b"two",
+    ]
     assert [texts(batch.column("prompt")) for batch in batches] == [["a"], ["b"]]
 
 
-def test_kept_columns_that_differ_only_in_nullability_or_notes_are_one_column(write_manifest: Write) -> None:
+def test_kept_columns_that_differ_only_in_nullability_or_notes_are_one_column(
+    write_manifest: Write,
+) -> None:
     strict = pa.schema([pa.field("image", pa.string()), pa.field("id", pa.int64(), nullable=False)])
-    noted = pa.schema([pa.field("image", pa.string()), pa.field("id", pa.int64(), metadata={"unit": "rows"})])
+    noted = pa.schema(
+        [pa.field("image", pa.string()), pa.field("id", pa.int64(), metadata={"unit": "rows"})]
+    )
     first = write_manifest(pa.table([["x"], [1]], schema=strict), "a.parquet")
     second = write_manifest(pa.table([["y"], [None]], schema=noted), "b.parquet")
     manifest = open_manifest([str(first), str(second)], ColumnChoice(keep=("id",)))
-    batches = [batch for number in (0, 1) for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))]
-    kept = pa.Table.from_batches([manifest.kept(batch) for batch in batches], schema=manifest.keep_schema)
+    batches = [
+        batch
+        for number in (0, 1)
+        for batch in read_segment(manifest, Segment(manifest.files[number], 0, 1))
+    ]
+    kept = pa.Table.from_batches(
+        [manifest.kept(batch) for batch in batches], schema=manifest.keep_schema
+    )
     assert kept.column("id").to_pylist() == [1, None]
 
 
@@ -269,7 +350,9 @@ def test_nested_kept_columns_are_read_as_they_were(write_manifest: Write) -> Non
         assert rows_read(manifest, Segment(manifest.files[0], 1, 3), name) == values.to_pylist()[1:]
 
 
-def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(write_manifest: Write, tmp_path: Path) -> None:
+def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(
+    write_manifest: Write, tmp_path: Path
+) -> None:
     for name in ("z.parquet", "many/b.parquet", "many/a.parquet", "many/below/c.parquet"):
         write_manifest(table_of("image"), name)
     manifest = open_manifest([str(tmp_path / "z.parquet"), str(tmp_path / "many")])
@@ -277,15 +360,30 @@ def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(write_m
     assert names == ["z.parquet", "many/a.parquet", "many/b.parquet", "many/below/c.parquet"]
 
 
-def test_a_file_that_is_given_twice_is_refused_because_its_rows_would_be_doubled(write_manifest: Write, tmp_path: Path) -> None:
+def test_a_file_that_is_given_twice_is_refused_because_its_rows_would_be_doubled(
+    write_manifest: Write, tmp_path: Path
+) -> None:
     path = write_manifest(table_of("image"), "many/a.parquet")
-    for again in (path, tmp_path / "many" / ".." / "many" / "a.parquet", tmp_path / "many", tmp_path / "many" / "*.parquet"):
+    for again in (
+        path,
+        tmp_path / "many" / ".." / "many" / "a.parquet",
+        tmp_path / "many",
+        tmp_path / "many" / "*.parquet",
+    ):
         with pytest.raises(ManifestError, match=r"a\.parquet: given twice"):
             open_manifest([str(path), str(again)])
 
 
-def test_hidden_files_and_folders_of_a_folder_are_left_out(write_manifest: Write, tmp_path: Path) -> None:
-    for name in ("a.parquet", "_SUCCESS.parquet", ".hidden.parquet", "_tmp/b.parquet", ".cache/c.parquet"):
+def test_hidden_files_and_folders_of_a_folder_are_left_out(
+    write_manifest: Write, tmp_path: Path
+) -> None:
+    for name in (
+        "a.parquet",
+        "_SUCCESS.parquet",
+        ".hidden.parquet",
+        "_tmp/b.parquet",
+        ".cache/c.parquet",
+    ):
         write_manifest(table_of("image"), f"_folder/{name}")
     manifest = open_manifest([str(tmp_path / "_folder")])
     assert [Path(file.path).name for file in manifest.files] == ["a.parquet"]
@@ -295,7 +393,9 @@ def test_a_hidden_file_that_is_named_is_read(write_manifest: Write) -> None:
     assert open_manifest([str(write_manifest(table_of("image"), "_named.parquet"))]).rows == 2
 
 
-def test_empty_files_among_others_stay_in_the_manifest_without_rows(write_manifest: Write, tmp_path: Path) -> None:
+def test_empty_files_among_others_stay_in_the_manifest_without_rows(
+    write_manifest: Write, tmp_path: Path
+) -> None:
     write_manifest(table_of("image", rows=0), "many/a.parquet")
     write_manifest(table_of("image", rows=3), "many/b.parquet", row_group_size=2)
     write_manifest(pa.table({"image": pa.array([], pa.string())}), "many/c.parquet")
@@ -329,9 +429,17 @@ def test_the_footer_hash_is_of_the_content_and_not_of_the_name(write_manifest: W
         (table_of("image"), {"row_group_size": 1}),
         (table_of("image"), {"compression": "none"}),
     ],
-    ids=["another value", "another row", "another column", "other row groups", "another compression"],
+    ids=[
+        "another value",
+        "another row",
+        "another column",
+        "other row groups",
+        "another compression",
+    ],
 )
-def test_the_footer_hash_changes_with_the_content(write_manifest: Write, table: pa.Table, options: dict[str, object]) -> None:
+def test_the_footer_hash_changes_with_the_content(
+    write_manifest: Write, table: pa.Table, options: dict[str, object]
+) -> None:
     before = open_manifest([str(write_manifest(table_of("image")))]).files[0].footer_sha256
     after = open_manifest([str(write_manifest(table, **options))]).files[0].footer_sha256
     assert before != after
@@ -346,14 +454,19 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         start = 0
         for rows in (1, 5, 0, 2 * READ_ROWS + 3, READ_ROWS, 7):
             ids = range(start, start + rows)
-            writer.write_table(pa.table([[str(row).encode() for row in ids], list(ids)], schema=schema), row_group_size=10_000)
+            writer.write_table(
+                pa.table([[str(row).encode() for row in ids], list(ids)], schema=schema),
+                row_group_size=10_000,
+            )
             start += rows
     return open_manifest([str(path)], ColumnChoice(keep=("id",)))
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
-def test_a_segment_is_exactly_the_rows_asked_for_across_row_groups(grouped: Manifest, data: st.DataObject) -> None:
+def test_a_segment_is_exactly_the_rows_asked_for_across_row_groups(
+    grouped: Manifest, data: st.DataObject
+) -> None:
     assert grouped.files[0].row_groups == (1, 5, 0, 2 * READ_ROWS + 3, READ_ROWS, 7)
     start = data.draw(st.integers(0, grouped.rows - 1))
     stop = data.draw(st.integers(start + 1, grouped.rows))
@@ -396,8 +509,13 @@ def _spoil_the_end(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4] + b"PAR2")
 
 
-@pytest.mark.parametrize("change", [_shrink, _replace_with_as_many_rows, _grow, _rename_column, _cut_in_half, _spoil_the_end])
-def test_a_file_that_changed_since_it_was_opened_is_not_read(write_manifest: Write, change: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [_shrink, _replace_with_as_many_rows, _grow, _rename_column, _cut_in_half, _spoil_the_end],
+)
+def test_a_file_that_changed_since_it_was_opened_is_not_read(
+    write_manifest: Write, change: Callable[[Path], None]
+) -> None:
     path = write_manifest(table_of("image", rows=8))
     manifest = open_manifest([str(path)])
     change(path)
@@ -411,14 +529,18 @@ def test_a_file_that_is_gone_is_named_with_the_rows_that_were_wanted(write_manif
     path = write_manifest(table_of("image", rows=8))
     manifest = open_manifest([str(path)])
     path.unlink()
-    with pytest.raises(AigidError, match=f"{path}, rows 2 to 5: cannot be read: .*No such file") as caught:
+    with pytest.raises(
+        AigidError, match=f"{path}, rows 2 to 5: cannot be read: .*No such file"
+    ) as caught:
         list(read_segment(manifest, Segment(manifest.files[0], 2, 5)))
     assert caught.value.exit_status == 1
     with pytest.raises(AigidError, match=f"{path}: cannot be read: "):
         read_columns(manifest.files[0], ["image"])
 
 
-def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(write_manifest: Write) -> None:
+def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(
+    write_manifest: Write,
+) -> None:
     path = write_manifest(table_of("image", rows=20), row_group_size=10, compression="none")
     data = bytearray(path.read_bytes())
     offset = pq.read_metadata(path).row_group(1).column(0).data_page_offset
@@ -426,7 +548,9 @@ def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(write_man
     path.write_bytes(bytes(data))
     manifest = open_manifest([str(path)])
     assert rows_read(manifest, Segment(manifest.files[0], 0, 10), "image") == ["image"] * 10
-    with pytest.raises(AigidError, match=f"{path}, rows 5 to 15: cannot be read: .*; mend or replace the file") as caught:
+    with pytest.raises(
+        AigidError, match=f"{path}, rows 5 to 15: cannot be read: .*; mend or replace the file"
+    ) as caught:
         list(read_segment(manifest, Segment(manifest.files[0], 5, 15)))
     assert "\n" not in str(caught.value)
 
@@ -442,12 +566,23 @@ def test_read_columns_gives_some_columns_of_a_whole_file(write_manifest: Write) 
         (b"", "not a Parquet file: it has 0 bytes"),
         (b"PAR1PAR1", "not a Parquet file: it has 8 bytes"),
         (b"id,image\n1,a.png\n", "not a Parquet file: it does not begin or end as one"),
-        (b"PAR1" + b"\0" * 40, "not a Parquet file: it begins as one but its end is missing: truncated?"),
-        (b"PAR1" + b"\xff" * 8 + (8).to_bytes(4, "little") + b"PAR1", "not a readable Parquet file: "),
-        (b"PAR1" + b"\0" * 8 + (10**9).to_bytes(4, "little") + b"PAR1", "not a readable Parquet file: "),
+        (
+            b"PAR1" + b"\0" * 40,
+            "not a Parquet file: it begins as one but its end is missing: truncated?",
+        ),
+        (
+            b"PAR1" + b"\xff" * 8 + (8).to_bytes(4, "little") + b"PAR1",
+            "not a readable Parquet file: ",
+        ),
+        (
+            b"PAR1" + b"\0" * 8 + (10**9).to_bytes(4, "little") + b"PAR1",
+            "not a readable Parquet file: ",
+        ),
     ],
 )
-def test_what_is_no_parquet_file_is_refused_with_the_reason(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_no_parquet_file_is_refused_with_the_reason(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
     path = tmp_path / "m.parquet"
     path.write_bytes(content)
     with pytest.raises(ManifestError) as caught:
@@ -473,10 +608,14 @@ def footer(tmp_path_factory: pytest.TempPathFactory) -> Footer:
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_a_damaged_footer_never_ends_in_anything_but_an_error_of_aigid(footer: Footer, data: st.DataObject) -> None:
+def test_a_damaged_footer_never_ends_in_anything_but_an_error_of_aigid(
+    footer: Footer, data: st.DataObject
+) -> None:
     spoiled = bytearray(footer.content)
     for _ in range(data.draw(st.integers(1, 4))):
-        spoiled[data.draw(st.integers(footer.start, len(spoiled) - 5))] = data.draw(st.integers(0, 255))
+        spoiled[data.draw(st.integers(footer.start, len(spoiled) - 5))] = data.draw(
+            st.integers(0, 255)
+        )
     footer.path.write_bytes(bytes(spoiled))
     try:
         manifest = open_manifest([str(footer.path)], ColumnChoice(keep=("id",)))
@@ -501,7 +640,9 @@ def test_row_counts_that_contradict_each_other_are_refused(write_manifest: Write
     at = whole.rindex(b"\x16\x64\x19")
     path.write_bytes(whole[:at] + b"\x16\x66\x19" + whole[at + 3 :])
     assert pq.read_metadata(path).num_rows == 51
-    with pytest.raises(ManifestError, match="not a readable Parquet file: its row groups have 50 rows, the file 51"):
+    with pytest.raises(
+        ManifestError, match="not a readable Parquet file: its row groups have 50 rows, the file 51"
+    ):
         open_manifest([str(path)])
 
 
@@ -528,7 +669,11 @@ def test_footers_beyond_the_limit_are_not_needed(
     read = footers_read(monkeypatch)
     monkeypatch.setattr("aigid.manifest._FOOTER_THREADS", 1)
     manifest = open_manifest([str(tmp_path / "many")], limit=25)
-    assert [Path(file.path).name for file in manifest.files] == ["0000.parquet", "0001.parquet", "0002.parquet"]
+    assert [Path(file.path).name for file in manifest.files] == [
+        "0000.parquet",
+        "0001.parquet",
+        "0002.parquet",
+    ]
     assert len(read) < 10
     with pytest.raises(ManifestError, match=r"0003\.parquet: not a Parquet file"):
         open_manifest([str(tmp_path / "many")], limit=31)
@@ -548,7 +693,13 @@ def test_footers_of_files_that_are_as_they_were_are_not_read_again(
     assert [file for file, old in zip(after, before, strict=True) if file != old] == [after[2]]
     assert after[4].modified_ns == 1
     (tmp_path / "many" / "1.parquet").unlink()
-    assert [file.rows for file in open_manifest([str(tmp_path / "many")], known=before).files] == [1, 3, 4, 5, 6]
+    assert [file.rows for file in open_manifest([str(tmp_path / "many")], known=before).files] == [
+        1,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -564,15 +715,21 @@ def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
             open_manifest([f"{tmp_path}/{source}"])
 
 
-def test_a_dangling_link_in_a_folder_is_an_error_and_not_a_file_left_out(write_manifest: Write, tmp_path: Path) -> None:
+def test_a_dangling_link_in_a_folder_is_an_error_and_not_a_file_left_out(
+    write_manifest: Write, tmp_path: Path
+) -> None:
     write_manifest(table_of("image"), "many/a.parquet")
     (tmp_path / "many" / "b.parquet").symlink_to(tmp_path / "not-fetched-yet")
     with pytest.raises(ManifestError, match=r"b\.parquet: no such file"):
         open_manifest([str(tmp_path / "many")])
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one(write_manifest: Write, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one(
+    write_manifest: Write, tmp_path: Path
+) -> None:
     write_manifest(table_of("image"), "many/a.parquet")
     (tmp_path / "many" / "b.parquet").symlink_to("b.parquet")
-    with pytest.raises(ManifestError, match="many: cannot be listed: .*Too many levels of symbolic links"):
+    with pytest.raises(
+        ManifestError, match="many: cannot be listed: .*Too many levels of symbolic links"
+    ):
         open_manifest([str(tmp_path / "many")])

@@ -16,15 +16,24 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aigid.contract import ImageSpec, Resizing
-from aigid.pixels import DecodeLimits, Pixels, decode_image, picture_pixels
+from aigid.pixels import DecodeLimits, Pixels, decode_image, image_pixels
 from aigid.records import ErrorCode, RowError, RowFailure
 
 SIDE = 32
 SPEC = ImageSpec(size=SIDE)
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "retina.jpg")
+PHOTOGRAPHS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+    "retina.jpg",
+)
 
 # Pillow warns of oddities in strangers' files, which are no news to somebody who scans a million of them.
-pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL", "ignore:.*:PIL.Image.DecompressionBombWarning:PIL")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*:UserWarning:PIL", "ignore:.*:PIL.Image.DecompressionBombWarning:PIL"
+)
 
 
 def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -33,18 +42,22 @@ def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def smooth_picture(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image:
+def smooth_image(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image:
     """Colours that change slowly, so that lossy files keep them, and no symmetry."""
     coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def noise_picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+def noise_image(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    )
 
 
 def mean_difference(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    return float(np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)).mean())
+    return float(
+        np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)).mean()
+    )
 
 
 def refusal(data: bytes, limits: DecodeLimits = DecodeLimits()) -> RowError:
@@ -63,7 +76,12 @@ def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) ->
     header = struct.pack(">IIBBBBB", width, height, 16, 2 if samples.ndim == 3 else 0, 0, 0, 0)
     key = b"" if transparent is None else png_chunk(b"tRNS", struct.pack(">H", transparent))
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    parts = png_chunk(b"IHDR", header) + key + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    parts = (
+        png_chunk(b"IHDR", header)
+        + key
+        + png_chunk(b"IDAT", zlib.compress(rows))
+        + png_chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
@@ -78,8 +96,10 @@ def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) ->
         ("WEBP", {"lossless": True}),
     ],
 )
-def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(kind: str, options: dict[str, object]) -> None:
-    picture = noise_picture(SIDE, SIDE)
+def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(
+    kind: str, options: dict[str, object]
+) -> None:
+    picture = noise_image(SIDE, SIDE)
     pixels = decode_image(encoded(picture, kind, **options), SPEC)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (SIDE, SIDE, 3)
@@ -97,20 +117,20 @@ def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(kind: str, opt
     ],
 )
 def test_a_lossy_file_gives_nearly_its_pixels(kind: str, options: dict[str, object]) -> None:
-    picture = smooth_picture(64, 48)
+    picture = smooth_image(64, 48)
     expected = decode_image(encoded(picture, "PNG"), SPEC)
     assert mean_difference(decode_image(encoded(picture, kind, **options), SPEC), expected) < 3
 
 
 def test_a_progressive_jpeg_gives_the_pixels_of_the_sequential_one() -> None:
-    picture = smooth_picture(100, 80)
+    picture = smooth_image(100, 80)
     sequential, progressive = encoded(picture, "JPEG"), encoded(picture, "JPEG", progressive=True)
     assert b"\xff\xc2" in progressive
     assert np.array_equal(decode_image(progressive, SPEC), decode_image(sequential, SPEC))
 
 
 def test_a_grey_jpeg_becomes_three_equal_channels() -> None:
-    grey = smooth_picture(64, 48).convert("L")
+    grey = smooth_image(64, 48).convert("L")
     pixels = decode_image(encoded(grey, "JPEG", quality=95), SPEC)
     assert np.array_equal(pixels[..., 0], pixels[..., 1])
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
@@ -120,11 +140,14 @@ def test_a_grey_jpeg_becomes_three_equal_channels() -> None:
 def test_a_cmyk_jpeg_keeps_its_colours() -> None:
     colour = (200, 30, 60)
     picture = Image.new("RGB", (64, 64), colour).convert("CMYK")
-    assert np.abs(decode_image(encoded(picture, "JPEG", quality=95), SPEC).astype(int) - colour).max() <= 6
+    assert (
+        np.abs(decode_image(encoded(picture, "JPEG", quality=95), SPEC).astype(int) - colour).max()
+        <= 6
+    )
 
 
 def test_an_mpo_gives_its_first_picture() -> None:
-    first, second = smooth_picture(64, 48, seed=1), smooth_picture(64, 48, seed=2)
+    first, second = smooth_image(64, 48, seed=1), smooth_image(64, 48, seed=2)
     data = encoded(first, "MPO", save_all=True, append_images=[second])
     assert Image.open(io.BytesIO(data)).n_frames == 2
     assert np.array_equal(decode_image(data, SPEC), decode_image(encoded(first, "JPEG"), SPEC))
@@ -134,7 +157,8 @@ def test_an_mpo_gives_its_first_picture() -> None:
 def test_the_first_of_several_frames_counts(kind: str) -> None:
     # Few colours, so that a GIF's palette holds them all.
     first, second = (
-        picture.quantize(64).convert("RGB") for picture in (noise_picture(SIDE, SIDE), noise_picture(SIDE, SIDE, 1))
+        picture.quantize(64).convert("RGB")
+        for picture in (noise_image(SIDE, SIDE), noise_image(SIDE, SIDE, 1))
     )
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
@@ -168,24 +192,36 @@ def exif_of(orientation: int) -> Image.Exif:
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
 def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int) -> None:
-    upright = smooth_picture(60, 40)
-    options: dict[str, dict[str, object]] = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
-    data = encoded(turned(upright, orientation), kind, exif=exif_of(orientation), **options.get(kind, {}))
+    upright = smooth_image(60, 40)
+    options: dict[str, dict[str, object]] = {
+        "WEBP": {"lossless": True},
+        "JPEG": {"quality": 100, "subsampling": 0},
+    }
+    data = encoded(
+        turned(upright, orientation), kind, exif=exif_of(orientation), **options.get(kind, {})
+    )
     pixels = decode_image(data, SPEC)
     expected = decode_image(encoded(upright, "PNG"), SPEC)
     assert mean_difference(pixels, expected) <= (1 if kind == "JPEG" else 0)
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_a_drafted_jpeg_of_any_size_and_orientation_is_cropped_where_the_whole_one_is(orientation: int) -> None:
+def test_a_drafted_jpeg_of_any_size_and_orientation_is_cropped_where_the_whole_one_is(
+    orientation: int,
+) -> None:
     # Sizes that no DCT scale divides, and detail enough that a crop moved by a part of a pixel would show.
-    upright = noise_picture(150, 110).resize((599, 443), Image.Resampling.BICUBIC)
+    upright = noise_image(150, 110).resize((599, 443), Image.Resampling.BICUBIC)
     stored = encoded(turned(upright, orientation), "JPEG", quality=95, exif=exif_of(orientation))
     assert mean_difference(decode_image(stored, SPEC), decode_image(stored, SPEC, draft=False)) <= 1
 
 
 def exif_block(*entries: bytes) -> bytes:
-    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + b"".join(entries) + b"\0\0\0\0"
+    return (
+        b"Exif\0\0II*\0\x08\0\0\0"
+        + struct.pack("<H", len(entries))
+        + b"".join(entries)
+        + b"\0\0\0\0"
+    )
 
 
 ORIENTATION_6 = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
@@ -202,12 +238,21 @@ ORIENTATION_6 = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
         exif_block(struct.pack("<HHII", 0x0112, 2, 3, 0x00787878)),
         exif_block(struct.pack("<HHII", 0x0112, 5, 1, 0xFFFFFFF0)),
     ],
-    ids=["empty", "no-tiff", "offset-outside", "cut", "no-such-orientation", "text", "value-outside"],
+    ids=[
+        "empty",
+        "no-tiff",
+        "offset-outside",
+        "cut",
+        "no-such-orientation",
+        "text",
+        "value-outside",
+    ],
 )
 def test_a_damaged_exif_block_leaves_the_picture_as_it_is_stored(block: bytes) -> None:
-    picture = smooth_picture(60, 40)
+    picture = smooth_image(60, 40)
     assert np.array_equal(
-        decode_image(encoded(picture, "JPEG", exif=block), SPEC), decode_image(encoded(picture, "JPEG"), SPEC)
+        decode_image(encoded(picture, "JPEG", exif=block), SPEC),
+        decode_image(encoded(picture, "JPEG"), SPEC),
     )
 
 
@@ -215,15 +260,17 @@ def test_a_damaged_exif_block_leaves_the_picture_as_it_is_stored(block: bytes) -
 def test_an_orientation_counts_beside_a_damaged_tag(kind: str) -> None:
     # A description that is a number: Pillow reads it, but cannot write it again.
     block = exif_block(struct.pack("<HHIf", 0x010E, 11, 1, 1.5), ORIENTATION_6)
-    upright = smooth_picture(60, 40)
+    upright = smooth_image(60, 40)
     pixels = decode_image(encoded(turned(upright, 6), kind, exif=block, quality=100), SPEC)
     assert mean_difference(pixels, decode_image(encoded(upright, "PNG"), SPEC)) < 3
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
 def test_a_palette_becomes_its_colours(kind: str) -> None:
-    picture = noise_picture(SIDE, SIDE).quantize(100)
-    assert np.array_equal(decode_image(encoded(picture, kind), SPEC), np.asarray(picture.convert("RGB")))
+    picture = noise_image(SIDE, SIDE).quantize(100)
+    assert np.array_equal(
+        decode_image(encoded(picture, kind), SPEC), np.asarray(picture.convert("RGB"))
+    )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
@@ -240,15 +287,21 @@ def test_a_palette_with_an_alpha_for_each_colour_is_laid_over_white() -> None:
     picture = Image.fromarray(indices).convert("P")
     picture.putpalette([0, 0, 0, 100, 100, 100, 40, 50, 60])
     expected = np.array([(255, 255, 255), (193, 193, 193), (40, 50, 60)])[indices]
-    assert np.array_equal(decode_image(encoded(picture, "PNG", transparency=bytes([0, 102, 255])), SPEC), expected)
+    assert np.array_equal(
+        decode_image(encoded(picture, "PNG", transparency=bytes([0, 102, 255])), SPEC), expected
+    )
 
 
-def over_white(colours: npt.NDArray[np.uint8], alphas: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def over_white(
+    colours: npt.NDArray[np.uint8], alphas: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float64]:
     share = alphas[..., None] / 255
     return np.floor(colours * share + 255 * (1 - share) + 0.5)
 
 
-@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {})]
+)
 def test_rgba_is_laid_over_white_exactly(kind: str, options: dict[str, object]) -> None:
     rng = np.random.default_rng(0)
     samples = rng.integers(0, 256, (SIDE, SIDE, 4), dtype=np.uint8)
@@ -258,7 +311,9 @@ def test_rgba_is_laid_over_white_exactly(kind: str, options: dict[str, object]) 
 
 
 def test_transparent_black_is_white_after_resizing_too() -> None:
-    assert np.all(decode_image(encoded(Image.new("RGBA", (300, 200), (0, 0, 0, 0)), "PNG"), SPEC) == 255)
+    assert np.all(
+        decode_image(encoded(Image.new("RGBA", (300, 200), (0, 0, 0, 0)), "PNG"), SPEC) == 255
+    )
 
 
 def test_grey_with_alpha_is_laid_over_white() -> None:
@@ -287,7 +342,9 @@ def test_16_bit_grey_is_scaled_to_8(kind: str) -> None:
         assert data.startswith(b"MM")
     else:
         data = encoded(Image.fromarray(samples), kind)
-    assert np.array_equal(decode_image(data, SPEC), np.round(samples / 257)[..., None].repeat(3, axis=2))
+    assert np.array_equal(
+        decode_image(data, SPEC), np.round(samples / 257)[..., None].repeat(3, axis=2)
+    )
 
 
 def test_the_transparent_grey_of_a_16_bit_png_becomes_white() -> None:
@@ -317,10 +374,12 @@ def test_samples_without_a_defined_white_are_refused(kind: type[np.generic]) -> 
     assert "white" in error.detail
 
 
-@pytest.mark.parametrize(("longer", "first"), [(32, 0), (33, 0), (34, 1), (35, 1), (96, 32), (97, 32)])
+@pytest.mark.parametrize(
+    ("longer", "first"), [(32, 0), (33, 0), (34, 1), (35, 1), (96, 32), (97, 32)]
+)
 def test_the_crop_keeps_the_centre(longer: int, first: int) -> None:
     # The spare column or row, where there is one, is cut at the end: so does CLIP's processor.
-    wide = noise_picture(longer, SIDE)
+    wide = noise_image(longer, SIDE)
     kept = np.asarray(wide)[:, first : first + SIDE]
     assert np.array_equal(decode_image(encoded(wide, "PNG"), SPEC), kept)
     tall = wide.transpose(Image.Transpose.TRANSPOSE)
@@ -335,25 +394,34 @@ def resize_then_crop(picture: Image.Image, size: int) -> list[Pixels]:
     left, top = (new[0] - size) // 2, (new[1] - size) // 2
     found = []
     for between in ((new[0], height), (width, new[1])):
-        whole = picture.resize(between, Image.Resampling.BICUBIC).resize(new, Image.Resampling.BICUBIC)
+        whole = picture.resize(between, Image.Resampling.BICUBIC).resize(
+            new, Image.Resampling.BICUBIC
+        )
         found.append(np.asarray(whole.crop((left, top, left + size, top + size))))
     return found
 
 
 @settings(deadline=None, max_examples=150)
-@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([8, 32, 96, 224]), st.integers(0, 3))
+@given(
+    st.integers(1, 400), st.integers(1, 400), st.sampled_from([8, 32, 96, 224]), st.integers(0, 3)
+)
 @example(1, 300, 32, 0)
 @example(300, 1, 32, 0)
 @example(223, 225, 224, 0)
-def test_any_size_equals_resizing_all_and_then_cropping(width: int, height: int, size: int, seed: int) -> None:
-    picture = noise_picture(width, height, seed)
+def test_any_size_equals_resizing_all_and_then_cropping(
+    width: int, height: int, size: int, seed: int
+) -> None:
+    picture = noise_image(width, height, seed)
     pixels = decode_image(encoded(picture, "PNG", compress_level=1), ImageSpec(size=size))
     assert pixels.shape == (size, size, 3)
     assert min(mean_difference(pixels, whole) for whole in resize_then_crop(picture, size)) <= 0.05
 
 
 def test_one_pixel_fills_the_square() -> None:
-    assert np.all(decode_image(encoded(Image.new("RGB", (1, 1), (10, 20, 30)), "PNG"), ImageSpec()) == (10, 20, 30))
+    assert np.all(
+        decode_image(encoded(Image.new("RGB", (1, 1), (10, 20, 30)), "PNG"), ImageSpec())
+        == (10, 20, 30)
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
@@ -368,53 +436,67 @@ def test_a_very_long_image_gives_its_middle(size: tuple[int, int]) -> None:
 def test_native_crop_keeps_the_centre_at_native_resolution() -> None:
     # From 19 and 34 on it would be the very centre: blocks of 16 pixels begin at 16 and 32.
     spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
-    picture = noise_picture(101, 70)
-    assert np.array_equal(decode_image(encoded(picture, "PNG"), spec), np.asarray(picture)[16 : 16 + SIDE, 32 : 32 + SIDE])
-    wide = noise_picture(101, SIDE)
-    assert np.array_equal(decode_image(encoded(wide, "PNG"), spec), np.asarray(wide)[:, 32 : 32 + SIDE])
-    exact = noise_picture(SIDE, SIDE)
+    picture = noise_image(101, 70)
+    assert np.array_equal(
+        decode_image(encoded(picture, "PNG"), spec),
+        np.asarray(picture)[16 : 16 + SIDE, 32 : 32 + SIDE],
+    )
+    wide = noise_image(101, SIDE)
+    assert np.array_equal(
+        decode_image(encoded(wide, "PNG"), spec), np.asarray(wide)[:, 32 : 32 + SIDE]
+    )
+    exact = noise_image(SIDE, SIDE)
     assert np.array_equal(decode_image(encoded(exact, "PNG"), spec), np.asarray(exact))
 
 
 def test_native_crop_of_a_large_jpeg_is_decoded_in_full() -> None:
     spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
-    data = encoded(noise_picture(600, 500), "JPEG")
+    data = encoded(noise_image(600, 500), "JPEG")
     whole = np.asarray(Image.open(io.BytesIO(data)))
     assert np.array_equal(decode_image(data, spec), whole[224 : 224 + SIDE, 272 : 272 + SIDE])
 
 
 @pytest.mark.parametrize("size", [(20, 50), (50, 20), (31, 31)])
 def test_native_crop_resizes_only_what_is_too_small(size: tuple[int, int]) -> None:
-    data = encoded(noise_picture(*size), "PNG")
+    data = encoded(noise_image(*size), "PNG")
     native = decode_image(data, ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP))
     assert np.array_equal(native, decode_image(data, SPEC))
 
 
 @pytest.mark.parametrize("resizing", [Resizing.FOUR_NATIVE_CROPS, Resizing.NINE_NATIVE_CROPS])
 @pytest.mark.parametrize("size", [(101, 70), (32, 32), (33, 200)])
-def test_native_crops_are_a_grid_from_edge_to_edge_on_that_of_the_blocks(resizing: Resizing, size: tuple[int, int]) -> None:
+def test_native_crops_are_a_grid_from_edge_to_edge_on_that_of_the_blocks(
+    resizing: Resizing, size: tuple[int, int]
+) -> None:
     spec = ImageSpec(size=SIDE, resizing=resizing)
-    picture = noise_picture(*size)
+    picture = noise_image(*size)
     across = {"4": 2, "9": 3}[resizing[0]]
     found = decode_image(encoded(picture, "PNG"), spec)
     assert found.shape == spec.shape == (across**2 * SIDE, SIDE, 3)
     crops, samples = found.reshape(across, across, SIDE, SIDE, 3), np.asarray(picture)
-    lefts, tops = ([round(step * (side - SIDE) / (across - 1)) // 16 * 16 for step in range(across)] for side in size)
+    lefts, tops = (
+        [round(step * (side - SIDE) / (across - 1)) // 16 * 16 for step in range(across)]
+        for side in size
+    )
     for row, top in enumerate(tops):
         for column, left in enumerate(lefts):
             assert np.array_equal(crops[row, column], samples[top : top + SIDE, left : left + SIDE])
 
 
 def test_crops_of_a_picture_that_is_too_small_are_of_it_resized() -> None:
-    picture = noise_picture(50, 20)
+    picture = noise_image(50, 20)
     whole = np.asarray(picture.resize((80, SIDE), Image.Resampling.BICUBIC)).astype(int)
-    found = decode_image(encoded(picture, "PNG"), ImageSpec(size=SIDE, resizing=Resizing.FOUR_NATIVE_CROPS))
+    found = decode_image(
+        encoded(picture, "PNG"), ImageSpec(size=SIDE, resizing=Resizing.FOUR_NATIVE_CROPS)
+    )
     crops = found.reshape(2, 2, SIDE, SIDE, 3).astype(int)
     assert np.array_equal(crops[0], crops[1])
     for crop, expected in ((crops[0, 0], whole[:, :SIDE]), (crops[0, 1], whole[:, -SIDE:])):
         assert np.abs(crop - expected).mean() < 1
     # As wide as this, all of it resized would be some gigabytes.
-    thin = decode_image(encoded(noise_picture(30000, 1), "PNG"), ImageSpec(resizing=Resizing.NINE_NATIVE_CROPS))
+    thin = decode_image(
+        encoded(noise_image(30000, 1), "PNG"), ImageSpec(resizing=Resizing.NINE_NATIVE_CROPS)
+    )
     assert thin.shape == (9 * 224, 224, 3)
 
 
@@ -423,21 +505,23 @@ def test_zero_bytes_are_empty() -> None:
 
 
 def test_bytes_over_the_limit_are_refused_unseen() -> None:
-    data = encoded(noise_picture(SIDE, SIDE), "PNG")
+    data = encoded(noise_image(SIDE, SIDE), "PNG")
     assert decode_image(data, SPEC, DecodeLimits(max_bytes=len(data))).shape == (SIDE, SIDE, 3)
     error = refusal(b"not an image"[:8], DecodeLimits(max_bytes=7))
     assert error == RowError(ErrorCode.TOO_LARGE, "8 bytes; the limit is 7")
 
 
 def test_pixels_over_the_limit_are_refused() -> None:
-    data = encoded(noise_picture(50, 40), "PNG")
+    data = encoded(noise_image(50, 40), "PNG")
     assert decode_image(data, SPEC, DecodeLimits(max_pixels=2000)).shape == (SIDE, SIDE, 3)
-    assert refusal(data, DecodeLimits(max_pixels=1999)) == RowError(ErrorCode.TOO_LARGE, "50 x 40 pixels; the limit is 1999")
+    assert refusal(data, DecodeLimits(max_pixels=1999)) == RowError(
+        ErrorCode.TOO_LARGE, "50 x 40 pixels; the limit is 1999"
+    )
 
 
 def claiming(kind: str, side: int) -> bytes:
     """A small file of which the header claims `side` x `side` pixels."""
-    data = bytearray(encoded(noise_picture(SIDE, SIDE), kind))
+    data = bytearray(encoded(noise_image(SIDE, SIDE), kind))
     if kind == "PNG":
         data[16:24] = struct.pack(">II", side, side)
         data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
@@ -459,9 +543,19 @@ def claiming(kind: str, side: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("kind", "side"),
-    [("PNG", 50_000), ("JPEG", 65_500), ("JPEG", 12_000), ("GIF", 65_535), ("BMP", 50_000), ("TIFF", 50_000), ("WEBP", 16_383)],
+    [
+        ("PNG", 50_000),
+        ("JPEG", 65_500),
+        ("JPEG", 12_000),
+        ("GIF", 65_535),
+        ("BMP", 50_000),
+        ("TIFF", 50_000),
+        ("WEBP", 16_383),
+    ],
 )
-def test_a_header_of_too_many_pixels_is_refused_without_memory_for_them(kind: str, side: int) -> None:
+def test_a_header_of_too_many_pixels_is_refused_without_memory_for_them(
+    kind: str, side: int
+) -> None:
     data = claiming(kind, side)
     tracemalloc.start()
     try:
@@ -485,22 +579,28 @@ def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
 
 
 FILES = {
-    "jpeg": encoded(smooth_picture(48, 40), "JPEG", exif=exif_of(6)),
-    "progressive jpeg": encoded(smooth_picture(48, 40), "JPEG", progressive=True),
-    "cmyk jpeg": encoded(smooth_picture(48, 40).convert("CMYK"), "JPEG"),
-    "mpo": encoded(smooth_picture(48, 40), "MPO", save_all=True, append_images=[smooth_picture(48, 40, 1)], exif=exif_of(3)),
-    "png": encoded(smooth_picture(48, 40), "PNG", exif=exif_of(8)),
-    "palette png": encoded(smooth_picture(48, 40).quantize(50), "PNG", transparency=3),
+    "jpeg": encoded(smooth_image(48, 40), "JPEG", exif=exif_of(6)),
+    "progressive jpeg": encoded(smooth_image(48, 40), "JPEG", progressive=True),
+    "cmyk jpeg": encoded(smooth_image(48, 40).convert("CMYK"), "JPEG"),
+    "mpo": encoded(
+        smooth_image(48, 40),
+        "MPO",
+        save_all=True,
+        append_images=[smooth_image(48, 40, 1)],
+        exif=exif_of(3),
+    ),
+    "png": encoded(smooth_image(48, 40), "PNG", exif=exif_of(8)),
+    "palette png": encoded(smooth_image(48, 40).quantize(50), "PNG", transparency=3),
     "16-bit png": encoded(Image.fromarray(grey_16()), "PNG"),
-    "rgba png": encoded(smooth_picture(48, 40).convert("RGBA"), "PNG"),
-    "webp": encoded(smooth_picture(48, 40), "WEBP", exif=exif_of(6)),
-    "lossless webp": encoded(smooth_picture(48, 40).convert("RGBA"), "WEBP", lossless=True),
-    "gif": encoded(smooth_picture(48, 40), "GIF"),
-    "tiff": encoded(smooth_picture(48, 40), "TIFF", exif=exif_of(5)),
-    "lzw tiff": encoded(smooth_picture(48, 40), "TIFF", compression="tiff_lzw"),
-    "jpeg tiff": encoded(smooth_picture(48, 40), "TIFF", compression="jpeg"),
-    "bmp": encoded(smooth_picture(48, 40), "BMP"),
-    "avif": encoded(smooth_picture(48, 40), "AVIF", exif=exif_of(6)),
+    "rgba png": encoded(smooth_image(48, 40).convert("RGBA"), "PNG"),
+    "webp": encoded(smooth_image(48, 40), "WEBP", exif=exif_of(6)),
+    "lossless webp": encoded(smooth_image(48, 40).convert("RGBA"), "WEBP", lossless=True),
+    "gif": encoded(smooth_image(48, 40), "GIF"),
+    "tiff": encoded(smooth_image(48, 40), "TIFF", exif=exif_of(5)),
+    "lzw tiff": encoded(smooth_image(48, 40), "TIFF", compression="tiff_lzw"),
+    "jpeg tiff": encoded(smooth_image(48, 40), "TIFF", compression="jpeg"),
+    "bmp": encoded(smooth_image(48, 40), "BMP"),
+    "avif": encoded(smooth_image(48, 40), "AVIF", exif=exif_of(6)),
 }
 
 
@@ -514,7 +614,10 @@ def test_a_truncated_file_is_undecodable(kind: str, share: float) -> None:
     assert refusal(data[: int(len(data) * share)]).code is ErrorCode.UNDECODABLE
 
 
-@pytest.mark.parametrize("text", [b"this is a text file", b"<html><body>404 Not Found</body></html>", b"\0", b"\xff\xd8\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [b"this is a text file", b"<html><body>404 Not Found</body></html>", b"\0", b"\xff\xd8\xff"],
+)
 def test_what_is_no_image_is_undecodable_with_one_line_that_is_always_the_same(text: bytes) -> None:
     first, second = refusal(text), refusal(bytes(bytearray(text)))
     assert first == second
@@ -523,9 +626,11 @@ def test_what_is_no_image_is_undecodable_with_one_line_that_is_always_the_same(t
     assert "\n" not in first.detail
 
 
-@pytest.mark.parametrize("kind", ["PPM", "EPS", "ICO", "TGA", "PCX", "DDS", "PDF", "JPEG2000", "SGI"])
+@pytest.mark.parametrize(
+    "kind", ["PPM", "EPS", "ICO", "TGA", "PCX", "DDS", "PDF", "JPEG2000", "SGI"]
+)
 def test_formats_outside_the_list_are_refused(kind: str) -> None:
-    data = encoded(smooth_picture(), kind)
+    data = encoded(smooth_image(), kind)
     assert refusal(data).code is ErrorCode.UNDECODABLE
 
 
@@ -539,7 +644,15 @@ def pixels_or_refusal(data: bytes) -> None:
         assert (pixels.dtype, pixels.shape) == (np.uint8, (SIDE, SIDE, 3))
 
 
-SIGNATURES = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8 ", b"GIF89a", b"II*\0", b"MM\0*", b"BM"]
+SIGNATURES = [
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF\x40\0\0\0WEBPVP8 ",
+    b"GIF89a",
+    b"II*\0",
+    b"MM\0*",
+    b"BM",
+]
 
 
 @settings(deadline=None, max_examples=300)
@@ -549,8 +662,15 @@ def test_random_bytes_give_pixels_or_a_row_failure(signature: bytes, rest: bytes
 
 
 # Small numbers and the largest ones are what headers stumble over.
-BYTES = st.one_of(st.sampled_from([0, 1, 2, 3, 4, 5, 8, 12, 16, 127, 128, 254, 255]), st.integers(0, 255))
-EDITS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.sampled_from(["set", "insert", "remove"]), BYTES), max_size=12)
+BYTES = st.one_of(
+    st.sampled_from([0, 1, 2, 3, 4, 5, 8, 12, 16, 127, 128, 254, 255]), st.integers(0, 255)
+)
+EDITS = st.lists(
+    st.tuples(
+        st.floats(0, 1, exclude_max=True), st.sampled_from(["set", "insert", "remove"]), BYTES
+    ),
+    max_size=12,
+)
 
 
 @settings(deadline=None, max_examples=600)
@@ -583,7 +703,7 @@ def test_an_avif_with_a_damaged_tag_beside_an_orientation_is_undecodable_or_deco
     # Pillow's parser of AVIF itself writes the EXIF block again, and raises AttributeError where it cannot.
     exif = exif_of(6)
     exif[0x010E] = "abc"
-    data = encoded(smooth_picture(48, 40), "AVIF", exif=exif)
+    data = encoded(smooth_image(48, 40), "AVIF", exif=exif)
     text, number = struct.pack(">HHI", 0x010E, 2, 4), struct.pack(">HHI", 0x010E, 11, 1)
     assert text in data
     pixels_or_refusal(data.replace(text, number))
@@ -601,29 +721,32 @@ def test_an_open_picture_of_any_mode_gives_its_colours(mode: str) -> None:
     colour = Image.new("RGB", (SIDE, SIDE), (200, 30, 60))
     # Pillow's only way to PA.
     picture = colour.convert("P").convert("PA") if mode == "PA" else colour.convert(mode)
-    assert np.array_equal(picture_pixels(picture, SPEC), np.asarray(picture.convert("RGB")))
+    assert np.array_equal(image_pixels(picture, SPEC), np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("kind", FILES)
 def test_an_open_file_gives_what_its_bytes_give(kind: str) -> None:
     picture = Image.open(io.BytesIO(FILES[kind]))
-    assert np.array_equal(picture_pixels(picture, SPEC), decode_image(FILES[kind], SPEC, draft=False))
+    assert np.array_equal(image_pixels(picture, SPEC), decode_image(FILES[kind], SPEC, draft=False))
 
 
-def picture_refusal(picture: Image.Image, limits: DecodeLimits = DecodeLimits()) -> ErrorCode:
+def image_refusal(picture: Image.Image, limits: DecodeLimits = DecodeLimits()) -> ErrorCode:
     with pytest.raises(RowFailure) as caught:
-        picture_pixels(picture, SPEC, limits)
+        image_pixels(picture, SPEC, limits)
     return caught.value.error.code
 
 
 def test_an_open_picture_is_refused_as_its_file_would_be() -> None:
-    assert picture_refusal(Image.new("RGB", (0, 5))) is ErrorCode.EMPTY
-    assert picture_refusal(Image.new("RGB", (50, 40)), DecodeLimits(max_pixels=1999)) is ErrorCode.TOO_LARGE
-    assert picture_refusal(Image.new("F", (50, 40))) is ErrorCode.UNDECODABLE
-    assert picture_refusal(Image.open(io.BytesIO(FILES["png"][:-300]))) is ErrorCode.UNDECODABLE
+    assert image_refusal(Image.new("RGB", (0, 5))) is ErrorCode.EMPTY
+    assert (
+        image_refusal(Image.new("RGB", (50, 40)), DecodeLimits(max_pixels=1999))
+        is ErrorCode.TOO_LARGE
+    )
+    assert image_refusal(Image.new("F", (50, 40))) is ErrorCode.UNDECODABLE
+    assert image_refusal(Image.open(io.BytesIO(FILES["png"][:-300]))) is ErrorCode.UNDECODABLE
     closed = Image.open(io.BytesIO(FILES["png"]))
     closed.close()
-    assert picture_refusal(closed) is ErrorCode.UNDECODABLE
+    assert image_refusal(closed) is ErrorCode.UNDECODABLE
 
 
 @pytest.fixture(scope="module")
@@ -631,12 +754,17 @@ def photographs() -> dict[str, Image.Image]:
     from sklearn.datasets import load_sample_images
 
     found = {name: Image.open(Path(skimage.data_dir) / name).convert("RGB") for name in PHOTOGRAPHS}
-    return found | {f"sample {number}": Image.fromarray(image) for number, image in enumerate(load_sample_images().images)}
+    return found | {
+        f"sample {number}": Image.fromarray(image)
+        for number, image in enumerate(load_sample_images().images)
+    }
 
 
 def with_shorter_side(picture: Image.Image, shorter: int) -> Image.Image:
     scale = shorter / min(picture.size)
-    return picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS
+    )
 
 
 @pytest.fixture(scope="module")
@@ -648,7 +776,9 @@ def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
 
     def process(data: bytes) -> npt.NDArray[np.float64]:
         values = processor(images=Image.open(io.BytesIO(data)))["pixel_values"][0]
-        return 255 * (np.moveaxis(np.asarray(values, np.float64), 0, -1) * ImageSpec().std + ImageSpec().mean)
+        return 255 * (
+            np.moveaxis(np.asarray(values, np.float64), 0, -1) * ImageSpec().std + ImageSpec().mean
+        )
 
     return process
 
@@ -656,7 +786,10 @@ def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("shorter", [100, 224, 300, 500])
 def test_real_photographs_give_the_pixels_of_transformers_clip_processor(
-    kind: str, shorter: int, photographs: dict[str, Image.Image], clip_pixels: Callable[[bytes], npt.NDArray[np.float64]]
+    kind: str,
+    shorter: int,
+    photographs: dict[str, Image.Image],
+    clip_pixels: Callable[[bytes], npt.NDArray[np.float64]],
 ) -> None:
     for name, photograph in photographs.items():
         picture = with_shorter_side(photograph, shorter)
@@ -666,7 +799,9 @@ def test_real_photographs_give_the_pixels_of_transformers_clip_processor(
         assert difference.mean() <= 0.01, name
         data = encoded(picture.transpose(Image.Transpose.ROTATE_90), kind, **options)
         # Upright ones may be resized in the other order, see resize_then_crop.
-        assert mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.5, name
+        assert (
+            mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.5
+        ), name
 
 
 def test_a_real_jpeg_as_it_came_gives_the_pixels_of_transformers_clip_processor(
@@ -674,15 +809,22 @@ def test_a_real_jpeg_as_it_came_gives_the_pixels_of_transformers_clip_processor(
 ) -> None:
     for name in ("retina.jpg", "hubble_deep_field.jpg", "rocket.jpg"):
         data = (Path(skimage.data_dir) / name).read_bytes()
-        assert mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.01, name
+        assert (
+            mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.01
+        ), name
 
 
 @pytest.mark.parametrize("shorter", [1024, 1411, 2048])
-def test_the_draft_path_differs_little_from_full_decoding(shorter: int, photographs: dict[str, Image.Image]) -> None:
+def test_the_draft_path_differs_little_from_full_decoding(
+    shorter: int, photographs: dict[str, Image.Image]
+) -> None:
     found = {}
     for name, photograph in photographs.items():
         data = encoded(with_shorter_side(photograph, shorter), "JPEG", quality=90)
-        found[name] = np.abs(decode_image(data, ImageSpec()).astype(int) - decode_image(data, ImageSpec(), draft=False))
+        found[name] = np.abs(
+            decode_image(data, ImageSpec()).astype(int)
+            - decode_image(data, ImageSpec(), draft=False)
+        )
     means = {name: round(float(difference.mean()), 3) for name, difference in found.items()}
     largest = max(int(difference.max()) for difference in found.values())
     # Shown by `pytest -s`: the figures that decode_image's docstring speaks of.

@@ -26,14 +26,61 @@ ALPHABETS = {
     "accented": [(0xC0, 0x24F), (0x1E00, 0x1EFF)],
     "combining": [(0x61, 0x7A), (0x300, 0x36F), (0x1AB0, 0x1AFF), (0x20D0, 0x20F0)],
     "greek and cyrillic": [(0x370, 0x3FF), (0x400, 0x4FF), (0x20, 0x20)],
-    "right to left": [(0x5D0, 0x5EA), (0x620, 0x64A), (0x200E, 0x200F), (0x202A, 0x202E), (0x20, 0x20)],
-    "indic and thai": [(0x900, 0x97F), (0x980, 0x9FF), (0xB80, 0xBFF), (0xE00, 0xE7F), (0x20, 0x20)],
-    "cjk": [(0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x200FF), (0xF900, 0xFAFF), (0x3000, 0x303F)],
+    "right to left": [
+        (0x5D0, 0x5EA),
+        (0x620, 0x64A),
+        (0x200E, 0x200F),
+        (0x202A, 0x202E),
+        (0x20, 0x20),
+    ],
+    "indic and thai": [
+        (0x900, 0x97F),
+        (0x980, 0x9FF),
+        (0xB80, 0xBFF),
+        (0xE00, 0xE7F),
+        (0x20, 0x20),
+    ],
+    "cjk": [
+        (0x4E00, 0x9FFF),
+        (0x3400, 0x4DBF),
+        (0x20000, 0x200FF),
+        (0xF900, 0xFAFF),
+        (0x3000, 0x303F),
+    ],
     "kana and hangul": [(0x3040, 0x30FF), (0xAC00, 0xD7A3), (0x1100, 0x11FF), (0xFF00, 0xFFEF)],
-    "emoji": [(0x1F300, 0x1F64F), (0x1F680, 0x1F6FF), (0x200D, 0x200D), (0xFE0F, 0xFE0F), (0x1F3FB, 0x1F3FF)],
-    "control": [(0x00, 0x1F), (0x7F, 0x9F), (0x61, 0x7A), (0xAD, 0xAD), (0x200B, 0x200F), (0xFEFF, 0xFEFF), (0xFFFD, 0xFFFD)],
-    "spaces": [(0x09, 0x0D), (0x20, 0x20), (0x85, 0x85), (0xA0, 0xA0), (0x2000, 0x200A), (0x2028, 0x2029), (0x3000, 0x3000)],
-    "symbols": [(0xA1, 0xBF), (0x2010, 0x2027), (0x2030, 0x205E), (0x2190, 0x22FF), (0x1D400, 0x1D4FF), (0x2460, 0x24FF)],
+    "emoji": [
+        (0x1F300, 0x1F64F),
+        (0x1F680, 0x1F6FF),
+        (0x200D, 0x200D),
+        (0xFE0F, 0xFE0F),
+        (0x1F3FB, 0x1F3FF),
+    ],
+    "control": [
+        (0x00, 0x1F),
+        (0x7F, 0x9F),
+        (0x61, 0x7A),
+        (0xAD, 0xAD),
+        (0x200B, 0x200F),
+        (0xFEFF, 0xFEFF),
+        (0xFFFD, 0xFFFD),
+    ],
+    "spaces": [
+        (0x09, 0x0D),
+        (0x20, 0x20),
+        (0x85, 0x85),
+        (0xA0, 0xA0),
+        (0x2000, 0x200A),
+        (0x2028, 0x2029),
+        (0x3000, 0x3000),
+    ],
+    "symbols": [
+        (0xA1, 0xBF),
+        (0x2010, 0x2027),
+        (0x2030, 0x205E),
+        (0x2190, 0x22FF),
+        (0x1D400, 0x1D4FF),
+        (0x2460, 0x24FF),
+    ],
     "any": [(0x01, 0xD7FF), (0xE000, 0xFFFF), (0x10000, 0x10FFFF)],
 }
 WORDS = [
@@ -50,7 +97,18 @@ WORDS = [
     "ÉTÉ",
     "İstanbul",
 ]
-SPECIAL = ["[SEP]", "[CLS]", "[PAD]", "[UNK]", "[MASK]", "[sep]", "[ SEP ]", "[SEP", "##ing", "[unused1]"]
+SPECIAL = [
+    "[SEP]",
+    "[CLS]",
+    "[PAD]",
+    "[UNK]",
+    "[MASK]",
+    "[sep]",
+    "[ SEP ]",
+    "[SEP",
+    "##ing",
+    "[unused1]",
+]
 CHOSEN = [
     "",
     " ",
@@ -85,11 +143,17 @@ def generated_strings(count: int) -> list[str]:
         return "".join(chr(rng.randint(first, last)) for first, last in ranges)
 
     def mixed() -> str:
-        parts = [rng.choice([*WORDS, *SPECIAL, drawn(rng.choice(list(ALPHABETS)))]) for _ in range(rng.randint(1, 30))]
+        parts = [
+            rng.choice([*WORDS, *SPECIAL, drawn(rng.choice(list(ALPHABETS)))])
+            for _ in range(rng.randint(1, 30))
+        ]
         return rng.choice([" ", "", ", "]).join(parts)
 
     alphabets = list(ALPHABETS)
-    return [mixed() if number % 3 == 0 else drawn(alphabets[number % len(alphabets)]) for number in range(count)]
+    return [
+        mixed() if number % 3 == 0 else drawn(alphabets[number % len(alphabets)])
+        for number in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -110,33 +174,47 @@ def reference_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return [tokenizer(text, truncation=True, max_length=128)["input_ids"] for text in texts]
 
 
-def test_2500_strings_have_the_ids_of_transformers_bert_tokenizer(encoder: PromptEncoder, vocabulary: Path) -> None:
+def test_2500_strings_have_the_ids_of_transformers_bert_tokenizer(
+    encoder: PromptEncoder, vocabulary: Path
+) -> None:
     from transformers import BertTokenizer
 
     texts = CHOSEN + generated_strings(2_500)
     assert len(set(texts)) > 2_400
     reference = BertTokenizer(vocab=str(vocabulary), do_lower_case=True)
-    for text, ours, theirs in zip(texts, encoder.token_ids(texts), reference_ids(reference, texts), strict=True):
+    for text, ours, theirs in zip(
+        texts, encoder.token_ids(texts), reference_ids(reference, texts), strict=True
+    ):
         assert ours == theirs, repr(text[:200])
 
 
 def long_known(text: str) -> str:
     """The characters that even Unicode 3.2 has, without capital sigma, of which Python alone knows two small forms."""
     known = unicodedata.ucd_3_2_0
-    return "".join(character for character in text if known.category(character) not in ("Cn", "Co") and character != "Σ")
+    return "".join(
+        character
+        for character in text
+        if known.category(character) not in ("Cn", "Co") and character != "Σ"
+    )
 
 
-def test_strings_have_the_ids_of_the_first_bert_tokenizer_too(encoder: PromptEncoder, vocabulary: Path) -> None:
+def test_strings_have_the_ids_of_the_first_bert_tokenizer_too(
+    encoder: PromptEncoder, vocabulary: Path
+) -> None:
     # Another implementation, in Python, with other tables of Unicode: they agree on what both know.
     from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
     texts = [long_known(text) for text in CHOSEN + generated_strings(1_000)]
     reference = BertTokenizerLegacy(str(vocabulary), do_lower_case=True)
-    for text, ours, theirs in zip(texts, encoder.token_ids(texts), reference_ids(reference, texts), strict=True):
+    for text, ours, theirs in zip(
+        texts, encoder.token_ids(texts), reference_ids(reference, texts), strict=True
+    ):
         assert ours == theirs, repr(text[:200])
 
 
-def test_our_vocabulary_is_that_of_bert_base_uncased(encoder: PromptEncoder, vocabulary: Path) -> None:
+def test_our_vocabulary_is_that_of_bert_base_uncased(
+    encoder: PromptEncoder, vocabulary: Path
+) -> None:
     ours = json.loads((REPOSITORY / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
     assert sorted(ours, key=ours.__getitem__) == vocabulary.read_text(encoding="utf-8").splitlines()
     assert encoder.vocabulary_size == 30_522
@@ -155,19 +233,29 @@ def test_no_prompts_have_no_ids(encoder: PromptEncoder) -> None:
 
 
 @pytest.mark.parametrize("words", [126, 127, 128, 1000, 200_000])
-def test_a_long_prompt_is_cut_at_the_limit_and_keeps_its_end_marker(encoder: PromptEncoder, words: int) -> None:
+def test_a_long_prompt_is_cut_at_the_limit_and_keeps_its_end_marker(
+    encoder: PromptEncoder, words: int
+) -> None:
     ids = encoder.token_ids(["red " * words])[0]
     assert ids == [CLS, *[2417] * 126, SEP]
 
 
 def test_the_contracts_limit_is_the_cut() -> None:
     encoder = PromptEncoder(REPOSITORY / "tokenizer.json", PromptSpec(max_tokens=5, buckets=(4, 5)))
-    assert encoder.token_ids(["red " * 9, "red"]) == [[CLS, 2417, 2417, 2417, SEP], [CLS, 2417, SEP]]
+    assert encoder.token_ids(["red " * 9, "red"]) == [
+        [CLS, 2417, 2417, 2417, SEP],
+        [CLS, 2417, SEP],
+    ]
 
 
 def test_truncation_and_padding_stored_in_the_file_are_overruled(tmp_path: Path) -> None:
     values = json.loads((REPOSITORY / "tokenizer.json").read_text(encoding="utf-8"))
-    values["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    values["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
     values["padding"] = {
         "strategy": {"Fixed": 128},
         "direction": "Right",
@@ -182,20 +270,31 @@ def test_truncation_and_padding_stored_in_the_file_are_overruled(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("length", "bucket"), [(2, 16), (15, 16), (16, 16), (17, 32), (32, 32), (33, 64), (64, 64), (65, 128), (128, 128)]
+    ("length", "bucket"),
+    [(2, 16), (15, 16), (16, 16), (17, 32), (32, 32), (33, 64), (64, 64), (65, 128), (128, 128)],
 )
-def test_a_prompt_goes_to_the_smallest_bucket_that_holds_it(encoder: PromptEncoder, length: int, bucket: int) -> None:
+def test_a_prompt_goes_to_the_smallest_bucket_that_holds_it(
+    encoder: PromptEncoder, length: int, bucket: int
+) -> None:
     assert encoder.bucket(length) == bucket
     assert encoder.bucket(len(encoder.token_ids(["red " * (length - 2)])[0])) == bucket
 
 
-BUCKETS = st.lists(st.integers(2, 200), min_size=1, max_size=5, unique=True).map(lambda sizes: tuple(sorted(sizes)))
+BUCKETS = st.lists(st.integers(2, 200), min_size=1, max_size=5, unique=True).map(
+    lambda sizes: tuple(sorted(sizes))
+)
 
 
 @settings(deadline=None, max_examples=100)
-@given(BUCKETS, st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=6))
-def test_any_prompt_fits_its_bucket_and_no_smaller_one(buckets: tuple[int, ...], prompts: list[str]) -> None:
-    encoder = PromptEncoder(REPOSITORY / "tokenizer.json", PromptSpec(max_tokens=buckets[-1], buckets=buckets))
+@given(
+    BUCKETS, st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=6)
+)
+def test_any_prompt_fits_its_bucket_and_no_smaller_one(
+    buckets: tuple[int, ...], prompts: list[str]
+) -> None:
+    encoder = PromptEncoder(
+        REPOSITORY / "tokenizer.json", PromptSpec(max_tokens=buckets[-1], buckets=buckets)
+    )
     for ids in encoder.token_ids(prompts):
         assert (ids[0], ids[-1]) == (CLS, SEP)
         bucket = encoder.bucket(len(ids))
@@ -206,7 +305,9 @@ def test_any_prompt_fits_its_bucket_and_no_smaller_one(buckets: tuple[int, ...],
 
 @settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda bucket: st.tuples(st.just(bucket), _rows_of(bucket))))
-def test_padding_keeps_the_ids_and_adds_zeros_that_the_mask_leaves_out(case: tuple[int, list[list[int]]]) -> None:
+def test_padding_keeps_the_ids_and_adds_zeros_that_the_mask_leaves_out(
+    case: tuple[int, list[list[int]]],
+) -> None:
     bucket, rows = case
     batch = pad_to_bucket(rows, bucket)
     assert batch.input_ids.dtype == batch.attention_mask.dtype == np.int32
@@ -231,7 +332,11 @@ def test_eight_threads_get_the_same_ids(encoder: PromptEncoder) -> None:
     texts = generated_strings(200)
     expected = encoder.token_ids(texts)
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda start: encoder.token_ids(texts[start:] + texts[:start]), range(0, 200, 10)))
+        found = list(
+            pool.map(
+                lambda start: encoder.token_ids(texts[start:] + texts[:start]), range(0, 200, 10)
+            )
+        )
     assert found == [expected[start:] + expected[:start] for start in range(0, 200, 10)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CAPTIONS, HF_IMAGE, manifest_table, picture_bytes
+from conftest import CAPTIONS, HF_IMAGE, encoded_image, manifest_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,24 +108,37 @@ class Case:
 @pytest.fixture(scope="module")
 def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Case:
     path = tmp_path_factory.mktemp("case") / "m.parquet"
-    bad: dict[int, Any] = {5: None, 6: {"bytes": b"no image", "path": None}, 33: {"bytes": b"", "path": None}}
-    images = [bad.get(row, {"bytes": picture_bytes(row), "path": None}) for row in range(ROWS)]
+    bad: dict[int, Any] = {
+        5: None,
+        6: {"bytes": b"no image", "path": None},
+        33: {"bytes": b"", "path": None},
+    }
+    images = [bad.get(row, {"bytes": encoded_image(row), "path": None}) for row in range(ROWS)]
     prompts = [None if row == 7 else CAPTIONS[row % len(CAPTIONS)] for row in range(ROWS)]
     table = pa.table({"id": range(ROWS), "prompt": prompts, "image": pa.array(images, HF_IMAGE)})
     pq.write_table(table, path, row_group_size=17)
-    config = ScanConfig((str(path),), "unused", columns=ColumnChoice(keep=("id",)), workers=2, batch_rows=8)
-    scanner = make_scanner(config, tiny_repository, open_manifest([str(path)], config.columns), OnnxScorer(tiny_repository))
+    config = ScanConfig(
+        (str(path),), "unused", columns=ColumnChoice(keep=("id",)), threads=2, batch_rows=8
+    )
+    scanner = make_scanner(
+        config,
+        tiny_repository,
+        open_manifest([str(path)], config.columns),
+        OnnxScorer(tiny_repository),
+    )
     return Case(scanner, scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))))
 
 
-def scan_shard(scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch) -> pa.Table:
+def scan_shard(
+    scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch
+) -> pa.Table:
     ((found, table),) = scan_shards(scanner, [shard], pool, on_batch)
     assert found == shard
     return table
 
 
 def scanned(scanner: ShardScanner, shard: Shard, on_batch: OnBatch = ignore) -> pa.Table:
-    with ThreadPoolExecutor(scanner.workers) as pool:
+    with ThreadPoolExecutor(scanner.threads) as pool:
         return scan_shard(scanner, shard, pool, on_batch)
 
 
@@ -136,9 +149,11 @@ def results(tmp_path: Path) -> Iterator[ResultsFolder]:
         yield folder
 
 
-def watched(scanner: ShardScanner, before: Callable[[int], None], workers: int = 2) -> tuple[ShardScanner, WatchedScorer]:
+def watched(
+    scanner: ShardScanner, before: Callable[[int], None], threads: int = 2
+) -> tuple[ShardScanner, WatchedScorer]:
     scorer = WatchedScorer(scanner.scorer, before)
-    return replace(scanner, scorer=scorer, workers=workers, batch_rows=4), scorer
+    return replace(scanner, scorer=scorer, threads=threads, batch_rows=4), scorer
 
 
 def files_in(results: ResultsFolder) -> dict[str, bytes]:
@@ -149,7 +164,9 @@ def scan_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("scan")]
 
 
-def test_each_row_gets_the_answer_of_its_own_image_and_prompt(case: Case, tiny_repository: Path) -> None:
+def test_each_row_gets_the_answer_of_its_own_image_and_prompt(
+    case: Case, tiny_repository: Path
+) -> None:
     stored = pq.read_table(case.manifest.files[0].path).to_pylist()
     images = [(row["image"] or {"bytes": b""})["bytes"] for row in stored]
     expected = Detector.load(tiny_repository).detect(images, [row["prompt"] for row in stored])
@@ -157,53 +174,86 @@ def test_each_row_gets_the_answer_of_its_own_image_and_prompt(case: Case, tiny_r
     assert [row["id"] for row in found] == [row["row"] for row in found] == list(range(ROWS))
     assert [row["p_ai"] for row in found] == [detection.p_ai for detection in expected]
     assert [row["source"] for row in found] == [detection.source for detection in expected]
-    assert {row["row"]: row["error"] for row in found if row["error"]} == {5: "empty", 6: "undecodable", 33: "empty"}
-    assert len({row["p_ai"] for row in found}) > ROWS / 2, "a model that answers the same to all would hide a mix-up"
+    assert {row["row"]: row["error"] for row in found if row["error"]} == {
+        5: "empty",
+        6: "undecodable",
+        33: "empty",
+    }
+    assert len({row["p_ai"] for row in found}) > ROWS / 2, (
+        "a model that answers the same to all would hide a mix-up"
+    )
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.data())
-def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(case: Case, data: st.DataObject) -> None:
+def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(
+    case: Case, data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, ROWS - 1))
     stop = data.draw(st.integers(start + 1, ROWS))
     cut = data.draw(st.integers(start, stop))
-    segments = tuple(Segment(case.manifest.files[0], a, b) for a, b in ((start, cut), (cut, stop)) if b > a)
-    scanner = replace(
-        case.scanner, batch_rows=data.draw(st.integers(1, 70), "batch_rows"), workers=data.draw(st.integers(1, 4), "workers")
+    segments = tuple(
+        Segment(case.manifest.files[0], a, b) for a, b in ((start, cut), (cut, stop)) if b > a
     )
-    assert scanned(scanner, Shard(0, segments)).to_pylist() == case.table.slice(start, stop - start).to_pylist()
+    scanner = replace(
+        case.scanner,
+        batch_rows=data.draw(st.integers(1, 70), "batch_rows"),
+        threads=data.draw(st.integers(1, 4), "threads"),
+    )
+    assert (
+        scanned(scanner, Shard(0, segments)).to_pylist()
+        == case.table.slice(start, stop - start).to_pylist()
+    )
 
 
-@pytest.mark.parametrize("delay_s", [lambda call: 0.02 if call == 0 else 0, lambda call: 0.01 * (call % 3)])
-def test_rows_stay_in_order_whatever_the_workers_timing(case: Case, delay_s: Callable[[int], float]) -> None:
-    scanner, _ = watched(case.scanner, lambda call: time.sleep(delay_s(call)), workers=4)
-    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(case.table)
+@pytest.mark.parametrize(
+    "delay_s", [lambda call: 0.02 if call == 0 else 0, lambda call: 0.01 * (call % 3)]
+)
+def test_rows_stay_in_order_whatever_the_workers_timing(
+    case: Case, delay_s: Callable[[int], float]
+) -> None:
+    scanner, _ = watched(case.scanner, lambda call: time.sleep(delay_s(call)), threads=4)
+    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(
+        case.table
+    )
 
 
 @pytest.fixture
-def later(case: Case) -> Iterator[Callable[[Callable[[int], None]], tuple[ShardScanner, LaterScorer]]]:
+def later(
+    case: Case,
+) -> Iterator[Callable[[Callable[[int], None]], tuple[ShardScanner, LaterScorer]]]:
     made = []
 
     def make(before: Callable[[int], None]) -> tuple[ShardScanner, LaterScorer]:
         made.append(LaterScorer(case.scanner.scorer, before))
-        return replace(case.scanner, scorer=made[-1], workers=1), made[-1]
+        return replace(case.scanner, scorer=made[-1], threads=1), made[-1]
 
     yield make
     for scorer in made:
         scorer.close()
 
 
-def test_a_scorer_that_answers_later_is_given_more_batches_meanwhile(case: Case, later: Any) -> None:
+def test_a_scorer_that_answers_later_is_given_more_batches_meanwhile(
+    case: Case, later: Any
+) -> None:
     scanner, scorer = later(lambda call: time.sleep(0.05 * (call % 2)))
-    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(case.table)
+    assert scanned(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))).equals(
+        case.table
+    )
     assert scorer.most_at_once == scorer.in_flight
 
 
-def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: Case, later: Any) -> None:
+def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(
+    case: Case, later: Any
+) -> None:
     released = threading.Event()
     scanner, scorer = later(lambda call: released.wait(60))
     with ThreadPoolExecutor(1) as caller:
-        table = caller.submit(scanned, replace(scanner, batch_rows=2), Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)))
+        table = caller.submit(
+            scanned,
+            replace(scanner, batch_rows=2),
+            Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)),
+        )
         time.sleep(1)
         waiting = len(scorer.taken)
         released.set()
@@ -213,7 +263,9 @@ def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(case: 
     assert len(scorer.taken) > 20
 
 
-def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(case: Case, later: Any) -> None:
+def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(
+    case: Case, later: Any
+) -> None:
     scanner, scorer = later(lambda call: time.sleep(0.02))
     shards = list(plan_shards(case.manifest.files, 6))
     assert len(shards) == 10
@@ -225,7 +277,7 @@ def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(case: 
 
 
 def test_shards_that_are_not_wanted_any_more_are_not_worked_on(case: Case) -> None:
-    scanner, scorer = watched(case.scanner, lambda call: time.sleep(0.02), workers=1)
+    scanner, scorer = watched(case.scanner, lambda call: time.sleep(0.02), threads=1)
     with ThreadPoolExecutor(1) as pool:
         shards = scan_shards(scanner, list(plan_shards(case.manifest.files, 6)), pool, ignore)
         next(shards)
@@ -250,11 +302,16 @@ def test_a_shard_of_several_files_has_the_rows_of_each_under_its_name(
 ) -> None:
     strict = manifest_table(9, seed=50).select(["Image", "Caption", "id"])
     strict = strict.cast(strict.schema.set(2, pa.field("id", pa.int64(), nullable=False)))
-    paths = [str(write_manifest(strict, "a.parquet")), str(write_manifest(manifest_table(5, seed=70), "b.parquet"))]
+    paths = [
+        str(write_manifest(strict, "a.parquet")),
+        str(write_manifest(manifest_table(5, seed=70), "b.parquet")),
+    ]
     manifest = open_manifest(paths, ColumnChoice(keep=("id",)))
     config = ScanConfig(tuple(paths), "unused")
     shard = Shard(0, (Segment(manifest.files[0], 4, 9), Segment(manifest.files[1], 0, 5)))
-    rows = scanned(make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository)), shard).to_pylist()
+    rows = scanned(
+        make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository)), shard
+    ).to_pylist()
     assert [(row["manifest"], row["row"], row["id"]) for row in rows] == [
         *((paths[0], row, row) for row in range(4, 9)),
         *((paths[1], row, row) for row in range(5)),
@@ -295,9 +352,9 @@ class CountingPool(ThreadPoolExecutor):
 
 
 def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> None:
-    workers = 2
+    threads = 2
     held = threading.Event()
-    scanner, scorer = watched(case.scanner, lambda call: held.wait(30) and None, workers)
+    scanner, scorer = watched(case.scanner, lambda call: held.wait(30) and None, threads)
     scanner = replace(scanner, batch_rows=1)
     most = 0
     done = 0
@@ -308,7 +365,13 @@ def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> Non
         done += rows
 
     with CountingPool(workers) as pool, ThreadPoolExecutor(1) as other:
-        shard = other.submit(scan_shard, scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)), pool, collected)
+        shard = other.submit(
+            scan_shard,
+            scanner,
+            Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)),
+            pool,
+            collected,
+        )
         deadline = time.monotonic() + 20
         while pool.submitted < 3 * workers:
             assert time.monotonic() < deadline
@@ -331,20 +394,22 @@ def fail_at_the_third(call: int) -> None:
 
 def test_a_shard_that_fails_leaves_no_work_behind_in_a_pool_that_lives_on(case: Case) -> None:
     # One worker, so that batches are scored in the order in which they are waited for.
-    scanner, scorer = watched(case.scanner, fail_at_the_third, workers=1)
+    scanner, scorer = watched(case.scanner, fail_at_the_third, threads=1)
     with ThreadPoolExecutor(1) as pool, pytest.raises(AigidError, match="the scorer is gone"):
         scan_shard(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)), pool, ignore)
     assert scorer.calls <= 4
 
 
-def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(case: Case, results: ResultsFolder) -> None:
+def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(
+    case: Case, results: ResultsFolder
+) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
     assert len(shards) == 4
     run_local(case.scanner, shards[:2], results, ignore)
     before = files_in(results)
     assert len(before) == 2
 
-    scanner, scorer = watched(case.scanner, fail_at_the_third, workers=1)
+    scanner, scorer = watched(case.scanner, fail_at_the_third, threads=1)
     with pytest.raises(AigidError, match="the scorer is gone"):
         run_local(scanner, shards[2:], results, ignore)
     assert files_in(results) == before
@@ -352,7 +417,9 @@ def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(case:
     assert scan_threads() == []
 
 
-def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(case: Case, results: ResultsFolder) -> None:
+def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(
+    case: Case, results: ResultsFolder
+) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
     run_local(case.scanner, shards, results, ignore)
     whole = files_in(results)
@@ -362,7 +429,9 @@ def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(case: Case, resu
     assert files_in(results) == whole
 
 
-def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(case: Case, results: ResultsFolder) -> None:
+def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(
+    case: Case, results: ResultsFolder
+) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
 
     interrupted_at: list[int] = []
@@ -379,7 +448,9 @@ def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(case
         run_local(scanner, shards, results, ignore)
     assert scan_threads() == []
     assert list(files_in(results)) == [results.shard_name(0)]
-    assert scorer.calls <= interrupted_at[0] + 1 + scanner.workers, "it scored on after it was interrupted"
+    assert scorer.calls <= interrupted_at[0] + 1 + scanner.workers, (
+        "it scored on after it was interrupted"
+    )
 
 
 def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leaves_earlier_commits(
@@ -387,7 +458,7 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
 ) -> None:
     path = write_manifest(100, row_group_size=10)
     manifest = open_manifest([str(path)])
-    config = ScanConfig((str(path),), "unused", workers=1)
+    config = ScanConfig((str(path),), "unused", threads=1)
     scanner = make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository))
     shards = list(plan_shards(manifest.files, 10))
 
@@ -402,13 +473,19 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
     assert 1 <= len(committed) < len(shards)
 
 
-def test_a_model_that_answers_nonsense_is_never_committed(case: Case, results: ResultsFolder) -> None:
+def test_a_model_that_answers_nonsense_is_never_committed(
+    case: Case, results: ResultsFolder
+) -> None:
     class NonsenseScorer(WatchedScorer):
         def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
             scores = super().score(images, tokens)
             return Scores(np.full_like(scores.p_ai, np.nan), scores.p_source)
 
     scanner = replace(case.scanner, scorer=NonsenseScorer(case.scanner.scorer, lambda call: None))
-    with pytest.raises(AigidError, match="57 of 60 rows have neither a probability nor an error: not committed"):
-        run_local(scanner, [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))], results, ignore)
+    with pytest.raises(
+        AigidError, match="57 of 60 rows have neither a probability nor an error: not committed"
+    ):
+        run_local(
+            scanner, [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))], results, ignore
+        )
     assert files_in(results) == {}

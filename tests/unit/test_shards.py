@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aigid.manifest import Segment
 from aigid.manifest_files import ManifestFile
-from aigid.shards import Extent, Shard, plan_shards
+from aigid.shards import PlanTotals, Shard, plan_shards
 
 # Sizes on both sides of every rule: empty groups, tiny ones, ones that just fit, ones that must be cut.
 ROW_GROUPS = st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=8)
@@ -18,7 +18,10 @@ plans = settings(deadline=None, max_examples=100)
 
 
 def manifest_files(row_groups: Sequence[Sequence[int]]) -> list[ManifestFile]:
-    return [ManifestFile(f"{number}.parquet", 1000, tuple(groups), "") for number, groups in enumerate(row_groups)]
+    return [
+        ManifestFile(f"{number}.parquet", 1000, tuple(groups), "")
+        for number, groups in enumerate(row_groups)
+    ]
 
 
 def number(file: ManifestFile) -> int:
@@ -31,7 +34,12 @@ def plan(files: Sequence[ManifestFile], shard_rows: int, limit: int | None = Non
 
 def rows_of(shards: Sequence[Shard]) -> list[tuple[int, int]]:
     """Every row of a plan as (file, position in the file), in the plan's order."""
-    return [(number(s.file), row) for shard in shards for s in shard.segments for row in range(s.start, s.stop)]
+    return [
+        (number(s.file), row)
+        for shard in shards
+        for s in shard.segments
+        for row in range(s.start, s.stop)
+    ]
 
 
 def all_rows(files: Sequence[ManifestFile]) -> list[tuple[int, int]]:
@@ -51,7 +59,14 @@ def cut_points(row_groups: Sequence[int], shard_rows: int) -> set[int]:
 def first_piece(shard: Shard, row_groups: Sequence[Sequence[int]], shard_rows: int) -> int:
     """The rows that a shard begins with and that could not have been parted: a row group, or a part of a large one."""
     start = shard.segments[0].start
-    return min(point for point in cut_points(row_groups[number(shard.segments[0].file)], shard_rows) if point > start) - start
+    return (
+        min(
+            point
+            for point in cut_points(row_groups[number(shard.segments[0].file)], shard_rows)
+            if point > start
+        )
+        - start
+    )
 
 
 def cuts(shards: Sequence[Shard]) -> list[list[tuple[str, int, int]]]:
@@ -80,12 +95,15 @@ def test_shards_are_numbered_from_zero_and_none_is_empty(
 
 @plans
 @given(ROW_GROUPS, SHARD_ROWS)
-def test_the_plan_depends_on_the_row_groups_alone(row_groups: list[list[int]], shard_rows: int) -> None:
+def test_the_plan_depends_on_the_row_groups_alone(
+    row_groups: list[list[int]], shard_rows: int
+) -> None:
     files = manifest_files(row_groups)
     renamed = [ManifestFile(f"moved/{file.path}", 7, file.row_groups, "another") for file in files]
     assert plan(files, shard_rows) == plan(files, shard_rows)
     assert cuts(plan(files, shard_rows)) == [
-        [(path.removeprefix("moved/"), start, stop) for path, start, stop in cut] for cut in cuts(plan(renamed, shard_rows))
+        [(path.removeprefix("moved/"), start, stop) for path, start, stop in cut]
+        for cut in cuts(plan(renamed, shard_rows))
     ]
 
 
@@ -96,7 +114,9 @@ def test_a_shard_ends_at_a_row_group_or_evenly_inside_one_that_is_too_large(
 ) -> None:
     for shard in plan(manifest_files(row_groups), shard_rows):
         for segment in shard.segments:
-            assert {segment.start, segment.stop} <= cut_points(row_groups[number(segment.file)], shard_rows)
+            assert {segment.start, segment.stop} <= cut_points(
+                row_groups[number(segment.file)], shard_rows
+            )
 
 
 @plans
@@ -129,7 +149,12 @@ def test_files_without_rows_change_nothing_but_the_numbers_of_files(
     empty = data.draw(st.sampled_from([[], [0], [0, 0]]))
     between = manifest_files([groups for rows in sizes for groups in (empty, [0, rows, 0])])
     renumbered = [
-        Shard(shard.index, tuple(Segment(between[2 * number(s.file) + 1], s.start, s.stop) for s in shard.segments))
+        Shard(
+            shard.index,
+            tuple(
+                Segment(between[2 * number(s.file) + 1], s.start, s.stop) for s in shard.segments
+            ),
+        )
         for shard in plan(plain, shard_rows)
     ]
     assert plan(between, shard_rows) == renumbered
@@ -151,7 +176,10 @@ def test_row_groups_of_the_size_asked_for_are_a_shard_each() -> None:
 
 def test_a_limit_inside_a_row_group_ends_the_last_shard_there() -> None:
     files = manifest_files([[10, 10], [10, 10]])
-    assert [shard.segments for shard in plan(files, 20, limit=25)] == [(Segment(files[0], 0, 20),), (Segment(files[1], 0, 5),)]
+    assert [shard.segments for shard in plan(files, 20, limit=25)] == [
+        (Segment(files[0], 0, 20),),
+        (Segment(files[1], 0, 5),),
+    ]
 
 
 def test_a_limit_beyond_the_end_is_the_whole_manifest() -> None:
@@ -167,7 +195,9 @@ def test_one_huge_row_group_is_cut_evenly() -> None:
     assert shards[-1].segments[0].stop == 1_000_050
 
 
-def test_a_row_group_of_one_and_a_half_times_the_size_is_left_whole_and_a_larger_one_is_cut() -> None:
+def test_a_row_group_of_one_and_a_half_times_the_size_is_left_whole_and_a_larger_one_is_cut() -> (
+    None
+):
     assert [shard.rows for shard in plan(manifest_files([[150]]), 100)] == [150]
     assert [shard.rows for shard in plan(manifest_files([[151]]), 100)] == [75, 76]
 
@@ -194,8 +224,8 @@ def test_the_extent_adds_up_a_plan_and_what_is_done_of_it(
 ) -> None:
     shards = plan(manifest_files(row_groups), shard_rows, limit)
     ready = [shard for shard in shards if shard.index in done]
-    expected = Extent(len(shards), len(rows_of(shards)), len(ready), len(rows_of(ready)))
-    assert Extent.of(iter(shards), done) == expected
+    expected = PlanTotals(len(shards), len(rows_of(shards)), len(ready), len(rows_of(ready)))
+    assert PlanTotals.of(iter(shards), done) == expected
 
 
 def test_a_plan_is_made_while_its_files_are_still_being_found() -> None:

@@ -6,13 +6,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from engine_profiles import engine_profiles
 
 from aigid.contract import load_contract
-from aigid.tensors import PARTS
+from aigid.export.engine_profiles import engine_profiles
+from aigid.scorers.tensors import PARTS
 
 ROOT = Path(__file__).parents[3]
-DOCKERFILES = {name: (ROOT / f"build/{name}.Dockerfile").read_text(encoding="utf-8") for name in ("builder", "server")}
+DOCKERFILES = {
+    name: (ROOT / f"build/{name}.Dockerfile").read_text(encoding="utf-8")
+    for name in ("builder", "server")
+}
 PAGE = (ROOT / "build/containers.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONTRACT = load_contract(ROOT / "model_repository")
@@ -20,13 +23,17 @@ CONTRACT = load_contract(ROOT / "model_repository")
 
 def instructions(name: str) -> list[tuple[str, str]]:
     """The instructions of a Dockerfile with their arguments, each on one line."""
-    lines = [line for line in DOCKERFILES[name].splitlines() if line.strip() and not line.startswith("#")]
+    lines = [
+        line for line in DOCKERFILES[name].splitlines() if line.strip() and not line.startswith("#")
+    ]
     pairs = [line.partition(" ") for line in "\n".join(lines).replace("\\\n", "").splitlines()]
     return [(word, rest) for word, _, rest in pairs]
 
 
 def default_release(name: str) -> str:
-    (release,) = [rest.removeprefix("RELEASE=") for word, rest in instructions(name) if word == "ARG"]
+    (release,) = [
+        rest.removeprefix("RELEASE=") for word, rest in instructions(name) if word == "ARG"
+    ]
     return release
 
 
@@ -37,14 +44,20 @@ def table_rows() -> dict[str, list[str]]:
 
 def copied(name: str) -> list[str]:
     """What a Dockerfile copies out of the checkout."""
-    copies = [rest.split()[:-1] for word, rest in instructions(name) if word == "COPY" and "--from=" not in rest]
+    copies = [
+        rest.split()[:-1]
+        for word, rest in instructions(name)
+        if word == "COPY" and "--from=" not in rest
+    ]
     return [source for sources in copies for source in sources]
 
 
 def as_options(part: str) -> list[str]:
     profiles = [profile.as_trtexec() for profile in engine_profiles(CONTRACT, part)]
     return [
-        " ".join([f"--profile={number}", *(f"--{option}={shapes}" for option, shapes in profile.items())])
+        " ".join(
+            [f"--profile={number}", *(f"--{option}={shapes}" for option, shapes in profile.items())]
+        )
         for number, profile in enumerate(profiles)
     ]
 
@@ -59,7 +72,9 @@ def test_builder_and_server_are_of_one_release_of_the_table() -> None:
 
 def test_every_command_is_of_the_default_release() -> None:
     text = "".join((PAGE, *DOCKERFILES.values()))
-    assert set(re.findall(r"(?:tensorrt|tritonserver|aigid-\w+):(\d\d\.\d\d)", text)) == {default_release("builder")}
+    assert set(re.findall(r"(?:tensorrt|tritonserver|aigid-\w+):(\d\d\.\d\d)", text)) == {
+        default_release("builder")
+    }
     others = re.findall(r"--build-arg RELEASE=([\d.]+)", text)
     assert others
     assert set(others) <= set(table_rows())
@@ -86,7 +101,13 @@ def test_what_is_copied_is_there_and_not_kept_out_of_the_context(name: str) -> N
     for source in copied(name):
         assert (ROOT / source).exists(), source
         assert f"!{source}" in rules, source
-    assert {"pyproject.toml", "constraints.txt", "aigid", PROJECT["readme"], *PROJECT["license-files"]} <= set(copied(name))
+    assert {
+        "pyproject.toml",
+        "constraints.txt",
+        "aigid",
+        PROJECT["readme"],
+        *PROJECT["license-files"],
+    } <= set(copied(name))
 
 
 @pytest.mark.parametrize("text", [PAGE, *DOCKERFILES.values()], ids=["page", *DOCKERFILES])
@@ -97,7 +118,11 @@ def test_named_files_of_the_project_are_there(text: str) -> None:
 
 
 def test_installed_extras_are_the_projects() -> None:
-    extras = {extra for text in DOCKERFILES.values() for extra in re.findall(r"pip install .*\[(\w+)\]", text)}
+    extras = {
+        extra
+        for text in DOCKERFILES.values()
+        for extra in re.findall(r"pip install .*\[(\w+)\]", text)
+    }
     assert extras == {"serve"}
     assert extras <= set(PROJECT["optional-dependencies"])
 
@@ -106,7 +131,11 @@ def test_no_pip_install_brings_another_tensorrt() -> None:
     extras = PROJECT["optional-dependencies"]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     wanted = [*PROJECT["dependencies"], *extras["serve"], *pinned]
-    assert not [line for line in wanted if line.startswith("tensorrt") and not line.startswith("tensorrt_rtx")]
+    assert not [
+        line
+        for line in wanted
+        if line.startswith("tensorrt") and not line.startswith("tensorrt_rtx")
+    ]
 
 
 def test_the_page_spells_out_the_profiles_of_clip_vision() -> None:
@@ -126,7 +155,9 @@ def test_the_pages_function_prints_the_profiles(part: str) -> None:
 def test_compiling_takes_no_torch_so_the_builder_has_none() -> None:
     code = "import sys, onnx_to_tensorrt; print('torch' in sys.modules, 'onnx' in sys.modules, 'tritonclient' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "build")}
-    printed = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True)
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True
+    )
     assert printed.stdout.split() == ["False", "True", "True"]
 
 

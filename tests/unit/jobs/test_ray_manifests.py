@@ -17,13 +17,17 @@ import pytest
 import yaml
 from kubernetes_files import Document, UniqueKeys, misspelt
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.scorers.triton_config import TritonConfig
 
 ROOT = Path(__file__).parents[3]
 FOLDER, TRITON = ROOT / "jobs/ray", ROOT / "jobs/triton"
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir())}
-PAGE, DOCKERFILE, IGNORED = TEXTS["README.md"], TEXTS["Dockerfile"], TEXTS["Dockerfile.dockerignore"]
+PAGE, DOCKERFILE, IGNORED = (
+    TEXTS["README.md"],
+    TEXTS["Dockerfile"],
+    TEXTS["Dockerfile.dockerignore"],
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 SCAN = main.commands["scan"]
@@ -33,7 +37,12 @@ LEAST_OBJECT_STORE_BYTES = 75 << 20
 
 def strict(**properties: Document) -> Document:
     """The JSON schema of an object with these properties, all of them and no others."""
-    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
 
 
 ANYTHING, TEXT, FLAG = {"type": "object"}, {"type": "string", "minLength": 1}, {"type": "boolean"}
@@ -67,7 +76,11 @@ RAY_JOB = strict(
                 "type": "array",
                 "minItems": 1,
                 "items": strict(
-                    groupName=TEXT, minReplicas=COUNT, maxReplicas=COUNT, rayStartParams=START_PARAMS, template=ANYTHING
+                    groupName=TEXT,
+                    minReplicas=COUNT,
+                    maxReplicas=COUNT,
+                    rayStartParams=START_PARAMS,
+                    template=ANYTHING,
                 ),
             },
         ),
@@ -85,12 +98,19 @@ def of_kind(kind: str, documents: list[Document]) -> Document:
 
 
 DOCUMENTS = [document for name in TEXTS if name.endswith(".yaml") for document in load(TEXTS[name])]
-TRITON_DOCUMENTS = [one for path in sorted(TRITON.glob("*.yaml")) for one in load(path.read_text("utf-8")) if "kind" in one]
+TRITON_DOCUMENTS = [
+    one
+    for path in sorted(TRITON.glob("*.yaml"))
+    for one in load(path.read_text("utf-8"))
+    if "kind" in one
+]
 JOB = of_kind("RayJob", DOCUMENTS)
 CLUSTER = JOB["spec"]["rayClusterSpec"]
 HEAD, (WORKERS,) = CLUSTER["headGroupSpec"], CLUSTER["workerGroupSpecs"]
 GROUPS = {"head": HEAD, "workers": WORKERS}
-each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=[one["kind"] for one in DOCUMENTS])
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=[one["kind"] for one in DOCUMENTS]
+)
 each_group = pytest.mark.parametrize("group", GROUPS)
 
 
@@ -102,12 +122,22 @@ def pods(job: Document) -> list[Document]:
     cluster = copy.deepcopy(job["spec"]["rayClusterSpec"])
     options = cluster["autoscalerOptions"]
     head = cluster["headGroupSpec"]["template"]
-    taken = {key: options[key] for key in ("resources", "securityContext", "volumeMounts") if key in options}
-    head["spec"]["containers"].append({"name": "autoscaler", "image": head["spec"]["containers"][0]["image"], **taken})
+    taken = {
+        key: options[key]
+        for key in ("resources", "securityContext", "volumeMounts")
+        if key in options
+    }
+    head["spec"]["containers"].append(
+        {"name": "autoscaler", "image": head["spec"]["containers"][0]["image"], **taken}
+    )
     workers = [group["template"] for group in cluster["workerGroupSpecs"]]
     for worker in workers:
         ray = worker["spec"]["containers"][0]
-        waiting = {key: ray[key] for key in ("image", "securityContext", "volumeMounts", "env", "envFrom") if key in ray}
+        waiting = {
+            key: ray[key]
+            for key in ("image", "securityContext", "volumeMounts", "env", "envFrom")
+            if key in ray
+        }
         worker["spec"]["initContainers"] = [{"name": "wait-gcs-ready", **waiting}]
     return [{"apiVersion": "v1", "kind": "Pod", **template} for template in (head, *workers)]
 
@@ -120,7 +150,9 @@ def validate(document: Document, version: str = VERSIONS[-1]) -> None:
     jsonschema.validate(document, RAY_JOB)
     cluster = document["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", **group["template"]}, version, strict=True)
+        kubernetes_validate.validate(
+            {"apiVersion": "v1", "kind": "Pod", **group["template"]}, version, strict=True
+        )
     for pod in pods(document):
         kubernetes_validate.validate(pod, version, strict=True)
 
@@ -147,7 +179,9 @@ def words_of(entrypoint: str, servers: list[str], tmp_path: Path) -> list[str]:
         (tmp_path / name).chmod(stat.S_IRWXU)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     # As Ray's job supervisor starts it.
-    done = subprocess.run(entrypoint, shell=True, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        entrypoint, shell=True, env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     return done.stdout.split("\0")[:-1]
 
@@ -168,7 +202,9 @@ _FREE = {"labels", "matchLabels", "annotations", "requests", "limits", "rayStart
 
 @pytest.mark.parametrize("version", VERSIONS)
 @each_document
-def test_every_document_is_what_kubernetes_and_kuberay_take(document: Document, version: str) -> None:
+def test_every_document_is_what_kubernetes_and_kuberay_take(
+    document: Document, version: str
+) -> None:
     validate(document, version)
 
 
@@ -209,18 +245,26 @@ def test_a_key_given_twice_is_refused() -> None:
 
 def test_ray_is_one_version_everywhere() -> None:
     version = CLUSTER["rayVersion"]
-    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)[1]
+    pinned = re.search(
+        r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )[1]
     assert re.search(r"^ARG RAY=(\S+)$", DOCKERFILE, re.MULTILINE)[1] == version == pinned
     images = set(re.findall(r"aigid-ray:([\w.]+)", "".join(TEXTS.values())))
     assert images == {version}
-    assert {container(group)["image"] for group in GROUPS} == {f"registry.example.com/aigid-ray:{version}"}
-    assert len(re.findall(r"image: registry\.example\.com/\S+ # REPLACE", TEXTS["rayjob.yaml"])) == len(GROUPS)
+    assert {container(group)["image"] for group in GROUPS} == {
+        f"registry.example.com/aigid-ray:{version}"
+    }
+    assert len(
+        re.findall(r"image: registry\.example\.com/\S+ # REPLACE", TEXTS["rayjob.yaml"])
+    ) == len(GROUPS)
 
 
 def test_the_entrypoint_is_a_scan_with_options_that_there_are(tmp_path: Path) -> None:
     program, *words = words_of(JOB["spec"]["entrypoint"], ["10.0.0.1", "10.0.0.2"], tmp_path)
     workdir = re.search(r"^WORKDIR (\S+)$", DOCKERFILE, re.MULTILINE)[1]
-    assert (ROOT / Path(program).relative_to(workdir)).read_text(encoding="utf-8").count('main(["scan", "--ray=auto"') == 1
+    assert (ROOT / Path(program).relative_to(workdir)).read_text(encoding="utf-8").count(
+        'main(["scan", "--ray=auto"'
+    ) == 1
     values = options_of(words)
     assert values["manifests"] == ("s3://bucket/manifest/",)
     assert values["out"] == "s3://bucket/results/"
@@ -229,12 +273,18 @@ def test_the_entrypoint_is_a_scan_with_options_that_there_are(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("servers", "first"), [(["10.0.0.7", "10.0.0.1"], ("10.0.0.1:8001", "10.0.0.7:8001")), ([], ())], ids=["pods", "none"]
+    ("servers", "first"),
+    [(["10.0.0.7", "10.0.0.1"], ("10.0.0.1:8001", "10.0.0.7:8001")), ([], ())],
+    ids=["pods", "none"],
 )
-def test_the_scan_names_tritons_pods_and_its_service(servers: list[str], first: tuple[str, ...], tmp_path: Path) -> None:
+def test_the_scan_names_tritons_pods_and_its_service(
+    servers: list[str], first: tuple[str, ...], tmp_path: Path
+) -> None:
     values = options_of(words_of(JOB["spec"]["entrypoint"], servers, tmp_path)[1:])
     assert TritonConfig.parse(values["triton"]).addresses == (*first, "aigid-triton:8001")
-    services = {one["metadata"]["name"]: one["spec"] for one in TRITON_DOCUMENTS if one["kind"] == "Service"}
+    services = {
+        one["metadata"]["name"]: one["spec"] for one in TRITON_DOCUMENTS if one["kind"] == "Service"
+    }
     assert set(re.findall(r"aigid-triton(?:-pods)?\b", JOB["spec"]["entrypoint"])) == set(services)
     for spec in services.values():
         assert 8001 in [port["port"] for port in spec["ports"] if port["name"] == "grpc"]
@@ -243,7 +293,9 @@ def test_the_scan_names_tritons_pods_and_its_service(servers: list[str], first: 
 def test_the_model_is_tritons_at_one_path_and_not_written(options: dict[str, Any]) -> None:
     claim = of_kind("PersistentVolumeClaim", TRITON_DOCUMENTS)["metadata"]["name"]
     for group, specs in GROUPS.items():
-        assert {"name": "model", "mountPath": str(options["model"]), "readOnly": True} in container(group)["volumeMounts"]
+        assert {"name": "model", "mountPath": str(options["model"]), "readOnly": True} in container(
+            group
+        )["volumeMounts"]
         (volume,) = [one for one in specs["template"]["spec"]["volumes"] if one["name"] == "model"]
         assert volume["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
 
@@ -260,7 +312,9 @@ def test_no_worker_runs_on_the_head_and_none_stays_when_there_is_nothing_to_do()
     assert HEAD["rayStartParams"]["num-cpus"] == "0"
     assert WORKERS["minReplicas"] == 0
     assert CLUSTER["enableInTreeAutoscaling"] is True
-    assert CLUSTER["autoscalerOptions"]["idleTimeoutSeconds"] < JOB["spec"]["ttlSecondsAfterFinished"]
+    assert (
+        CLUSTER["autoscalerOptions"]["idleTimeoutSeconds"] < JOB["spec"]["ttlSecondsAfterFinished"]
+    )
     # The autoscaler's second version takes no other policy.
     assert CLUSTER["autoscalerOptions"]["version"] == "v2"
     assert {specs["template"]["spec"]["restartPolicy"] for specs in GROUPS.values()} == {"Never"}
@@ -294,7 +348,11 @@ def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(pod: Doc
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["runAsUser"] == user
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    wanted = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     every = [*spec["containers"], *spec.get("initContainers", [])]
     assert len(every) == 2
     assert [one["securityContext"] for one in every] == [wanted, wanted]
@@ -311,7 +369,10 @@ def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(pod: Doc
 def test_every_container_gets_what_it_asks_for(group: str) -> None:
     resources = container(group)["resources"]
     assert resources["requests"] == resources["limits"]
-    assert CLUSTER["autoscalerOptions"]["resources"]["requests"] == CLUSTER["autoscalerOptions"]["resources"]["limits"]
+    assert (
+        CLUSTER["autoscalerOptions"]["resources"]["requests"]
+        == CLUSTER["autoscalerOptions"]["resources"]["limits"]
+    )
 
 
 def test_only_the_head_may_ask_kubernetes_and_both_may_ask_the_store() -> None:
@@ -320,15 +381,24 @@ def test_only_the_head_may_ask_kubernetes_and_both_may_ask_the_store() -> None:
     specs = [group["template"]["spec"] for group in GROUPS.values()]
     assert {spec["serviceAccountName"] for spec in specs} == {account["metadata"]["name"]}
     assert [spec["automountServiceAccountToken"] for spec in specs] == [True, False]
-    (secret,) = {entry["secretRef"]["name"] for group in GROUPS for entry in container(group)["envFrom"]}
-    assert all(entry["secretRef"]["optional"] is True for group in GROUPS for entry in container(group)["envFrom"])
+    (secret,) = {
+        entry["secretRef"]["name"] for group in GROUPS for entry in container(group)["envFrom"]
+    }
+    assert all(
+        entry["secretRef"]["optional"] is True
+        for group in GROUPS
+        for entry in container(group)["envFrom"]
+    )
     assert f"kubectl create secret generic {secret}" in PAGE
 
 
 @each_group
 def test_triton_lets_the_pods_in_and_only_they_and_the_operator_reach_them(group: str) -> None:
     labels = GROUPS[group]["template"]["metadata"]["labels"]
-    triton, ours = of_kind("NetworkPolicy", TRITON_DOCUMENTS)["spec"], of_kind("NetworkPolicy", DOCUMENTS)["spec"]
+    triton, ours = (
+        of_kind("NetworkPolicy", TRITON_DOCUMENTS)["spec"],
+        of_kind("NetworkPolicy", DOCUMENTS)["spec"],
+    )
     clients = triton["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
     assert clients
     assert clients.items() <= labels.items()
@@ -339,25 +409,39 @@ def test_triton_lets_the_pods_in_and_only_they_and_the_operator_reach_them(group
     assert [port["port"] for port in operator["ports"]] == ["dashboard"]
     assert "dashboard" in [port["name"] for port in container("head")["ports"]]
     # Triton's pods are not Ray's.
-    deployments = [one["spec"]["template"]["metadata"]["labels"] for one in TRITON_DOCUMENTS if one["kind"] == "Deployment"]
-    assert not any(ours["podSelector"]["matchLabels"].items() <= other.items() for other in deployments)
+    deployments = [
+        one["spec"]["template"]["metadata"]["labels"]
+        for one in TRITON_DOCUMENTS
+        if one["kind"] == "Deployment"
+    ]
+    assert not any(
+        ours["podSelector"]["matchLabels"].items() <= other.items() for other in deployments
+    )
 
 
 def test_without_the_lines_that_name_triton_it_is_the_embedded_scan(tmp_path: Path) -> None:
     command = re.search(r"^(sed \S+) (\S+)", PAGE, re.MULTILINE)
     assert command, "the page says how"
-    text = subprocess.run(["sh", "-c", command[0]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["sh", "-c", command[0]], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     (account, job), (_, with_triton) = load(text), load(TEXTS["rayjob.yaml"])
     validate(account)
     validate(job)
     values = options_of(words_of(job["spec"]["entrypoint"], [], tmp_path)[1:])
     assert values["triton"] is None
     before = options_of(words_of(with_triton["spec"]["entrypoint"], [], tmp_path)[1:])
-    assert {name for name in before if before[name] != values[name]} == {"triton", "triton_in_flight"}
+    assert {name for name in before if before[name] != values[name]} == {
+        "triton",
+        "triton_in_flight",
+    }
     # Nothing else goes, but the label that says who may ask Triton.
     for specs in (with_triton, job):
         cluster = specs["spec"]["rayClusterSpec"]
-        for template in (cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]):
+        for template in (
+            cluster["headGroupSpec"]["template"],
+            cluster["workerGroupSpecs"][0]["template"],
+        ):
             template["metadata"]["labels"].pop("aigid-triton-client", None)
         del specs["spec"]["entrypoint"]
     assert job == with_triton
@@ -366,7 +450,14 @@ def test_without_the_lines_that_name_triton_it_is_the_embedded_scan(tmp_path: Pa
 def test_what_the_image_copies_is_there_and_in_its_context() -> None:
     copies = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = {source for sources in copies for source in sources.split()}
-    assert {"pyproject.toml", "constraints.txt", "aigid", "jobs", PROJECT["readme"], *PROJECT["license-files"]} <= sources
+    assert {
+        "pyproject.toml",
+        "constraints.txt",
+        "aigid",
+        "jobs",
+        PROJECT["readme"],
+        *PROJECT["license-files"],
+    } <= sources
     allowed = {line[1:] for line in IGNORED.splitlines() if line.startswith("!")}
     assert allowed == sources
     assert "*" in IGNORED.splitlines()
@@ -389,10 +480,16 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_the_page_names_files_links_and_options_that_are_there() -> None:
-    files = set(re.findall(r"jobs/[\w./-]+\.(?:yaml|py|md)|jobs/ray/Dockerfile\b", PAGE + DOCKERFILE))
+    files = set(
+        re.findall(r"jobs/[\w./-]+\.(?:yaml|py|md)|jobs/ray/Dockerfile\b", PAGE + DOCKERFILE)
+    )
     assert {"jobs/ray/rayjob.yaml", "jobs/ray/network.yaml", "jobs/ray/Dockerfile"} <= files
     assert not [path for path in files if not (ROOT / path).is_file()]
-    assert not [link for link in re.findall(r"\]\((?!https)([^)#]+)\)", PAGE) if not (FOLDER / link).exists()]
+    assert not [
+        link
+        for link in re.findall(r"\]\((?!https)([^)#]+)\)", PAGE)
+        if not (FOLDER / link).exists()
+    ]
     known = {option for parameter in SCAN.params for option in parameter.opts}
     named = set(re.findall(r"`(--(?:triton|max-w|min-w|worker|shard|out|model)[\w-]*)", PAGE))
     assert {"--max-workers", "--shard-attempts", "--triton-in-flight"} <= named <= known

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.contract import load_contract
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,10 @@ BATCH_ROWS = 32
 def tables(page: str) -> list[list[list[str]]]:
     """The cells of each table, without its head."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE)
-    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]] for block in blocks]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+        for block in blocks
+    ]
 
 
 def number(text: str) -> float:
@@ -43,9 +46,12 @@ def three_digits(value: float) -> float:
     return round(value, 2 - math.floor(math.log10(value)))
 
 
-GIVEN, PICTURES, GPUS, NIGHTS, COSTS, CARDS, MEMORY, SHARDS = tables(PAGE)
+GIVEN, IMAGES, GPUS, NIGHTS, COSTS, CARDS, MEMORY, SHARDS = tables(PAGE)
 FIGURES = {row[0]: number(row[1]) for row in GIVEN}
-GPU = {row[0]: {"tflops": number(row[1]), "rate": number(row[2]), "price": number(row[5])} for row in GPUS}
+GPU = {
+    row[0]: {"tflops": number(row[1]), "rate": number(row[2]), "price": number(row[5])}
+    for row in GPUS
+}
 CLIENT_S, EMBEDDED_S = FIGURES["client"] / 1000, FIGURES["embedded"] / 1000
 
 
@@ -78,7 +84,8 @@ def test_measured_figures_are_those_of_the_benchmarks() -> None:
     assert rows["decoding alone, pairs/s"] in GIVEN[2][2]
     for _, anchor in re.findall(r"\((\.\./benchmarks/README\.md)#([\w-]+)\)", PAGE):
         titles = [
-            re.sub(r"[^\w -]", "", title).replace(" ", "-").lower() for title in re.findall(r"^## (.*)$", BENCHMARKS, re.M)
+            re.sub(r"[^\w -]", "", title).replace(" ", "-").lower()
+            for title in re.findall(r"^## (.*)$", BENCHMARKS, re.M)
         ]
         assert anchor in titles
 
@@ -92,7 +99,9 @@ def test_the_work_of_a_pair_is_that_of_the_architectures() -> None:
     assert shown(bert[16] / 1e9, said[2])
     assert shown((vision + bert[16]) / 1e9, GIVEN[3][1])
     assert shown((vision + bert[32]) / 1e9, re.search(r"at 32, work is ([\d.]+)\.", PAGE)[1])
-    others, share, tflops = re.search(r"measured ([\d,]+) pictures/s .*?, (\d+) % of its (\d+) TFLOPS", PAGE).groups()
+    others, share, tflops = re.search(
+        r"measured ([\d,]+) pictures/s .*?, (\d+) % of its (\d+) TFLOPS", PAGE
+    ).groups()
     assert shown(100 * number(others) * vision / (number(tflops) * 1e12), share)
 
 
@@ -101,10 +110,12 @@ def test_the_pixels_are_those_of_the_contract() -> None:
 
 
 def test_what_a_picture_costs_follows_from_its_decoding() -> None:
-    usual = next(number(row[2]) for row in PICTURES if row[0] == "1,024")
-    for pixels, size, alone, ratio, client in PICTURES:
+    usual = next(number(row[2]) for row in IMAGES if row[0] == "1,024")
+    for pixels, size, alone, ratio, client in IMAGES:
         assert shown(number(alone) / usual, ratio), pixels
-        assert shown(FIGURES["client"] - FIGURES["decoding"] + FIGURES["decoding"] * number(ratio), client), pixels
+        assert shown(
+            FIGURES["client"] - FIGURES["decoding"] + FIGURES["decoding"] * number(ratio), client
+        ), pixels
         assert (number(size) == FIGURES["image"]) == (pixels == "1,024")
 
 
@@ -143,11 +154,15 @@ def test_a_million_pairs_cost_what_cores_gpus_and_requests_do() -> None:
         assert shown(price, gpu_cost), name
         totals[name] = hours * FIGURES["core"] + price + requests
         assert shown(totals[name], total), name
-    hundred, thousand = re.search(r"100 million are about \$ (\d+), a thousand million \$ (\d+) with L4", PAGE).groups()
+    hundred, thousand = re.search(
+        r"100 million are about \$ (\d+), a thousand million \$ (\d+) with L4", PAGE
+    ).groups()
     assert shown(100 * totals["Triton on L4"], hundred)
     assert shown(1000 * totals["Triton on L4"], thousand)
     assert round(totals["embedded"] / totals["Triton on L4"]) == 7
-    assert shown(FIGURES["pixels"] * 1e6 / 1e9, re.search(r"\((\d+) GB of pixels go between them", PAGE)[1])
+    assert shown(
+        FIGURES["pixels"] * 1e6 / 1e9, re.search(r"\((\d+) GB of pixels go between them", PAGE)[1]
+    )
 
 
 def test_cards_carry_what_they_are_said_to() -> None:
@@ -174,12 +189,15 @@ def test_shards_take_and_make_what_they_are_said_to() -> None:
         assert (number(of_8), number(of_9)) == (1e8 / count, 1e9 / count), rows
     (default,) = [one.default for one in main.commands["scan"].params if one.name == "shard_rows"]
     assert default in [number(row[0]) for row in SHARDS]
-    reads, writes, dollars = re.search(r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ ([\d.]+);", PAGE).groups()
+    reads, writes, dollars = re.search(
+        r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ ([\d.]+);", PAGE
+    ).groups()
     assert number(reads) == 1_000_000 / default * (8 + default / 1000)
     assert number(writes) == 1_000_000 / default
     assert shown(request_dollars(default, 1000), dollars)
     assert shown(
-        2_000_000 * FIGURES["reads"] / 1000, re.search(r"two million reads more .*?, \$ ([\d.]+),", PAGE, re.DOTALL)[1]
+        2_000_000 * FIGURES["reads"] / 1000,
+        re.search(r"two million reads more .*?, \$ ([\d.]+),", PAGE, re.DOTALL)[1],
     )
 
 
@@ -199,7 +217,9 @@ def test_the_job_has_the_figures_of_the_page() -> None:
     ]
     words = job["spec"]["entrypoint"].split()
     options = dict(zip(words, words[1:], strict=False))
-    workers, threads, flight = (int(options[f"--{name}"]) for name in ("max-workers", "worker-cpus", "triton-in-flight"))
+    workers, threads, flight = (
+        int(options[f"--{name}"]) for name in ("max-workers", "worker-cpus", "triton-in-flight")
+    )
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     a_pod = int(limits["cpu"]) // threads
@@ -212,7 +232,9 @@ def test_the_job_has_the_figures_of_the_page() -> None:
     said = re.search(r"(\d+)\s+workers with (\d+) keep an L4 ([\d.]+) s behind", PAGE).groups()
     assert said[:2] == (str(workers), str(flight))
     assert shown(workers * flight * BATCH_ROWS / GPU["L4"]["rate"], said[2])
-    (deadline,) = [one.default for one in main.commands["scan"].params if one.name == "triton_deadline"]
+    (deadline,) = [
+        one.default for one in main.commands["scan"].params if one.name == "triton_deadline"
+    ]
     assert f"under {deadline // 10} s" in PAGE
 
 
@@ -245,6 +267,8 @@ def test_the_command_measures_a_manifests_pictures(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [stream.getvalue()] * 3}), tmp_path / "sample.parquet")
     command = [sys.executable, "-", str(tmp_path / "sample.parquet")]
     done = subprocess.run(command, input=code, text=True, capture_output=True, check=True, cwd=ROOT)
-    milliseconds, size = re.fullmatch(r"([\d.]+) ms of a core, ([\d,]+) bytes\n", done.stdout).groups()
+    milliseconds, size = re.fullmatch(
+        r"([\d.]+) ms of a core, ([\d,]+) bytes\n", done.stdout
+    ).groups()
     assert float(milliseconds) > 0
     assert number(size) == len(stream.getvalue())

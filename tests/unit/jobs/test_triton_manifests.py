@@ -11,7 +11,7 @@ import pytest
 import yaml
 from kubernetes_files import Document, UniqueKeys, misspelt
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.scorers.triton_config import TritonConfig
 
 ROOT = Path(__file__).parents[3]
@@ -26,10 +26,18 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 def strict(properties: Document, required: list[str] | None = None) -> Document:
     """The JSON schema of an object with these properties alone; all of them are required, unless `required` says which."""
     names = list(properties) if required is None else required
-    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": names,
+        "additionalProperties": False,
+    }
 
 
-TEXT, TEXTS = {"type": "string", "minLength": 1}, {"type": "object", "additionalProperties": {"type": "string"}}
+TEXT, TEXTS = (
+    {"type": "string", "minLength": 1},
+    {"type": "object", "additionalProperties": {"type": "string"}},
+)
 DURATION = {"type": "string", "pattern": r"^\d+(ms|s|m)$"}
 
 # Of the operator's custom resource, by its documented fields: those that we use.
@@ -64,7 +72,12 @@ ADAPTER_VALUES = strict(
                         {
                             "seriesQuery": TEXT,
                             "resources": strict(
-                                {"overrides": {"type": "object", "additionalProperties": strict({"resource": TEXT})}}
+                                {
+                                    "overrides": {
+                                        "type": "object",
+                                        "additionalProperties": strict({"resource": TEXT}),
+                                    }
+                                }
                             ),
                             "name": strict({"matches": TEXT, "as": TEXT}),
                             "metricsQuery": TEXT,
@@ -100,7 +113,9 @@ def validate(name: str, document: Document, version: str = VERSIONS[-1]) -> None
 
 def of_kind(kind: str, name: str | None = None) -> Document:
     """The one document of a kind, in one file or in all."""
-    (document,) = [one for file, one in DOCUMENTS if one.get("kind") == kind and name in (None, file)]
+    (document,) = [
+        one for file, one in DOCUMENTS if one.get("kind") == kind and name in (None, file)
+    ]
     return document
 
 
@@ -138,7 +153,9 @@ _FREE = {"labels", "matchLabels", "nodeSelector", "requests", "limits", "overrid
 
 @pytest.mark.parametrize("version", VERSIONS)
 @each_document
-def test_every_document_is_what_kubernetes_takes(name: str, document: Document, version: str) -> None:
+def test_every_document_is_what_kubernetes_takes(
+    name: str, document: Document, version: str
+) -> None:
     assert name.endswith(".yaml")
     validate(name, document, version)
 
@@ -205,14 +222,22 @@ def test_the_image_is_the_projects_of_the_default_release_and_yours_to_name() ->
 
 
 @each_flavour
-def test_what_a_crashed_server_left_in_shared_memory_is_removed_before_the_next_starts(flavour: str, tmp_path: Path) -> None:
-    names = ("triton_python_backend_shm_region_1f", "triton_onnxruntime_backend_shm_region_2e", "sem.other")
+def test_what_a_crashed_server_left_in_shared_memory_is_removed_before_the_next_starts(
+    flavour: str, tmp_path: Path
+) -> None:
+    names = (
+        "triton_python_backend_shm_region_1f",
+        "triton_onnxruntime_backend_shm_region_2e",
+        "sem.other",
+    )
     for name in names:
         (tmp_path / name).touch()
     shell, option, line, *words = container(flavour)["args"]
     assert words == command(flavour)
     line = line.replace("/dev/shm", str(tmp_path))
-    done = subprocess.run([shell, option, line, "echo", "$HOME", "a b"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [shell, option, line, "echo", "$HOME", "a b"], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "$HOME a b\n"
     assert [path.name for path in tmp_path.iterdir()] == ["sem.other"]
 
@@ -221,7 +246,10 @@ def test_what_a_crashed_server_left_in_shared_memory_is_removed_before_the_next_
 def test_the_server_is_started_as_the_image_starts_it(flavour: str) -> None:
     given = re.search(r"^CMD \[(.*)\]$", DOCKERFILE, re.MULTILINE)[1]
     assert command(flavour)[:2] == [word.strip(' "') for word in given.split(",")]
-    assert list(map(str, port_numbers(flavour).values())) == re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split()
+    assert (
+        list(map(str, port_numbers(flavour).values()))
+        == re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split()
+    )
     assert port_numbers(flavour) == {"http": 8000, "grpc": 8001, "metrics": 8002}
 
 
@@ -230,7 +258,11 @@ def test_the_model_is_read_from_the_claim_and_not_written(flavour: str) -> None:
     mounts = {mount["name"]: mount for mount in container(flavour)["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod(flavour)["spec"]["volumes"]}
     assert set(mounts) == set(volumes)
-    assert mounts["model"] == {"name": "model", "mountPath": options(flavour)["--model-repository"], "readOnly": True}
+    assert mounts["model"] == {
+        "name": "model",
+        "mountPath": options(flavour)["--model-repository"],
+        "readOnly": True,
+    }
     claim = of_kind("PersistentVolumeClaim")["metadata"]["name"]
     assert volumes["model"]["persistentVolumeClaim"] == {"claimName": claim, "readOnly": True}
     (copying,) = of_kind("Pod")["spec"]["volumes"]
@@ -242,7 +274,10 @@ def test_shared_memory_is_memory_and_within_the_limit(flavour: str) -> None:
     (volume,) = [volume for volume in pod(flavour)["spec"]["volumes"] if volume["name"] == "shm"]
     assert volume["emptyDir"]["medium"] == "Memory"
     assert {"name": "shm", "mountPath": "/dev/shm"} in container(flavour)["volumeMounts"]
-    size, limit = volume["emptyDir"]["sizeLimit"], container(flavour)["resources"]["limits"]["memory"]
+    size, limit = (
+        volume["emptyDir"]["sizeLimit"],
+        container(flavour)["resources"]["limits"]["memory"],
+    )
     assert 1024 <= mebibytes(size) <= mebibytes(limit) // 2
 
 
@@ -260,20 +295,32 @@ def test_probes_ask_triton_for_its_health(flavour: str) -> None:
 
 @each_flavour
 def test_a_pod_has_time_to_leave(flavour: str) -> None:
-    leaving = container(flavour)["lifecycle"]["preStop"]["sleep"]["seconds"] + int(options(flavour)["--exit-timeout-secs"])
+    leaving = container(flavour)["lifecycle"]["preStop"]["sleep"]["seconds"] + int(
+        options(flavour)["--exit-timeout-secs"]
+    )
     assert pod(flavour)["spec"]["terminationGracePeriodSeconds"] > leaving
-    assert of_kind("Deployment", flavour)["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert (
+        of_kind("Deployment", flavour)["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    )
 
 
 @pytest.mark.parametrize(
-    "spec", [*(pod(flavour)["spec"] for flavour in FLAVOURS), of_kind("Pod")["spec"]], ids=["gpu", "cpu", "copy"]
+    "spec",
+    [*(pod(flavour)["spec"] for flavour in FLAVOURS), of_kind("Pod")["spec"]],
+    ids=["gpu", "cpu", "copy"],
 )
 def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(spec: Document) -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
-    assert spec["securityContext"]["runAsUser"] == int(re.search(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[1])
+    assert spec["securityContext"]["runAsUser"] == int(
+        re.search(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[1]
+    )
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    wanted = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
+    wanted = {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     assert [one["securityContext"] for one in spec["containers"]] == [wanted]
 
 
@@ -286,7 +333,10 @@ def test_whatever_selects_pods_selects_these(flavour: str) -> None:
         of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
         of_kind("PodMonitor")["spec"]["selector"]["matchLabels"],
-        *(one["labelSelector"]["matchLabels"] for one in pod(flavour)["spec"]["topologySpreadConstraints"]),
+        *(
+            one["labelSelector"]["matchLabels"]
+            for one in pod(flavour)["spec"]["topologySpreadConstraints"]
+        ),
     ]
     assert len(selectors) == 7
     assert all(selector and selector.items() <= labels.items() for selector in selectors)
@@ -296,7 +346,9 @@ def test_whatever_selects_pods_selects_these(flavour: str) -> None:
 
 @each_flavour
 def test_services_name_the_pods_ports_and_one_is_headless(flavour: str) -> None:
-    services = {one["metadata"]["name"]: one["spec"] for _, one in DOCUMENTS if one.get("kind") == "Service"}
+    services = {
+        one["metadata"]["name"]: one["spec"] for _, one in DOCUMENTS if one.get("kind") == "Service"
+    }
     for spec in services.values():
         for port in spec["ports"]:
             assert port_numbers(flavour)[port["targetPort"]] == port["port"]
@@ -308,7 +360,9 @@ def test_services_name_the_pods_ports_and_one_is_headless(flavour: str) -> None:
 
 
 @each_flavour
-def test_only_labelled_clients_and_the_monitoring_are_let_in_and_nothing_gets_out(flavour: str) -> None:
+def test_only_labelled_clients_and_the_monitoring_are_let_in_and_nothing_gets_out(
+    flavour: str,
+) -> None:
     policy = of_kind("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
@@ -317,15 +371,24 @@ def test_only_labelled_clients_and_the_monitoring_are_let_in_and_nothing_gets_ou
     label = {"matchLabels": {"aigid-triton-client": "true"}}
     assert [source["podSelector"] for source in clients["from"]] == [label, label]
     assert [port["port"] for port in monitoring["ports"]] == ["metrics"]
-    assert monitoring["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    assert monitoring["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
     (endpoint,) = of_kind("PodMonitor")["spec"]["podMetricsEndpoints"]
     assert {"http", "grpc", endpoint["port"]} == set(port_numbers(flavour))
 
 
 @each_flavour
 def test_the_autoscaler_scales_the_deployment_by_the_adapters_metric(flavour: str) -> None:
-    autoscaler, deployment = of_kind("HorizontalPodAutoscaler", flavour)["spec"], of_kind("Deployment", flavour)
-    target = {"apiVersion": deployment["apiVersion"], "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    autoscaler, deployment = (
+        of_kind("HorizontalPodAutoscaler", flavour)["spec"],
+        of_kind("Deployment", flavour),
+    )
+    target = {
+        "apiVersion": deployment["apiVersion"],
+        "kind": "Deployment",
+        "name": deployment["metadata"]["name"],
+    }
     assert autoscaler["scaleTargetRef"] == target
     assert "replicas" not in deployment["spec"]
     assert 2 <= autoscaler["minReplicas"] < autoscaler["maxReplicas"]
@@ -333,7 +396,10 @@ def test_the_autoscaler_scales_the_deployment_by_the_adapters_metric(flavour: st
     (metric,) = autoscaler["metrics"]
     assert metric["pods"]["metric"] == {"name": rule["name"]["as"]}
     # It goes up fast and down slowly.
-    windows = [autoscaler["behavior"][way]["stabilizationWindowSeconds"] for way in ("scaleUp", "scaleDown")]
+    windows = [
+        autoscaler["behavior"][way]["stabilizationWindowSeconds"]
+        for way in ("scaleUp", "scaleDown")
+    ]
     assert windows == sorted(windows)
     assert f"/pods/*/{rule['name']['as']}" in PAGE
 
@@ -342,18 +408,32 @@ def test_the_adapters_rule_finds_its_series_by_pod_and_namespace() -> None:
     (rule,) = FILES[VALUES_FILE][0]["rules"]["custom"]
     series = rule["seriesQuery"].partition("{")[0]
     assert re.fullmatch(rule["name"]["matches"], series)
-    assert rule["resources"]["overrides"] == {name: {"resource": name} for name in ("namespace", "pod")}
+    assert rule["resources"]["overrides"] == {
+        name: {"resource": name} for name in ("namespace", "pod")
+    }
     assert all(f'{name}!=""' in rule["seriesQuery"] for name in ("namespace", "pod"))
-    assert set(re.findall(r"<<(.*?)>>", rule["metricsQuery"])) == {".Series", ".LabelMatchers", ".GroupBy"}
+    assert set(re.findall(r"<<(.*?)>>", rule["metricsQuery"])) == {
+        ".Series",
+        ".LabelMatchers",
+        ".GroupBy",
+    }
 
 
 def test_the_page_names_files_options_and_services_that_are_there() -> None:
     named = set(re.findall(r"[\w.-]+\.yaml", PAGE))
     assert named == set(FILES)
-    assert not [link for link in re.findall(r"\]\((?!https)([^)#]+)\)", PAGE) if not (ROOT / "jobs" / link).is_file()]
+    assert not [
+        link
+        for link in re.findall(r"\]\((?!https)([^)#]+)\)", PAGE)
+        if not (ROOT / "jobs" / link).is_file()
+    ]
     scan = {option for parameter in main.commands["scan"].params for option in parameter.opts}
     ours = set(re.findall(r"--(?:triton-[\w-]+|batch-size|out|model)\b(?!-)", PAGE))
-    assert {"--triton-in-flight", "--triton-deadline", "--triton-patience", "--batch-size"} <= ours <= scan
+    assert (
+        {"--triton-in-flight", "--triton-deadline", "--triton-patience", "--batch-size"}
+        <= ours
+        <= scan
+    )
     services = {one["metadata"]["name"] for _, one in DOCUMENTS if one.get("kind") == "Service"}
     assert set(re.findall(r"(aigid-triton[\w-]*)\.aigid\b", PAGE)) == services
 
@@ -363,4 +443,7 @@ def test_the_pages_line_gives_the_addresses_of_pods() -> None:
     last = re.search(r'--triton "\$pods,(.*?)"', PAGE)[1]
     script = f'{line.replace("aigid-triton-pods.aigid", "localhost")}; printf %s "$pods"'
     found = subprocess.run(["sh", "-c", script], text=True, capture_output=True, check=True).stdout
-    assert TritonConfig.parse(f"{found},{last}").addresses == ("127.0.0.1:8001", "aigid-triton.aigid:8001")
+    assert TritonConfig.parse(f"{found},{last}").addresses == (
+        "127.0.0.1:8001",
+        "aigid-triton.aigid:8001",
+    )

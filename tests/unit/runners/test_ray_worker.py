@@ -37,7 +37,9 @@ def order(tmp_path: Path) -> Iterator[Ordered]:
 
 def shards(count: int) -> list[Shard]:
     file = ManifestFile("m.parquet", 10, (count * ROWS,), "")
-    return [Shard(index, (Segment(file, index * ROWS, (index + 1) * ROWS),)) for index in range(count)]
+    return [
+        Shard(index, (Segment(file, index * ROWS, (index + 1) * ROWS),)) for index in range(count)
+    ]
 
 
 def committed(tmp_path: Path) -> set[int]:
@@ -45,28 +47,47 @@ def committed(tmp_path: Path) -> set[int]:
 
 
 def test_another_version_is_refused_with_both(order: Ordered) -> None:
-    with pytest.raises(UsageError, match=f"has aigid {__version__}, but the scan was started with 0.0.1: install the same"):
+    with pytest.raises(
+        UsageError,
+        match=f"has aigid {__version__}, but the scan was started with 0.0.1: install the same",
+    ):
         ShardWorker().start(order(version="0.0.1"))
 
 
-def test_a_results_folder_that_is_another_one_here_is_refused(order: Ordered, tmp_path: Path) -> None:
+def test_a_results_folder_that_is_another_one_here_is_refused(
+    order: Ordered, tmp_path: Path
+) -> None:
     said = "is another folder here than where the scan was started: give one that all machines share, or an object store"
     (tmp_path / "local_disk").mkdir()
-    for other in ({"out": str(tmp_path / "gone")}, {"out": str(tmp_path / "local_disk")}, {"token": "another scan's"}):
+    for other in (
+        {"out": str(tmp_path / "gone")},
+        {"out": str(tmp_path / "local_disk")},
+        {"token": "another scan's"},
+    ):
         with pytest.raises(UsageError, match=said):
             ShardWorker().start(order(**other))
 
 
 def test_a_manifest_that_is_not_here_is_refused(order: Ordered) -> None:
-    with pytest.raises(UsageError, match=r"gone\.parquet: no such file here: put the manifest where all machines see it"):
+    with pytest.raises(
+        UsageError,
+        match=r"gone\.parquet: no such file here: put the manifest where all machines see it",
+    ):
         ShardWorker().start(order(first_file="gone.parquet"))
 
 
-def test_a_folder_that_is_not_here_does_not_matter_where_paths_are_whole(order: Ordered, tmp_path: Path) -> None:
-    assert ShardWorker().start(order(folder="/no/such/folder", first_file=str(tmp_path / "m.parquet"))) == os.getpid()
+def test_a_folder_that_is_not_here_does_not_matter_where_paths_are_whole(
+    order: Ordered, tmp_path: Path
+) -> None:
+    assert (
+        ShardWorker().start(order(folder="/no/such/folder", first_file=str(tmp_path / "m.parquet")))
+        == os.getpid()
+    )
 
 
-def test_shards_given_at_the_same_time_are_scanned_one_after_the_other(order: Ordered, tmp_path: Path) -> None:
+def test_shards_given_at_the_same_time_are_scanned_one_after_the_other(
+    order: Ordered, tmp_path: Path
+) -> None:
     worker = ShardWorker()
     worker.start(order(StandInJob(0.1)))
     with ThreadPoolExecutor(4) as callers:
@@ -78,18 +99,24 @@ def test_shards_given_at_the_same_time_are_scanned_one_after_the_other(order: Or
     assert worker.state().shards == {}
 
 
-def test_a_shard_that_fails_takes_none_of_the_others_with_it(order: Ordered, tmp_path: Path) -> None:
+def test_a_shard_that_fails_takes_none_of_the_others_with_it(
+    order: Ordered, tmp_path: Path
+) -> None:
     worker = ShardWorker()
     worker.start(order(StandInJob(0.05, ((1, "fail"), (4, "bug")))))
     with ThreadPoolExecutor(6) as callers:
         calls = [callers.submit(worker.scan, shard) for shard in shards(6)]
     assert isinstance(calls[1].exception(), AigidError)
     assert isinstance(calls[4].exception(), ZeroDivisionError)
-    assert [call.result().rows for index, call in enumerate(calls) if index not in (1, 4)] == [ROWS] * 4
+    assert [call.result().rows for index, call in enumerate(calls) if index not in (1, 4)] == [
+        ROWS
+    ] * 4
     assert committed(tmp_path) == {0, 2, 3, 5}
 
 
-def test_results_that_cannot_be_written_fail_the_shard_and_the_worker_goes_on(order: Ordered, tmp_path: Path) -> None:
+def test_results_that_cannot_be_written_fail_the_shard_and_the_worker_goes_on(
+    order: Ordered, tmp_path: Path
+) -> None:
     worker = ShardWorker()
     worker.start(order())
     first, second = shards(2)

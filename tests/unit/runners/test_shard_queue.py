@@ -39,7 +39,9 @@ def test_shards_come_in_the_order_of_the_plan_and_are_taken_from_it_one_by_one()
     assert len(taken) == 6
 
 
-def test_a_shard_that_failed_comes_again_after_a_pause_that_grows_and_only_for_one_who_is_alone_with_it() -> None:
+def test_a_shard_that_failed_comes_again_after_a_pause_that_grows_and_only_for_one_who_is_alone_with_it() -> (
+    None
+):
     clock = Clock()
     queue = ShardQueue(iter(shards(1)), 4, clock)
     shard = queue.take(alone=True)
@@ -72,7 +74,9 @@ def test_shards_that_wait_for_their_pause_hold_up_no_others() -> None:
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 4), st.integers(0, 12))
-def test_every_shard_is_done_or_given_up_whatever_fails(fates: list[bool], attempts: int, count: int) -> None:
+def test_every_shard_is_done_or_given_up_whatever_fails(
+    fates: list[bool], attempts: int, count: int
+) -> None:
     clock = Clock()
     queue, fate = ShardQueue(iter(shards(count)), attempts, clock), iter(fates)
     done, given_up, tries = [], [], 0
@@ -94,4 +98,7 @@ def test_a_failure_says_which_rows_are_missing() -> None:
     one = Shard(7, (Segment(FILES[0], 10, 20),))
     two = Shard(8, (Segment(FILES[0], 10, 100), Segment(FILES[1], 0, 5)))
     assert str(ShardFailure(one, "gone")) == "shard 7 (row 10 of a.parquet to row 19): gone"
-    assert str(ShardFailure(two, "gone")) == "shard 8 (row 10 of a.parquet to row 4 of b.parquet): gone"
+    assert (
+        str(ShardFailure(two, "gone"))
+        == "shard 8 (row 10 of a.parquet to row 4 of b.parquet): gone"
+    )

@@ -19,7 +19,7 @@ from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.tensors import PARTS
+from aigid.scorers.tensors import PARTS
 
 BUCKETS = (16, 32, 64, 128)
 ROWS = 40
@@ -44,7 +44,9 @@ def prompts(bucket: int, count: int = ROWS) -> TokenBatch:
     rng = np.random.default_rng(bucket)
     # The shortest and the longest of the bucket are among them.
     lengths = [2, bucket, *rng.integers(4, bucket + 1, count - 2)]
-    return pad_to_bucket([[101, *rng.integers(1000, 30_000, length - 2).tolist(), 102] for length in lengths], bucket)
+    return pad_to_bucket(
+        [[101, *rng.integers(1000, 30_000, length - 2).tolist(), 102] for length in lengths], bucket
+    )
 
 
 def rows_of(tokens: TokenBatch, rows: list[int]) -> TokenBatch:
@@ -63,7 +65,9 @@ def answers_alone(scorer: OnnxScorer) -> dict[int, list[tuple[bytes, bytes]]]:
     found = {}
     for bucket in BUCKETS:
         tokens = prompts(bucket)
-        found[bucket] = [answers(scorer.score(images[[row]], rows_of(tokens, [row])))[0] for row in range(ROWS)]
+        found[bucket] = [
+            answers(scorer.score(images[[row]], rows_of(tokens, [row])))[0] for row in range(ROWS)
+        ]
     return found
 
 
@@ -79,7 +83,9 @@ def test_a_score_is_a_probability_and_a_distribution_for_each_row(scorer: OnnxSc
 def test_both_the_image_and_the_prompt_count(scorer: OnnxScorer) -> None:
     images, tokens = pictures(2), prompts(16, 2)
     pairs = [(image, prompt) for image in (0, 1) for prompt in (0, 1)]
-    scores = scorer.score(images[[image for image, _ in pairs]], rows_of(tokens, [prompt for _, prompt in pairs]))
+    scores = scorer.score(
+        images[[image for image, _ in pairs]], rows_of(tokens, [prompt for _, prompt in pairs])
+    )
     assert len(set(answers(scores))) == 4
 
 
@@ -93,16 +99,23 @@ def test_a_row_alone_and_in_batches_of_1_to_40_gives_the_same_bits(
         assert answers(scores) == answers_alone[bucket][:size], size
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.sampled_from(BUCKETS), st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS))
 def test_a_row_at_any_place_among_any_neighbours_gives_the_same_bits(
-    scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]], bucket: int, rows: list[int]
+    scorer: OnnxScorer,
+    answers_alone: dict[int, list[tuple[bytes, bytes]]],
+    bucket: int,
+    rows: list[int],
 ) -> None:
     scores = scorer.score(pictures()[rows], rows_of(prompts(bucket), rows))
     assert answers(scores) == [answers_alone[bucket][row] for row in rows]
 
 
-def test_extreme_neighbours_change_nothing(scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]]) -> None:
+def test_extreme_neighbours_change_nothing(
+    scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]]
+) -> None:
     # What a quantization by the batch's range would not survive.
     images = pictures()[:6]
     images[[0, 5]], images[[1, 4]] = 0, 255
@@ -111,9 +124,14 @@ def test_extreme_neighbours_change_nothing(scorer: OnnxScorer, answers_alone: di
     assert answers(scores)[2:4] == answers_alone[32][2:4]
 
 
-def test_threads_at_once_get_the_same_bits(scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]]) -> None:
+def test_threads_at_once_get_the_same_bits(
+    scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]]
+) -> None:
     def score(number: int) -> bool:
-        bucket, rows = BUCKETS[number % 4], [(number * 7 + place) % ROWS for place in range(1 + number % 19)]
+        bucket, rows = (
+            BUCKETS[number % 4],
+            [(number * 7 + place) % ROWS for place in range(1 + number % 19)],
+        )
         scores = scorer.score(pictures()[rows], rows_of(prompts(bucket), rows))
         return answers(scores) == [answers_alone[bucket][row] for row in rows]
 
@@ -149,7 +167,9 @@ class CountingSession:
 
 
 @pytest.fixture
-def counted(tiny_repository: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[OnnxScorer, CountingSession]]:
+def counted(
+    tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], tuple[OnnxScorer, CountingSession]]:
     def make(cached_prompts: int) -> tuple[OnnxScorer, CountingSession]:
         scorer = OnnxScorer(tiny_repository, cached_prompts=cached_prompts)
         session = CountingSession(scorer._bert)
@@ -167,12 +187,16 @@ def forgetful(tiny_repository: Path) -> OnnxScorer:
     return OnnxScorer(tiny_repository, cached_prompts=0)
 
 
-def test_a_prompt_repeated_in_a_batch_is_encoded_once(counted: Counted, forgetful: OnnxScorer) -> None:
+def test_a_prompt_repeated_in_a_batch_is_encoded_once(
+    counted: Counted, forgetful: OnnxScorer
+) -> None:
     scorer, session = counted(100)
     images, tokens, rows = pictures(6), prompts(16), [0, 1, 0, 0, 2, 1]
     scores = scorer.score(images, rows_of(tokens, rows))
     assert sorted(session.rows) == sorted(tokens.input_ids[row].tobytes() for row in (0, 1, 2))
-    alone = [forgetful.score(images[[place]], rows_of(tokens, [row])) for place, row in enumerate(rows)]
+    alone = [
+        forgetful.score(images[[place]], rows_of(tokens, [row])) for place, row in enumerate(rows)
+    ]
     assert answers(scores) == [answers(score)[0] for score in alone]
 
 
@@ -204,9 +228,13 @@ def test_only_the_prompts_met_last_are_remembered(counted: Counted) -> None:
     assert encoded(1) == 1
 
 
-def test_a_batch_of_more_prompts_than_are_remembered_is_answered(counted: Counted, forgetful: OnnxScorer) -> None:
+def test_a_batch_of_more_prompts_than_are_remembered_is_answered(
+    counted: Counted, forgetful: OnnxScorer
+) -> None:
     scorer, _ = counted(3)
-    assert answers(scorer.score(pictures(), prompts(16))) == answers(forgetful.score(pictures(), prompts(16)))
+    assert answers(scorer.score(pictures(), prompts(16))) == answers(
+        forgetful.score(pictures(), prompts(16))
+    )
 
 
 def test_memory_for_remembered_prompts_is_bounded(counted: Counted) -> None:
@@ -226,7 +254,11 @@ def test_memory_for_remembered_prompts_is_bounded(counted: Counted) -> None:
 
 
 def test_the_contracts_precision_is_used_unless_another_is_asked_for(tiny_repository: Path) -> None:
-    assert OnnxScorer(tiny_repository).precision == OnnxScorer(tiny_repository).contract.cpu_precision == "int8"
+    assert (
+        OnnxScorer(tiny_repository).precision
+        == OnnxScorer(tiny_repository).contract.cpu_precision
+        == "int8"
+    )
     assert OnnxScorer(tiny_repository, precision="fp32").precision == "fp32"
 
 
@@ -280,7 +312,9 @@ def with_fingerprint(path: Path, fingerprint: str | None) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("fingerprint", ["0" * 64, None])
-def test_a_graph_of_another_model_is_named(copied_repository: Path, part: str, fingerprint: str | None) -> None:
+def test_a_graph_of_another_model_is_named(
+    copied_repository: Path, part: str, fingerprint: str | None
+) -> None:
     path = graph(copied_repository, part)
     with_fingerprint(path, fingerprint)
     with pytest.raises(ContractError, match="made from model") as caught:
@@ -298,7 +332,9 @@ def test_a_contract_of_another_model_is_refused(copied_repository: Path) -> None
 
 
 @pytest.mark.parametrize("other", ["bert/1/model.int8.onnx", "clip_vision/1/model.fp32.onnx"])
-def test_the_graph_of_another_part_or_precision_is_named(copied_repository: Path, other: str) -> None:
+def test_the_graph_of_another_part_or_precision_is_named(
+    copied_repository: Path, other: str
+) -> None:
     shutil.copyfile(copied_repository / other, graph(copied_repository, "clip_vision"))
     with pytest.raises(ContractError, match="not the int8 graph of clip_vision") as caught:
         OnnxScorer(copied_repository)

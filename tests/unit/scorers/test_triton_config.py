@@ -25,10 +25,23 @@ def test_addresses(text: str, addresses: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["localhost", "localhost:", ":8001", "a:0", "a:65536", "http://a:8001", "a:8001/v2", "::1:8001", "a b:1"]
+    "text",
+    [
+        "localhost",
+        "localhost:",
+        ":8001",
+        "a:0",
+        "a:65536",
+        "http://a:8001",
+        "a:8001/v2",
+        "::1:8001",
+        "a b:1",
+    ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=f"--triton: {re.escape(repr(text))} is no address: give the HOST:PORT"):
+    with pytest.raises(
+        UsageError, match=f"--triton: {re.escape(repr(text))} is no address: give the HOST:PORT"
+    ):
         TritonConfig.parse(text)
 
 
@@ -44,9 +57,16 @@ def test_an_address_that_is_there_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "option"), [({"in_flight": 0}, "in-flight"), ({"deadline_s": 0}, "deadline"), ({"patience_s": -1}, "patience")]
+    ("settings", "option"),
+    [
+        ({"in_flight": 0}, "in-flight"),
+        ({"deadline_s": 0}, "deadline"),
+        ({"patience_s": -1}, "patience"),
+    ],
 )
-def test_settings_out_of_range_are_refused_by_their_option(settings: dict[str, Any], option: str) -> None:
+def test_settings_out_of_range_are_refused_by_their_option(
+    settings: dict[str, Any], option: str
+) -> None:
     with pytest.raises(UsageError, match=f"--triton-{option} must be more than 0: got"):
         TritonConfig(("a:1",), **settings)
 

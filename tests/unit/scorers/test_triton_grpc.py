@@ -20,9 +20,9 @@ from aigid.contract import load_contract
 from aigid.errors import AigidError, ContractError, ServerError
 from aigid.prompts import TokenBatch
 from aigid.scorers import triton_pool
+from aigid.scorers.tensors import ENSEMBLE, ModelSpec, TensorSpec
 from aigid.scorers.triton_config import TritonConfig
 from aigid.scorers.triton_grpc import TritonScorer
-from aigid.tensors import ENSEMBLE, ModelSpec, TensorSpec
 
 CONTRACT = load_contract(REPOSITORY)
 SIDE = CONTRACT.image.size
@@ -108,11 +108,17 @@ def test_a_request_that_fails_is_asked_of_the_other_server() -> None:
 
 
 def test_the_least_loaded_server_is_asked() -> None:
-    with StandInServer(CONTRACT) as slow, StandInServer(CONTRACT) as quick, scoring(slow, quick, in_flight=8) as scorer:
+    with (
+        StandInServer(CONTRACT) as slow,
+        StandInServer(CONTRACT) as quick,
+        scoring(slow, quick, in_flight=8) as scorer,
+    ):
         slow.delay.clear()
         assert_right_later = [scorer.submit(*batch(number)) for number in range(40)]
         wait_until(lambda: quick.calls == 32)
-        assert (slow.now, quick.calls) == (8, 32), "the slow one has all that it may have, the other did the rest"
+        assert (slow.now, quick.calls) == (8, 32), (
+            "the slow one has all that it may have, the other did the rest"
+        )
         slow.delay.set()
         for number, answer in enumerate(assert_right_later):
             np.testing.assert_allclose(answer.result(20).p_ai, [number / 255], rtol=1e-6)
@@ -120,14 +126,20 @@ def test_the_least_loaded_server_is_asked() -> None:
 
 def test_a_request_that_is_wrong_is_asked_once_and_the_servers_words_are_handed_on() -> None:
     with StandInServer(CONTRACT, lambda call: REFUSED) as server, scoring(server) as scorer:
-        with pytest.raises(ServerError, match=f"{server.address} refuses a request: unexpected shape for input 'image'"):
+        with pytest.raises(
+            ServerError,
+            match=f"{server.address} refuses a request: unexpected shape for input 'image'",
+        ):
             scorer.score(*batch(1))
         assert server.calls == 1
 
 
 def test_a_request_that_always_fails_ends_with_the_reason() -> None:
     with StandInServer(CONTRACT, lambda call: BROKEN) as server, scoring(server) as scorer:
-        with pytest.raises(ServerError, match=f"failed 5 times, the last time on .*{server.address}: Stub process is not"):
+        with pytest.raises(
+            ServerError,
+            match=f"failed 5 times, the last time on .*{server.address}: Stub process is not",
+        ):
             scorer.score(*batch(1))
         assert server.calls == 5
 
@@ -170,7 +182,10 @@ def test_a_server_that_comes_back_with_another_model_is_not_asked() -> None:
         other.address = server.address
         with other:
             wait_until(lambda: bool(said))
-            with pytest.raises(ServerError, match=f"no Triton server .* for 1 s: {other.address}: .*serves model 0000"):
+            with pytest.raises(
+                ServerError,
+                match=f"no Triton server .* for 1 s: {other.address}: .*serves model 0000",
+            ):
                 scorer.score(*batch(1))
             assert other.calls == 0
 
@@ -196,11 +211,15 @@ def no_fingerprint(server: StandInServer) -> None:
 
 def other_tensors(server: StandInServer) -> None:
     spec = server.specs[ENSEMBLE]
-    server.specs[ENSEMBLE] = ModelSpec((TensorSpec("image", "TYPE_FP32", (3, 64, 64)), *spec.inputs[1:]), spec.outputs)
+    server.specs[ENSEMBLE] = ModelSpec(
+        (TensorSpec("image", "TYPE_FP32", (3, 64, 64)), *spec.inputs[1:]), spec.outputs
+    )
 
 
 def other_outputs(server: StandInServer) -> None:
-    server.specs[ENSEMBLE] = ModelSpec(server.specs[ENSEMBLE].inputs, (TensorSpec("logits", "TYPE_FP32", (6,)),))
+    server.specs[ENSEMBLE] = ModelSpec(
+        server.specs[ENSEMBLE].inputs, (TensorSpec("logits", "TYPE_FP32", (6,)),)
+    )
 
 
 def no_such_model(server: StandInServer) -> None:
@@ -218,19 +237,36 @@ def small_batches(server: StandInServer) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (another_model, f"it serves model {'ab' * 8}..., but the scan is to use aigid-demo, {CONTRACT.fingerprint[:16]}"),
-        (no_fingerprint, "its configuration does not say which model it serves: build the model repository anew"),
-        (other_tensors, r"the inputs of its model aigid are .*image TYPE_FP32 \[3, 64, 64\], .*not the contract's"),
-        (other_outputs, r"the outputs of its model aigid are logits TYPE_FP32 \[6\], not the contract's"),
+        (
+            another_model,
+            f"it serves model {'ab' * 8}..., but the scan is to use aigid-demo, {CONTRACT.fingerprint[:16]}",
+        ),
+        (
+            no_fingerprint,
+            "its configuration does not say which model it serves: build the model repository anew",
+        ),
+        (
+            other_tensors,
+            r"the inputs of its model aigid are .*image TYPE_FP32 \[3, 64, 64\], .*not the contract's",
+        ),
+        (
+            other_outputs,
+            r"the outputs of its model aigid are logits TYPE_FP32 \[6\], not the contract's",
+        ),
         (no_such_model, "it has no model aigid, but resnet50, yolo: serve a model repository"),
         (nothing_served, "it has no model aigid, but none at all"),
         (small_batches, "it takes 3 pairs at a time, not 4: give a smaller --batch-size"),
     ],
 )
-def test_a_server_of_another_kind_is_refused_at_once(change: Callable[[StandInServer], None], reason: str) -> None:
+def test_a_server_of_another_kind_is_refused_at_once(
+    change: Callable[[StandInServer], None], reason: str
+) -> None:
     with StandInServer(CONTRACT) as server, StandInServer(CONTRACT) as right:
         change(server)
-        with pytest.raises(ContractError, match=f"Triton server {server.address}: {reason}"), scoring(right, server):
+        with (
+            pytest.raises(ContractError, match=f"Triton server {server.address}: {reason}"),
+            scoring(right, server),
+        ):
             pass
         assert server.calls == 0
 
@@ -238,7 +274,10 @@ def test_a_server_of_another_kind_is_refused_at_once(change: Callable[[StandInSe
 def test_a_server_that_is_live_and_says_nothing_of_its_model_is_not_waited_for_for_ever() -> None:
     with StandInServer(CONTRACT) as server:
         server.config_delay.clear()
-        with pytest.raises(ServerError, match=f"{server.address}: no answer within 1 s"), scoring(server, patience_s=0.5):
+        with (
+            pytest.raises(ServerError, match=f"{server.address}: no answer within 1 s"),
+            scoring(server, patience_s=0.5),
+        ):
             pass
 
 
@@ -266,6 +305,9 @@ def test_closing_gives_up_what_is_in_flight_and_leaves_no_thread() -> None:
 
 
 def test_a_server_that_never_answers_leaves_no_thread_behind() -> None:
-    with pytest.raises(AigidError, match=r"no Triton server has answered for 0\.5 s: 127\.0\.0\.1:9: .*is that the port of"):
+    with pytest.raises(
+        AigidError,
+        match=r"no Triton server has answered for 0\.5 s: 127\.0\.0\.1:9: .*is that the port of",
+    ):
         TritonScorer(REPOSITORY, TritonConfig(("127.0.0.1:9",), patience_s=0.5), 4)
     assert not [thread for thread in threading.enumerate() if thread.name == "triton"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CAPTIONS, picture_bytes
+from conftest import CAPTIONS, encoded_image
 
 from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.errors import ContractError
@@ -15,9 +15,13 @@ from aigid.serving.pair_preprocessor import PairPreprocessor
 
 def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None:
     contract = load_contract(tiny_repository)
-    images = [picture_bytes(seed) for seed in range(4)]
-    pairs = PairPreprocessor(tiny_repository).prepare(images, [caption.encode() for caption in CAPTIONS])
-    np.testing.assert_array_equal(pairs.image, np.stack([decode_image(data, contract.image) for data in images]))
+    images = [encoded_image(seed) for seed in range(4)]
+    pairs = PairPreprocessor(tiny_repository).prepare(
+        images, [caption.encode() for caption in CAPTIONS]
+    )
+    np.testing.assert_array_equal(
+        pairs.image, np.stack([decode_image(data, contract.image) for data in images])
+    )
     encoder = PromptEncoder(tiny_repository / TOKENIZER_FILE, contract.prompt)
     ids = encoder.token_ids(CAPTIONS)
     expected = pad_to_bucket(ids, encoder.bucket(max(map(len, ids))))
@@ -27,10 +31,15 @@ def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("data", "error"), [(b"", "empty"), (b"no image", "undecodable"), (picture_bytes(0, kind="JPEG")[:90], "undecodable")]
+    ("data", "error"),
+    [
+        (b"", "empty"),
+        (b"no image", "undecodable"),
+        (encoded_image(0, kind="JPEG")[:90], "undecodable"),
+    ],
 )
 def test_a_bad_image_fails_its_pair_alone(tiny_repository: Path, data: bytes, error: str) -> None:
-    good = picture_bytes(1)
+    good = encoded_image(1)
     preprocessor = PairPreprocessor(tiny_repository)
     pairs = preprocessor.prepare([good, data, good], [b"a cat"] * 3)
     assert pairs.errors == ["", error, ""]
@@ -41,7 +50,11 @@ def test_a_bad_image_fails_its_pair_alone(tiny_repository: Path, data: bytes, er
 
 def test_prompts_that_are_no_utf8_or_endless_are_taken_all_the_same(tiny_repository: Path) -> None:
     longest = load_contract(tiny_repository).prompt.max_tokens
-    tokens = PairPreprocessor(tiny_repository).prepare([picture_bytes(1)] * 2, [b"\xff\xfe cat", b"cat " * 500_000]).tokens
+    tokens = (
+        PairPreprocessor(tiny_repository)
+        .prepare([encoded_image(1)] * 2, [b"\xff\xfe cat", b"cat " * 500_000])
+        .tokens
+    )
     assert tokens.attention_mask.sum(axis=1).tolist()[1] == longest
     assert tokens.attention_mask.sum(axis=1).tolist()[0] > 2
 
@@ -53,4 +66,9 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
 
 def test_a_server_needs_neither_arrow_nor_a_runtime_to_preprocess() -> None:
     code = "import sys, aigid.serving.pair_preprocessor; print({'pyarrow', 'onnxruntime', 'rich'} & sys.modules.keys())"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )

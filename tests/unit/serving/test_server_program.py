@@ -14,7 +14,9 @@ def nothing(line: str) -> None:
     raise AssertionError(line)
 
 
-def test_a_server_on_the_path_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_on_the_path_is_taken_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = tmp_path / "tritonserver"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
@@ -29,12 +31,17 @@ def test_an_installation_that_fails_is_said_with_its_reason_and_leaves_nothing(
 ) -> None:
     def without_network(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         failed = "pip" in command
-        return subprocess.CompletedProcess(command, int(failed), "", "Looking\nERROR: no network\n" if failed else "")
+        return subprocess.CompletedProcess(
+            command, int(failed), "", "Looking\nERROR: no network\n" if failed else ""
+        )
 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(server_program.subprocess, "run", without_network)
     said: list[str] = []
-    with pytest.raises(ServerError, match=r"pip install \.\.\.: failed: ERROR: no network; install tritonserver and put it on"):
+    with pytest.raises(
+        ServerError,
+        match=r"pip install \.\.\.: failed: ERROR: no network; install tritonserver and put it on",
+    ):
         find_program(tmp_path / "cache", said.append)
     assert "installing NVIDIA's from a wheel" in said[0]
     assert not list((tmp_path / "cache").iterdir())
@@ -57,7 +64,10 @@ def test_a_shared_library_that_is_missing_is_named_with_what_installs_it(
     said = f"stub: error while loading shared libraries: {python}.so.1.0: cannot open shared object file"
     installed(tmp_path, f"echo '{said}' >&2; exit 127")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    with pytest.raises(ServerError, match=rf"needs the shared library {python}\.so\.1\.0, .*: apt install {python}$"):
+    with pytest.raises(
+        ServerError,
+        match=rf"needs the shared library {python}\.so\.1\.0, .*: apt install {python}$",
+    ):
         find_program(tmp_path, nothing)
 
 

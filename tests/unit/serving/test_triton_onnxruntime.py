@@ -39,10 +39,20 @@ def model(request: pytest.FixtureRequest, backend: Any, tmp_path: Path) -> Itera
     )
     (tmp_path / "3").mkdir()
     onnx.save(graph, tmp_path / "3" / "any.onnx")
-    config = {"input": [{"name": "ids"}], "output": [{"name": "sum"}], "default_model_filename": "any.onnx"}
+    config = {
+        "input": [{"name": "ids"}],
+        "output": [{"name": "sum"}],
+        "default_model_filename": "any.onnx",
+    }
     config |= request.param
     model = backend.TritonPythonModel()
-    model.initialize({"model_config": json.dumps(config), "model_repository": str(tmp_path), "model_version": "3"})
+    model.initialize(
+        {
+            "model_config": json.dumps(config),
+            "model_repository": str(tmp_path),
+            "model_version": "3",
+        }
+    )
     yield model
     model.finalize()
 
@@ -50,7 +60,9 @@ def model(request: pytest.FixtureRequest, backend: Any, tmp_path: Path) -> Itera
 requests = st.lists(
     st.tuples(st.integers(1, 4), st.integers(1, 3)).flatmap(
         lambda shape: st.lists(
-            st.lists(st.integers(0, 10), min_size=shape[1], max_size=shape[1]), min_size=shape[0], max_size=shape[0]
+            st.lists(st.integers(0, 10), min_size=shape[1], max_size=shape[1]),
+            min_size=shape[0],
+            max_size=shape[0],
         )
     ),
     min_size=1,
@@ -60,7 +72,9 @@ requests = st.lists(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(requests)
-def test_every_request_has_its_own_rows_or_its_own_error(model: Any, ids: list[list[list[int]]]) -> None:
+def test_every_request_has_its_own_rows_or_its_own_error(
+    model: Any, ids: list[list[list[int]]]
+) -> None:
     feeds = [{"ids": np.array(rows, np.int32)} for rows in ids]
     for rows, response in zip(ids, model.execute(feeds), strict=True):
         if any(one == 10 for row in rows for one in row):
@@ -70,15 +84,21 @@ def test_every_request_has_its_own_rows_or_its_own_error(model: Any, ids: list[l
         else:
             assert response.error is None
             assert response.tensors[0].name == "sum"
-            np.testing.assert_allclose(response.tensors[0].value[:, 0], [sum(row) + 0.5 * len(row) for row in rows])
+            np.testing.assert_allclose(
+                response.tensors[0].value[:, 0], [sum(row) + 0.5 * len(row) for row in rows]
+            )
 
 
-def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(
+    backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
     assert backend.thread_count({}) == 8
     assert backend.thread_count({"instance_group": [{"count": 2}, {"count": 1}]}) == 2
     assert backend.thread_count({"instance_group": [{"count": 20}]}) == 1
-    assert backend.thread_count({"parameters": {"intra_op_thread_count": {"string_value": "3"}}}) == 3
+    assert (
+        backend.thread_count({"parameters": {"intra_op_thread_count": {"string_value": "3"}}}) == 3
+    )
 
 
 def test_a_thread_takes_as_many_rows_as_the_configuration_says(backend: Any) -> None:
@@ -86,7 +106,9 @@ def test_a_thread_takes_as_many_rows_as_the_configuration_says(backend: Any) -> 
     assert backend.slice_rows({"parameters": {"slice_rows": {"string_value": "32"}}}) == 32
 
 
-def test_a_batch_is_computed_in_slices_on_all_threads(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_computed_in_slices_on_all_threads(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Watched:
         def run(self, outputs: list[str], feed: dict[str, Any]) -> list[Any]:
             rows.append(len(feed["ids"]))
@@ -94,18 +116,29 @@ def test_a_batch_is_computed_in_slices_on_all_threads(model: Any, monkeypatch: p
 
     session, rows = model._session, list[int]()
     monkeypatch.setattr(model, "_session", Watched())
-    model.execute([{"ids": np.ones((5, 2), np.int32)}, {"ids": np.ones((3, 2), np.int32)}, {"ids": np.ones((2, 1), np.int32)}])
+    model.execute(
+        [
+            {"ids": np.ones((5, 2), np.int32)},
+            {"ids": np.ones((3, 2), np.int32)},
+            {"ids": np.ones((2, 1), np.int32)},
+        ]
+    )
     assert sorted(rows) == ([2, 2, 3, 3] if model._slice_rows else [2, 3, 5])
 
 
-def test_a_request_with_nan_among_its_inputs_is_refused_where_the_configuration_says_why(backend: Any, tmp_path: Path) -> None:
+def test_a_request_with_nan_among_its_inputs_is_refused_where_the_configuration_says_why(
+    backend: Any, tmp_path: Path
+) -> None:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])
     out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2])
     node = onnx.helper.make_node("Neg", ["x"], ["y"])
     graph = onnx.helper.make_graph([node], "negation", [value], [out])
     (tmp_path / "1").mkdir()
     opset = [onnx.helper.make_opsetid("", 20)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=10), tmp_path / "1" / "model.onnx")
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opset, ir_version=10),
+        tmp_path / "1" / "model.onnx",
+    )
     config = {"input": [{"name": "x"}], "output": [{"name": "y"}], "max_batch_size": 8}
     feeds = [{"x": np.array([[1, value]], np.float32)} for value in (2, np.nan, 3)]
     for parameters, errors in (
@@ -113,10 +146,15 @@ def test_a_request_with_nan_among_its_inputs_is_refused_where_the_configuration_
         ({"nan_input_error": {"string_value": "no number"}}, [None, "no number", None]),
     ):
         model = backend.TritonPythonModel()
-        args = {"model_config": json.dumps(config | {"parameters": parameters}), "model_repository": str(tmp_path)}
+        args = {
+            "model_config": json.dumps(config | {"parameters": parameters}),
+            "model_repository": str(tmp_path),
+        }
         model.initialize(args | {"model_version": "1"})
         responses = model.execute(feeds)
         model.finalize()
         assert [response.error and response.error.message for response in responses] == errors
-        assert {response.error.code for response in responses if response.error} <= {"invalid argument"}
+        assert {response.error.code for response in responses if response.error} <= {
+            "invalid argument"
+        }
         np.testing.assert_array_equal(responses[2].tensors[0].value, [[-1, -3]])

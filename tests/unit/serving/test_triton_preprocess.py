@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture_bytes
+from conftest import encoded_image
 
 from aigid.contract import load_contract
 
@@ -24,10 +24,13 @@ def model(tiny_repository: Path, python_backend: None) -> Any:
 def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
     def request(*images: bytes, prompt: bytes) -> dict[str, Any]:
         column = [[image] for image in images]
-        return {"image_bytes": np.array(column, object), "prompt": np.array([[prompt]] * len(images), object)}
+        return {
+            "image_bytes": np.array(column, object),
+            "prompt": np.array([[prompt]] * len(images), object),
+        }
 
-    first = request(picture_bytes(1), b"no image", prompt=b"a cat")
-    second = request(picture_bytes(2), prompt=b"a cat on a mat " * 10)
+    first = request(encoded_image(1), b"no image", prompt=b"a cat")
+    second = request(encoded_image(2), prompt=b"a cat on a mat " * 10)
     responses = model.execute([first, second])
     answers = [{tensor.name: tensor.value for tensor in response.tensors} for response in responses]
     assert [len(answer["image"]) for answer in answers] == [2, 1]
@@ -41,7 +44,9 @@ def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
     }
 
 
-def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def prepare(images: list[bytes], prompts: list[bytes]) -> Any:
         if images == [b"too much"]:
             raise MemoryError("no more")
@@ -51,9 +56,12 @@ def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(model: Any, 
     monkeypatch.setattr(model._preprocessor, "prepare", prepare)
     requests = [
         {"image_bytes": np.array([[image]], object), "prompt": np.array([[b"a cat"]], object)}
-        for image in (b"too much", picture_bytes(1))
+        for image in (b"too much", encoded_image(1))
     ]
     bad, good = model.execute(requests)
-    assert (bad.tensors, bad.error.message) == ([], "the pairs cannot be prepared: MemoryError: no more")
+    assert (bad.tensors, bad.error.message) == (
+        [],
+        "the pairs cannot be prepared: MemoryError: no more",
+    )
     assert good.error is None
     assert len(good.tensors) == 4

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from conftest import HF_IMAGE, REPOSITORY, SIDE, picture_bytes
+from conftest import HF_IMAGE, REPOSITORY, SIDE, encoded_image
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.prompts import PromptEncoder
@@ -72,12 +72,27 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_info() -> CheckpointInfo:
-    width = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    width = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     return CheckpointInfo(
         name="tiny",
         notice="Random weights, for tests.",
-        text_config={"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 64, **width},
-        image_config={"model_type": "clip_vision_model", "image_size": SIDE, "patch_size": 8, **width},
+        text_config={
+            "model_type": "bert",
+            "vocab_size": 30522,
+            "max_position_embeddings": 64,
+            **width,
+        },
+        image_config={
+            "model_type": "clip_vision_model",
+            "image_size": SIDE,
+            "patch_size": 8,
+            **width,
+        },
         fusion_hidden=24,
         image=ImageSpec(size=SIDE),
         prompt=PromptSpec(64, (8, 16, 32, 64)),
@@ -96,7 +111,10 @@ def write_labelled(tmp_path: Path) -> Label:
 
     def write(labels: list[int | None], name: str = "rows.parquet", **options: object) -> Path:
         images = [
-            {"bytes": b"no image" if label is None else picture_bytes(number), "path": f"{number}.png"}
+            {
+                "bytes": b"no image" if label is None else encoded_image(number),
+                "path": f"{number}.png",
+            }
             for number, label in enumerate(labels)
         ]
         table = pa.table(
@@ -119,4 +137,6 @@ def write_labelled(tmp_path: Path) -> Label:
 def open_labelled(tokenizer_file: Path, tiny_info: CheckpointInfo) -> Open:
     """Opens labelled manifests with the tiny network's preprocessing."""
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
-    return lambda *sources: LabelledManifest([str(source) for source in sources], prompts, tiny_info.image)
+    return lambda *sources: LabelledManifest(
+        [str(source) for source in sources], prompts, tiny_info.image
+    )

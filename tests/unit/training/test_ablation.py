@@ -21,8 +21,13 @@ Label = Callable[..., Path]
 
 
 @pytest.fixture
-def config(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo, tmp_path: Path) -> AblationConfig:
-    files = [str(write_labelled([*range(6)] * 2, f"{name}.parquet")) for name in ("train", "validation", "test", "pseudo")]
+def config(
+    write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo, tmp_path: Path
+) -> AblationConfig:
+    files = [
+        str(write_labelled([*range(6)] * 2, f"{name}.parquet"))
+        for name in ("train", "validation", "test", "pseudo")
+    ]
     for name in ("text_config", "image_config"):
         (tmp_path / f"{name}.json").write_text(json.dumps(getattr(tiny_info, name)))
     base = RunConfig(
@@ -36,43 +41,66 @@ def config(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInf
         training=TrainingConfig(epochs=1, batch_rows=6, learning_rate=1e-3, seed=4),
     )
     return AblationConfig(
-        base, (files[2],), seeds=2, variants=("fusion", "image only", "with pseudo-labels"), pseudo=(files[3],)
+        base,
+        (files[2],),
+        seeds=2,
+        variants=("fusion", "image only", "with pseudo-labels"),
+        pseudo=(files[3],),
     )
 
 
-def test_every_variant_is_trained_with_every_seed_and_measured(config: AblationConfig, progress: object) -> None:
+def test_every_variant_is_trained_with_every_seed_and_measured(
+    config: AblationConfig, progress: object
+) -> None:
     said: list[str] = []
     table = run_ablation(config, progress, said.append)
     assert list(table.figures) == ["fusion", "image only", "with pseudo-labels"]
-    assert all(list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.figures.values())
+    assert all(
+        list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.figures.values()
+    )
     assert [line.split(":")[0] for line in said] == [
-        f"{name}-{seed}" for name in ("fusion", "image_only", "with_pseudo-labels") for seed in (0, 1)
+        f"{name}-{seed}"
+        for name in ("fusion", "image_only", "with_pseudo-labels")
+        for seed in (0, 1)
     ]
     figures = json.loads((config.base.folder / "ablation.json").read_text())
     for name, runs in figures.items():
         assert table.figures[name]["B macro-F1"] == Interval.of([run["B macro-F1"] for run in runs])
     assert list(table.differences) == ["image only", "with pseudo-labels"]
-    trained = [json.loads((config.base.folder / f"fusion-{seed}/best/config.json").read_text()) for seed in (0, 1)]
+    trained = [
+        json.loads((config.base.folder / f"fusion-{seed}/best/config.json").read_text())
+        for seed in (0, 1)
+    ]
     assert [one["training"]["config"]["seed"] for one in trained] == [4, 5]
     assert (config.base.folder / "ablation.md").read_text() == table.to_markdown()
 
 
-def test_it_goes_on_where_it_stopped(config: AblationConfig, progress: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_where_it_stopped(
+    config: AblationConfig, progress: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
     said: list[str] = []
     measured: list[Path] = []
     measure = ablation._measure
-    monkeypatch.setattr(ablation, "_measure", lambda best, *rest: measured.append(best) or measure(best, *rest))
-    again = run_ablation(replace(config, variants=("fusion", "class-balanced")), progress, said.append)
+    monkeypatch.setattr(
+        ablation, "_measure", lambda best, *rest: measured.append(best) or measure(best, *rest)
+    )
+    again = run_ablation(
+        replace(config, variants=("fusion", "class-balanced")), progress, said.append
+    )
     assert again.figures["fusion"] == first.figures["fusion"]
     assert [line.split(":")[0] for line in said] == ["class-balanced-0", "class-balanced-1"]
     assert {path.parent.name for path in measured} == {"class-balanced-0", "class-balanced-1"}
 
 
-def test_robustness_is_measured_after_and_without_training_again(config: AblationConfig, progress: object) -> None:
+def test_robustness_is_measured_after_and_without_training_again(
+    config: AblationConfig, progress: object
+) -> None:
     plain = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
     said: list[str] = []
-    table = run_ablation(replace(config, variants=("fusion",), robustness=True), progress, said.append)
+    table = run_ablation(
+        replace(config, variants=("fusion",), robustness=True), progress, said.append
+    )
     assert not said
     assert list(table.figures["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
     assert table.figures["fusion"]["A AUROC"] == plain.figures["fusion"]["A AUROC"]
@@ -94,12 +122,17 @@ def test_variants_differ_from_the_recipe_in_what_their_name_says(config: Ablatio
     assert VARIANTS["one-cycle rate"](base).training.schedule == "one_cycle"
     # The recipe's own rate is constant, and it resizes: variants of that would be trained in vain.
     every = ablation._variants(replace(config, variants=()))
-    assert every == ["fusion", *(name for name in VARIANTS if name not in ("fusion", "constant rate", "resized"))]
+    assert every == [
+        "fusion",
+        *(name for name in VARIANTS if name not in ("fusion", "constant rate", "resized")),
+    ]
     assert "with pseudo-labels" not in ablation._variants(replace(config, variants=(), pseudo=()))
 
 
 def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
-    with pytest.raises(UsageError, match="--variant everything: the variants are fusion, image only"):
+    with pytest.raises(
+        UsageError, match="--variant everything: the variants are fusion, image only"
+    ):
         replace(config, variants=("everything",))
     with pytest.raises(UsageError, match="give the pseudo-labelled manifest with --pseudo"):
         replace(config, pseudo=())
@@ -109,8 +142,16 @@ def test_what_cannot_be_measured_on_is_refused_before_training(
     config: AblationConfig, progress: object, tmp_path: Path
 ) -> None:
     labels = pq.read_table(config.test_manifests[0])
-    pq.write_table(labels.append_column("p_generator", pa.array([0.9] * len(labels))), tmp_path / "pseudo-labels.parquet")
-    for file, reason in (("pseudo-labels.parquet", "pseudo-labels say what a model thinks"), ("none.parquet", "no such file")):
+    pq.write_table(
+        labels.append_column("p_generator", pa.array([0.9] * len(labels))),
+        tmp_path / "pseudo-labels.parquet",
+    )
+    for file, reason in (
+        ("pseudo-labels.parquet", "pseudo-labels say what a model thinks"),
+        ("none.parquet", "no such file"),
+    ):
         with pytest.raises(AigidError, match=reason):
-            run_ablation(replace(config, test_manifests=(str(tmp_path / file),)), progress, lambda line: None)
+            run_ablation(
+                replace(config, test_manifests=(str(tmp_path / file),)), progress, lambda line: None
+            )
     assert not config.base.folder.exists()

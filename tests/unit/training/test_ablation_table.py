@@ -39,7 +39,9 @@ def test_it_is_written_with_differences_beyond_the_seeds_in_bold(table: Ablation
     )
 
 
-def test_it_is_printed_with_a_star_there(table: AblationTable, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_printed_with_a_star_there(
+    table: AblationTable, capsys: pytest.CaptureFixture[str]
+) -> None:
     print_table(table)
     shown = capsys.readouterr().out
     assert "0.700 ± 0.497" in shown

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from conftest import HF_IMAGE
 from PIL import Image
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.errors import UsageError
 from aigid.records import ErrorCode, RowFailure
 from aigid.training.audit import audit, fact_names, file_facts
@@ -34,7 +34,9 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 def alike(label: int, rng: np.random.Generator) -> bytes:
     """The same mix of sizes and qualities for all classes."""
-    return encoded(picture(int(rng.choice([32, 40, 48])), rng), quality=int(rng.choice([70, 80, 90])))
+    return encoded(
+        picture(int(rng.choice([32, 40, 48])), rng), quality=int(rng.choice([70, 80, 90]))
+    )
 
 
 def manifest(folder: Path, encode: Encode, labels: list[int] | None = None) -> Path:
@@ -60,12 +62,24 @@ def test_classes_that_are_encoded_alike_are_not_told_apart(tmp_path: Path) -> No
     [
         (lambda label, rng: encoded(picture(40, rng), "JPEG" if label else "PNG"), "format"),
         (lambda label, rng: encoded(picture(32 + 2 * label, rng)), "dimensions"),
-        (lambda label, rng: encoded(picture(int(rng.choice([32, 40, 48])), rng), quality=60 + 5 * label), "JPEG tables"),
-        (lambda label, rng: encoded(picture(40, rng), exif=b"Exif\0\0" + b"x" * 20 if label else b""), "metadata"),
+        (
+            lambda label, rng: encoded(
+                picture(int(rng.choice([32, 40, 48])), rng), quality=60 + 5 * label
+            ),
+            "JPEG tables",
+        ),
+        (
+            lambda label, rng: encoded(
+                picture(40, rng), exif=b"Exif\0\0" + b"x" * 20 if label else b""
+            ),
+            "metadata",
+        ),
     ],
     ids=["format", "dimensions", "quality", "metadata"],
 )
-def test_what_differs_between_the_classes_is_named(encode: Encode, facts: str, tmp_path: Path) -> None:
+def test_what_differs_between_the_classes_is_named(
+    encode: Encode, facts: str, tmp_path: Path
+) -> None:
     found = audit((str(manifest(tmp_path, encode)),))
     for task in ("a", "b"):
         if (task, facts) in (("b", "format"), ("b", "metadata")):
@@ -77,7 +91,16 @@ def test_what_differs_between_the_classes_is_named(encode: Encode, facts: str, t
 
 def test_images_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
     broken = iter(range(ROWS))
-    found = audit((str(manifest(tmp_path, lambda label, rng: b"no image" if next(broken) % 9 == 0 else alike(label, rng))),))
+    found = audit(
+        (
+            str(
+                manifest(
+                    tmp_path,
+                    lambda label, rng: b"no image" if next(broken) % 9 == 0 else alike(label, rng),
+                )
+            ),
+        )
+    )
     assert (found.rows, found.unreadable) == (ROWS - 20, 20)
 
 
@@ -89,16 +112,27 @@ def test_a_limit_takes_rows_from_all_over_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"), [([0] * 50, "found real 50"), ([0] * 50 + [3] * 4, "found real 50, ai 4"), ([1, 2] * 30, "found ai 60")]
+    ("labels", "said"),
+    [
+        ([0] * 50, "found real 50"),
+        ([0] * 50 + [3] * 4, "found real 50, ai 4"),
+        ([1, 2] * 30, "found ai 60"),
+    ],
 )
-def test_too_few_rows_of_a_class_are_a_usage_error(labels: list[int], said: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"two classes or more, of each 5 readable rows or more: {said}"):
+def test_too_few_rows_of_a_class_are_a_usage_error(
+    labels: list[int], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        UsageError, match=f"two classes or more, of each 5 readable rows or more: {said}"
+    ):
         audit((str(manifest(tmp_path, alike, labels)),))
 
 
 def test_facts_are_of_the_file_alone() -> None:
     rng = np.random.default_rng(0)
-    data = encoded(picture(40, rng).crop((0, 0, 40, 20)), quality=75, subsampling=2, progressive=True)
+    data = encoded(
+        picture(40, rng).crop((0, 0, 40, 20)), quality=75, subsampling=2, progressive=True
+    )
     facts = dict(zip(fact_names(), file_facts(data), strict=True))
     assert (facts["width"], facts["height"], facts["pixels"], facts["ratio"]) == (40, 20, 800, 2)
     assert (facts["bytes"], facts["bytes a pixel"]) == (len(data), len(data) / 800)
@@ -132,7 +166,9 @@ def test_the_command_prints_a_table_and_what_to_do(tmp_path: Path) -> None:
 def test_the_command_says_so_where_nothing_is_given_away(tmp_path: Path) -> None:
     path = manifest(tmp_path, alike)
     result = invoke(path)
-    assert result.output.strip().splitlines()[-1] == f"{path}: file facts do not give the classes away"
+    assert (
+        result.output.strip().splitlines()[-1] == f"{path}: file facts do not give the classes away"
+    )
     assert "!" not in result.output
 
 

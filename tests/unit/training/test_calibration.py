@@ -61,11 +61,15 @@ logit = st.floats(-1e4, 1e4, width=32)
 # Few examples: a fit of hopeless rows takes a fraction of a second.
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.tuples(logit, logit, st.integers(0, 5)), min_size=1, max_size=12))
-def test_whatever_the_logits_temperatures_are_within_their_limits(rows: list[tuple[float, float, int]]) -> None:
+def test_whatever_the_logits_temperatures_are_within_their_limits(
+    rows: list[tuple[float, float, int]],
+) -> None:
     label_b = torch.tensor([label for _, _, label in rows])
     b = torch.zeros(len(rows), 6)
     b[:, 2] = torch.tensor([value for _, value, _ in rows])
-    found = fit_temperatures(Logits(torch.tensor([value for value, _, _ in rows]), b), (label_b > 0).long(), label_b)
+    found = fit_temperatures(
+        Logits(torch.tensor([value for value, _, _ in rows]), b), (label_b > 0).long(), label_b
+    )
     assert 0.05 <= found.a <= 20
     assert 0.05 <= found.b <= 20
 
@@ -88,5 +92,8 @@ def test_thresholds_are_stored_by_their_rate_and_left_out_without_real_rows() ->
     label_a, p_ai = np.array([0] * 1000 + [1] * 9), torch.linspace(0, 1, 1009)
     found = fit_thresholds(label_a, p_ai)
     assert found.keys() == {"0.01", "0.001"}
-    assert {rate: int((p_ai[:1000] >= value).sum()) for rate, value in found.items()} == {"0.01": 10, "0.001": 1}
+    assert {rate: int((p_ai[:1000] >= value).sum()) for rate, value in found.items()} == {
+        "0.01": 10,
+        "0.001": 1,
+    }
     assert fit_thresholds(np.ones(9, dtype=np.int64), p_ai[:9]) == {}

@@ -23,7 +23,9 @@ from aigid.training.fusion_model import FusionModel
 
 
 @pytest.fixture
-def folder(tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path) -> Path:
+def folder(
+    tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path
+) -> Path:
     save_checkpoint(tiny_model, tiny_info, tokenizer_file, tmp_path / "runs" / "saved")
     return tmp_path / "runs" / "saved"
 
@@ -32,7 +34,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_a_checkpoint_comes_back_bit_by_bit(folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo) -> None:
+def test_a_checkpoint_comes_back_bit_by_bit(
+    folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo
+) -> None:
     loaded = load_checkpoint(folder)
     assert loaded.info == tiny_info
     assert not loaded.model.training
@@ -68,17 +72,27 @@ def test_a_checkpoint_is_three_files_and_none_is_a_pickle(folder: Path) -> None:
 
 
 def test_half_precision_halves_the_file_and_is_read_as_float32(
-    folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path
+    folder: Path,
+    tiny_model: FusionModel,
+    tiny_info: CheckpointInfo,
+    tokenizer_file: Path,
+    tmp_path: Path,
 ) -> None:
     save_checkpoint(tiny_model, tiny_info, tokenizer_file, tmp_path / "half", half=True)
-    assert (tmp_path / "half" / WEIGHTS_FILE).stat().st_size < 0.51 * (folder / WEIGHTS_FILE).stat().st_size
+    assert (tmp_path / "half" / WEIGHTS_FILE).stat().st_size < 0.51 * (
+        folder / WEIGHTS_FILE
+    ).stat().st_size
     state = load_checkpoint(tmp_path / "half").model.state_dict()
     for name, value in tiny_model.state_dict().items():
         assert torch.equal(state[name], value.half().float()), name
 
 
 def test_the_fingerprint_is_of_what_changes_answers(
-    folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path
+    folder: Path,
+    tiny_model: FusionModel,
+    tiny_info: CheckpointInfo,
+    tokenizer_file: Path,
+    tmp_path: Path,
 ) -> None:
     def fingerprint(info: CheckpointInfo) -> str:
         save_checkpoint(tiny_model, info, tokenizer_file, tmp_path / "other")
@@ -86,7 +100,14 @@ def test_the_fingerprint_is_of_what_changes_answers(
 
     same = load_checkpoint(folder).fingerprint
     assert fingerprint(tiny_info) == same
-    assert fingerprint(replace(tiny_info, name="renamed", notice="", training={"a": 1}, thresholds={"0.5": 0.5})) == same
+    assert (
+        fingerprint(
+            replace(
+                tiny_info, name="renamed", notice="", training={"a": 1}, thresholds={"0.5": 0.5}
+            )
+        )
+        == same
+    )
     assert fingerprint(replace(tiny_info, temperatures=Temperatures(1.5, 1.0))) != same
     assert fingerprint(replace(tiny_info, image=ImageSpec(32, "native_crop"))) != same
     with torch.no_grad():
@@ -97,7 +118,9 @@ def test_the_fingerprint_is_of_what_changes_answers(
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(CheckpointError, match=f"{folder}: not a whole checkpoint: it has no {name}"):
+    with pytest.raises(
+        CheckpointError, match=f"{folder}: not a whole checkpoint: it has no {name}"
+    ):
         load_checkpoint(folder)
 
 
@@ -125,18 +148,29 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
     [
         (lambda config: config.update(colour="red"), r"unknown keys \['colour'\]"),
         (lambda config: config.pop("notice"), r"missing keys \['notice'\]"),
-        (lambda config: config["prompt"].pop("buckets"), r"config.json.prompt: .*missing keys \['buckets'\]"),
+        (
+            lambda config: config["prompt"].pop("buckets"),
+            r"config.json.prompt: .*missing keys \['buckets'\]",
+        ),
         (lambda config: config["temperatures"].update(a=0), "temperatures must be positive"),
         (lambda config: config["image"].update(resizing="squash"), "squash"),
         (lambda config: config["text_config"].update(hidden_size="wide"), "hidden_size"),
         (lambda config: config["text_config"].update(num_attention_heads=3), "multiple"),
         (lambda config: config["image_config"].update(model_type="vit"), "model_type is vit"),
-        (lambda config: config.update(fusion_hidden="many"), "fusion_hidden must be a whole number above 0: got 'many'"),
+        (
+            lambda config: config.update(fusion_hidden="many"),
+            "fusion_hidden must be a whole number above 0: got 'many'",
+        ),
         (lambda config: config.update(fusion_hidden=0), "fusion_hidden"),
-        (lambda config: config.update(text_config=[]), "text_config and image_config must be objects"),
+        (
+            lambda config: config.update(text_config=[]),
+            "text_config and image_config must be objects",
+        ),
     ],
 )
-def test_a_config_that_is_not_understood_is_refused(folder: Path, change: Callable[[dict], object], said: str) -> None:
+def test_a_config_that_is_not_understood_is_refused(
+    folder: Path, change: Callable[[dict], object], said: str
+) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text())
     change(config)
     (folder / CONFIG_FILE).write_text(json.dumps(config))
@@ -161,7 +195,11 @@ def test_weights_of_another_architecture_are_named(folder: Path) -> None:
     save_file(state, folder / WEIGHTS_FILE)
     with pytest.raises(CheckpointError) as refused:
         load_checkpoint(folder)
-    for said in ("1 missing (head_a.bias)", "1 unknown (head_c.weight)", "1 misshapen (fusion.weight)"):
+    for said in (
+        "1 missing (head_a.bias)",
+        "1 unknown (head_c.weight)",
+        "1 misshapen (fusion.weight)",
+    ):
         assert said in str(refused.value)
 
 
@@ -227,16 +265,25 @@ def test_a_save_interrupted_at_its_last_step_leaves_the_old_checkpoint(
 
 
 def test_equal_models_are_equal_files(
-    folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path
+    folder: Path,
+    tiny_model: FusionModel,
+    tiny_info: CheckpointInfo,
+    tokenizer_file: Path,
+    tmp_path: Path,
 ) -> None:
     save_checkpoint(tiny_model, tiny_info, tokenizer_file, tmp_path / "again")
     assert contents(tmp_path / "again") == contents(folder)
 
 
 def test_answers_are_the_same_after_a_round_trip(folder: Path, tiny_model: FusionModel) -> None:
-    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8))
+    image = torch.from_numpy(
+        np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    )
     ids = torch.tensor([[101, 2417, 102], [101, 3899, 102]])
     with torch.no_grad():
-        found, expected = (model(image, ids, torch.ones_like(ids)) for model in (load_checkpoint(folder).model, tiny_model))
+        found, expected = (
+            model(image, ids, torch.ones_like(ids))
+            for model in (load_checkpoint(folder).model, tiny_model)
+        )
     assert torch.equal(found.a, expected.a)
     assert torch.equal(found.b, expected.b)

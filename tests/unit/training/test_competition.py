@@ -5,10 +5,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import picture_bytes
+from conftest import encoded_image
 from openpyxl import Workbook
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.contract import ImageSpec
 from aigid.errors import ManifestError
 from aigid.prompts import PromptEncoder, PromptSpec
@@ -32,14 +32,21 @@ def folder(tmp_path: Path) -> Path:
     for name in FOLDERS:
         (tmp_path / "Train" / name).mkdir(parents=True)
         for index in (4, 17):
-            (tmp_path / "Train" / name / f"image_{index}.jpg").write_bytes(picture_bytes(index, kind="JPEG"))
+            (tmp_path / "Train" / name / f"image_{index}.jpg").write_bytes(
+                encoded_image(index, kind="JPEG")
+            )
     (tmp_path / "Train/sd3_image/image_17.jpg").unlink()
     write_captions(tmp_path, [["Index", "Caption"], [4, "a red car"], [17, "two dogs"]])
     (tmp_path / "Validation").mkdir()
-    lines = ["Index,Caption,Label_A,Label_B", '0,"a cat, asleep",0,0', "1,a boat,1,5", "2,a tree,1,3"]
+    lines = [
+        "Index,Caption,Label_A,Label_B",
+        '0,"a cat, asleep",0,0',
+        "1,a boat,1,5",
+        "2,a tree,1,3",
+    ]
     (tmp_path / "Validation/val_shuffle.csv").write_text("\n".join(lines))
     for index in range(3):
-        (tmp_path / f"Validation/image_{index}.jpg").write_bytes(picture_bytes(index, kind="JPEG"))
+        (tmp_path / f"Validation/image_{index}.jpg").write_bytes(encoded_image(index, kind="JPEG"))
     return tmp_path
 
 
@@ -50,11 +57,21 @@ def test_every_picture_is_a_row_with_its_caption_and_labels(folder: Path) -> Non
         (folder / "validation.parquet", 3, 0),
     ]
     rows = pq.read_table(train.path).to_pylist()
-    assert rows[3] == {"image": "Train/sd3_image/image_4.jpg", "prompt": "a red car", "Label_A": 1, "Label_B": 3}
+    assert rows[3] == {
+        "image": "Train/sd3_image/image_4.jpg",
+        "prompt": "a red car",
+        "Label_A": 1,
+        "Label_B": 3,
+    }
     assert [row["Label_B"] for row in rows] == [0, 1, 2, 3, 4, 5, 0, 1, 2, 4, 5]
     assert [row["Label_A"] for row in rows] == [int(row["Label_B"] > 0) for row in rows]
     rows = pq.read_table(validation.path).to_pylist()
-    assert rows[0] == {"image": "Validation/image_0.jpg", "prompt": "a cat, asleep", "Label_A": 0, "Label_B": 0}
+    assert rows[0] == {
+        "image": "Validation/image_0.jpg",
+        "prompt": "a cat, asleep",
+        "Label_A": 0,
+        "Label_B": 0,
+    }
 
 
 def test_training_reads_them_as_they_are(folder: Path) -> None:
@@ -84,16 +101,26 @@ def test_a_list_that_is_missing_or_damaged_is_named(folder: Path, name: str) -> 
 
 def test_other_columns_and_contradicting_labels_are_named(folder: Path) -> None:
     write_captions(folder, [["Number", "Caption"], [4, "a red car"]])
-    with pytest.raises(ManifestError, match="captions.xlsx: not a list of Index and Caption: 'Index' is not in list"):
+    with pytest.raises(
+        ManifestError,
+        match="captions.xlsx: not a list of Index and Caption: 'Index' is not in list",
+    ):
         write_competition_manifests(folder)
     write_captions(folder, [["Caption", "Index"], ["a red car", 4]])
-    (folder / "Validation/val_shuffle.csv").write_text("Index,Caption,Label_A,Label_B\n0,a,0,0\n1,b,0,4\n")
-    with pytest.raises(ManifestError, match="val_shuffle.csv, line 3: Label_A 0 and Label_B 4 contradict each other"):
+    (folder / "Validation/val_shuffle.csv").write_text(
+        "Index,Caption,Label_A,Label_B\n0,a,0,0\n1,b,0,4\n"
+    )
+    with pytest.raises(
+        ManifestError,
+        match="val_shuffle.csv, line 3: Label_A 0 and Label_B 4 contradict each other",
+    ):
         write_competition_manifests(folder)
 
 
 def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["competition", str(tmp_path / "gone")], catch_exceptions=False)
+    result = CliRunner().invoke(
+        main, ["competition", str(tmp_path / "gone")], catch_exceptions=False
+    )
     assert result.exit_code == 2
     assert "gone/Train/captions.xlsx: no such file" in result.output
 

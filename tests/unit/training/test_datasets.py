@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HF_IMAGE, SIDE, manifest_table, picture_bytes
+from conftest import HF_IMAGE, SIDE, encoded_image, manifest_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -23,8 +23,16 @@ from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.training import datasets
 from aigid.training.checkpoint import CheckpointInfo
-from aigid.training.datasets import Input, LabelledManifest, LabelledRow, Reading, Share, StreamOrder, TrainingBatch
-from aigid.training.picture_changes import Augmentation
+from aigid.training.datasets import (
+    Input,
+    LabelledManifest,
+    LabelledRow,
+    Reading,
+    Share,
+    StreamOrder,
+    TrainingBatch,
+)
+from aigid.training.image_changes import Augmentation
 
 Label = Callable[..., Path]
 Open = Callable[..., LabelledManifest]
@@ -53,30 +61,49 @@ def same(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
     )
 
 
-def test_the_data_set_s_own_schema_is_read_as_it_is(write_manifest: Label, open_labelled: Open, tokenizer_file: Path) -> None:
+def test_the_data_set_s_own_schema_is_read_as_it_is(
+    write_manifest: Label, open_labelled: Open, tokenizer_file: Path
+) -> None:
     table = manifest_table(20)
     batches = list(open_labelled(write_manifest(table, row_group_size=6)).batches(8, None))
     assert [len(batch.label_a) for batch in batches] == [8, 8, 4]
     assert sum(batch.undecodable for batch in batches) == 0
     rows = table.to_pylist()
     assert labels_of(batches) == [row["Label_B"] for row in rows]
-    assert [label for batch in batches for label in batch.label_a.tolist()] == [row["Label_A"] for row in rows]
+    assert [label for batch in batches for label in batch.label_a.tolist()] == [
+        row["Label_A"] for row in rows
+    ]
     images = np.concatenate([batch.images for batch in batches])
-    np.testing.assert_array_equal(images, np.stack([decode_image(row["Image"]["bytes"], SPEC) for row in rows]))
+    np.testing.assert_array_equal(
+        images, np.stack([decode_image(row["Image"]["bytes"], SPEC) for row in rows])
+    )
     prompts = PromptEncoder(tokenizer_file, PromptSpec(64, (64,)))
-    assert prompt_rows(batches) == [tuple(ids) for ids in prompts.token_ids([row["Caption"] for row in rows])]
+    assert prompt_rows(batches) == [
+        tuple(ids) for ids in prompts.token_ids([row["Caption"] for row in rows])
+    ]
 
 
-def test_a_batch_is_padded_to_the_bucket_of_its_longest_prompt(write_manifest: Label, open_labelled: Open) -> None:
-    image = {"bytes": picture_bytes(1), "path": None}
+def test_a_batch_is_padded_to_the_bucket_of_its_longest_prompt(
+    write_manifest: Label, open_labelled: Open
+) -> None:
+    image = {"bytes": encoded_image(1), "path": None}
     prompts = ["a car", "a red car", "one two three four five six seven eight nine", "x"]
-    columns = {"image": pa.array([image] * 4, HF_IMAGE), "text": prompts, "label_a": [0] * 4, "label_b": [0] * 4}
+    columns = {
+        "image": pa.array([image] * 4, HF_IMAGE),
+        "text": prompts,
+        "label_a": [0] * 4,
+        "label_b": [0] * 4,
+    }
     batches = list(open_labelled(write_manifest(pa.table(columns))).batches(2, None))
     assert [batch.tokens.input_ids.shape for batch in batches] == [(2, 8), (2, 16)]
 
 
-@pytest.mark.parametrize("names", [("Label_A", "Label_B"), ("label_a", "label_b"), ("LABEL_A", "lAbEl_B")])
-def test_label_columns_are_found_in_any_case(write_manifest: Label, open_labelled: Open, names: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "names", [("Label_A", "Label_B"), ("label_a", "label_b"), ("LABEL_A", "lAbEl_B")]
+)
+def test_label_columns_are_found_in_any_case(
+    write_manifest: Label, open_labelled: Open, names: tuple[str, str]
+) -> None:
     table = manifest_table(7).rename_columns(["id", "Caption", "Image", *names])
     manifest = open_labelled(write_manifest(table))
     assert manifest.rows_of_classes() == (2, 1, 1, 1, 1, 1)
@@ -84,7 +111,9 @@ def test_label_columns_are_found_in_any_case(write_manifest: Label, open_labelle
 
 
 @pytest.mark.parametrize("kind", [pa.int8(), pa.uint16(), pa.int64()])
-def test_labels_may_be_any_integers(write_manifest: Label, open_labelled: Open, kind: pa.DataType) -> None:
+def test_labels_may_be_any_integers(
+    write_manifest: Label, open_labelled: Open, kind: pa.DataType
+) -> None:
     table = manifest_table(6)
     for name in ("Label_A", "Label_B"):
         table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(kind))
@@ -119,14 +148,18 @@ def test_bad_labels_end_with_the_row_s_name(
     columns = {"Label_A": table["Label_A"].to_pylist(), "Label_B": table["Label_B"].to_pylist()}
     columns["Label_A"][9], columns["Label_B"][9] = label_a, label_b
     for name, values in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.int32()))
+        table = table.set_column(
+            table.schema.get_field_index(name), name, pa.array(values, pa.int32())
+        )
     path = write_manifest(table, row_group_size=4)
     with pytest.raises(TrainingError, match=said) as refused:
         list(open_labelled(path).batches(4, order))
     assert f"{path}, row 9:" in str(refused.value)
 
 
-def test_the_row_s_name_is_right_far_into_a_row_group(write_labelled: Label, open_labelled: Open) -> None:
+def test_the_row_s_name_is_right_far_into_a_row_group(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     path = write_labelled([1] * (3 * READ_ROWS))
     table = pq.read_table(path)
     bad = pa.array([0 if row == 2 * READ_ROWS + 5 else 1 for row in range(len(table))], pa.int32())
@@ -136,27 +169,44 @@ def test_the_row_s_name_is_right_far_into_a_row_group(write_labelled: Label, ope
 
 
 def test_a_manifest_without_labels_is_refused(write_manifest: Label, open_labelled: Open) -> None:
-    with pytest.raises(UsageError, match=r"label_b.*Label_B \(0 real, 1 to 5 the generator\); the columns are id, Caption"):
+    with pytest.raises(
+        UsageError,
+        match=r"label_b.*Label_B \(0 real, 1 to 5 the generator\); the columns are id, Caption",
+    ):
         open_labelled(write_manifest(manifest_table(3).drop_columns("Label_B")))
 
 
-def test_labels_that_are_no_integers_are_refused(write_manifest: Label, open_labelled: Open) -> None:
+def test_labels_that_are_no_integers_are_refused(
+    write_manifest: Label, open_labelled: Open
+) -> None:
     table = manifest_table(3)
-    table = table.set_column(table.schema.get_field_index("Label_A"), "Label_A", table["Label_A"].cast(pa.float32()))
+    table = table.set_column(
+        table.schema.get_field_index("Label_A"), "Label_A", table["Label_A"].cast(pa.float32())
+    )
     with pytest.raises(UsageError, match="column Label_A is float; labels are integers"):
         open_labelled(write_manifest(table))
 
 
-def test_files_whose_labels_differ_in_type_are_refused(write_labelled: Label, open_labelled: Open) -> None:
-    first, second = write_labelled([0, 1], "both/a.parquet"), write_labelled([2, 3], "both/b.parquet")
+def test_files_whose_labels_differ_in_type_are_refused(
+    write_labelled: Label, open_labelled: Open
+) -> None:
+    first, second = (
+        write_labelled([0, 1], "both/a.parquet"),
+        write_labelled([2, 3], "both/b.parquet"),
+    )
     table = pq.read_table(second)
     pq.write_table(table.set_column(2, "Label_A", table["Label_A"].cast(pa.int64())), second)
     with pytest.raises(ManifestError, match=r"b.parquet: column Label_A is int64, but int32"):
         open_labelled(first.parent)
 
 
-def test_a_file_without_labels_among_others_is_refused_before_training(write_labelled: Label, open_labelled: Open) -> None:
-    first, second = write_labelled([0, 1], "both/a.parquet"), write_labelled([2, 3], "both/b.parquet")
+def test_a_file_without_labels_among_others_is_refused_before_training(
+    write_labelled: Label, open_labelled: Open
+) -> None:
+    first, second = (
+        write_labelled([0, 1], "both/a.parquet"),
+        write_labelled([2, 3], "both/b.parquet"),
+    )
     pq.write_table(pq.read_table(second).drop_columns("Label_B"), second)
     with pytest.raises(ManifestError, match=r"b.parquet: no column named Label_B"):
         open_labelled(first.parent)
@@ -164,7 +214,9 @@ def test_a_file_without_labels_among_others_is_refused_before_training(write_lab
         open_labelled(first, second)
 
 
-def test_a_manifest_of_images_alone_has_empty_prompts(write_labelled: Label, open_labelled: Open) -> None:
+def test_a_manifest_of_images_alone_has_empty_prompts(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     path = write_labelled([0, 1, 2])
     pq.write_table(pq.read_table(path).drop_columns("Caption"), path)
     # [CLS] and [SEP].
@@ -175,14 +227,21 @@ def write_paths(folder: Path, image: bytes, name: str = "rows.parquet") -> Path:
     """A manifest of one path that is there and one that is not, relative to `folder`; gives its path."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / "one.png").write_bytes(image)
-    columns = {"image_path": ["one.png", "gone.png"], "prompt": ["a", "b"], "Label_A": [0, 1], "Label_B": [0, 1]}
+    columns = {
+        "image_path": ["one.png", "gone.png"],
+        "prompt": ["a", "b"],
+        "Label_A": [0, 1],
+        "Label_B": [0, 1],
+    }
     pq.write_table(pa.table(columns), folder / name)
     return folder / name
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "below/rows.parquet"])
-def test_image_paths_are_relative_to_the_manifest_s_folder(tmp_path: Path, open_labelled: Open, name: str) -> None:
-    file = write_paths(tmp_path / "data", picture_bytes(5), name)
+def test_image_paths_are_relative_to_the_manifest_s_folder(
+    tmp_path: Path, open_labelled: Open, name: str
+) -> None:
+    file = write_paths(tmp_path / "data", encoded_image(5), name)
     sources = {
         "rows.parquet": [file, tmp_path / "data"],
         "below/rows.parquet": [tmp_path / "data", tmp_path / "data" / "*" / "*.parquet"],
@@ -190,19 +249,26 @@ def test_image_paths_are_relative_to_the_manifest_s_folder(tmp_path: Path, open_
     for source in sources[name]:
         [batch] = open_labelled(source).batches(4, None)
         assert (batch.label_b.tolist(), batch.undecodable) == ([0], 1)
-        np.testing.assert_array_equal(batch.images[0], decode_image(picture_bytes(5), SPEC))
+        np.testing.assert_array_equal(batch.images[0], decode_image(encoded_image(5), SPEC))
 
 
-def test_a_path_is_never_looked_up_in_another_manifest_s_folder(tmp_path: Path, open_labelled: Open) -> None:
-    files = [write_paths(tmp_path / name, picture_bytes(seed)) for seed, name in enumerate(("train", "more"))]
+def test_a_path_is_never_looked_up_in_another_manifest_s_folder(
+    tmp_path: Path, open_labelled: Open
+) -> None:
+    files = [
+        write_paths(tmp_path / name, encoded_image(seed))
+        for seed, name in enumerate(("train", "more"))
+    ]
     # Two files of one name: which is meant depends on the folder.
     [batch] = open_labelled(*files).batches(4, None)
     assert (batch.label_b.tolist(), batch.undecodable) == ([0, 0], 2)
     for seed, pixels in enumerate(batch.images):
-        np.testing.assert_array_equal(pixels, decode_image(picture_bytes(seed), SPEC))
+        np.testing.assert_array_equal(pixels, decode_image(encoded_image(seed), SPEC))
 
 
-def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(write_labelled: Label, open_labelled: Open) -> None:
+def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     manifest = open_labelled(write_labelled([0, None, 2, None, 4, 5]))
     batches = list(manifest.batches(3, None))
     assert labels_of(batches) == [0, 2, 4, 5]
@@ -211,7 +277,9 @@ def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(write_labelled:
     assert sorted(labels_of(shuffled)) == [0, 2, 4, 5]
 
 
-def test_a_batch_of_which_nothing_is_left_is_empty(write_labelled: Label, open_labelled: Open) -> None:
+def test_a_batch_of_which_nothing_is_left_is_empty(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     batches = list(open_labelled(write_labelled([1, 2, None, None, 5])).batches(2, None))
     assert [batch.label_b.tolist() for batch in batches] == [[1, 2], [], [5]]
 
@@ -222,15 +290,24 @@ def test_the_same_order_gives_the_same_batches_and_another_others(
     path = write_labelled([0, 1, 2, 3, 4, 5] * 8, row_group_size=5)
     first = list(open_labelled(path).batches(7, StreamOrder(3, 1, 2)))
     assert same(first, list(open_labelled(path).batches(7, StreamOrder(3, 1, 2))))
-    busy = LabelledManifest([str(path)], PromptEncoder(tokenizer_file, tiny_info.prompt), tiny_info.image, Reading(threads=5))
+    busy = LabelledManifest(
+        [str(path)],
+        PromptEncoder(tokenizer_file, tiny_info.prompt),
+        tiny_info.image,
+        Reading(threads=5),
+    )
     assert same(first, list(busy.batches(7, StreamOrder(3, 1, 2))))
     for other in (StreamOrder(3, 2, 2), StreamOrder(4, 1, 2)):
         assert prompt_rows(first) != prompt_rows(list(open_labelled(path).batches(7, other)))
 
 
-def test_an_epoch_is_mixed_across_files_and_row_groups(write_labelled: Label, open_labelled: Open) -> None:
+def test_an_epoch_is_mixed_across_files_and_row_groups(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     # Sorted by class, a file for each: the batches are mixed all the same.
-    paths = [write_labelled([label] * 30, f"{label}.parquet", row_group_size=10) for label in range(6)]
+    paths = [
+        write_labelled([label] * 30, f"{label}.parquet", row_group_size=10) for label in range(6)
+    ]
     batches = list(open_labelled(*paths).batches(30, StreamOrder(0, 0)))
     assert min(len(set(batch.label_b.tolist())) for batch in batches) >= 4
 
@@ -240,7 +317,7 @@ def test_an_epoch_is_mixed_across_files_and_row_groups(write_labelled: Label, op
     files=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=25), min_size=1, max_size=3),
     group_rows=st.integers(1, 30),
     window=st.integers(2, 40),
-    real_repeat=st.integers(1, 4),
+    oversample_real=st.integers(1, 4),
     batch_rows=st.integers(1, 9),
     seed=st.integers(0, 9),
 )
@@ -249,12 +326,12 @@ def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
     files: list[list[int]],
     group_rows: int,
     window: int,
-    real_repeat: int,
+    oversample_real: int,
     batch_rows: int,
     seed: int,
 ) -> None:
     prompts = PromptEncoder(tokenizer_file, PromptSpec(32, (32,)))
-    image = picture_bytes(1, 8)
+    image = encoded_image(1, 8)
     expected: Counter[tuple[tuple[int, ...], int]] = Counter()
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr(datasets, "WINDOW_ROWS", window)
@@ -264,11 +341,11 @@ def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
             table = pa.table({**columns, "Label_A": [int(label > 0) for label in labels]})
             pq.write_table(table, Path(name) / f"{number}.parquet", row_group_size=group_rows)
             for ids, label in zip(prompts.token_ids(words), labels, strict=True):
-                expected[tuple(ids), label] = 1 if label else real_repeat
+                expected[tuple(ids), label] = 1 if label else oversample_real
         manifest = LabelledManifest([name], prompts, SPEC)
-        batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, real_repeat)))
+        batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, oversample_real)))
         assert Counter(zip(prompt_rows(batches), labels_of(batches), strict=True)) == expected
-        assert sum(manifest.rows_drawn(real_repeat)) == expected.total()
+        assert sum(manifest.rows_drawn(oversample_real)) == expected.total()
     assert all(len(batch.label_a) == batch_rows for batch in batches[:-1])
 
 
@@ -293,17 +370,28 @@ def test_memory_never_holds_the_set_whatever_its_row_groups(
     assert 0 < max(held) < 64 + READ_ROWS + 8 * 8
 
 
-def test_training_mirrors_half_of_the_pictures_and_evaluation_none(write_manifest: Label, open_labelled: Open) -> None:
+def test_training_mirrors_half_of_the_pictures_and_evaluation_none(
+    write_manifest: Label, open_labelled: Open
+) -> None:
     # Dark on the left, bright on the right.
     buffer = io.BytesIO()
-    Image.fromarray(np.tile(np.linspace(0, 255, SIDE, dtype=np.uint8), (SIDE, 1))).save(buffer, "PNG")
+    Image.fromarray(np.tile(np.linspace(0, 255, SIDE, dtype=np.uint8), (SIDE, 1))).save(
+        buffer, "PNG"
+    )
     rows = 200
     images = pa.array([{"bytes": buffer.getvalue(), "path": None}] * rows, HF_IMAGE)
-    columns = {"image": images, "text": [str(row) for row in range(rows)], "Label_A": [0] * rows, "Label_B": [0] * rows}
+    columns = {
+        "image": images,
+        "text": [str(row) for row in range(rows)],
+        "Label_A": [0] * rows,
+        "Label_B": [0] * rows,
+    }
     manifest = open_labelled(write_manifest(pa.table(columns)))
 
     def mirrored(order: StreamOrder | None) -> list[bool]:
-        pictures = np.concatenate([batch.images for batch in manifest.batches(32, order)]).astype(int)
+        pictures = np.concatenate([batch.images for batch in manifest.batches(32, order)]).astype(
+            int
+        )
         left, right = pictures[:, :, 0].mean(axis=(1, 2)), pictures[:, :, -1].mean(axis=(1, 2))
         assert (abs(left - right) > 200).all()
         return (left > right).tolist()
@@ -318,11 +406,14 @@ def test_training_mirrors_half_of_the_pictures_and_evaluation_none(write_manifes
     assert all(mirrored(StreamOrder(0, 0, augmentation=Augmentation(flip=1))))
 
 
-def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(write_labelled: Label, open_labelled: Open) -> None:
+def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     opened = open_labelled(write_labelled([0, 1, 2, 3, 4, 5] * 6))
     changing = StreamOrder(seed=4, epoch=1, augmentation=Augmentation(crop=0.5, jpeg=0.5))
     plain, changed, again, later = (
-        list(opened.batches(8, order)) for order in (StreamOrder(4, 1), changing, changing, replace(changing, epoch=2))
+        list(opened.batches(8, order))
+        for order in (StreamOrder(4, 1), changing, changing, replace(changing, epoch=2))
     )
     assert same(changed, again)
     assert labels_of(changed) == labels_of(plain)
@@ -342,14 +433,18 @@ def test_a_change_of_the_manifest_is_made_to_every_picture(
     path = str(write_labelled([0, 1, 2]))
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
     negative = LabelledManifest([path], prompts, SPEC, Reading(ImageOps.invert))
-    (plain,), (turned,) = (list(one.batches(8, None)) for one in (LabelledManifest([path], prompts, SPEC), negative))
+    (plain,), (turned,) = (
+        list(one.batches(8, None)) for one in (LabelledManifest([path], prompts, SPEC), negative)
+    )
     assert np.abs(255 - turned.images.astype(int) - plain.images).max() <= 1
     # What the order says comes on top of it.
     (both,) = negative.batches(8, StreamOrder(0, 0, augmentation=Augmentation(blur=1)))
     assert both.images.shape == plain.images.shape
 
 
-def test_shares_of_a_batch_are_all_of_it_and_no_row_twice(write_labelled: Label, open_labelled: Open) -> None:
+def test_shares_of_a_batch_are_all_of_it_and_no_row_twice(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     path = write_labelled([0, 1, 2, None, 4, 5] * 4, row_group_size=5)
     order = StreamOrder(3, 1)
     whole = list(open_labelled(path).batches(7, order))
@@ -361,10 +456,15 @@ def test_shares_of_a_batch_are_all_of_it_and_no_row_twice(write_labelled: Label,
         assert sum(share[number].undecodable for share in shares) == batch.undecodable
 
 
-def test_paired_pictures_are_the_same_with_and_without_the_change(write_labelled: Label, open_labelled: Open) -> None:
+def test_paired_pictures_are_the_same_with_and_without_the_change(
+    write_labelled: Label, open_labelled: Open
+) -> None:
     opened = open_labelled(write_labelled([0, 1, None, 3, 4, 5] * 3))
     order = StreamOrder(4, 1, augmentation=Augmentation(blur=1))
-    paired, plain, blurred = (list(opened.batches(8, one)) for one in (replace(order, paired=True), StreamOrder(4, 1), order))
+    paired, plain, blurred = (
+        list(opened.batches(8, one))
+        for one in (replace(order, paired=True), StreamOrder(4, 1), order)
+    )
     for both, first, second in zip(paired, plain, blurred, strict=True):
         assert both.changed is not None
         assert np.abs(both.images.astype(int) - first.images).max() <= 1
@@ -381,7 +481,9 @@ def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, pair
         np.arange(rows * 3, dtype=np.int32).reshape(rows, 3),
     )
     labels = np.arange(rows)
-    batch = TrainingBatch(images, TokenBatch(ids, ids + 1), labels, labels + 1, 5, images + 1 if paired else None)
+    batch = TrainingBatch(
+        images, TokenBatch(ids, ids + 1), labels, labels + 1, 5, images + 1 if paired else None
+    )
     parts = batch.parts(count)
     sizes = [len(part.label_a) for part in parts]
     assert len(parts) == min(rows, count)
@@ -392,10 +494,19 @@ def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, pair
     assert all((part.changed is not None) == paired for part in parts)
 
 
-def test_an_input_is_left_out_on_request(write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo) -> None:
-    path, prompts = str(write_labelled([0, 1, None])), PromptEncoder(tokenizer_file, tiny_info.prompt)
+def test_an_input_is_left_out_on_request(
+    write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo
+) -> None:
+    path, prompts = (
+        str(write_labelled([0, 1, None])),
+        PromptEncoder(tokenizer_file, tiny_info.prompt),
+    )
     blind, deaf = (
-        list(LabelledManifest([path], prompts, tiny_info.image, Reading(without=without)).batches(8, None))[0]
+        list(
+            LabelledManifest([path], prompts, tiny_info.image, Reading(without=without)).batches(
+                8, None
+            )
+        )[0]
         for without in Input
     )
     assert (blind.images == 128).all()
@@ -404,10 +515,19 @@ def test_an_input_is_left_out_on_request(write_labelled: Label, tokenizer_file: 
     assert len({tuple(ids) for ids in deaf.tokens.input_ids}) == 1
 
 
-def test_labels_are_all_looked_at_before_anything_else(write_manifest: Label, open_labelled: Open) -> None:
-    rows = {"image": [picture_bytes(1)] * 3, "prompt": ["a"] * 3, "Label_A": [0, 1, 1], "Label_B": [0, 2, 0]}
+def test_labels_are_all_looked_at_before_anything_else(
+    write_manifest: Label, open_labelled: Open
+) -> None:
+    rows = {
+        "image": [encoded_image(1)] * 3,
+        "prompt": ["a"] * 3,
+        "Label_A": [0, 1, 1],
+        "Label_B": [0, 2, 0],
+    }
     manifest = open_labelled(write_manifest(pa.table(rows)))
-    with pytest.raises(TrainingError, match=r"row 2: Label_A 1 and Label_B 0 contradict each other"):
+    with pytest.raises(
+        TrainingError, match=r"row 2: Label_A 1 and Label_B 0 contradict each other"
+    ):
         manifest.rows_of_classes()
 
 
@@ -417,8 +537,13 @@ def test_manifests_of_other_columns_and_folders_are_read_as_one(
     first = write_labelled([0, 1, 2], "one/rows.parquet")
     folder = tmp_path / "other"
     (folder / "pictures").mkdir(parents=True)
-    (folder / "pictures" / "a.png").write_bytes(picture_bytes(9))
-    columns = {"prompt": ["a picture"], "image_path": ["pictures/a.png"], "label_b": [4], "label_a": [1]}
+    (folder / "pictures" / "a.png").write_bytes(encoded_image(9))
+    columns = {
+        "prompt": ["a picture"],
+        "image_path": ["pictures/a.png"],
+        "label_b": [4],
+        "label_a": [1],
+    }
     pq.write_table(pa.table(columns), folder / "rows.parquet")
     both = open_labelled(first, folder / "rows.parquet")
     assert (both.rows, both.rows_of_classes()) == (4, (1, 1, 1, 0, 1, 0))

@@ -21,13 +21,20 @@ from aigid.training.encoders import (
 )
 from aigid.training.fusion_model import FusionModel
 
-WIDTH = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+WIDTH = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 BERT = BertConfig(vocab_size=50, max_position_embeddings=16, **WIDTH)
 WEIGHTS = "model.safetensors"
 
 
 def pixels(rows: int, side: int = 32) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(2).integers(0, 256, (rows, side, side, 3), dtype=np.uint8))
+    return torch.from_numpy(
+        np.random.default_rng(2).integers(0, 256, (rows, side, side, 3), dtype=np.uint8)
+    )
 
 
 def save_bert(folder: Path) -> dict[str, torch.Tensor]:
@@ -37,7 +44,9 @@ def save_bert(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / WEIGHTS)
 
 
-def test_the_unused_pooler_of_the_text_encoder_is_left_out(tiny_model: FusionModel, tmp_path: Path) -> None:
+def test_the_unused_pooler_of_the_text_encoder_is_left_out(
+    tiny_model: FusionModel, tmp_path: Path
+) -> None:
     assert not [name for name in tiny_model.state_dict() if "pooler" in name]
     save_bert(tmp_path)
     assert not [name for name in load_text_encoder(str(tmp_path)).state_dict() if "pooler" in name]
@@ -48,7 +57,11 @@ def test_a_pretrained_text_encoder_comes_with_its_weights(minilm: Path) -> None:
     saved = load_file(minilm / WEIGHTS)
     state = encoder.state_dict()
     # What is left out is the pooler, and the constant positions that old versions saved.
-    assert set(saved) - set(state) == {"pooler.dense.bias", "pooler.dense.weight", "embeddings.position_ids"}
+    assert set(saved) - set(state) == {
+        "pooler.dense.bias",
+        "pooler.dense.weight",
+        "embeddings.position_ids",
+    }
     assert all(torch.equal(saved[name], value) for name, value in state.items())
     assert encoder_width(encoder) == 384
 
@@ -56,9 +69,17 @@ def test_a_pretrained_text_encoder_comes_with_its_weights(minilm: Path) -> None:
 def test_the_layout_of_old_hub_files_is_understood(tmp_path: Path) -> None:
     # bert-base-uncased on the hub: a prefix, gamma and beta, and the heads of its pretraining.
     state = save_bert(tmp_path)
-    old = {"bert." + name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): state[name] for name in state}
+    old = {
+        "bert."
+        + name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta"): state[name]
+        for name in state
+    }
     old = {name: value + 0.5 for name, value in old.items()}
-    save_file({**old, "cls.predictions.bias": torch.zeros(50)}, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {**old, "cls.predictions.bias": torch.zeros(50)},
+        tmp_path / WEIGHTS,
+        metadata={"format": "pt"},
+    )
     for name, value in load_text_encoder(str(tmp_path)).state_dict().items():
         assert torch.equal(value, state[name] + 0.5), name
 
@@ -66,7 +87,9 @@ def test_the_layout_of_old_hub_files_is_understood(tmp_path: Path) -> None:
 def test_the_image_encoder_of_a_whole_clip_model_is_taken(tmp_path: Path) -> None:
     torch.manual_seed(2)
     text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
-    clip = CLIPModel(CLIPConfig(text_config=text, vision_config={**WIDTH, "image_size": 32, "patch_size": 8}))
+    clip = CLIPModel(
+        CLIPConfig(text_config=text, vision_config={**WIDTH, "image_size": 32, "patch_size": 8})
+    )
     clip.save_pretrained(tmp_path)
     encoder = load_image_encoder(str(tmp_path))
     own = clip.vision_model.state_dict()
@@ -132,7 +155,9 @@ def test_a_folder_that_will_not_do_is_refused_in_one_line(how: str, tmp_path: Pa
 
 def test_encoders_in_each_other_s_place_are_refused(tmp_path: Path) -> None:
     save_bert(tmp_path / "text")
-    image_encoder_from_config({**WIDTH, "image_size": 32, "patch_size": 8}).save_pretrained(tmp_path / "image")
+    image_encoder_from_config({**WIDTH, "image_size": 32, "patch_size": 8}).save_pretrained(
+        tmp_path / "image"
+    )
     with pytest.raises(CheckpointError, match="model_type is bert; vision encoders are"):
         load_image_encoder(str(tmp_path / "text"))
     with pytest.raises(CheckpointError, match="not a text encoder: it holds a CLIPVisionModel"):
@@ -142,7 +167,9 @@ def test_encoders_in_each_other_s_place_are_refused(tmp_path: Path) -> None:
 def test_a_hub_id_without_a_network_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without this the hub's client tries again for half a minute.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="no-such-owner/no-such-model: no encoder can be loaded") as refused:
+    with pytest.raises(
+        CheckpointError, match="no-such-owner/no-such-model: no encoder can be loaded"
+    ) as refused:
         load_image_encoder("no-such-owner/no-such-model")
     assert "\n" not in str(refused.value)
 
@@ -166,7 +193,11 @@ def test_a_text_config_that_will_not_do_is_refused(config: dict[str, object], sa
 
 @pytest.mark.parametrize(
     ("config", "said"),
-    [({"model_type": "vit"}, "model_type is vit"), ({"patch_size": "x"}, "patch_size"), ({"hidden_size": 10}, "multiple")],
+    [
+        ({"model_type": "vit"}, "model_type is vit"),
+        ({"patch_size": "x"}, "patch_size"),
+        ({"hidden_size": 10}, "multiple"),
+    ],
 )
 def test_an_image_config_that_will_not_do_is_refused(config: dict[str, object], said: str) -> None:
     with pytest.raises(CheckpointError, match=said) as refused:
@@ -185,14 +216,25 @@ def test_every_kind_of_vision_encoder_is_saved_loaded_and_pooled(kind: str, tmp_
     made.save_pretrained(tmp_path)
     loaded = load_image_encoder(str(tmp_path)).eval()
     assert type(loaded) is type(made)
-    assert all(torch.equal(made.state_dict()[name], value) for name, value in loaded.state_dict().items())
-    features = FusionModel(AutoModel.from_config(BERT), loaded, ImageSpec(size=32)).image_features(pixels(3))
+    assert all(
+        torch.equal(made.state_dict()[name], value) for name, value in loaded.state_dict().items()
+    )
+    features = FusionModel(AutoModel.from_config(BERT), loaded, ImageSpec(size=32)).image_features(
+        pixels(3)
+    )
     assert features.shape == (3, encoder_width(loaded))
 
 
 @pytest.mark.parametrize("kind", ["metaclip_2", "siglip"])
 def test_the_vision_encoder_of_a_whole_model_is_taken(kind: str, tmp_path: Path) -> None:
-    text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 1, "projection_size": 16}
+    text = {
+        **WIDTH,
+        "vocab_size": 50,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "projection_size": 16,
+    }
     config = AutoConfig.for_model(kind, text_config=text, vision_config=TINY_IMAGE)
     whole = AutoModel.from_config(config)
     whole.save_pretrained(tmp_path)
@@ -204,9 +246,11 @@ def test_the_vision_encoder_of_a_whole_model_is_taken(kind: str, tmp_path: Path)
 
 def test_half_precision_weights_are_trained_as_float32(tmp_path: Path) -> None:
     image_encoder_from_config(TINY_IMAGE).half().save_pretrained(tmp_path)
-    assert {value.dtype for value in load_image_encoder(str(tmp_path)).state_dict().values() if value.is_floating_point()} == {
-        torch.float32
-    }
+    assert {
+        value.dtype
+        for value in load_image_encoder(str(tmp_path)).state_dict().values()
+        if value.is_floating_point()
+    } == {torch.float32}
 
 
 @pytest.mark.parametrize(
@@ -220,7 +264,9 @@ def test_half_precision_weights_are_trained_as_float32(tmp_path: Path) -> None:
         ("dinov3_vit", {}, 32),
     ],
 )
-def test_an_encoder_brings_its_size_mean_and_std(kind: str, said: dict[str, object], size: int, tmp_path: Path) -> None:
+def test_an_encoder_brings_its_size_mean_and_std(
+    kind: str, said: dict[str, object], size: int, tmp_path: Path
+) -> None:
     encoder = image_encoder_from_config({"model_type": kind, **TINY_IMAGE})
     values = {**said, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
@@ -236,7 +282,12 @@ def test_without_its_preprocessing_an_encoder_is_taken_to_be_as_clip(tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "cannot be read"), ("[]", "expected an object"), ('{"image_mean": [1, 2]}', "three"), ('{"image_std": 3}', "iter")],
+    [
+        ("{", "cannot be read"),
+        ("[]", "expected an object"),
+        ('{"image_mean": [1, 2]}', "three"),
+        ('{"image_std": 3}', "iter"),
+    ],
 )
 def test_damaged_preprocessing_is_refused(text: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(text)
@@ -245,7 +296,9 @@ def test_damaged_preprocessing_is_refused(text: str, said: str, tmp_path: Path) 
     assert f"{tmp_path}: preprocessor_config.json" in str(refused.value)
 
 
-def test_nothing_is_reported_of_weights_that_are_not_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_reported_of_weights_that_are_not_used(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
     CLIPModel(CLIPConfig(text_config=text, vision_config=TINY_IMAGE)).save_pretrained(tmp_path)
     capfd.readouterr()

@@ -10,14 +10,19 @@ from click.testing import CliRunner
 from conftest import manifest_table
 from PIL import Image
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.contract import Temperatures
 from aigid.errors import CheckpointError, TrainingError
 from aigid.records import SOURCES
 from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.training.checkpoint import load_checkpoint, save_checkpoint
-from aigid.training.evaluation import evaluate_checkpoint, evaluate_repository, print_evaluation, write_evaluation
-from aigid.training.picture_changes import DEGRADATIONS
+from aigid.training.evaluation import (
+    evaluate_checkpoint,
+    evaluate_repository,
+    print_evaluation,
+    write_evaluation,
+)
+from aigid.training.image_changes import DEGRADATIONS
 
 Label = Callable[..., Path]
 UNDECODABLE: list[int | None] = [None] * 80
@@ -29,8 +34,12 @@ def evaluate(request: pytest.FixtureRequest, tiny_repository: Path, progress: ob
     """Evaluates the tiny model on a manifest, in torch or through its graphs."""
     if request.param == "checkpoint":
         checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
-        return lambda source: evaluate_checkpoint(checkpoint, (str(source),), progress, batch_rows=8)
-    return lambda source: evaluate_repository(tiny_repository, OnnxScorer(tiny_repository), (str(source),), progress)
+        return lambda source: evaluate_checkpoint(
+            checkpoint, (str(source),), progress, batch_rows=8
+        )
+    return lambda source: evaluate_repository(
+        tiny_repository, OnnxScorer(tiny_repository), (str(source),), progress
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +53,28 @@ def test_an_evaluation_has_the_model_s_figures_and_the_constant_answer_s(
     evaluate: Evaluate, manifest: Path, progress: object, tiny_repository: Path
 ) -> None:
     found = evaluate(manifest)
-    assert (found["model"], found["rows"], found["undecodable"], found["threshold"]) == ("tiny", 120, 0, 0.5)
-    assert found["fingerprint"] == load_checkpoint(tiny_repository.parent / "checkpoint").fingerprint
+    assert (found["model"], found["rows"], found["undecodable"], found["threshold"]) == (
+        "tiny",
+        120,
+        0,
+        0.5,
+    )
+    assert (
+        found["fingerprint"] == load_checkpoint(tiny_repository.parent / "checkpoint").fingerprint
+    )
     assert found["constant"]["a"]["accuracy"] == pytest.approx(5 / 6)
     assert np.array(found["b"]["confusion"]).sum(axis=1).tolist() == [20] * 6
     assert (progress.total, progress.rows) == (120, 120)
 
 
-def test_checkpoint_and_repository_agree_but_for_quantisation(manifest: Path, tiny_repository: Path, progress: object) -> None:
+def test_checkpoint_and_repository_agree_but_for_quantisation(
+    manifest: Path, tiny_repository: Path, progress: object
+) -> None:
     sources, checkpoint = (str(manifest),), tiny_repository.parent / "checkpoint"
     torch_s = evaluate_checkpoint(load_checkpoint(checkpoint), sources, progress)
-    fp32 = evaluate_repository(tiny_repository, OnnxScorer(tiny_repository, precision="fp32"), sources, progress)
+    fp32 = evaluate_repository(
+        tiny_repository, OnnxScorer(tiny_repository, precision="fp32"), sources, progress
+    )
     int8 = evaluate_repository(tiny_repository, OnnxScorer(tiny_repository), sources, progress)
     assert fp32["b"]["confusion"] == torch_s["b"]["confusion"]
     assert fp32["a"] == pytest.approx(torch_s["a"], abs=1e-6)
@@ -91,27 +111,39 @@ def test_a_checkpoint_is_evaluated_at_its_temperatures(
     assert called_real[0] < called_real[1] == 120
 
 
-def test_rows_that_cannot_be_decoded_are_counted_in_long_runs_too(evaluate: Evaluate, write_labelled: Label) -> None:
+def test_rows_that_cannot_be_decoded_are_counted_in_long_runs_too(
+    evaluate: Evaluate, write_labelled: Label
+) -> None:
     found = evaluate(write_labelled([0, 1, 2, None, 4, *UNDECODABLE, 5]))
     assert (found["rows"], found["undecodable"]) == (5, 81)
 
 
-def test_a_manifest_of_which_nothing_can_be_decoded_is_a_clear_error(evaluate: Evaluate, write_labelled: Label) -> None:
+def test_a_manifest_of_which_nothing_can_be_decoded_is_a_clear_error(
+    evaluate: Evaluate, write_labelled: Label
+) -> None:
     path = write_labelled(UNDECODABLE)
     with pytest.raises(TrainingError, match=f"{path}: not one image could be decoded"):
         evaluate(path)
 
 
-def test_a_folder_that_is_no_checkpoint_is_a_clear_error(manifest: Path, tmp_path: Path, progress: object) -> None:
+def test_a_folder_that_is_no_checkpoint_is_a_clear_error(
+    manifest: Path, tmp_path: Path, progress: object
+) -> None:
     with pytest.raises(CheckpointError, match="not a whole checkpoint"):
         evaluate_checkpoint(load_checkpoint(tmp_path), (str(manifest),), progress)
 
 
-def test_figures_and_confusion_matrix_are_written(evaluate: Evaluate, manifest: Path, tmp_path: Path) -> None:
+def test_figures_and_confusion_matrix_are_written(
+    evaluate: Evaluate, manifest: Path, tmp_path: Path
+) -> None:
     found = evaluate(manifest)
     write_evaluation(found, tmp_path / "new" / "evaluation")
     folder = tmp_path / "new" / "evaluation"
-    assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "metrics.json", "reliability.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "confusion.png",
+        "metrics.json",
+        "reliability.png",
+    ]
     # JSON keeps all of it, so None and not NaN stands for what is not defined.
     assert json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail) == found
     with Image.open(folder / "confusion.png") as picture:
@@ -134,7 +166,10 @@ def test_an_evaluation_of_one_class_is_written_and_printed(
 
 
 def test_the_table_has_both_answers_side_by_side(
-    evaluate: Evaluate, manifest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate,
+    manifest: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     found = evaluate(manifest)
@@ -146,7 +181,10 @@ def test_the_table_has_both_answers_side_by_side(
         if "│" in line
     }
     assert rows["A binary_f1"] == [f"{found['a']['binary_f1']:.4f}", "0.9091"]
-    assert rows["B macro_f1"] == [f"{found['b']['macro_f1']:.4f}", f"{found['constant']['b']['macro_f1']:.4f}"]
+    assert rows["B macro_f1"] == [
+        f"{found['b']['macro_f1']:.4f}",
+        f"{found['constant']['b']['macro_f1']:.4f}",
+    ]
     # A constant answer ranks nothing.
     assert rows["A auroc"] == [f"{found['a']['auroc']:.4f}", "-"]
     for index, source in enumerate(SOURCES):
@@ -154,8 +192,19 @@ def test_the_table_has_both_answers_side_by_side(
         assert rows[source][0] == str(found["b"]["confusion"][index][0])
 
 
-def test_the_command_measures_after_changes_too(manifest: Path, tiny_repository: Path, tmp_path: Path) -> None:
-    words = ["evaluate", manifest, "--model", tiny_repository, "--unify", "--robustness", "--out", tmp_path]
+def test_the_command_measures_after_changes_too(
+    manifest: Path, tiny_repository: Path, tmp_path: Path
+) -> None:
+    words = [
+        "evaluate",
+        manifest,
+        "--model",
+        tiny_repository,
+        "--unify",
+        "--robustness",
+        "--out",
+        tmp_path,
+    ]
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "metrics.json").read_text())

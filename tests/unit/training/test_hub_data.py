@@ -24,7 +24,11 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, bytes]:
     found = {"README.md": b"words"}
-    for name, rows in {"data/train-0.parquet": 4, "data/train-1.parquet": 3, "data/validation-0.parquet": 2}.items():
+    for name, rows in {
+        "data/train-0.parquet": 4,
+        "data/train-1.parquet": 3,
+        "data/validation-0.parquet": 2,
+    }.items():
         pq.write_table(manifest_table(rows), tmp_path / "rows.parquet")
         found[name] = (tmp_path / "rows.parquet").read_bytes()
     return found
@@ -59,9 +63,16 @@ class HubRequest(BaseHTTPRequestHandler):
         name = path.partition(f"/resolve/{COMMIT}/")[2]
         if path.startswith("/api/datasets/owner/pairs/revision/"):
             siblings = [{"rfilename": one} for one in files]
-            self.send(json.dumps({"id": "owner/pairs", "sha": COMMIT, "siblings": siblings}).encode(), "info", body)
+            self.send(
+                json.dumps({"id": "owner/pairs", "sha": COMMIT, "siblings": siblings}).encode(),
+                "info",
+                body,
+            )
         elif path.startswith("/api/datasets/owner/pairs/tree/"):
-            tree = [{"type": "file", "path": one, "size": len(data), "oid": "0" * 40} for one, data in files.items()]
+            tree = [
+                {"type": "file", "path": one, "size": len(data), "oid": "0" * 40}
+                for one, data in files.items()
+            ]
             self.send(json.dumps(tree).encode(), "tree", body)
         elif path.startswith("/datasets/owner/pairs/") and name in files:
             if body:
@@ -101,9 +112,18 @@ def ask(address: str, cache: Path, *sources: str) -> list[str]:
         "    try: print(downloaded(source))\n"
         "    except AigidError as error: print(error)"
     )
-    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": address,
+        "HF_HOME": str(cache),
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", program, *sources], capture_output=True, text=True, env=environment, timeout=120
+        [sys.executable, "-c", program, *sources],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -120,24 +140,44 @@ def test_a_split_is_downloaded_once_and_nothing_else(
         "hf://datasets/owner/pairs/",
         "hf://datasets/owner/pairs/data/validation-0.parquet",
     )
-    assert sorted(hub.fetched) == ["data/train-0.parquet", "data/train-1.parquet", "data/validation-0.parquet"]
-    assert [path.name for path in sorted(Path(globbed).parent.glob("train-*"))] == ["train-0.parquet", "train-1.parquet"]
+    assert sorted(hub.fetched) == [
+        "data/train-0.parquet",
+        "data/train-1.parquet",
+        "data/validation-0.parquet",
+    ]
+    assert [path.name for path in sorted(Path(globbed).parent.glob("train-*"))] == [
+        "train-0.parquet",
+        "train-1.parquet",
+    ]
     assert Path(folder) == Path(whole) / "data"
     assert Path(file).read_bytes() == files["data/validation-0.parquet"]
 
 
 def test_what_the_hub_does_not_have_is_said(hub: HubServer, tmp_path: Path) -> None:
     absent, nothing, odd = ask(
-        hub.address, tmp_path, "hf://datasets/owner/other", "hf://datasets/owner/pairs/data/test-*", "hf://models/owner/pairs"
+        hub.address,
+        tmp_path,
+        "hf://datasets/owner/other",
+        "hf://datasets/owner/pairs/data/test-*",
+        "hf://models/owner/pairs",
     )
-    assert absent == "hf://datasets/owner/other: the hub has no such data set, or you may not read it (`hf auth login`)"
-    assert nothing == "hf://datasets/owner/pairs/data/test-*: the data set has no Parquet files there"
-    assert odd.startswith("hf://models/owner/pairs: not a data set of the hub: give hf://datasets/OWNER/NAME")
+    assert (
+        absent
+        == "hf://datasets/owner/other: the hub has no such data set, or you may not read it (`hf auth login`)"
+    )
+    assert (
+        nothing == "hf://datasets/owner/pairs/data/test-*: the data set has no Parquet files there"
+    )
+    assert odd.startswith(
+        "hf://models/owner/pairs: not a data set of the hub: give hf://datasets/OWNER/NAME"
+    )
 
 
 def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ManifestError, match="not downloaded before, and the hub cannot be reached") as refused:
+    with pytest.raises(
+        ManifestError, match="not downloaded before, and the hub cannot be reached"
+    ) as refused:
         downloaded("hf://datasets/no-such-owner/no-such-name")
     assert "\n" not in str(refused.value)
 

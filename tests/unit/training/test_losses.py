@@ -29,7 +29,11 @@ def loss_of(rows: list[Row]) -> torch.Tensor:
 def expected_loss(rows: list[Row]) -> float:
     """The paper's formula, written down with probabilities in double precision."""
     a = [-math.log(1 / (1 + math.exp(-logit if label else logit))) for logit, _, label in rows]
-    b = [-math.log(math.exp(logits[label]) / sum(map(math.exp, logits))) for _, logits, label in rows if label]
+    b = [
+        -math.log(math.exp(logits[label]) / sum(map(math.exp, logits)))
+        for _, logits, label in rows
+        if label
+    ]
     return float(np.mean(a) + (np.mean(b) if b else 0.0))
 
 
@@ -37,7 +41,13 @@ logits = st.floats(-12, 12, width=32)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)), min_size=1, max_size=9))
+@given(
+    st.lists(
+        st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)),
+        min_size=1,
+        max_size=9,
+    )
+)
 def test_the_loss_is_the_paper_s(rows: list[Row]) -> None:
     assert float(loss_of(rows)) == pytest.approx(expected_loss(rows), rel=1e-5, abs=1e-5)
 
@@ -56,7 +66,10 @@ def test_head_b_s_answers_for_real_rows_change_nothing() -> None:
 
 
 def gradients(labels: list[int]) -> Logits:
-    a, b = torch.randn(len(labels), requires_grad=True), torch.randn(len(labels), 6, requires_grad=True)
+    a, b = (
+        torch.randn(len(labels), requires_grad=True),
+        torch.randn(len(labels), 6, requires_grad=True),
+    )
     label_b = torch.tensor(labels)
     multi_task_loss(Logits(a, b), (label_b > 0).long(), label_b).backward()
     assert a.grad is not None
@@ -80,12 +93,18 @@ def test_without_ai_rows_the_second_term_and_its_gradient_are_zero() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(
-    rows=st.lists(st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)), min_size=2, max_size=9),
+    rows=st.lists(
+        st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)),
+        min_size=2,
+        max_size=9,
+    ),
     cut=st.integers(1, 8),
     balanced=st.booleans(),
     smoothing=st.sampled_from([0.0, 0.1]),
 )
-def test_the_parts_of_a_batch_add_up_to_its_loss(rows: list[Row], cut: int, balanced: bool, smoothing: float) -> None:
+def test_the_parts_of_a_batch_add_up_to_its_loss(
+    rows: list[Row], cut: int, balanced: bool, smoothing: float
+) -> None:
     a, b, labels = (torch.tensor(column) for column in map(list, zip(*rows, strict=True)))
     config, weights = (
         LossConfig(label_smoothing=smoothing),
@@ -95,7 +114,9 @@ def test_the_parts_of_a_batch_add_up_to_its_loss(rows: list[Row], cut: int, bala
     totals = batch_totals(label_a, labels, weights)
     whole = multi_task_loss(Logits(a, b), label_a, labels, config, weights)
     parts = [
-        multi_task_loss(Logits(a[part], b[part]), label_a[part], labels[part], config, weights, totals)
+        multi_task_loss(
+            Logits(a[part], b[part]), label_a[part], labels[part], config, weights, totals
+        )
         for part in (slice(0, cut), slice(cut, None))
         if len(a[part])
     ]
@@ -114,16 +135,27 @@ def test_balanced_weights_make_every_class_count_alike() -> None:
 
 
 def test_a_loss_of_balanced_classes_is_the_mean_of_the_classes_means() -> None:
-    rows: list[Row] = [(0.5, [0.0] * 6, 0), *[(1.0, [0.0, 2, 0, 0, 0, 0], 1)] * 8, (-1.0, [0.0, 0, 1, 0, 0, 0], 2)]
+    rows: list[Row] = [
+        (0.5, [0.0] * 6, 0),
+        *[(1.0, [0.0, 2, 0, 0, 0, 0], 1)] * 8,
+        (-1.0, [0.0, 0, 1, 0, 0, 0], 2),
+    ]
     label_b = torch.tensor([label for _, _, label in rows])
-    given_logits = Logits(torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows]))
+    given_logits = Logits(
+        torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
+    )
     label_a = (label_b > 0).long()
     weights = balanced_weights((1, 8, 1, 0, 0, 0))
     weights = weights._replace(b=torch.nan_to_num(weights.b, posinf=0))
-    found = multi_task_loss(given_logits, label_a, label_b, LossConfig(class_balanced=True), weights)
+    found = multi_task_loss(
+        given_logits, label_a, label_b, LossConfig(class_balanced=True), weights
+    )
     by_class = [float(loss_of([row])) for row in (rows[0], rows[1], rows[9])]
     b_only = [by_class[1] - math.log(1 + math.exp(-1)), by_class[2] - math.log(1 + math.exp(1))]
-    a_only = [math.log(1 + math.exp(0.5)), (8 * math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 9]
+    a_only = [
+        math.log(1 + math.exp(0.5)),
+        (8 * math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 9,
+    ]
     assert float(found) == pytest.approx(np.mean(a_only) + np.mean(b_only), rel=1e-5)
 
 
@@ -131,7 +163,9 @@ def test_smoothing_gives_a_part_of_the_label_to_all_classes() -> None:
     rows: list[Row] = [(3.0, [0.0, 4, 0, 0, 0, 0], 1), (-2.0, [0.0] * 6, 0)]
     logits_a, label_b = torch.tensor([3.0, -2.0]), torch.tensor([1, 0])
     given_logits = Logits(logits_a, torch.tensor([row[1] for row in rows]))
-    found = multi_task_loss(given_logits, (label_b > 0).long(), label_b, LossConfig(label_smoothing=0.2))
+    found = multi_task_loss(
+        given_logits, (label_b > 0).long(), label_b, LossConfig(label_smoothing=0.2)
+    )
     p = [1 / (1 + math.exp(-3)), 1 / (1 + math.exp(2))]
     a = [-(t * math.log(q) + (1 - t) * math.log(1 - q)) for t, q in zip((0.9, 0.1), p, strict=True)]
     softmax = [math.exp(value) / (math.exp(4) + 5) for value in rows[0][1]]
@@ -141,7 +175,9 @@ def test_smoothing_gives_a_part_of_the_label_to_all_classes() -> None:
 
 def test_without_its_weight_head_b_learns_nothing() -> None:
     a, b = torch.randn(3, requires_grad=True), torch.randn(3, 6, requires_grad=True)
-    multi_task_loss(Logits(a, b), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 5]), LossConfig(weight_b=0)).backward()
+    multi_task_loss(
+        Logits(a, b), torch.tensor([0, 1, 1]), torch.tensor([0, 2, 5]), LossConfig(weight_b=0)
+    ).backward()
     assert b.grad is not None
     assert not b.grad.any()
     assert a.grad is not None
@@ -150,7 +186,11 @@ def test_without_its_weight_head_b_learns_nothing() -> None:
 
 def test_answers_that_are_alike_cost_nothing_and_others_more_the_farther_they_are() -> None:
     torch.manual_seed(0)
-    logits_of, features, totals = Logits(torch.randn(4), torch.randn(4, 6)), torch.randn(4, 8), BatchTotals(4, 4, 4)
+    logits_of, features, totals = (
+        Logits(torch.randn(4), torch.randn(4, 6)),
+        torch.randn(4, 8),
+        BatchTotals(4, 4, 4),
+    )
     found = [
         float(
             consistency_loss(
@@ -167,7 +207,13 @@ def test_answers_that_are_alike_cost_nothing_and_others_more_the_farther_they_ar
 
 
 @pytest.mark.parametrize(
-    "bad", [{"label_smoothing": 1.0}, {"label_smoothing": -0.1}, {"weight_b": -1}, {"consistency": math.nan}]
+    "bad",
+    [
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
+        {"weight_b": -1},
+        {"consistency": math.nan},
+    ],
 )
 def test_settings_of_the_loss_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
     with pytest.raises(UsageError, match="got"):

@@ -23,7 +23,9 @@ def labelled(label_b: list[int], p_ai: list[float], answer_b: list[int] | None =
 
 def test_task_a_by_hand() -> None:
     # Real: 2 of 3 right. AI: 4 of 5 right.
-    found = all_metrics(labelled([0, 0, 0, 1, 2, 3, 4, 5], [0.1, 0.4, 0.8, 0.9, 0.7, 0.6, 0.5, 0.2]))["a"]
+    found = all_metrics(
+        labelled([0, 0, 0, 1, 2, 3, 4, 5], [0.1, 0.4, 0.8, 0.9, 0.7, 0.6, 0.5, 0.2])
+    )["a"]
     assert found["accuracy"] == pytest.approx(6 / 8)
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 4 / 5) / 2)
     assert found["binary_f1"] == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
@@ -57,9 +59,13 @@ def test_figures_are_those_of_scikit_learn(seed: int, rows: int) -> None:
     found = all_metrics(made, 0.5)
     says_ai = made.p_ai >= np.float32(0.5)
     answer_b = np.where(says_ai, made.p_source[:, 1:].argmax(axis=1) + 1, 0)
-    assert found["a"]["macro_f1"] == pytest.approx(f1_score(made.label_a, says_ai, average="macro", zero_division=0))
+    assert found["a"]["macro_f1"] == pytest.approx(
+        f1_score(made.label_a, says_ai, average="macro", zero_division=0)
+    )
     assert found["a"]["auroc"] == pytest.approx(roc_auc_score(made.label_a, made.p_ai))
-    assert found["b"]["macro_f1"] == pytest.approx(f1_score(made.label_b, answer_b, average="macro", zero_division=0))
+    assert found["b"]["macro_f1"] == pytest.approx(
+        f1_score(made.label_b, answer_b, average="macro", zero_division=0)
+    )
     assert found["b"]["confusion"] == confusion_matrix(made.label_b, answer_b).tolist()
 
 
@@ -90,7 +96,9 @@ def test_the_constant_answer_of_task_b_is_the_most_frequent_class() -> None:
 
 
 @pytest.mark.parametrize(("label_b", "accuracy"), [([0, 0, 0, 0], 0.25), ([1, 2, 3, 3], 0.75)])
-def test_with_one_class_only_what_is_not_defined_is_none(label_b: list[int], accuracy: float) -> None:
+def test_with_one_class_only_what_is_not_defined_is_none(
+    label_b: list[int], accuracy: float
+) -> None:
     found = all_metrics(labelled(label_b, [0.2, 0.6, 0.7, 0.8]))
     assert found["a"]["accuracy"] == accuracy
     for name in ("balanced_accuracy", "auroc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"):
@@ -107,7 +115,9 @@ def test_the_true_positive_rate_at_a_false_positive_rate_counts_whole_real_rows(
 
 
 # Few distinct values, so that there are ties.
-probabilities = st.lists(st.sampled_from([0.0, 0.125, 0.3, 0.30000001, 0.5, 0.999, 1.0]), min_size=1, max_size=40)
+probabilities = st.lists(
+    st.sampled_from([0.0, 0.125, 0.3, 0.30000001, 0.5, 0.999, 1.0]), min_size=1, max_size=40
+)
 
 
 def false_positives(p_ai: npt.NDArray[np.float32], threshold: float) -> int:
@@ -116,7 +126,9 @@ def false_positives(p_ai: npt.NDArray[np.float32], threshold: float) -> int:
 
 @settings(deadline=None, max_examples=200)
 @given(probabilities, st.floats(0, 1))
-def test_a_threshold_keeps_its_promise_and_no_lower_one_does(real: list[float], max_fpr: float) -> None:
+def test_a_threshold_keeps_its_promise_and_no_lower_one_does(
+    real: list[float], max_fpr: float
+) -> None:
     p_ai = np.array([*real, 0.4, 1.0], dtype=np.float32)
     label_a = np.array([0] * len(real) + [1, 1])
     threshold = threshold_at(label_a, p_ai, max_fpr)
@@ -128,15 +140,25 @@ def test_a_threshold_keeps_its_promise_and_no_lower_one_does(real: list[float], 
 
 
 @pytest.mark.parametrize(
-    ("max_fpr", "called_ai"), [(0.0, []), (0.25, [0.8]), (0.5, [0.8]), (0.74, [0.8]), (0.75, [0.6, 0.6, 0.8]), (1.0, None)]
+    ("max_fpr", "called_ai"),
+    [(0.0, []), (0.25, [0.8]), (0.5, [0.8]), (0.74, [0.8]), (0.75, [0.6, 0.6, 0.8]), (1.0, None)],
 )
-def test_tied_real_rows_are_called_ai_together_or_not_at_all(max_fpr: float, called_ai: list[float] | None) -> None:
+def test_tied_real_rows_are_called_ai_together_or_not_at_all(
+    max_fpr: float, called_ai: list[float] | None
+) -> None:
     p_ai = np.array([0.6, 0.2, 0.8, 0.6], dtype=np.float32)
     threshold = threshold_at(np.zeros(4, dtype=np.int64), p_ai, max_fpr)
     assert threshold is not None
-    expected = sorted(p_ai.tolist()) if called_ai is None else [float(np.float32(value)) for value in called_ai]
+    expected = (
+        sorted(p_ai.tolist())
+        if called_ai is None
+        else [float(np.float32(value)) for value in called_ai]
+    )
     assert sorted(p_ai[decide_ai(p_ai, threshold)].tolist()) == expected
 
 
 def test_without_real_rows_there_is_no_threshold() -> None:
-    assert threshold_at(np.ones(3, dtype=np.int64), np.array([0.1, 0.2, 0.3], dtype=np.float32), 0.01) is None
+    assert (
+        threshold_at(np.ones(3, dtype=np.int64), np.array([0.1, 0.2, 0.3], dtype=np.float32), 0.01)
+        is None
+    )

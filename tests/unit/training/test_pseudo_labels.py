@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from conftest import HF_IMAGE, manifest_table, picture_bytes, result_rows
+from conftest import HF_IMAGE, encoded_image, manifest_table, result_rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigid.cli import main
+from aigid.cli.main import main
 from aigid.errors import ResultsError, UsageError
 from aigid.manifest import open_manifest
 from aigid.records import SOURCES
 from aigid.training.labelled import label_columns
-from aigid.training.pseudo_selection import Sureness, pseudo_labels
+from aigid.training.pseudo_selection import SelectionConfig, pseudo_labels
 
 
 def answers(rows: list[tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +40,7 @@ def test_a_pair_is_kept_where_both_heads_are_sure() -> None:
         (0.30, SURE, False, 0),
         (0.95, [0, 0, 0, 0.05, 0.95], True, 5),
     ]
-    kept, labels, share = pseudo_labels(*answers([case[:2] for case in cases]), Sureness())
+    kept, labels, share = pseudo_labels(*answers([case[:2] for case in cases]), SelectionConfig())
     assert kept.tolist() == [case[2] for case in cases]
     assert labels.tolist() == [case[3] for case in cases]
     assert share[0] == pytest.approx(0.9)
@@ -49,34 +49,61 @@ def test_a_pair_is_kept_where_both_heads_are_sure() -> None:
 
 def test_a_row_without_an_answer_is_never_kept() -> None:
     nothing = np.full((2, 6), np.nan, np.float32)
-    kept, _, _ = pseudo_labels(np.array([np.nan, np.nan], np.float32), nothing, Sureness(0.5, 0.0))
+    kept, _, _ = pseudo_labels(
+        np.array([np.nan, np.nan], np.float32), nothing, SelectionConfig(0.5, 0.0)
+    )
     assert not kept.any()
 
 
-@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0.5, 1), st.floats(0, 1))
-def test_to_be_surer_keeps_fewer_and_never_others(values: list[float], head_a: float, head_b: float) -> None:
+@given(
+    st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0.5, 1), st.floats(0, 1)
+)
+def test_to_be_surer_keeps_fewer_and_never_others(
+    values: list[float], head_a: float, head_b: float
+) -> None:
     given = answers([(value, SURE) for value in values])
-    loose, _, _ = pseudo_labels(*given, Sureness(0.5, 0))
-    strict, _, _ = pseudo_labels(*given, Sureness(head_a, head_b))
+    loose, _, _ = pseudo_labels(*given, SelectionConfig(0.5, 0))
+    strict, _, _ = pseudo_labels(*given, SelectionConfig(head_a, head_b))
     assert not (strict & ~loose).any()
 
 
 @pytest.mark.parametrize("values", [(0.4, 0.8), (1.1, 0.8), (0.8, -0.1), (0.8, 1.5)])
 def test_values_that_are_no_probabilities_are_refused(values: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="to be sure is a probability"):
-        Sureness(*values)
+        SelectionConfig(*values)
 
 
 def run(repository: Path, tmp_path: Path, *words: object) -> Result:
-    arguments = ["pseudo-label", *words, "--model", repository, "--out", tmp_path / "results", "--labels", tmp_path / "labels"]
+    arguments = [
+        "pseudo-label",
+        *words,
+        "--model",
+        repository,
+        "--out",
+        tmp_path / "results",
+        "--labels",
+        tmp_path / "labels",
+    ]
     return CliRunner().invoke(main, [str(word) for word in arguments], catch_exceptions=False)
 
 
-def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(tiny_repository: Path, tmp_path: Path) -> None:
+def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
     (tmp_path / "many").mkdir()
     for name in "ab":
         pq.write_table(manifest_table(40, seed=ord(name)), tmp_path / "many" / f"{name}.parquet")
-    done = run(tiny_repository, tmp_path, tmp_path / "many", "--sure-a", 0.6, "--sure-b", 0.3, "--shard-rows", 30)
+    done = run(
+        tiny_repository,
+        tmp_path,
+        tmp_path / "many",
+        "--min-confidence-a",
+        0.6,
+        "--min-confidence-b",
+        0.3,
+        "--shard-rows",
+        30,
+    )
     assert done.exit_code == 0, done.output
     kept = result_rows(tmp_path / "labels")
     source = pq.read_table(tmp_path / "many").to_pylist()
@@ -89,7 +116,9 @@ def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(tiny_repositor
             label = 1 + shares.index(max(shares)) if ai else 0
             expected.append((row["Image"]["bytes"], row["Caption"], int(ai), label))
     assert 0 < len(expected) < len(source)
-    assert [(row["image"]["bytes"], row["prompt"], row["Label_A"], row["Label_B"]) for row in kept] == expected
+    assert [
+        (row["image"]["bytes"], row["prompt"], row["Label_A"], row["Label_B"]) for row in kept
+    ] == expected
     manifest = open_manifest([str(tmp_path / "labels")])
     assert label_columns(manifest) == ("Label_A", "Label_B")
     assert manifest.rows == len(expected)
@@ -98,33 +127,64 @@ def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(tiny_repositor
     assert f"{len(expected)} of 80 pairs kept: real " in done.stdout
 
 
-def test_images_named_by_a_path_are_written_with_their_bytes(tiny_repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(picture_bytes(1))
-    table = pa.table({"image": pa.array([{"bytes": None, "path": "one.png"}, None], HF_IMAGE), "prompt": ["a cat", None]})
+def test_images_named_by_a_path_are_written_with_their_bytes(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one.png").write_bytes(encoded_image(1))
+    table = pa.table(
+        {
+            "image": pa.array([{"bytes": None, "path": "one.png"}, None], HF_IMAGE),
+            "prompt": ["a cat", None],
+        }
+    )
     pq.write_table(table, tmp_path / "m.parquet")
-    options = ("--sure-a", 0.5, "--sure-b", 0, "--max-error-rate", 1)
+    options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0, "--max-error-rate", 1)
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
     (row,) = result_rows(tmp_path / "labels")
-    assert row["image"] == {"bytes": picture_bytes(1), "path": "one.png"}
+    assert row["image"] == {"bytes": encoded_image(1), "path": "one.png"}
 
 
 def test_labels_of_other_thresholds_are_not_mixed_and_the_same_may_be_written_again(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
     pq.write_table(manifest_table(20), tmp_path / "m.parquet")
-    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.6, "--sure-b", 0.3).exit_code == 0
+    assert (
+        run(
+            tiny_repository,
+            tmp_path,
+            tmp_path / "m.parquet",
+            "--min-confidence-a",
+            0.6,
+            "--min-confidence-b",
+            0.3,
+        ).exit_code
+        == 0
+    )
     before = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
-    refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.9)
+    refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--min-confidence-a", 0.9)
     assert refused.exit_code == 2
     assert "holds pseudo-labels of another head_a, head_b: give another folder" in refused.stderr
-    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.6, "--sure-b", 0.3).exit_code == 0
+    assert (
+        run(
+            tiny_repository,
+            tmp_path,
+            tmp_path / "m.parquet",
+            "--min-confidence-a",
+            0.6,
+            "--min-confidence-b",
+            0.3,
+        ).exit_code
+        == 0
+    )
     assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == before
 
 
-def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(tiny_repository: Path, tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(picture_bytes(1))
+def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "one.png").write_bytes(encoded_image(1))
     pq.write_table(pa.table({"image": ["one.png"], "prompt": ["a cat"]}), tmp_path / "m.parquet")
-    options = ("--sure-a", 0.5, "--sure-b", 0)
+    options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0)
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
     (tmp_path / "one.png").unlink()
     again = run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options)
@@ -132,18 +192,30 @@ def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(t
     assert "cannot be read any more: missing: one.png" in again.stderr
 
 
-def test_of_each_class_the_surest_are_kept_up_to_a_number(tiny_repository: Path, tmp_path: Path) -> None:
+def test_of_each_class_the_surest_are_kept_up_to_a_number(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
     pq.write_table(manifest_table(120), tmp_path / "m.parquet")
-    options = ("--sure-a", 0.5, "--sure-b", 0, "--shard-rows", 25)
+    options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0, "--shard-rows", 25)
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
     everything = result_rows(tmp_path / "labels")
     assert len(everything) == 120
     shutil.rmtree(tmp_path / "labels")
-    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options, "--most-per-class", 7).exit_code == 0
+    assert (
+        run(
+            tiny_repository, tmp_path, tmp_path / "m.parquet", *options, "--max-per-class", 7
+        ).exit_code
+        == 0
+    )
     kept = result_rows(tmp_path / "labels")
     for label in range(6):
-        wanted = sorted((sureness(row) for row in everything if row["Label_B"] == label), reverse=True)[:7]
-        assert sorted((sureness(row) for row in kept if row["Label_B"] == label), reverse=True) == wanted
+        wanted = sorted(
+            (sureness(row) for row in everything if row["Label_B"] == label), reverse=True
+        )[:7]
+        assert (
+            sorted((sureness(row) for row in kept if row["Label_B"] == label), reverse=True)
+            == wanted
+        )
     # In the order of the manifest still.
     images = [row["image"]["bytes"] for row in everything]
     positions = [images.index(row["image"]["bytes"]) for row in kept]
@@ -154,34 +226,90 @@ def sureness(row: dict[str, float]) -> float:
     return max(row["p_ai"], 1 - row["p_ai"]) * row["p_generator"]
 
 
-def test_where_labels_are_known_it_is_told_how_often_they_are_met(tiny_repository: Path, tmp_path: Path) -> None:
+def test_where_labels_are_known_it_is_told_how_often_they_are_met(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
     table = manifest_table(60)
     pq.write_table(table, tmp_path / "m.parquet")
-    done = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.5, "--sure-b", 0)
+    done = run(
+        tiny_repository,
+        tmp_path,
+        tmp_path / "m.parquet",
+        "--min-confidence-a",
+        0.5,
+        "--min-confidence-b",
+        0,
+    )
     kept = result_rows(tmp_path / "labels")
-    right = [row["Label_B"] == truth for row, truth in zip(kept, table.column("Label_B").to_pylist(), strict=True)]
+    right = [
+        row["Label_B"] == truth
+        for row, truth in zip(kept, table.column("Label_B").to_pylist(), strict=True)
+    ]
     record = json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
     assert record["precision"] == pytest.approx(sum(right) / 60)
     for name, value in record["precisions"].items():
-        of_class = [one for one, row in zip(right, kept, strict=True) if SOURCES[row["Label_B"]] == name]
+        of_class = [
+            one for one, row in zip(right, kept, strict=True) if SOURCES[row["Label_B"]] == name
+        ]
         assert value == pytest.approx(sum(of_class) / len(of_class))
     assert f"{sum(right) / 60:.1%} of them rightly labelled" in done.stdout
     # Labels of a model's own are no truth.
     (tmp_path / "labels").rename(tmp_path / "pseudo")
     (tmp_path / "results").rename(tmp_path / "before")
-    assert run(tiny_repository, tmp_path, tmp_path / "pseudo", "--sure-a", 0.5, "--sure-b", 0).exit_code == 0
+    assert (
+        run(
+            tiny_repository,
+            tmp_path,
+            tmp_path / "pseudo",
+            "--min-confidence-a",
+            0.5,
+            "--min-confidence-b",
+            0,
+        ).exit_code
+        == 0
+    )
     assert "precision" not in json.loads((tmp_path / "labels" / "pseudo_labels.json").read_text())
 
 
 def test_pseudo_labels_neither_validate_nor_test(tiny_repository: Path, tmp_path: Path) -> None:
     pq.write_table(manifest_table(20), tmp_path / "m.parquet")
-    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--sure-a", 0.5, "--sure-b", 0).exit_code == 0
+    assert (
+        run(
+            tiny_repository,
+            tmp_path,
+            tmp_path / "m.parquet",
+            "--min-confidence-a",
+            0.5,
+            "--min-confidence-b",
+            0,
+        ).exit_code
+        == 0
+    )
     build = Path(__file__).parents[3] / "build/demo"
-    words = ["train", tmp_path / "m.parquet", "--validation", tmp_path / "labels", "--out", tmp_path / "run"]
-    words += ["--text-encoder", build / "text_encoder.json", "--image-encoder", build / "image_encoder.json"]
+    words = [
+        "train",
+        tmp_path / "m.parquet",
+        "--validation",
+        tmp_path / "labels",
+        "--out",
+        tmp_path / "run",
+    ]
+    words += [
+        "--text-encoder",
+        build / "text_encoder.json",
+        "--image-encoder",
+        build / "image_encoder.json",
+    ]
     words += ["--tokenizer", tiny_repository / "tokenizer.json"]
     evaluate = ["evaluate", tmp_path / "labels", "--model", tiny_repository]
-    for command in (words, evaluate, [*evaluate[:2], "--checkpoint", tiny_repository.parent / "checkpoint"]):
+    for command in (
+        words,
+        evaluate,
+        [*evaluate[:2], "--checkpoint", tiny_repository.parent / "checkpoint"],
+    ):
         done = CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
         assert done.exit_code == 2
-        assert "pseudo-labels say what a model thinks: train on them, and measure on rows whose labels" in done.stderr
+        assert (
+            "pseudo-labels say what a model thinks: train on them, and measure on rows whose labels"
+            in done.stderr
+        )

@@ -47,7 +47,9 @@ def overconfident(rows: int = 6000) -> tuple[Logits, torch.Tensor, torch.Tensor]
     honest_a = torch.randn(rows, generator=generator)
     label_a = (torch.rand(rows, generator=generator) < torch.sigmoid(honest_a)).long()
     honest_b = torch.randn(rows, 6, generator=generator)
-    drawn = torch.multinomial(torch.softmax(honest_b[:, 1:], dim=1), 1, generator=generator)[:, 0] + 1
+    drawn = (
+        torch.multinomial(torch.softmax(honest_b[:, 1:], dim=1), 1, generator=generator)[:, 0] + 1
+    )
     return Logits(3 * honest_a, 3 * honest_b), label_a, torch.where(label_a == 1, drawn, 0)
 
 
@@ -57,12 +59,17 @@ def test_temperatures_mend_what_is_too_sure_and_both_are_told() -> None:
     assert temperatures.a == pytest.approx(3, rel=0.1)
     assert temperatures.b == pytest.approx(3, rel=0.1)
     p_ai, p_source = probabilities(logits, temperatures)
-    found = reliabilities(Labelled(label_a.numpy(), label_b.numpy(), p_ai.numpy(), p_source.numpy()), temperatures)
+    found = reliabilities(
+        Labelled(label_a.numpy(), label_b.numpy(), p_ai.numpy(), p_source.numpy()), temperatures
+    )
     for task in ("a", "b"):
         assert found[task]["after"].error < 0.03 < 0.1 < found[task]["before"].error
     # What is told of before is what the logits say without temperatures.
     plain_ai, plain_source = probabilities(logits, Temperatures())
-    plain = reliabilities(Labelled(label_a.numpy(), label_b.numpy(), plain_ai.numpy(), plain_source.numpy()), Temperatures())
+    plain = reliabilities(
+        Labelled(label_a.numpy(), label_b.numpy(), plain_ai.numpy(), plain_source.numpy()),
+        Temperatures(),
+    )
     for task in ("a", "b"):
         assert plain[task]["after"].error == pytest.approx(found[task]["before"].error, abs=2e-3)
 
@@ -70,7 +77,9 @@ def test_temperatures_mend_what_is_too_sure_and_both_are_told() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_rows_of_one_class_alone_are_told_and_drawn(label: int, tmp_path: Path) -> None:
     p_source = np.full((4, 6), [0.5, 0.1, 0.1, 0.1, 0.1, 0.1], dtype=np.float32)
-    rows = Labelled(np.full(4, label), np.full(4, label), np.full(4, 0.5, dtype=np.float32), p_source)
+    rows = Labelled(
+        np.full(4, label), np.full(4, label), np.full(4, 0.5, dtype=np.float32), p_source
+    )
     found = to_json(reliabilities(rows, Temperatures()))
     json.dumps(found)
     assert found["a"]["after"]["error"] == pytest.approx(0.5)

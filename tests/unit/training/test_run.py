@@ -26,16 +26,28 @@ Run = Callable[..., Path]
 def encoders(tiny_info: CheckpointInfo, tmp_path: Path) -> dict[str, str]:
     """The tiny encoders' configs as JSON files."""
     found = {}
-    for name, config in {"text_encoder": tiny_info.text_config, "image_encoder": tiny_info.image_config}.items():
+    for name, config in {
+        "text_encoder": tiny_info.text_config,
+        "image_encoder": tiny_info.image_config,
+    }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(config))
         found[name] = str(tmp_path / f"{name}.json")
     return found
 
 
 @pytest.fixture
-def run(encoders: dict[str, str], write_labelled: Label, tokenizer_file: Path, tmp_path: Path, progress: object) -> Run:
+def run(
+    encoders: dict[str, str],
+    write_labelled: Label,
+    tokenizer_file: Path,
+    tmp_path: Path,
+    progress: object,
+) -> Run:
     """Trains for one epoch of two steps; gives the best checkpoint's folder."""
-    train_file, validation = write_labelled([0, 1, 2, 3, 4, 5], "train.parquet"), write_labelled([0, 5], "validation.parquet")
+    train_file, validation = (
+        write_labelled([0, 1, 2, 3, 4, 5], "train.parquet"),
+        write_labelled([0, 5], "validation.parquet"),
+    )
     config = RunConfig(
         train=(str(train_file),),
         validation=(str(validation),),
@@ -50,7 +62,9 @@ def run(encoders: dict[str, str], write_labelled: Label, tokenizer_file: Path, t
     return lambda **changes: train(replace(config, **changes), progress, lambda line: None)
 
 
-def test_encoders_by_config_are_trained_from_random_weights(run: Run, tokenizer_file: Path, tiny_info: CheckpointInfo) -> None:
+def test_encoders_by_config_are_trained_from_random_weights(
+    run: Run, tokenizer_file: Path, tiny_info: CheckpointInfo
+) -> None:
     loaded = load_checkpoint(run())
     info = loaded.info
     assert (info.name, info.notice, info.fusion_hidden) == ("tried", "for tests", 12)
@@ -64,7 +78,9 @@ def test_encoders_by_config_are_trained_from_random_weights(run: Run, tokenizer_
 
 
 def test_the_same_seed_gives_the_same_checkpoint(run: Run, tmp_path: Path) -> None:
-    found = [(run(folder=tmp_path / name) / "model.safetensors").read_bytes() for name in ("one", "two")]
+    found = [
+        (run(folder=tmp_path / name) / "model.safetensors").read_bytes() for name in ("one", "two")
+    ]
     assert found[0] == found[1]
 
 
@@ -79,31 +95,49 @@ def test_a_text_encoder_from_a_local_folder_starts_pretrained_with_its_own_token
     assert loaded.tokenizer_file.read_bytes() == (minilm / "tokenizer.json").read_bytes()
     name = "encoder.layer.5.output.dense.weight"
     expected = load_file(minilm / "model.safetensors")[name]
-    torch.testing.assert_close(loaded.model.state_dict()[f"text_encoder.{name}"], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        loaded.model.state_dict()[f"text_encoder.{name}"], expected, rtol=0, atol=1e-6
+    )
     assert str(minilm) not in (tmp_path / "run" / "best" / "config.json").read_text()
 
 
 @pytest.mark.parametrize("tuned", ["frozen", "lora"])
-def test_pretrained_weights_stay_but_for_what_low_rank_additions_change(run: Run, minilm: Path, tuned: str) -> None:
-    training = TrainingConfig(epochs=2, batch_rows=2, learning_rate=1e-2, encoders=tuned, lora_rank=3)
-    state = load_checkpoint(run(text_encoder=str(minilm), tokenizer=None, training=training)).model.state_dict()
+def test_pretrained_weights_stay_but_for_what_low_rank_additions_change(
+    run: Run, minilm: Path, tuned: str
+) -> None:
+    training = TrainingConfig(
+        epochs=2, batch_rows=2, learning_rate=1e-2, encoders=tuned, lora_rank=3
+    )
+    state = load_checkpoint(
+        run(text_encoder=str(minilm), tokenizer=None, training=training)
+    ).model.state_dict()
     ranks = set()
     for name, before in load_file(minilm / "model.safetensors").items():
         if name.startswith("encoder."):
             change = state[f"text_encoder.{name}"] - before
-            ranks.add(int(torch.linalg.matrix_rank(change, rtol=1e-3)) if change.ndim == 2 else int(change.any()))
+            ranks.add(
+                int(torch.linalg.matrix_rank(change, rtol=1e-3))
+                if change.ndim == 2
+                else int(change.any())
+            )
     assert ranks == ({0} if tuned == "frozen" else {0, 3})
 
 
-def test_an_image_encoder_from_a_local_folder_is_taken(run: Run, tiny_info: CheckpointInfo, tmp_path: Path) -> None:
+def test_an_image_encoder_from_a_local_folder_is_taken(
+    run: Run, tiny_info: CheckpointInfo, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
-    encoder = image_encoder_from_config({**tiny_info.image_config, "image_size": 48, "hidden_size": 20})
+    encoder = image_encoder_from_config(
+        {**tiny_info.image_config, "image_size": 48, "hidden_size": 20}
+    )
     encoder.save_pretrained(tmp_path / "clip")
     training = TrainingConfig(epochs=1, batch_rows=2, learning_rate=1e-9)
     loaded = load_checkpoint(run(image_encoder=str(tmp_path / "clip"), training=training))
     assert loaded.info.image == ImageSpec(size=48)
     for name, value in encoder.state_dict().items():
-        torch.testing.assert_close(loaded.model.state_dict()[f"image_encoder.{name}"], value, rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            loaded.model.state_dict()[f"image_encoder.{name}"], value, rtol=0, atol=1e-6
+        )
 
 
 @pytest.mark.parametrize(
@@ -119,9 +153,13 @@ def test_an_image_encoder_from_a_local_folder_is_taken(run: Run, tiny_info: Chec
 def test_prompts_are_cut_at_128_tokens_or_where_the_encoder_ends(
     tiny_info: CheckpointInfo, positions: int, expected: PromptSpec
 ) -> None:
-    text = text_encoder_from_config({**tiny_info.text_config, "vocab_size": 9, "max_position_embeddings": positions})
+    text = text_encoder_from_config(
+        {**tiny_info.text_config, "vocab_size": 9, "max_position_embeddings": positions}
+    )
     image = image_encoder_from_config(tiny_info.image_config)
-    assert describe_model((text, image), ImageSpec(size=32), 8, name="", notice="").prompt == expected
+    assert (
+        describe_model((text, image), ImageSpec(size=32), 8, name="", notice="").prompt == expected
+    )
 
 
 def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
@@ -133,7 +171,9 @@ def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
 
 def test_a_class_that_is_never_seen_is_named(run: Run, write_labelled: Label) -> None:
     lacking = write_labelled([0, 1, 2, 3, 3, 5], "lacking.parquet")
-    assert "lacking.parquet: no rows of dalle3 (Label_B 4)" in refusal(run, TrainingError, train=(str(lacking),))
+    assert "lacking.parquet: no rows of dalle3 (Label_B 4)" in refusal(
+        run, TrainingError, train=(str(lacking),)
+    )
     # What one file lacks, another may have.
     assert run(train=(str(lacking), str(write_labelled([4], "rest.parquet"))))
 
@@ -153,10 +193,15 @@ def test_validation_rows_of_which_nothing_can_be_told_are_refused(
     assert re.search(f"few.parquet: .*({said})", refusal(run, AigidError, validation=(str(empty),)))
 
 
-def test_labels_out_of_range_are_found_before_training(run: Run, write_labelled: Label, tmp_path: Path) -> None:
+def test_labels_out_of_range_are_found_before_training(
+    run: Run, write_labelled: Label, tmp_path: Path
+) -> None:
     table = pq.read_table(write_labelled([*range(6)]))
     column = table.schema.get_field_index("Label_B")
-    pq.write_table(table.set_column(column, "Label_B", pa.array([0, 1, 2, 3, 4, 6], pa.int32())), tmp_path / "odd.parquet")
+    pq.write_table(
+        table.set_column(column, "Label_B", pa.array([0, 1, 2, 3, 4, 6], pa.int32())),
+        tmp_path / "odd.parquet",
+    )
     said = refusal(run, TrainingError, train=(str(tmp_path / "odd.parquet"),))
     assert "odd.parquet, row 5: Label_A is 1 and Label_B is 6" in said
     assert not (tmp_path / "run").exists()
@@ -167,24 +212,43 @@ def test_other_vision_encoders_are_trained_and_loaded_again(
     run: Run, tiny_info: CheckpointInfo, tmp_path: Path, kind: str
 ) -> None:
     torch.manual_seed(1)
-    image_encoder_from_config({**tiny_info.image_config, "model_type": kind}).save_pretrained(tmp_path / "encoder")
-    values = {"size": {"height": 48, "width": 48}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.3, 0.2, 0.1]}
+    image_encoder_from_config({**tiny_info.image_config, "model_type": kind}).save_pretrained(
+        tmp_path / "encoder"
+    )
+    values = {
+        "size": {"height": 48, "width": 48},
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.3, 0.2, 0.1],
+    }
     (tmp_path / "encoder" / "preprocessor_config.json").write_text(json.dumps(values))
-    loaded = load_checkpoint(run(image_encoder=str(tmp_path / "encoder"), resizing=Resizing.NATIVE_CROP))
+    loaded = load_checkpoint(
+        run(image_encoder=str(tmp_path / "encoder"), resizing=Resizing.NATIVE_CROP)
+    )
     assert loaded.info.image_config["model_type"] == kind
     # SigLIP's positions are of one size; DINOv3's are of any.
     size = 48 if kind == "dinov3_vit" else 32
-    assert loaded.info.image == ImageSpec(size, Resizing.NATIVE_CROP, (0.5, 0.4, 0.3), (0.3, 0.2, 0.1))
+    assert loaded.info.image == ImageSpec(
+        size, Resizing.NATIVE_CROP, (0.5, 0.4, 0.3), (0.3, 0.2, 0.1)
+    )
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(run: Run, tiny_info: CheckpointInfo) -> None:
+def test_a_checkpoint_of_another_architecture_is_refused(
+    run: Run, tiny_info: CheckpointInfo
+) -> None:
     best = run()
     config = json.loads((best / "config.json").read_text())
     (best / "config.json").write_text(json.dumps({**config, "fusion_hidden": 13}))
-    with pytest.raises(CheckpointError, match=r"weights are not of this architecture: .*misshapen \(fusion.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"weights are not of this architecture: .*misshapen \(fusion.bias"
+    ):
         load_checkpoint(best)
     (best / "config.json").write_text(
-        json.dumps({**config, "image_config": {**config["image_config"], "model_type": "siglip_vision_model"}})
+        json.dumps(
+            {
+                **config,
+                "image_config": {**config["image_config"], "model_type": "siglip_vision_model"},
+            }
+        )
     )
     with pytest.raises(CheckpointError, match="weights are not of this architecture"):
         load_checkpoint(best)
@@ -201,7 +265,10 @@ def test_a_tokenizer_of_more_tokens_than_the_encoder_knows_is_refused(
 
 def test_a_config_without_a_tokenizer_asks_for_one(run: Run, encoders: dict[str, str]) -> None:
     said = refusal(run, UsageError, tokenizer=None)
-    assert said == f"{encoders['text_encoder']}: a config has no tokenizer beside it: name one with --tokenizer"
+    assert (
+        said
+        == f"{encoders['text_encoder']}: a config has no tokenizer beside it: name one with --tokenizer"
+    )
 
 
 def test_a_folder_without_a_tokenizer_asks_for_one(run: Run, minilm: Path, tmp_path: Path) -> None:
@@ -213,15 +280,22 @@ def test_a_folder_without_a_tokenizer_asks_for_one(run: Run, minilm: Path, tmp_p
     assert said.endswith("name one with --tokenizer")
 
 
-def test_a_hub_id_whose_tokenizer_is_out_of_reach_asks_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_whose_tokenizer_is_out_of_reach_asks_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Without this the hub's client tries again for half a minute.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match=r"no-such-owner/no-such-model: no tokenizer.json: .*name one with --tokenizer"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"no-such-owner/no-such-model: no tokenizer.json: .*name one with --tokenizer",
+    ):
         own_tokenizer("no-such-owner/no-such-model")
 
 
 def test_a_tokenizer_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
-    assert "nowhere.json: no such file" in refusal(run, UsageError, tokenizer=tmp_path / "nowhere.json")
+    assert "nowhere.json: no such file" in refusal(
+        run, UsageError, tokenizer=tmp_path / "nowhere.json"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,7 +316,9 @@ def test_a_config_that_will_not_do_is_named(run: Run, tmp_path: Path, text: str,
 
 @pytest.mark.parametrize("which", ["text_encoder", "image_encoder"])
 @pytest.mark.parametrize("name", ["gone.json", "gone"])
-def test_an_encoder_that_is_not_there_is_named(run: Run, tmp_path: Path, which: str, name: str) -> None:
+def test_an_encoder_that_is_not_there_is_named(
+    run: Run, tmp_path: Path, which: str, name: str
+) -> None:
     assert str(tmp_path / name) in refusal(run, UsageError, **{which: str(tmp_path / name)})
 
 

@@ -22,11 +22,11 @@ from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, Share, StreamOrder, TrainingBatch
 from aigid.training.fusion_model import FusionModel
+from aigid.training.image_changes import Augmentation
 from aigid.training.inference import score_manifest
 from aigid.training.losses import LossConfig
 from aigid.training.metrics import Labelled, all_metrics
 from aigid.training.optimization import Optimization, learning_rate_at
-from aigid.training.picture_changes import Augmentation
 from aigid.training.trainer import Trainer, TrainingData
 
 KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
@@ -38,21 +38,33 @@ def picture(label: int, seed: int) -> bytes:
     """A picture in its class's colour, with some noise."""
     noise = np.random.default_rng(seed).normal(0, 12, (32, 32, 3))
     buffer = io.BytesIO()
-    Image.fromarray(np.clip(np.array(COLOURS[label]) + noise, 0, 255).astype(np.uint8)).save(buffer, "PNG")
+    Image.fromarray(np.clip(np.array(COLOURS[label]) + noise, 0, 255).astype(np.uint8)).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
 def write_colours(path: Path, scenes: int, seed: int, broken: tuple[int, ...] = ()) -> Path:
     labels = list(range(6)) * scenes
-    images = [b"broken" if row in broken else picture(label, seed + row) for row, label in enumerate(labels)]
+    images = [
+        b"broken" if row in broken else picture(label, seed + row)
+        for row, label in enumerate(labels)
+    ]
     columns = {"image": images, "prompt": ["a plain picture"] * len(labels), "Label_B": labels}
-    pq.write_table(pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}), path, row_group_size=10)
+    pq.write_table(
+        pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}),
+        path,
+        row_group_size=10,
+    )
     return path
 
 
 @pytest.fixture
 def data(tmp_path: Path, open_labelled: Callable[..., LabelledManifest]) -> TrainingData:
-    files = write_colours(tmp_path / "train.parquet", 6, 0), write_colours(tmp_path / "validation.parquet", 3, 9000)
+    files = (
+        write_colours(tmp_path / "train.parquet", 6, 0),
+        write_colours(tmp_path / "validation.parquet", 3, 9000),
+    )
     return TrainingData(*map(open_labelled, files))
 
 
@@ -60,7 +72,9 @@ def data(tmp_path: Path, open_labelled: Callable[..., LabelledManifest]) -> Trai
 def make_trainer(tiny_info: CheckpointInfo, tokenizer_file: Path) -> Callable[..., Trainer]:
     """A trainer of the tiny model, whose weights are always the same at the start."""
 
-    def make(folder: Path, config: TrainingConfig = CONFIG, info: CheckpointInfo = tiny_info) -> Trainer:
+    def make(
+        folder: Path, config: TrainingConfig = CONFIG, info: CheckpointInfo = tiny_info
+    ) -> Trainer:
         torch.manual_seed(11)
         return Trainer(new_model(info), info, tokenizer_file, config, folder)
 
@@ -75,12 +89,12 @@ def kill_after(epochs: int) -> Callable[[str], None]:
     """A listener that ends the run in the middle of the epoch after so many."""
     lines: list[str] = []
 
-    def notify(line: str) -> None:
+    def on_message(line: str) -> None:
         lines.append(line)
         if len(lines) > epochs:
             raise KilledError
 
-    return notify
+    return on_message
 
 
 def silent(line: str) -> None:
@@ -92,7 +106,10 @@ def weights(folder: Path) -> bytes:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
-    return [{key: value for key, value in item.items() if key != "seconds"} for item in read_json(folder / "history.json")]
+    return [
+        {key: value for key, value in item.items() if key != "seconds"}
+        for item in read_json(folder / "history.json")
+    ]
 
 
 def read_json(path: Path) -> list[dict[str, float]]:
@@ -109,7 +126,12 @@ def test_a_tiny_model_learns_what_can_be_learnt(
     scored = score_manifest(loaded.model, data.validation, 6)
     p_ai = torch.sigmoid(scored.logits.a / loaded.info.temperatures.a).numpy()
     found = all_metrics(
-        Labelled(scored.label_a.numpy(), scored.label_b.numpy(), p_ai, torch.softmax(scored.logits.b, dim=1).numpy())
+        Labelled(
+            scored.label_a.numpy(),
+            scored.label_b.numpy(),
+            p_ai,
+            torch.softmax(scored.logits.b, dim=1).numpy(),
+        )
     )
     assert found["a"]["macro_f1"] > 0.9
     assert found["b"]["macro_f1"] > 0.9
@@ -121,31 +143,43 @@ def test_a_tiny_model_learns_what_can_be_learnt(
 def test_progress_hears_of_every_row_drawn(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
-    make_trainer(tmp_path / "run", replace(CONFIG, epochs=1, real_repeat=3)).run(data, progress, silent)
+    make_trainer(tmp_path / "run", replace(CONFIG, epochs=1, oversample_real=3)).run(
+        data, progress, silent
+    )
     # 36 rows; the 6 real ones three times.
     assert (progress.total, progress.rows, progress.errors) == (48, 48, 0)
 
 
 def test_each_epoch_has_an_order_of_its_own(
-    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     orders: list[StreamOrder | None] = []
     batches = data.train.batches
 
-    def recorded(batch_rows: int, order: StreamOrder | None, share: Share) -> Iterator[TrainingBatch]:
+    def recorded(
+        batch_rows: int, order: StreamOrder | None, share: Share
+    ) -> Iterator[TrainingBatch]:
         orders.append(order)
         return batches(batch_rows, order, share)
 
     monkeypatch.setattr(data.train, "batches", recorded)
-    make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, real_repeat=2)).run(data, progress, silent)
-    assert orders == [StreamOrder(seed=5, epoch=epoch, real_repeat=2) for epoch in range(2)]
+    make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, oversample_real=2)).run(
+        data, progress, silent
+    )
+    assert orders == [StreamOrder(seed=5, epoch=epoch, oversample_real=2) for epoch in range(2)]
 
 
 def test_two_runs_of_one_seed_are_the_same_bytes_and_of_another_are_not(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
     for name, seed in {"one": 5, "two": 5, "other": 6}.items():
-        make_trainer(tmp_path / name, replace(CONFIG, epochs=1, seed=seed)).run(data, progress, silent)
+        make_trainer(tmp_path / name, replace(CONFIG, epochs=1, seed=seed)).run(
+            data, progress, silent
+        )
     assert weights(tmp_path / "one" / "last") == weights(tmp_path / "two" / "last")
     assert weights(tmp_path / "one" / "last") != weights(tmp_path / "other" / "last")
 
@@ -169,7 +203,9 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
     make_trainer(killed, config).run(data, progress, silent, resume=True)
     for name in ("last", "best"):
         assert weights(killed / name) == weights(whole / name)
-    assert (killed / "last" / "adamw.safetensors").read_bytes() == (whole / "last" / "adamw.safetensors").read_bytes()
+    assert (killed / "last" / "adamw.safetensors").read_bytes() == (
+        whole / "last" / "adamw.safetensors"
+    ).read_bytes()
     assert history(killed) == history(whole)
 
 
@@ -211,7 +247,9 @@ def test_a_finished_run_resumed_changes_nothing(
     best = make_trainer(tmp_path / "run", config).run(data, progress, silent)
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert make_trainer(tmp_path / "run", config).run(data, progress, silent, resume=True) == best
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()
+    } == before
 
 
 def test_resuming_where_nothing_was_begun_begins(
@@ -224,7 +262,9 @@ def test_resuming_where_nothing_was_begun_begins(
 
 
 @pytest.fixture
-def used(data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path) -> Path:
+def used(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> Path:
     """The folder of a run that ended after its first epoch."""
     with pytest.raises(KilledError):
         make_trainer(tmp_path / "used").run(data, progress, kill_after(1))
@@ -242,10 +282,21 @@ def test_a_used_folder_is_refused_unless_the_run_is_to_go_on(
 
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 4}, {"batch_rows": 4}, {"learning_rate": 1e-4}, {"schedule": "constant"}, {"seed": 1}, {"real_repeat": 2}],
+    [
+        {"epochs": 4},
+        {"batch_rows": 4},
+        {"learning_rate": 1e-4},
+        {"schedule": "constant"},
+        {"seed": 1},
+        {"oversample_real": 2},
+    ],
 )
 def test_a_run_of_other_settings_is_not_resumed(
-    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, change: dict[str, object]
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    change: dict[str, object],
 ) -> None:
     before = weights(used / "last")
     with pytest.raises(UsageError, match=r"other settings or data \(config\)"):
@@ -278,7 +329,9 @@ def test_a_run_on_other_data_is_not_resumed(
     part: str,
 ) -> None:
     before = weights(used / "last")
-    other = replace(data, **{part: open_labelled(write_colours(tmp_path / "other.parquet", 4, 500))})
+    other = replace(
+        data, **{part: open_labelled(write_colours(tmp_path / "other.parquet", 4, 500))}
+    )
     with pytest.raises(UsageError, match=rf"other settings or data \({part}\)"):
         make_trainer(used).run(other, progress, silent, resume=True)
     assert weights(used / "last") == before
@@ -293,20 +346,33 @@ def test_a_run_is_resumed_where_its_data_was_moved(
     open_labelled: Callable[..., LabelledManifest],
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
-    files = [(tmp_path / name).rename(tmp_path / "elsewhere" / name) for name in ("train.parquet", "validation.parquet")]
+    files = [
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+        for name in ("train.parquet", "validation.parquet")
+    ]
     make_trainer(used).run(TrainingData(*map(open_labelled, files)), progress, silent, resume=True)
     assert len(history(used)) == CONFIG.epochs
 
 
 def test_a_run_of_another_fusion_width_is_not_resumed(
-    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tiny_info: CheckpointInfo
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tiny_info: CheckpointInfo,
 ) -> None:
     with pytest.raises(UsageError, match=r"other settings or data \(fusion_hidden\)"):
-        make_trainer(used, CONFIG, replace(tiny_info, fusion_hidden=20)).run(data, progress, silent, resume=True)
+        make_trainer(used, CONFIG, replace(tiny_info, fusion_hidden=20)).run(
+            data, progress, silent, resume=True
+        )
 
 
 def test_a_run_of_other_preprocessing_is_not_resumed(
-    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tiny_info: CheckpointInfo
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tiny_info: CheckpointInfo,
 ) -> None:
     native = replace(tiny_info, image=replace(tiny_info.image, resizing=Resizing.NATIVE_CROP))
     with pytest.raises(UsageError, match=r"other settings or data \(image\)"):
@@ -314,19 +380,31 @@ def test_a_run_of_other_preprocessing_is_not_resumed(
 
 
 def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
-    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # A rate that becomes far too high after the second epoch spoils what was learnt.
-    monkeypatch.setattr(optimization_module, "learning_rate_at", lambda config, step, steps: 1e-2 if step < 10 else 1.0)
+    monkeypatch.setattr(
+        optimization_module,
+        "learning_rate_at",
+        lambda config, step, steps: 1e-2 if step < 10 else 1.0,
+    )
     best = make_trainer(tmp_path / "run", replace(CONFIG, epochs=4)).run(data, progress, silent)
     scores = [item["score"] for item in history(tmp_path / "run")]
     assert scores.index(max(scores)) < 3
     loaded = load_checkpoint(best)
-    assert loaded.info.training["validation"]["epoch"] == len(scores) - scores[::-1].index(max(scores))
+    assert loaded.info.training["validation"]["epoch"] == len(scores) - scores[::-1].index(
+        max(scores)
+    )
     assert weights(best) != weights(tmp_path / "run" / "last")
     assert loaded.info.thresholds.keys() == {"0.01", "0.001"}
     scored = score_manifest(loaded.model, data.validation, CONFIG.batch_rows)
-    assert loaded.info.temperatures == trainer_module.fit_temperatures(scored.logits, scored.label_a, scored.label_b)
+    assert loaded.info.temperatures == trainer_module.fit_temperatures(
+        scored.logits, scored.label_a, scored.label_b
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(
@@ -340,7 +418,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(
     state = load_file(used / "last" / "model.safetensors")
     state["head_a.bias"].fill_(math.nan)
     trainer_module.save_file(state, used / "last" / "model.safetensors")
-    with pytest.raises(TrainingError, match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good checkpoint"):
+    with pytest.raises(
+        TrainingError,
+        match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good checkpoint",
+    ):
         trainer.run(data, progress, silent, resume=True)
     assert weights(used / "best") == before
     assert len(history(used)) == 1
@@ -373,7 +454,9 @@ def test_the_constant_schedule_is_constant() -> None:
 def test_one_cycle_rises_for_15_percent_of_the_steps_and_falls_to_zero_as_a_cosine() -> None:
     found = rates("one_cycle", 100)
     np.testing.assert_allclose(found[:15], [0.1 * (step + 1) / 15 for step in range(15)])
-    np.testing.assert_allclose(found[15:], [0.05 * (1 + math.cos(math.pi * step / 85)) for step in range(85)])
+    np.testing.assert_allclose(
+        found[15:], [0.05 * (1 + math.cos(math.pi * step / 85)) for step in range(85)]
+    )
     assert found[-1] < 1e-4
 
 
@@ -389,7 +472,9 @@ def test_the_schedule_is_what_the_optimizer_follows(
     trainer = make_trainer(tmp_path / "run", CONFIG)
     trainer.run(data, progress, silent)
     # 36 rows in batches of 8: 5 steps an epoch.
-    assert [group["lr"] for group in trainer._optimization.adamw.param_groups] == [learning_rate_at(CONFIG, 14, 15)]
+    assert [group["lr"] for group in trainer._optimization.adamw.param_groups] == [
+        learning_rate_at(CONFIG, 14, 15)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -397,7 +482,7 @@ def test_the_schedule_is_what_the_optimizer_follows(
     [
         {"epochs": 0},
         {"batch_rows": 0},
-        {"real_repeat": 0},
+        {"oversample_real": 0},
         {"learning_rate": 0.0},
         {"learning_rate": math.nan},
         {"learning_rate": math.inf},
@@ -406,7 +491,7 @@ def test_the_schedule_is_what_the_optimizer_follows(
         {"encoders": "half"},
         {"precision": "int8"},
         {"lora_rank": 0},
-        {"accumulate": 0},
+        {"gradient_accumulation_steps": 0},
     ],
 )
 def test_settings_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
@@ -416,19 +501,28 @@ def test_settings_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
 
 def test_defaults_are_the_paper_s() -> None:
     made = TrainingConfig()
-    assert (made.epochs, made.batch_rows, made.learning_rate, made.weight_decay) == (8, 256, 2e-5, 0.01)
-    assert (made.schedule, made.real_repeat) == ("constant", 1)
+    assert (made.epochs, made.batch_rows, made.learning_rate, made.weight_decay) == (
+        8,
+        256,
+        2e-5,
+        0.01,
+    )
+    assert (made.schedule, made.oversample_real) == ("constant", 1)
 
 
 def test_the_optimizer_is_adamw_with_these_settings(tiny_model: FusionModel) -> None:
-    optimizer = Optimization(tiny_model, TrainingConfig(learning_rate=0.25, weight_decay=0.125), (1,) * 6).adamw
+    optimizer = Optimization(
+        tiny_model, TrainingConfig(learning_rate=0.25, weight_decay=0.125), (1,) * 6
+    ).adamw
     assert isinstance(optimizer, torch.optim.AdamW)
     [group] = optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
 
 
 def test_nothing_of_a_run_is_a_pickle(used: Path) -> None:
-    assert sorted(path.relative_to(used).as_posix() for path in used.rglob("*") if path.is_file()) == [
+    assert sorted(
+        path.relative_to(used).as_posix() for path in used.rglob("*") if path.is_file()
+    ) == [
         "best/config.json",
         "best/model.safetensors",
         "best/tokenizer.json",
@@ -439,7 +533,9 @@ def test_nothing_of_a_run_is_a_pickle(used: Path) -> None:
     ]
 
 
-def test_the_model_is_evaluated_without_dropout(tiny_model: FusionModel, data: TrainingData) -> None:
+def test_the_model_is_evaluated_without_dropout(
+    tiny_model: FusionModel, data: TrainingData
+) -> None:
     tiny_model.train()
     first, second = (score_manifest(tiny_model, data.validation, 6).logits.a for _ in range(2))
     assert torch.equal(first, second)
@@ -459,11 +555,21 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 def assert_same_weights(one: Path, other: Path) -> None:
     expected = final_weights(other)
     # Softmax does not see the keys' bias: its gradient is rounding alone, which AdamW makes as large as any.
-    for name, value in ((name, value) for name, value in final_weights(one).items() if not KEY_BIAS.search(name)):
-        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+    for name, value in (
+        (name, value) for name, value in final_weights(one).items() if not KEY_BIAS.search(name)
+    ):
+        torch.testing.assert_close(
+            value,
+            expected[name],
+            rtol=1e-4,
+            atol=2e-5,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
 
 
-@pytest.mark.parametrize("loss", [LossConfig(), LossConfig(class_balanced=True, label_smoothing=0.1)])
+@pytest.mark.parametrize(
+    "loss", [LossConfig(), LossConfig(class_balanced=True, label_smoothing=0.1)]
+)
 def test_a_batch_in_parts_is_the_same_step(
     data: TrainingData,
     make_trainer: Callable[..., Trainer],
@@ -473,14 +579,18 @@ def test_a_batch_in_parts_is_the_same_step(
     loss: LossConfig,
 ) -> None:
     for accumulate in (1, 3):
-        config = replace(CONFIG, accumulate=accumulate, loss=loss)
+        config = replace(CONFIG, gradient_accumulation_steps=accumulate, loss=loss)
         make_trainer(tmp_path / str(accumulate), config, steady_info).run(data, progress, silent)
     assert_same_weights(tmp_path / "3", tmp_path / "1")
 
 
 @pytest.mark.parametrize("encoders", ["frozen", "lora"])
 def test_partly_trained_encoders_are_saved_plain_and_resumed_exactly(
-    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, encoders: str
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    encoders: str,
 ) -> None:
     config = replace(CONFIG, encoders=encoders, lora_rank=2)
     best = make_trainer(tmp_path / "whole", config).run(data, progress, silent)
@@ -499,13 +609,20 @@ def test_mixed_precision_learns_too_and_keeps_full_precision_weights(
     best = make_trainer(tmp_path / "run", config).run(data, progress, silent)
     losses = [item["loss"] for item in history(tmp_path / "run")]
     assert losses[-1] < 0.3 * losses[0]
-    assert {value.dtype for value in load_file(best / "model.safetensors").values()} == {torch.float32}
+    assert {value.dtype for value in load_file(best / "model.safetensors").values()} == {
+        torch.float32
+    }
 
 
 def test_paired_training_learns_and_is_resumed_exactly(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
-    config = replace(CONFIG, augmentation=Augmentation(blur=0.5, jpeg=0.5), loss=LossConfig(consistency=1.0), accumulate=2)
+    config = replace(
+        CONFIG,
+        augmentation=Augmentation(blur=0.5, jpeg=0.5),
+        loss=LossConfig(consistency=1.0),
+        gradient_accumulation_steps=2,
+    )
     make_trainer(tmp_path / "whole", config).run(data, progress, silent)
     losses = [item["loss"] for item in history(tmp_path / "whole")]
     assert losses[-1] < losses[0]
@@ -521,21 +638,30 @@ def test_consistency_without_changes_is_refused() -> None:
 
 
 def test_memory_that_is_not_there_is_said_with_what_to_lower(
-    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def greedy(self: FusionModel, image: torch.Tensor) -> torch.Tensor:
         return torch.empty(1 << 60) + image.float().mean()
 
     monkeypatch.setattr(FusionModel, "image_features", greedy)
     with pytest.raises(
-        TrainingError, match=r"epoch 1, step 1: out of memory on cpu: raise --accumulate \(now 1\) or lower"
+        TrainingError,
+        match=r"epoch 1, step 1: out of memory on cpu: raise --gradient-accumulation-steps \(now 1\) or lower",
     ) as said:
         make_trainer(tmp_path / "run").run(data, progress, silent)
     assert "--batch-size (now 8)" in str(said.value)
 
 
 def test_an_error_that_is_not_of_memory_is_left_as_it_is(
-    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(self: FusionModel, image: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")

@@ -13,7 +13,9 @@ TOTALS = batch_totals(LABELS_A, LABELS_B)
 
 
 def pictures(seed: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    )
 
 
 def prompts() -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,20 +23,31 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.ones_like(ids)
 
 
-def test_without_a_second_view_it_is_the_loss_of_the_model_s_answers(tiny_model: FusionModel) -> None:
+def test_without_a_second_view_it_is_the_loss_of_the_model_s_answers(
+    tiny_model: FusionModel,
+) -> None:
     images, tokens = pictures(0), prompts()
-    found = TrainingStep(tiny_model, LossConfig(), EVEN)(images, *tokens, LABELS_A, LABELS_B, TOTALS)
-    torch.testing.assert_close(found, multi_task_loss(tiny_model(images, *tokens), LABELS_A, LABELS_B))
+    found = TrainingStep(tiny_model, LossConfig(), EVEN)(
+        images, *tokens, LABELS_A, LABELS_B, TOTALS
+    )
+    torch.testing.assert_close(
+        found, multi_task_loss(tiny_model(images, *tokens), LABELS_A, LABELS_B)
+    )
 
 
 def test_two_equal_views_cost_what_one_does(tiny_model: FusionModel) -> None:
     images, tokens = pictures(0), prompts()
     step = TrainingStep(tiny_model, LossConfig(consistency=5.0), EVEN)
-    one, two = (step(views, *tokens, LABELS_A, LABELS_B, TOTALS) for views in (images, torch.cat([images, images])))
+    one, two = (
+        step(views, *tokens, LABELS_A, LABELS_B, TOTALS)
+        for views in (images, torch.cat([images, images]))
+    )
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
 
 
-def test_consistency_brings_a_picture_and_itself_changed_together(tiny_info: CheckpointInfo) -> None:
+def test_consistency_brings_a_picture_and_itself_changed_together(
+    tiny_info: CheckpointInfo,
+) -> None:
     clean, changed, tokens = pictures(0), pictures(1), prompts()
     apart = []
     for consistency in (0.0, 3.0):
@@ -52,4 +65,8 @@ def test_consistency_brings_a_picture_and_itself_changed_together(tiny_info: Che
 
 @torch.no_grad()
 def distance(model: FusionModel, one: torch.Tensor, other: torch.Tensor) -> float:
-    return float((1 - functional.cosine_similarity(model.image_features(one), model.image_features(other))).mean())
+    return float(
+        (
+            1 - functional.cosine_similarity(model.image_features(one), model.image_features(other))
+        ).mean()
+    )

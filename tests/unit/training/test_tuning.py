@@ -17,7 +17,9 @@ def batch() -> TrainingBatch:
     ids = rng.integers(1, 30522, (5, 8)).astype(np.int32)
     labels = np.array([0, 1, 2, 3, 4])
     images = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    return TrainingBatch(images, TokenBatch(ids, np.ones_like(ids)), (labels > 0).astype(int), labels, 0)
+    return TrainingBatch(
+        images, TokenBatch(ids, np.ones_like(ids)), (labels > 0).astype(int), labels, 0
+    )
 
 
 def learn(model: FusionModel, batch: TrainingBatch) -> None:
@@ -39,11 +41,15 @@ def changed(before: dict[str, torch.Tensor], model: FusionModel) -> list[str]:
     return [name for name, value in before.items() if not torch.equal(value, now[name])]
 
 
-def test_frozen_encoders_stay_as_they_are_without_dropout(tiny_model: FusionModel, batch: TrainingBatch) -> None:
+def test_frozen_encoders_stay_as_they_are_without_dropout(
+    tiny_model: FusionModel, batch: TrainingBatch
+) -> None:
     before = encoder_weights(tiny_model)
     prepare_encoders(tiny_model, TrainingConfig(encoders="frozen"))
     training_mode(tiny_model)
-    assert not any(module.training for module in (tiny_model.text_encoder, tiny_model.image_encoder))
+    assert not any(
+        module.training for module in (tiny_model.text_encoder, tiny_model.image_encoder)
+    )
     assert tiny_model.fusion.training
     fusion = tiny_model.fusion.weight.clone()
     learn(tiny_model, batch)
@@ -51,13 +57,19 @@ def test_frozen_encoders_stay_as_they_are_without_dropout(tiny_model: FusionMode
     assert not torch.equal(fusion, tiny_model.fusion.weight)
 
 
-def test_low_rank_additions_change_the_function_only_as_they_learn(tiny_model: FusionModel, batch: TrainingBatch) -> None:
+def test_low_rank_additions_change_the_function_only_as_they_learn(
+    tiny_model: FusionModel, batch: TrainingBatch
+) -> None:
     plain = apply_model(tiny_model, batch)
     prepare_encoders(tiny_model, TrainingConfig(encoders="lora", lora_rank=2))
     torch.testing.assert_close(apply_model(tiny_model.eval(), batch), plain)
     before = {name: value.clone() for name, value in tiny_model.named_parameters()}
     learn(tiny_model, batch)
-    moved = {name for name, value in tiny_model.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in tiny_model.named_parameters()
+        if not torch.equal(value, before[name])
+    }
     assert all("lora_" in name for name in moved if "encoder." in name)
     assert any("text_encoder." in name for name in moved)
     assert any("image_encoder." in name for name in moved)
@@ -72,7 +84,12 @@ def test_merged_additions_are_the_same_function_in_the_plain_architecture(
     learn(tiny_model, batch)
     plain = merged(tiny_model)
     assert plain.state_dict().keys() == new_model(tiny_info).state_dict().keys()
-    torch.testing.assert_close(apply_model(plain.eval(), batch), apply_model(tiny_model.eval(), batch), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        apply_model(plain.eval(), batch),
+        apply_model(tiny_model.eval(), batch),
+        rtol=1e-4,
+        atol=1e-5,
+    )
     for name in changed(before, plain):
         assert torch.linalg.matrix_rank(plain.state_dict()[name] - before[name], rtol=1e-3) <= 2
     # The one that learns stays as it was.

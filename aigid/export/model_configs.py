@@ -1,0 +1,160 @@
+"""Triton's configuration of every model of the repository, made from the contract alone.
+
+For GPUs (`config.pbtxt`, TensorRT) and for CPUs (`configs/cpu.pbtxt`, ONNX Runtime; `tritonserver --model-config-name=cpu`).
+Why they say what they say is in `build/README.md`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
+
+from aigid.contract import ModelContract
+from aigid.errors import ContractError
+from aigid.export.engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
+from aigid.scorers.tensors import (
+    ENSEMBLE,
+    PAIRS_ENSEMBLE,
+    PARTS,
+    PREPROCESS,
+    ModelSpec,
+    model_specs,
+)
+
+ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
+GPU_GRAPH, GPU_PRECISION = "model.plan", "fp16"
+
+# How long a request may wait to be merged with others: little beside the 20 ms and more that a batch takes.
+MERGE_DELAY_US = 2000
+
+# Rows that one thread of our own backend takes at a time: as in the embedded scorer, what they need stays in a core's cache.
+CPU_SLICE_ROWS = {"bert": 16, "clip_vision": 8, "fusion_heads": 64}
+
+# Two instances of the image encoder: one batch is copied to the GPU (150 KB an image) while the other is computed.
+GPU_INSTANCES = {"bert": 1, "clip_vision": 2, "fusion_heads": 1}
+
+_GRAPH_TYPES: dict[int, str] = {
+    onnx.TensorProto.UINT8: "TYPE_UINT8",
+    onnx.TensorProto.INT32: "TYPE_INT32",
+    onnx.TensorProto.FLOAT: "TYPE_FP32",
+}
+
+
+def model_configs(contract: ModelContract) -> dict[str, str]:
+    """The text of every configuration by its path in the repository."""
+    specs = model_specs(contract)
+    configs = {}
+    for part in PARTS:
+        configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
+        configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
+    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(contract, specs[PREPROCESS])
+    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, ENSEMBLE, PARTS)
+    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(
+        contract, PAIRS_ENSEMBLE, (PREPROCESS, *PARTS)
+    )
+    return {path: text_format.MessageToString(config) for path, config in configs.items()}
+
+
+def check_graph(graph: onnx.GraphProto, part: str, contract: ModelContract) -> None:
+    """Raise ContractError where the tensors of a graph are not those that the contract, and so the configs, speak of."""
+    spec = model_specs(contract)[part]
+    for what, declared, found in (
+        ("inputs", spec.inputs, graph.input),
+        ("outputs", spec.outputs, graph.output),
+    ):
+        wanted = {tensor.name: (tensor.data_type, tensor.dims) for tensor in declared}
+        got = {item.name: _graph_tensor(item) for item in found}
+        if got != wanted:
+            raise ContractError(
+                f"the graph of {part} has the {what} {got}, but the contract asks for {wanted}: export it anew"
+            )
+
+
+def _graph_tensor(item: onnx.ValueInfoProto) -> tuple[str, tuple[int, ...]]:
+    kind = item.type.tensor_type
+    dims = tuple(dim.dim_value or -1 for dim in kind.shape.dim)[1:]
+    return _GRAPH_TYPES.get(kind.elem_type, f"ONNX type {kind.elem_type}"), dims
+
+
+def _gpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
+    config = _described(contract, part, spec)
+    config.platform, config.default_model_filename = "tensorrt_plan", GPU_GRAPH
+    config.parameters["precision"].string_value = GPU_PRECISION
+    profiles = engine_profiles(contract, part)
+    group = config.instance_group.add(
+        count=GPU_INSTANCES[part], kind=triton.ModelInstanceGroup.KIND_GPU
+    )
+    # Without this Triton would use the first profile alone: one row at a time.
+    group.profile.extend(str(number) for number in range(len(profiles)))
+    _merge_requests(config)
+    for profile in profiles:
+        _warm_up(config, profile)
+    return config
+
+
+def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
+    config = _described(contract, part, spec)
+    config.backend, config.default_model_filename = (
+        "onnxruntime",
+        f"model.{contract.cpu_precision}.onnx",
+    )
+    config.parameters["precision"].string_value = contract.cpu_precision
+    config.parameters["slice_rows"].string_value = str(CPU_SLICE_ROWS[part])
+    if part == "fusion_heads":
+        # Features are no numbers where the tokens were wrong: see token_guard.py.
+        config.parameters["nan_input_error"].string_value = (
+            f"input_ids must be those of the vocabulary, at most {contract.prompt.max_tokens} a row, with an attention_mask "
+            "as long"
+        )
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
+    _merge_requests(config)
+    _warm_up(config, engine_profiles(contract, part)[0])
+    return config
+
+
+def _described(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
+    config = triton.ModelConfig(name=name, max_batch_size=MAX_BATCH_ROWS)
+    # By this a client knows that it prepares its pairs for the model that is served.
+    config.parameters["fingerprint"].string_value = contract.fingerprint
+    for tensor in spec.inputs:
+        config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    for tensor in spec.outputs:
+        config.output.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return config
+
+
+def _merge_requests(config: Any) -> None:
+    config.dynamic_batching.max_queue_delay_microseconds = MERGE_DELAY_US
+
+
+def _warm_up(config: Any, profile: Profile) -> None:
+    """Have the server run one batch of zeros of the profile's best shape before it says that the model is ready."""
+    request = config.model_warmup.add(name=profile.name)
+    for tensor in config.input:
+        _, (request.batch_size, *dims), _ = profile.shapes[tensor.name]
+        value = request.inputs[tensor.name]
+        value.data_type, value.zero_data = tensor.data_type, True
+        value.dims.extend(dims)
+
+
+def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
+    """The model that decodes images and tokenizes prompts: in Python, on the CPU, wherever the graphs run."""
+    config = _described(contract, PREPROCESS, spec)
+    config.backend = "python"
+    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
+    _merge_requests(config)
+    return config
+
+
+def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) -> Any:
+    """The ensemble of `models`, whose tensors have the same name wherever they pass."""
+    specs = model_specs(contract)
+    config = _described(contract, name, specs[name])
+    config.platform = "ensemble"
+    for model in models:
+        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
+        step.input_map.update({tensor.name: tensor.name for tensor in specs[model].inputs})
+        step.output_map.update({tensor.name: tensor.name for tensor in specs[model].outputs})
+    return config

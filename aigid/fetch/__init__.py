@@ -1,0 +1,21 @@
+"""From a manifest's image reference to encoded bytes."""
+
+from aigid.fetch.circuit_breaker import CircuitBreaker
+from aigid.fetch.image import (
+    FetchPolicy,
+    ImageReference,
+    fetch_image,
+    image_references,
+    image_root_of,
+    is_remote,
+)
+
+__all__ = [
+    "CircuitBreaker",
+    "FetchPolicy",
+    "ImageReference",
+    "fetch_image",
+    "image_references",
+    "image_root_of",
+    "is_remote",
+]

@@ -1,0 +1,1 @@
+"""Simulated image-prompt pairs: a camera and five families of generators. Needs no torch."""

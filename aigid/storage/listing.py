@@ -1,0 +1,193 @@
+"""Which Parquet files a location names: a file, a folder, a glob; listed as a stream, sorted by path."""
+
+import fnmatch
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from aigid.bounded_map import bounded_map
+from aigid.storage.location import Location, info_of, store_failures
+
+GLOB_SIGNS = ("*", "?", "[")
+# Each waits for a store's answer, a thousand names long.
+_LISTING_THREADS = 16
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file as it was listed: where it is, its size, and when it was modified."""
+
+    location: Location
+    size_bytes: int
+    modified_ns: int | None
+
+
+@dataclass(frozen=True)
+class _Folder:
+    location: Location
+
+
+_Entry = ListedFile | _Folder
+
+
+def list_parquet(location: Location) -> Iterator[ListedFile]:
+    """The Parquet files at a file, in a folder and those below it, or matching a glob: sorted by path; none where none is.
+
+    In a folder, names that begin with a dot or an underscore are left out, as other Parquet readers do; a glob leaves
+    out names that begin with a dot, as a shell does. Not more than the names of a few folders are held at a time.
+    """
+    info = info_of(location)
+    if info.type == fs.FileType.Directory:
+        yield from (
+            file for file in _below(location) if _is_visible_parquet(file.location, location)
+        )
+    elif info.type != fs.FileType.NotFound:
+        yield ListedFile(location, info.size or 0, info.mtime_ns)
+    elif has_glob(location):
+        folder, patterns = _split_glob(location)
+        yield from _matching(folder, patterns)
+
+
+def has_glob(location: Location) -> bool:
+    """Whether a location's path has signs of a glob in it."""
+    return any(sign in location.path for sign in GLOB_SIGNS)
+
+
+def fixed_folder(location: Location) -> Location:
+    """Of a glob, the folder before its first sign."""
+    return _split_glob(location)[0]
+
+
+def _split_glob(location: Location) -> tuple[Location, list[str]]:
+    text = location.text if location.is_local else location.path
+    names = text.split("/")
+    first = next(
+        (index for index, name in enumerate(names) if any(sign in name for sign in GLOB_SIGNS)),
+        len(names),
+    )
+    folder = "/".join(names[:first])
+    return location.at(folder or ("/" if text.startswith("/") else ".")), names[first:]
+
+
+def _matching(folder: Location, patterns: Sequence[str]) -> Iterator[ListedFile]:
+    """The files below a folder that match a glob, name by name, as a shell does: only `**` crosses folders."""
+    if patterns[0] == "**":
+        yield from (
+            file for file in _below(folder) if _matches(_names(file.location, folder), patterns)
+        )
+        return
+    for entry in _entries(folder):
+        if not _matches_name(entry.location.path.rsplit("/", 1)[-1], patterns[0]):
+            continue
+        if isinstance(entry, _Folder) and len(patterns) > 1:
+            yield from _matching(entry.location, patterns[1:])
+        elif isinstance(entry, ListedFile) and len(patterns) == 1:
+            yield entry
+
+
+def _below(folder: Location) -> Iterator[ListedFile]:
+    if folder.is_local:
+        yield from _local_below(folder, ())
+        return
+    for files in bounded_map(_all_in_store, _entries(folder), _LISTING_THREADS):
+        yield from files
+
+
+def _all_in_store(entry: _Entry) -> list[ListedFile]:
+    """All files below a folder of a store at once: it lists keys, whatever folders are in them, a thousand at a time."""
+    if isinstance(entry, ListedFile):
+        return [entry]
+    found = _store_entries(entry.location, recursive=True)
+    return [one for one in found if isinstance(one, ListedFile)]
+
+
+def _local_below(folder: Location, above: tuple[tuple[int, int], ...]) -> Iterator[ListedFile]:
+    facts = Path(folder.path).stat()
+    here = (facts.st_dev, facts.st_ino)
+    if here in above:
+        # A link to a folder above it: what is there is listed already.
+        return
+    for entry in _entries(folder):
+        if isinstance(entry, _Folder):
+            yield from _local_below(entry.location, (*above, here))
+        else:
+            yield entry
+
+
+def _entries(folder: Location) -> Iterator[_Entry]:
+    """What is right in a folder, in the order of paths; nothing where there is no folder."""
+    if not folder.is_local:
+        yield from _store_entries(folder, recursive=False)
+    elif Path(folder.path).is_dir():
+        yield from _local_entries(folder)
+
+
+def _store_entries(folder: Location, *, recursive: bool) -> Iterator[_Entry]:
+    selector = fs.FileSelector(folder.path, recursive=recursive, allow_not_found=True)
+    with store_failures(folder):
+        found = folder.filesystem.get_file_info(selector)
+    found.sort(
+        key=lambda info: f"{info.path}/" if info.type == fs.FileType.Directory else info.path
+    )
+    for info in found:
+        if info.type == fs.FileType.File:
+            yield ListedFile(folder.at(info.path), info.size, info.mtime_ns)
+        elif info.type == fs.FileType.Directory:
+            yield _Folder(folder.at(info.path))
+
+
+def _local_entries(folder: Location) -> Iterator[_Entry]:
+    """Files, folders, and dangling links too: left out as Arrow does, their rows would be lost silently."""
+    names = []
+    with os.scandir(folder.path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                names.append(f"{entry.name}/")
+            elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
+                names.append(entry.name)
+    for name in sorted(names):
+        location = folder.child(name.rstrip("/"))
+        if name.endswith("/"):
+            yield _Folder(location)
+            continue
+        try:
+            facts = Path(location.path).stat()
+        except FileNotFoundError:
+            yield ListedFile(location, 0, None)
+        else:
+            yield ListedFile(location, facts.st_size, facts.st_mtime_ns)
+
+
+def _names(location: Location, folder: Location) -> list[str]:
+    """The names on the way from a folder to a location below it."""
+    if location.is_local:
+        return os.path.relpath(location.path, folder.path).split("/")
+    return location.path.removeprefix(f"{folder.path}/").split("/")
+
+
+def _is_visible_parquet(location: Location, folder: Location) -> bool:
+    names = _names(location, folder)
+    return names[-1].endswith(".parquet") and not any(name.startswith((".", "_")) for name in names)
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Whether a path matches a glob, name by name; only `**` crosses folders, none of them hidden."""
+    if not patterns:
+        return not names
+    if patterns[0] == "**":
+        visible = next(
+            (index for index, name in enumerate(names) if name.startswith(".")), len(names)
+        )
+        return any(_matches(names[start:], patterns[1:]) for start in range(visible + 1))
+    return (
+        bool(names) and _matches_name(names[0], patterns[0]) and _matches(names[1:], patterns[1:])
+    )
+
+
+def _matches_name(name: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(name, pattern) and (
+        pattern.startswith(".") or not name.startswith(".")
+    )

@@ -1,0 +1,171 @@
+"""One tiny model with random weights, and what the build makes of it: shared by the tests of build/."""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures
+from aigid.export.pipeline import BuildConfig, BuiltRepository, build_repository
+from aigid.export.verify_parity import LIMITS
+from aigid.scorers.tensors import PARTS
+from aigid.training.checkpoint import (
+    Checkpoint,
+    CheckpointInfo,
+    load_checkpoint,
+    new_model,
+    save_checkpoint,
+)
+
+WORDS = ("a", "photo", "of", "cat", "dog", "the", "sea", "red", "at", "night")
+SIDE = 32
+
+
+def tiny_info(side: int = SIDE) -> CheckpointInfo:
+    width = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    return CheckpointInfo(
+        name="tiny",
+        notice="Random weights, for tests.",
+        text_config={
+            "model_type": "bert",
+            "vocab_size": 16,
+            "max_position_embeddings": 32,
+            **width,
+        },
+        image_config={"image_size": side, "patch_size": 8, **width},
+        fusion_hidden=24,
+        image=ImageSpec(size=side),
+        prompt=PromptSpec(max_tokens=32, buckets=(8, 16, 32)),
+        temperatures=Temperatures(a=1.7, b=0.6),
+        thresholds={"0.01": 0.9},
+    )
+
+
+def write_tokenizer(path: Path) -> None:
+    vocabulary = {
+        word: number for number, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS))
+    }
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(path))
+
+
+def jpeg(generator: np.random.Generator) -> bytes:
+    pixels = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).resize((48, 40), Image.Resampling.BICUBIC).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_manifest(path: Path, rows: int) -> Path:
+    generator = np.random.default_rng(0)
+    images = [jpeg(generator) for _ in range(rows)]
+    prompts = [" ".join(generator.choice(WORDS, generator.integers(1, 20))) for _ in range(rows)]
+    pq.write_table(pa.table({"image": images, "prompt": prompts}), path, row_group_size=10)
+    return path
+
+
+def make_checkpoint(folder: Path, info: CheckpointInfo, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    model = new_model(info)
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            # Random weights as they come give almost the same answer for every input; these do not.
+            if values.ndim > 1 and not name.startswith("head"):
+                values.mul_(6.0)
+            elif "norm" not in name.lower():
+                values.uniform_(-0.3, 0.3)
+    tokenizer = folder.parent / "tiny-tokenizer.json"
+    write_tokenizer(tokenizer)
+    save_checkpoint(model, info, tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoints") / "tiny", tiny_info())
+
+
+@pytest.fixture(scope="session")
+def checkpoint(checkpoint_folder: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_folder)
+
+
+@pytest.fixture
+def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a checkpoint like the tiny one for images of another side."""
+    return lambda side: make_checkpoint(tmp_path / f"side-{side}", tiny_info(side))
+
+
+@pytest.fixture
+def checkpoint_seeing_with(tmp_path: Path) -> Callable[[str, Resizing], Path]:
+    """Makes a checkpoint like the tiny one with another kind of vision encoder, or of crops."""
+
+    def make(model_type: str, resizing: Resizing) -> Path:
+        info = tiny_info()
+        image = replace(info.image, resizing=resizing)
+        return make_checkpoint(
+            tmp_path / "seeing",
+            replace(
+                info, image=image, image_config={**info.image_config, "model_type": model_type}
+            ),
+        )
+
+    return make
+
+
+@pytest.fixture
+def checkpoint_reading_with(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a checkpoint like the tiny one with another text encoder, given by its configuration."""
+    return lambda **text_config: make_checkpoint(
+        tmp_path / "other", replace(tiny_info(), text_config=text_config)
+    )
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_manifest(tmp_path_factory.mktemp("manifest") / "rows.parquet", 40)
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("repository") / "model_repository"
+
+
+@pytest.fixture(scope="session")
+def build_config(manifest: Path) -> BuildConfig:
+    # The tiny model was never trained: small errors change many of its decisions.
+    limits = LIMITS | {"int8": replace(LIMITS["int8"], equal_decisions=0.7)}
+    return BuildConfig(
+        str(manifest), str(manifest), calibration_rows=24, parity_rows=40, limits=limits
+    )
+
+
+@pytest.fixture(scope="session")
+def built(checkpoint_folder: Path, repository: Path, build_config: BuildConfig) -> BuiltRepository:
+    return build_repository(checkpoint_folder, repository, build_config)
+
+
+@pytest.fixture(scope="session")
+def fp32(built: BuiltRepository, repository: Path) -> dict[str, Path]:
+    """The exported graphs by part."""
+    return {part: repository / part / "1" / "model.fp32.onnx" for part in PARTS}

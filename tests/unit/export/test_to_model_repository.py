@@ -1,0 +1,289 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from google.protobuf import text_format
+from onnx_graphs import example_feed
+from tritonclient.grpc import model_config_pb2
+
+import aigid.export.prune_versions as prune_versions
+import aigid.export.to_model_repository as to_model_repository
+from aigid.contract import load_contract
+from aigid.errors import BuildError, CheckpointError, ContractError
+from aigid.export.engine_profiles import engine_profiles
+from aigid.export.model_configs import ENSEMBLES, model_configs
+from aigid.export.pipeline import BuiltRepository
+from aigid.export.repository_lock import staged_repository
+from aigid.export.to_model_repository import contract_of, versions_of, write_repository
+from aigid.prompts import TokenBatch
+from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers.tensors import PARTS, PREPROCESS
+from aigid.training.checkpoint import Checkpoint
+
+TRITON_TYPES = {
+    onnx.TensorProto.UINT8: model_config_pb2.TYPE_UINT8,
+    onnx.TensorProto.INT32: model_config_pb2.TYPE_INT32,
+    onnx.TensorProto.FLOAT: model_config_pb2.TYPE_FP32,
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def parsed(path: Path) -> Any:
+    return text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+
+
+def tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
+    return {item.name: (item.data_type, list(item.dims)) for item in values}
+
+
+def graph_tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
+    return {
+        item.name: (
+            TRITON_TYPES[item.type.tensor_type.elem_type],
+            [dim.dim_value or -1 for dim in item.type.tensor_type.shape.dim][1:],
+        )
+        for item in values
+    }
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("config", ["config.pbtxt", "configs/cpu.pbtxt"])
+def test_triton_is_told_the_tensors_that_the_graphs_have(
+    built: BuiltRepository, repository: Path, part: str, config: str
+) -> None:
+    found = parsed(repository / part / config)
+    graph = onnx.load(repository / part / "1" / "model.int8.onnx").graph
+    assert found.name == part
+    assert found.max_batch_size == 256
+    assert tensors(found.input) == graph_tensors(graph.input)
+    assert tensors(found.output) == graph_tensors(graph.output)
+    assert found.HasField("dynamic_batching")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(
+    built: BuiltRepository, repository: Path, part: str
+) -> None:
+    gpu, cpu = (
+        parsed(repository / part / "config.pbtxt"),
+        parsed(repository / part / "configs" / "cpu.pbtxt"),
+    )
+    assert (gpu.platform, gpu.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert (cpu.backend, cpu.default_model_filename) == ("onnxruntime", "model.int8.onnx")
+    assert (repository / part / "1" / cpu.default_model_filename).is_file()
+    kinds = model_config_pb2.ModelInstanceGroup
+    assert [group.kind for group in gpu.instance_group] == [kinds.KIND_GPU]
+    # Every profile of the engine must be named, or Triton uses the first alone.
+    profiles = engine_profiles(load_contract(repository), part)
+    assert list(gpu.instance_group[0].profile) == [str(number) for number in range(len(profiles))]
+    assert [request.name for request in gpu.model_warmup] == [profile.name for profile in profiles]
+    for request in (*gpu.model_warmup, *cpu.model_warmup):
+        assert 1 <= request.batch_size <= gpu.max_batch_size
+        assert set(request.inputs) == {item.name for item in gpu.input}
+        for item in gpu.input:
+            value = request.inputs[item.name]
+            assert value.data_type == item.data_type
+            assert all(
+                declared in (-1, dim) for declared, dim in zip(item.dims, value.dims, strict=True)
+            )
+    assert [group.kind for group in cpu.instance_group] == [kinds.KIND_CPU]
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "models"), [("aigid", PARTS), ("aigid_pairs", ("preprocess", *PARTS))]
+)
+def test_an_ensemble_joins_its_models_by_tensor_name(
+    built: BuiltRepository, repository: Path, ensemble: str, models: tuple[str, ...]
+) -> None:
+    config = parsed(repository / ensemble / "config.pbtxt")
+    steps = config.ensemble_scheduling.step
+    assert (config.platform, [step.model_name for step in steps]) == ("ensemble", list(models))
+    known = {item.name: (item.data_type, tuple(item.dims)) for item in config.input}
+    for step in steps:
+        model = parsed(repository / step.model_name / "config.pbtxt")
+        assert config.max_batch_size == model.max_batch_size
+        assert set(step.input_map) == {item.name for item in model.input}
+        assert set(step.output_map) == {item.name for item in model.output}
+        assert {
+            item.name: (item.data_type, tuple(item.dims)) for item in model.input
+        }.items() <= known.items()
+        known |= {item.name: (item.data_type, tuple(item.dims)) for item in model.output}
+    assert {
+        item.name: (item.data_type, tuple(item.dims)) for item in config.output
+    }.items() <= known.items()
+    assert (repository / ensemble / "1" / ".gitkeep").is_file()
+
+
+def test_preprocessing_runs_in_python_on_the_cpu_whatever_serves_the_graphs(
+    built: BuiltRepository, repository: Path
+) -> None:
+    config = parsed(repository / "preprocess" / "config.pbtxt")
+    assert (config.backend, [group.kind for group in config.instance_group]) == (
+        "python",
+        [model_config_pb2.ModelInstanceGroup.KIND_CPU],
+    )
+    assert {item.name for item in config.input} == {"image_bytes", "prompt"}
+    assert (repository / "preprocess" / "1" / "model.py").is_file()
+
+
+def test_the_configs_in_the_repository_are_the_generated_ones(
+    built: BuiltRepository, repository: Path
+) -> None:
+    for name, text in model_configs(built.contract).items():
+        assert (repository / name).read_text() == text
+    assert load_contract(repository) == built.contract
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_the_embedded_scorer_runs_the_repository(
+    built: BuiltRepository, repository: Path, precision: str
+) -> None:
+    text, image = example_feed("bert", 5), example_feed("clip_vision", 5)
+    scores = OnnxScorer(repository, precision=precision).score(
+        image["image"], TokenBatch(text["input_ids"], text["attention_mask"])
+    )
+    np.testing.assert_allclose(scores.p_source.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(scores.p_source[:, 0], 1 - scores.p_ai)
+
+
+def test_a_rebuild_adds_a_version_and_keeps_what_was_there(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    assert write_repository(checkpoint, {"fp32": fp32, "int8": fp32}, repository).version == 1
+    (repository / "theirs").mkdir()
+    (repository / "theirs" / "config.pbtxt").write_text("theirs")
+    (repository / "bert" / "1" / "model.plan").write_text("compiled")
+    first = contents(repository)
+    assert write_repository(checkpoint, {"int8": fp32}, repository).version == 2
+    assert load_contract(repository).version == 2
+    after = contents(repository)
+    assert {name: data for name, data in after.items() if name in first} == first | {
+        "contract.json": after["contract.json"]
+    }
+    added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {
+        f"{ensemble}/2/.gitkeep" for ensemble in ENSEMBLES
+    }
+    added.add(f"{PREPROCESS}/2/model.py")
+    assert after.keys() - first.keys() == added
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_old_versions_stay_until_they_are_pruned(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    for _ in range(3):
+        write_repository(checkpoint, {"fp32": fp32}, repository)
+    assert versions_of(repository) == [1, 2, 3]
+    result = CliRunner().invoke(prune_versions.main, [str(repository), "--keep", "1"])
+    assert (result.exit_code, result.stdout) == (0, f"{repository}: removed versions: 1, 2\n")
+    assert versions_of(repository) == [3]
+    assert OnnxScorer(repository, precision="fp32").contract.version == 3
+    assert (
+        CliRunner()
+        .invoke(prune_versions.main, [str(repository), "--keep", "1"])
+        .stdout.endswith("none\n")
+    )
+    refused = CliRunner().invoke(prune_versions.main, [str(tmp_path), "--keep", "1"])
+    assert refused.exit_code == 2
+    assert "contract.json" in refused.stderr
+
+
+def test_two_builds_at_once_are_refused(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    with staged_repository(repository) as folder:
+        with pytest.raises(BuildError, match="another build is writing to it now"):
+            write_repository(checkpoint, {"int8": fp32}, repository)
+        (folder / "made").write_text("by the first")
+    assert contents(repository) == {"made": b"by the first"}
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_what_a_killed_build_left_is_cleared_away(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    left = tmp_path / ".repository.building"
+    (left / "bert").mkdir(parents=True)
+    (left / "half.onnx").write_text("half")
+    write_repository(checkpoint, {"int8": fp32}, tmp_path / "repository")
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+    assert not list((tmp_path / "repository").glob("**/half.onnx"))
+
+
+def test_graphs_with_other_tensors_than_the_contracts_are_refused(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    model = onnx.load(fp32["bert"])
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 7
+    onnx.save(model, tmp_path / "wrong.onnx")
+    with pytest.raises(
+        ContractError,
+        match=r"the graph of bert has the outputs .*7.*, but the contract asks for .*32",
+    ):
+        write_repository(
+            checkpoint, {"int8": {**fp32, "bert": tmp_path / "wrong.onnx"}}, tmp_path / "repository"
+        )
+
+
+def test_graphs_of_another_model_are_refused(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    other = replace(checkpoint, fingerprint="0" * 64)
+    with pytest.raises(CheckpointError, match="export it anew"):
+        write_repository(other, {"fp32": fp32}, tmp_path / "repository")
+    swapped = {"bert": fp32["clip_vision"]}
+    with pytest.raises(CheckpointError, match="clip_vision of model"):
+        write_repository(checkpoint, {"fp32": swapped}, tmp_path / "repository")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_build_leaves_the_repository_as_it_was(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(to_model_repository, "save_contract", no_space)
+    with pytest.raises(
+        BuildError, match="cannot be built: No space left on device; what was there is as it was"
+    ):
+        write_repository(checkpoint, {"fp32": fp32}, repository)
+    assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_a_repository_named_by_a_relative_path_is_made_there(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_repository(checkpoint, {"int8": fp32}, Path("here"))
+    assert load_contract(tmp_path / "here") == contract_of(checkpoint)
+    shutil.rmtree("here")
+
+
+def test_the_contract_carries_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
+    contract = contract_of(checkpoint)
+    assert (contract.text_features, contract.image_features) == (32, 32)
+    assert contract.thresholds == {"0.01": 0.9}
+    assert json.dumps(contract.notice) == '"Random weights, for tests."'

@@ -1,0 +1,445 @@
+"""References to images: what each kind is read as, and every refusal with its code and its line for people."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from conftest import HF_IMAGE
+
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
+from aigid.pixels import DecodeLimits
+from aigid.records import ErrorCode, RowError, RowFailure
+from aigid.storage import locate
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An image root with a file in it, in a folder below it, and one outside."""
+    (tmp_path / "root" / "below").mkdir(parents=True)
+    for name in (
+        "root/in.png",
+        "root/below/deep.png",
+        "outside.png",
+        "root/with space %.png",
+        "root/画像.png",
+    ):
+        (tmp_path / name).write_text(name)
+    return tmp_path / "root"
+
+
+def within(
+    root: Path, allow_outside: bool = False, limits: DecodeLimits = DecodeLimits()
+) -> FetchPolicy:
+    """The policy of an image root."""
+    return FetchPolicy(locate(str(root)), allow_outside, limits=limits)
+
+
+def fetched(path: str | None, policy: FetchPolicy) -> str:
+    return fetch_image(ImageReference(None, path), policy).decode()
+
+
+def refusal(reference: ImageReference | str, policy: FetchPolicy) -> RowError:
+    """The error of a row whose image cannot be fetched."""
+    with pytest.raises(RowFailure) as caught:
+        fetch_image(
+            ImageReference(None, reference) if isinstance(reference, str) else reference, policy
+        )
+    return caught.value.error
+
+
+def test_inline_bytes_are_given_as_they_are_and_the_path_beside_them_is_not_opened(
+    root: Path,
+) -> None:
+    assert fetch_image(ImageReference(b"data", "no-such.png"), within(root)) == b"data"
+    assert fetch_image(ImageReference(b"data", None), FetchPolicy(None)) == b"data"
+
+
+def test_a_null_image_is_empty(root: Path) -> None:
+    assert refusal(ImageReference(None, None), within(root)) == RowError(
+        ErrorCode.EMPTY, "the image is null"
+    )
+
+
+def test_an_empty_path_is_empty(root: Path) -> None:
+    assert refusal("", within(root)) == RowError(ErrorCode.EMPTY, "the image's path is empty")
+
+
+def test_zero_bytes_are_empty_even_with_a_path_beside_them(root: Path) -> None:
+    # The image is what is inline; only a null there hands over to the path.
+    for path in (None, "in.png"):
+        assert refusal(ImageReference(b"", path), within(root)) == RowError(
+            ErrorCode.EMPTY, "zero bytes"
+        )
+
+
+def test_a_file_of_zero_bytes_is_empty(root: Path) -> None:
+    (root / "zero.png").touch()
+    assert refusal("zero.png", within(root)) == RowError(ErrorCode.EMPTY, "zero bytes")
+
+
+def test_inline_bytes_over_the_limit_are_too_large(root: Path) -> None:
+    policy = within(root, limits=DecodeLimits(max_bytes=10))
+    assert fetch_image(ImageReference(b"x" * 10, None), policy) == b"x" * 10
+    assert refusal(ImageReference(b"x" * 11, None), policy) == RowError(
+        ErrorCode.TOO_LARGE, "11 bytes; the limit is 10"
+    )
+
+
+def test_a_file_over_the_limit_is_not_read(root: Path) -> None:
+    # More than any memory, so reading it first would not end well.
+    with (root / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    assert refusal("huge.png", within(root)) == RowError(
+        ErrorCode.TOO_LARGE, "1099511627776 bytes; the limit is 67108864"
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "in.png",
+        "./in.png",
+        "below/../in.png",
+        "below//../in.png",
+        "../root/in.png",
+        "file:///ROOT/in.png",
+        "/ROOT/in.png",
+    ],
+)
+def test_paths_that_lead_into_the_root_are_read(root: Path, path: str) -> None:
+    assert fetched(path.replace("/ROOT", str(root)), within(root)) == "root/in.png"
+
+
+@pytest.mark.parametrize("start", ["file://", "file://localhost", "FILE://"])
+def test_a_file_uri_is_read_with_its_percent_escapes_undone(root: Path, start: str) -> None:
+    assert fetched(f"{start}{root}/with%20space%20%25.png", within(root)) == "root/with space %.png"
+    assert fetched(f"{start}{root}/%E7%94%BB%E5%83%8F.png", within(root)) == "root/画像.png"
+
+
+def test_a_plain_path_is_not_unescaped(root: Path) -> None:
+    assert fetched("with space %.png", within(root)) == "root/with space %.png"
+    assert refusal("with%20space%20%25.png", within(root)).code == ErrorCode.MISSING
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../outside.png",
+        "below/../../outside.png",
+        "../../../../../../../../etc/hostname",
+        "/OUTSIDE/outside.png",
+        "//OUTSIDE/outside.png",
+        "file:///OUTSIDE/outside.png",
+        "file:///ROOT/%2e%2e/outside.png",
+        "file:///ROOT%2F..%2Foutside.png",
+        "link.png",
+        "linked-folder/outside.png",
+        "../no-such-file-outside.png",
+        "../root-beside/in.png",
+    ],
+)
+def test_paths_that_lead_out_of_the_root_are_forbidden_whether_or_not_they_exist(
+    root: Path, path: str
+) -> None:
+    (root / "link.png").symlink_to("../outside.png")
+    (root / "linked-folder").symlink_to(root.parent)
+    path = path.replace("/ROOT", str(root)).replace("/OUTSIDE", str(root.parent))
+    error = refusal(path, within(root))
+    shown = path.removeprefix("file://").replace("%2e", ".").replace("%2F", "/")
+    assert error == RowError(
+        ErrorCode.FORBIDDEN,
+        f"{shown}: outside the image root {root}; --allow-outside-root allows it",
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.png", "link.png", "/OUTSIDE/outside.png", "file:///OUTSIDE/outside.png"]
+)
+def test_paths_out_of_the_root_are_read_where_that_is_allowed(root: Path, path: str) -> None:
+    (root / "link.png").symlink_to("../outside.png")
+    assert (
+        fetched(path.replace("/OUTSIDE", str(root.parent)), within(root, allow_outside=True))
+        == "outside.png"
+    )
+
+
+def test_links_that_stay_in_the_root_are_followed_and_so_is_the_root_itself(root: Path) -> None:
+    (root / "below" / "link.png").symlink_to("../in.png")
+    (root.parent / "root-link").symlink_to("root")
+    assert fetched("below/link.png", within(root.parent / "root-link")) == "root/in.png"
+
+
+def test_a_relative_root_is_below_the_current_folder(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    assert fetched("in.png", within(Path("root"))) == "root/in.png"
+    assert refusal("../outside.png", within(Path("root"))).code == ErrorCode.FORBIDDEN
+
+
+@pytest.mark.parametrize("allow_outside", [False, True])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://host/x.png",
+        "gopher://host/x.png",
+        "file://host/x.png",
+        "://x.png",
+    ],
+)
+def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
+    root: Path, uri: str, allow_outside: bool
+) -> None:
+    error = refusal(uri, within(root, allow_outside))
+    assert error == RowError(
+        ErrorCode.FORBIDDEN, f"{uri}: of URIs, s3, gs, az, abfs, abfss, http, https, file are read"
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "error"),
+    [
+        (
+            "s3://bucket/x.png",
+            {},
+            RowError(
+                ErrorCode.FORBIDDEN,
+                "s3://bucket/x.png: outside the image root ROOT; --allow-outside-root allows it",
+            ),
+        ),
+        (
+            "s3://bucket/x.png?endpoint_override=evil.example",
+            {"allow_outside": True},
+            RowError(
+                ErrorCode.FORBIDDEN,
+                "s3://bucket/x.png?endpoint_override=evil.example: a manifest does not choose the server or region",
+            ),
+        ),
+        (
+            "s3://key:secret@bucket/x.png",
+            {},
+            RowError(ErrorCode.MISSING, "s3://key:secret@bucket/x.png: not an object's URI"),
+        ),
+    ],
+)
+def test_an_object_of_a_store_is_forbidden_unless_it_is_below_the_root(
+    root: Path, uri: str, options: dict[str, bool], error: RowError
+) -> None:
+    found = refusal(uri, within(root, **options))
+    assert found == RowError(error.code, error.detail.replace("ROOT", str(root)))
+
+
+def test_a_path_without_an_image_root_is_forbidden_and_the_option_is_named() -> None:
+    error = refusal("in.png", FetchPolicy(None))
+    assert error == RowError(
+        ErrorCode.FORBIDDEN, "in.png: a path, but there is no local image root: give --image-root"
+    )
+
+
+def test_a_file_that_is_not_there_is_missing(root: Path) -> None:
+    assert refusal("gone.png", within(root)) == RowError(
+        ErrorCode.MISSING, "gone.png: No such file or directory"
+    )
+    assert refusal("in.png/x.png", within(root)) == RowError(
+        ErrorCode.MISSING, "in.png/x.png: Not a directory"
+    )
+    (root / "dangling.png").symlink_to("gone.png")
+    assert refusal("dangling.png", within(root)) == RowError(
+        ErrorCode.MISSING, "dangling.png: No such file or directory"
+    )
+
+
+def test_a_root_that_is_gone_leaves_its_files_missing(tmp_path: Path) -> None:
+    assert refusal("in.png", within(tmp_path / "gone")).code == ErrorCode.MISSING
+
+
+def test_a_link_to_itself_is_missing(root: Path) -> None:
+    (root / "loop.png").symlink_to("loop.png")
+    error = refusal("loop.png", within(root))
+    assert error.code == ErrorCode.MISSING
+    assert "loop" in error.detail
+
+
+@pytest.mark.parametrize("path", ["nul\0.png", "file:///ROOT/nul%00.png"])
+def test_a_name_with_a_nul_is_missing(root: Path, path: str) -> None:
+    error = refusal(path.replace("/ROOT", str(root)), within(root))
+    assert error.code == ErrorCode.MISSING
+    assert "null" in error.detail
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000, "data:image/png;base64," + "A" * 100_000])
+def test_an_over_long_name_is_missing_and_its_detail_stays_short(root: Path, path: str) -> None:
+    error = refusal(path, within(root))
+    assert error == RowError(ErrorCode.MISSING, f"{path[:200]}...: File name too long")
+
+
+@pytest.mark.parametrize(
+    "path", ["two\nlines.png", "two\nlines://x.png", "../two\nlines.png", "\x1b[31mred.png"]
+)
+def test_the_detail_is_one_line_without_control_characters(root: Path, path: str) -> None:
+    assert refusal(path, within(root)).detail.isprintable()
+
+
+def test_a_folder_is_undecodable(root: Path) -> None:
+    assert refusal("below", within(root)) == RowError(ErrorCode.UNDECODABLE, "below: a folder")
+    assert refusal(".", within(root)) == RowError(ErrorCode.UNDECODABLE, "root: a folder")
+
+
+def test_a_pipe_is_undecodable_and_not_waited_for(root: Path) -> None:
+    os.mkfifo(root / "pipe.png")
+    assert refusal("pipe.png", within(root)) == RowError(
+        ErrorCode.UNDECODABLE, "pipe.png: not a regular file"
+    )
+
+
+def test_a_socket_is_undecodable_and_does_not_end_the_scan(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.png")
+        assert refusal("socket.png", within(root)) == RowError(
+            ErrorCode.UNDECODABLE, "socket.png: not a regular file"
+        )
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])
+def test_a_device_is_undecodable_and_not_read(root: Path, device: str) -> None:
+    (root / "device.png").symlink_to(device)
+    error = refusal("device.png", within(root, allow_outside=True))
+    assert error == RowError(ErrorCode.UNDECODABLE, f"{Path(device).name}: not a regular file")
+    assert refusal("device.png", within(root)).code == ErrorCode.FORBIDDEN
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image
+from aigid.storage import locate
+from aigid.records import RowFailure
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+for name in ("in.png", "locked.png", "locked/in.png"):
+    try:
+        print(fetch_image(ImageReference(None, name), FetchPolicy(locate(sys.argv[1]))).decode())
+    except RowFailure as failure:
+        print(failure)
+"""
+
+
+def test_a_file_that_may_not_be_read_is_forbidden() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "locked").mkdir()
+        for file in ("in.png", "locked.png", "locked/in.png"):
+            (folder / file).write_text("content")
+        folder.chmod(0o755)
+        (folder / "locked.png").chmod(0)
+        (folder / "locked").chmod(0)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, name], capture_output=True, text=True, check=True
+        )
+        (folder / "locked").chmod(0o755)
+    assert done.stdout.splitlines() == [
+        "content",
+        "forbidden: locked.png: Permission denied",
+        "forbidden: locked/in.png: Permission denied",
+    ]
+
+
+WITHOUT_FREE_HANDLES = """
+import resource, sys
+from pathlib import Path
+from aigid.errors import AigidError
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image
+from aigid.storage import locate
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
+try:
+    fetch_image(ImageReference(None, "in.png"), FetchPolicy(locate(sys.argv[1])))
+except AigidError as error:
+    print(error)
+"""
+
+
+def test_a_failure_that_no_other_row_would_survive_ends_the_scan_and_fails_no_row(
+    root: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_FREE_HANDLES, root],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(
+        f"{root.resolve()}/in.png: the storage failed: [Errno 24] Too many open files"
+    )
+
+
+def test_references_of_a_struct_take_nulls_of_the_row_and_of_its_parts_apart() -> None:
+    rows = [
+        {"bytes": b"a", "path": "a.png"},
+        None,
+        {"bytes": None, "path": "c.png"},
+        {"bytes": b"", "path": "d.png"},
+        {},
+    ]
+    column = pa.array(rows, HF_IMAGE)
+    expected = [
+        ImageReference(b"a", "a.png"),
+        ImageReference(None, None),
+        ImageReference(None, "c.png"),
+        ImageReference(b"", "d.png"),
+        ImageReference(None, None),
+    ]
+    assert image_references(column) == expected
+    assert image_references(column.slice(1, 3)) == expected[1:4]
+
+
+def test_a_null_row_is_null_even_where_bytes_are_stored_below_it() -> None:
+    parts = [pa.array([b"a", b"hidden"]), pa.array(["a.png", "hidden.png"])]
+    column = pa.StructArray.from_arrays(
+        parts, names=["bytes", "path"], mask=pa.array([False, True])
+    )
+    assert image_references(column) == [ImageReference(b"a", "a.png"), ImageReference(None, None)]
+
+
+def test_a_path_that_is_not_utf8_is_missing_and_does_not_end_the_scan(root: Path) -> None:
+    column = pa.array([b"caf\xe9.png"], pa.binary()).view(pa.string())
+    (reference,) = image_references(column)
+    assert refusal(reference, within(root)) == RowError(
+        ErrorCode.MISSING, "caf\N{REPLACEMENT CHARACTER}.png: No such file or directory"
+    )
+
+
+@pytest.mark.parametrize(
+    ("sources", "folder"),
+    [
+        (["m.parquet"], "."),
+        (["set/m.parquet"], "set"),
+        (["set"], "set"),
+        (["set/"], "set"),
+        (["set/*.parquet"], "set"),
+        (["set/**/m?.parquet"], "set"),
+        (["set/a.parquet", "set/b.parquet", "set"], "set"),
+        (["w[1]"], "w[1]"),
+        (["w[1]/m.parquet"], "w[1]"),
+        (["w[1]/*.parquet"], "."),
+        (["file:///HERE/set/m.parquet"], "/HERE/set"),
+        (["set/m.parquet", "other/m.parquet"], None),
+    ],
+)
+def test_paths_are_relative_to_the_one_folder_of_the_manifests_if_there_is_one(
+    sources: list[str], folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("set", "other", "w[1]"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.parquet").touch()
+    found = image_root_of([source.replace("/HERE", str(tmp_path)) for source in sources])
+    assert (found and found.text) == (folder and folder.replace("/HERE", str(tmp_path)))

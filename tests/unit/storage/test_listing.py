@@ -1,0 +1,171 @@
+"""What a path, a folder or a glob lists: which names, in which order, in which form."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aigid.errors import UsageError
+from aigid.storage import list_parquet, locate, read_bytes
+
+Make = Callable[..., None]
+TREE = (
+    "a.parquet",
+    "ab.parquet",
+    "b.parquet",
+    "notes.txt",
+    ".hidden.parquet",
+    "_left_out.parquet",
+    "x/d.parquet",
+    "x/y/c.parquet",
+    "x/.cache/e.parquet",
+    "x/_tmp/f.parquet",
+)
+
+
+def listed(text: str) -> list[str]:
+    return [file.location.text for file in list_parquet(locate(text))]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.parquet", ["_left_out.parquet", "a.parquet", "ab.parquet", "b.parquet"]),
+        ("?.parquet", ["a.parquet", "b.parquet"]),
+        ("[ac].parquet", ["a.parquet"]),
+        ("[!a].parquet", ["b.parquet"]),
+        ("[a-b]*.parquet", ["a.parquet", "ab.parquet", "b.parquet"]),
+        ("*/*.parquet", ["x/d.parquet"]),
+        ("x/*/c.parquet", ["x/y/c.parquet"]),
+        ("**/c.parquet", ["x/y/c.parquet"]),
+        ("**/b.parquet", ["b.parquet"]),
+        ("x/**/*.parquet", ["x/_tmp/f.parquet", "x/d.parquet", "x/y/c.parquet"]),
+        ("x/**", ["x/_tmp/f.parquet", "x/d.parquet", "x/y/c.parquet"]),
+        ("./x/../*.txt", ["notes.txt"]),
+        (".*.parquet", [".hidden.parquet"]),
+        ("x/.cache/*", ["x/.cache/e.parquet"]),
+        ("B.parquet*", []),
+        ("z/*.parquet", []),
+    ],
+)
+def test_a_glob_matches_name_by_name_as_a_shell_does(
+    make: Make, pattern: str, expected: list[str]
+) -> None:
+    make(*TREE)
+    assert listed(pattern) == expected
+
+
+def test_a_glob_keeps_the_form_that_its_folder_was_given_in(make: Make, here: Path) -> None:
+    make("x/a.parquet", "y/b.parquet")
+    assert listed(f"{here}/*/*.parquet") == [f"{here}/x/a.parquet", f"{here}/y/b.parquet"]
+    os.chdir("x")
+    assert listed("../y/*.parquet") == ["../y/b.parquet"]
+
+
+def test_a_folder_lists_its_parquet_files_recursively_and_sorted_without_hidden_ones(
+    make: Make,
+) -> None:
+    make(*TREE)
+    expected = ["a.parquet", "ab.parquet", "b.parquet", "x/d.parquet", "x/y/c.parquet"]
+    assert listed(".") == expected
+    assert listed("x") == listed("x/") == listed("./x//") == ["x/d.parquet", "x/y/c.parquet"]
+
+
+def test_a_folder_inside_a_hidden_one_is_listed_when_it_is_named(make: Make) -> None:
+    make(".cache/_set/a.parquet", ".cache/_set/_b.parquet")
+    assert listed(".cache/_set") == [".cache/_set/a.parquet"]
+
+
+def test_a_folder_lists_linked_files_and_folders_and_dangling_links_but_no_pipes(
+    make: Make, here: Path
+) -> None:
+    make("elsewhere/a.parquet", "set/b.parquet")
+    (here / "set" / "file.parquet").symlink_to(here / "elsewhere" / "a.parquet")
+    (here / "set" / "folder").symlink_to(here / "elsewhere")
+    (here / "set" / "dangling.parquet").symlink_to(here / "not-fetched-yet")
+    os.mkfifo(here / "set" / "pipe.parquet")
+    assert listed("set") == [
+        "set/b.parquet",
+        "set/dangling.parquet",
+        "set/file.parquet",
+        "set/folder/a.parquet",
+    ]
+
+
+def test_a_link_to_a_folder_above_doubles_no_files(make: Make, here: Path) -> None:
+    make("set/a.parquet", "set/below/b.parquet")
+    (here / "set" / "below" / "round").symlink_to(here / "set")
+    assert listed("set") == listed("set/**") == ["set/a.parquet", "set/below/b.parquet"]
+
+
+def test_a_name_that_is_not_utf8_is_a_usage_error_that_shows_it(here: Path) -> None:
+    Path(os.fsdecode(b"caf\xe9.parquet")).write_bytes(b"x")
+    for text in (".", "*", os.fsdecode(b"caf\xe9.parquet")):
+        with pytest.raises(UsageError, match=r"caf\\udce9.parquet': a name that is not UTF-8"):
+            listed(text)
+
+
+@pytest.mark.parametrize(
+    "name", ["w[1].parquet", "really?.parquet", "all*.parquet", "x[y]/a.parquet"]
+)
+def test_a_file_whose_own_name_has_glob_characters_is_that_file(make: Make, name: str) -> None:
+    make(name, "w1.parquet", "really1.parquet", "all1.parquet", "xy/a.parquet")
+    assert listed(name) == [name]
+
+
+def test_a_folder_whose_own_name_has_glob_characters_is_that_folder(make: Make) -> None:
+    make("set[1]/a.parquet", "set1/b.parquet")
+    assert listed("set[1]") == ["set[1]/a.parquet"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["with space.parquet", "ünï 画像.parquet", "100%25.parquet", "a#b.parquet", "run:1.parquet"],
+)
+def test_names_with_unusual_characters_are_found_by_path_glob_and_folder(
+    make: Make, name: str
+) -> None:
+    make(f"below/{name}", name)
+    assert listed(name) == [name]
+    assert listed(f"{name[:3]}*.parquet") == [name]
+    assert listed("below") == [f"below/{name}"]
+    assert listed(".") == sorted([name, f"below/{name}"])
+    assert read_bytes(locate(listed(name)[0])) == name.encode()
+
+
+def test_a_tilde_is_a_name_like_any_other_since_shells_expand_it_before(
+    make: Make, here: Path
+) -> None:
+    make("~/a.parquet")
+    assert listed("~") == listed("~/*.parquet") == ["~/a.parquet"]
+
+
+def test_a_file_uri_lists_what_its_path_does(make: Make, here: Path) -> None:
+    make("set/with space.parquet", "set/a.parquet")
+    assert listed((here / "set" / "with space.parquet").as_uri()) == [
+        str(here / "set" / "with space.parquet")
+    ]
+    assert listed(f"file://{here}/set/*.parquet") == listed(f"{here}/set/*.parquet")
+
+
+def test_what_is_not_there_lists_nothing(make: Make) -> None:
+    make("set/a.txt")
+    assert (
+        listed("gone.parquet")
+        == listed("gone/*.parquet")
+        == listed("set")
+        == listed("set/*.parquet")
+        == []
+    )
+
+
+def test_a_list_tells_size_and_time_and_is_a_stream(make: Make, here: Path) -> None:
+    make("set/a.parquet", "set/b/c.parquet", "set/b/d.parquet")
+    files = list_parquet(locate("set"))
+    first = next(files)
+    facts = (here / "set/a.parquet").stat()
+    assert (first.size_bytes, first.modified_ns) == (facts.st_size, facts.st_mtime_ns)
+    (here / "set/b/c.parquet").unlink()
+    # What is not there any more when its turn comes is none of the names that were asked for so far.
+    assert [file.location.text for file in files] == ["set/b/d.parquet"]

@@ -1,0 +1,123 @@
+"""Files on web servers, read in ranges: manifests by their URL, and images beside them."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from conftest import encoded_image, result_rows
+from web_server import Answer, WebServer, web_server
+
+from aigid.cli.main import main
+from aigid.errors import ManifestError, StorageError
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_root_of
+from aigid.manifest import Segment, open_manifest, read_segment
+from aigid.storage import exists, locate, read_bytes, write_atomic
+from aigid.storage import http as module
+
+DATED = (("Last-Modified", "Wed, 25 Nov 2026 10:00:00 GMT"),)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
+    monkeypatch.setattr(module, "_PAUSE_S", 0)
+    module._pool.cache_clear()
+    with web_server() as server:
+        yield server
+
+
+def parquet(rows: int, image: Callable[[int], object], **options: object) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(
+        pa.table({"image": [image(row) for row in range(rows)], "prompt": ["a cat"] * rows}),
+        sink,
+        **options,
+    )
+    return sink.getvalue()
+
+
+def test_a_file_is_found_with_size_and_time_and_read(site: WebServer) -> None:
+    url = site.says(
+        "/set/a%20b.bin?download=true", Answer(b"0123456789", headers=DATED, ranges=True)
+    )
+    file = locate(url.replace("%20", " "))
+    info = file.filesystem.get_file_info(file.path)
+    assert (info.size, info.mtime_ns) == (10, 1795600800 * 10**9)
+    with file.filesystem.open_input_file(file.path) as source:
+        assert source.size() == 10
+        assert source.read_at(3, 5) == b"567"
+        source.seek(8)
+        assert (source.read(5), source.read(5)) == (b"89", b"")
+    assert read_bytes(file) == b"0123456789"
+    assert file.text.endswith("/set/a b.bin?download=true")
+    assert locate(file.text) == file
+    assert not exists(file.parent.child("gone"))
+
+
+def test_a_manifest_is_read_in_ranges(site: WebServer) -> None:
+    body = parquet(60, encoded_image, row_group_size=10, compression="none")
+    url = site.says("/m.parquet", Answer(body, ranges=True))
+    manifest = open_manifest([url])
+    assert (manifest.rows, manifest.files[0].path) == (60, url)
+    rows = list(read_segment(manifest, Segment(manifest.files[0], 25, 35)))
+    assert [image for batch in rows for image in batch.column("image").to_pylist()] == [
+        encoded_image(row) for row in range(25, 35)
+    ]
+
+
+def test_a_scan_of_a_url_has_its_rows_and_paths_are_relative_to_it(
+    site: WebServer, tiny_repository: Path, tmp_path: Path
+) -> None:
+    paths = ["images/0.png", "images/gone.png", f"{site.address}/set/images/1.png", "../secret.png"]
+    url = site.says("/set/m.parquet", Answer(parquet(4, lambda row: paths[row]), ranges=True))
+    for row in (0, 1):
+        site.says(f"/set/images/{row}.png", Answer(encoded_image(row), ranges=True))
+    site.says("/secret.png", Answer(encoded_image(2), ranges=True))
+    words = [
+        "scan",
+        url,
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tiny_repository,
+        "--max-error-rate",
+        1,
+    ]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    # An address that a manifest names is not ours to trust, not even where it was read from.
+    assert [row["error"] for row in result_rows(tmp_path / "out")] == [
+        None,
+        "missing",
+        "forbidden",
+        "forbidden",
+    ]
+    policy = FetchPolicy(image_root_of([url]))
+    assert fetch_image(ImageReference(None, "images/1.png"), policy) == encoded_image(1)
+
+
+def test_a_url_that_names_no_manifest_is_a_clear_error(site: WebServer) -> None:
+    with pytest.raises(ManifestError, match=r"/gone.parquet: no such file or folder"):
+        open_manifest([f"{site.address}/gone.parquet"])
+    with pytest.raises(StorageError, match="a web server does not list its files: name each"):
+        open_manifest([f"{site.address}/*.parquet"])
+    with pytest.raises(StorageError, match="the server answers 403"):
+        open_manifest([site.says("/denied.parquet", Answer(b"", 403))])
+    with pytest.raises(
+        StorageError, match="the server gives no ranges of files: fetch it, and scan it here"
+    ):
+        open_manifest([site.says("/whole.parquet", Answer(b"x", 200))])
+    with pytest.raises(
+        StorageError, match="the server gives no ranges of files: fetch it, and scan it here"
+    ):
+        open_manifest([site.says("/large.parquet", Answer(b"x" * 100_000, 200))])
+    with pytest.raises(ManifestError, match="not a Parquet file"):
+        open_manifest([site.says("/page.html", Answer(b"<html>" * 9, ranges=True))])
+
+
+def test_nothing_is_written_to_the_web(site: WebServer) -> None:
+    with pytest.raises(OSError, match="a web server is read only"):
+        write_atomic(locate(f"{site.address}/out/x"), b"data")

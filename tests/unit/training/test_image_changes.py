@@ -1,0 +1,101 @@
+"""Changes of pictures: random ones that a seed repeats, fixed ones, and one encoding for all."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from aigid.errors import UsageError
+from aigid.training.image_changes import DEGRADATIONS, UNIFIED_SIDE, Augmentation, unify
+
+
+def picture(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(np.int16)
+
+
+def test_nothing_changes_by_default() -> None:
+    assert Augmentation().is_off
+    before = picture()
+    assert Augmentation().change(np.random.default_rng(0))(before) is before
+
+
+@pytest.mark.parametrize("name", ["crop", "resize", "blur", "jpeg"])
+def test_each_change_is_made_as_often_as_is_said_and_not_always_alike(name: str) -> None:
+    before = picture()
+    change = Augmentation(**{name: 0.5}).change(np.random.default_rng(3))
+    changed = [change(before) for _ in range(200)]
+    untouched = sum(one is before for one in changed)
+    assert 70 <= untouched <= 130
+    assert len({one.tobytes() for one in changed}) > 20
+    if name in ("blur", "jpeg"):
+        assert {one.size for one in changed} == {before.size}
+
+
+def test_the_same_seed_makes_the_same_changes() -> None:
+    every = Augmentation(1, 1, 1, 1)
+    once, again, other = (
+        every.change(np.random.default_rng(seed))(picture()) for seed in (5, 5, 6)
+    )
+    assert once.tobytes() == again.tobytes()
+    assert once.tobytes() != other.tobytes()
+
+
+@given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32))
+def test_a_picture_of_any_size_stays_one(width: int, height: int, seed: int) -> None:
+    changed = Augmentation(1, 1, 1, 1).change(np.random.default_rng(seed))(picture(width, height))
+    assert changed.mode == "RGB"
+    assert min(changed.size) >= min(32, width, height)
+    for change in (*DEGRADATIONS.values(), unify):
+        assert min(change(picture(width, height)).size) >= 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("jpeg",), "--augment jpeg: give NAME=PROBABILITY"),
+        (("jpeg=often",), "--augment jpeg=often: give NAME=PROBABILITY"),
+        (("noise=0.5",), "--augment noise=0.5: the changes are crop, resize, blur, jpeg, flip"),
+        (("jpeg=1.5",), "--augment jpeg=1.5: a probability is from 0 to 1"),
+        (("jpeg=nan",), "--augment jpeg=nan: a probability is from 0 to 1"),
+    ],
+)
+def test_what_is_no_augmentation_is_a_usage_error(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Augmentation.parse(words)
+
+
+def test_an_augmentation_is_read_from_words() -> None:
+    assert Augmentation.parse(("jpeg=0.5", "blur=0.25")) == Augmentation(jpeg=0.5, blur=0.25)
+    assert Augmentation.parse(()) == Augmentation()
+
+
+def test_degradations_do_what_their_names_say() -> None:
+    before = picture(200, 100)
+    after = {name: change(before) for name, change in DEGRADATIONS.items()}
+    assert after["half size"].size == (100, 50)
+    assert after["crop 70 %"].size == (140, 70)
+    assert after["screenshot"].size == (160, 80)
+    harm = {
+        name: np.abs(pixels(after[name]) - pixels(before)).mean()
+        for name in ("JPEG 70", "JPEG 50", "blur 1")
+    }
+    assert 0 < harm["JPEG 70"] < harm["JPEG 50"]
+    assert harm["blur 1"] > 0
+    assert all(
+        change(before).tobytes() == after[name].tobytes() for name, change in DEGRADATIONS.items()
+    )
+
+
+def test_unified_pictures_have_one_encoding_and_at_most_one_size() -> None:
+    assert unify(picture(2000, 1024)).size == (1000, UNIFIED_SIDE)
+    small = unify(picture(100, 60))
+    assert small.size == (100, 60)
+    tables = {str(unify(picture(100, 60, seed)).quantization) for seed in range(3)}
+    assert len(tables) == 1
