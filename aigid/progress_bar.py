@@ -90,7 +90,7 @@ class BarProgress:
         """Show shards and machines below the bar."""
         self._bar.state = state
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print a line above the bar, from any thread."""
         self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -148,13 +148,13 @@ class LineProgress(_TimedProgress):
     ) -> None:
         return None
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print a line."""
         print(line, file=self._stream, flush=True)
 
     def _print_start(self) -> None:
         resumed = f", {self._done:,} of them done before" if self._done else ""
-        self.say(f"{self._label}: {self._total:,} rows{resumed}")
+        self.message(f"{self._label}: {self._total:,} rows{resumed}")
 
     def _print_progress(self, rows_per_s: float) -> None:
         left = (
@@ -163,11 +163,11 @@ class LineProgress(_TimedProgress):
             else "time left unknown"
         )
         rows = f"{self._done:,} of {self._total:,} rows"
-        self.say(
+        self.message(
             f"{self._label}: {rows}, {rows_per_s:,.0f} rows/s, {self._errors:,} errors, {left}"
         )
         for line in _cluster_lines(self._cluster) if self._cluster else ():
-            self.say(f"{self._label}: {line}")
+            self.message(f"{self._label}: {line}")
 
 
 class JsonProgress(_TimedProgress):
@@ -181,7 +181,7 @@ class JsonProgress(_TimedProgress):
     ) -> None:
         self._print_now()
 
-    def say(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Print a message."""
         self._print("message", text=line)
 

@@ -70,7 +70,7 @@ def train_as_long(run: RunConfig, pseudo: Path) -> Path:
         run, folder=run.folder / "as-long", training=replace(run.training, epochs=epochs)
     )
     with show_progress("as-long") as progress:
-        best = train(longer, progress, progress.say, resume=(longer.folder / LAST).is_dir())
+        best = train(longer, progress, progress.message, resume=(longer.folder / LAST).is_dir())
     assert best is not None
     return best
 

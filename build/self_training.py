@@ -50,7 +50,7 @@ def self_train(config: SelfTrainingConfig, on_message: Callable[[str], None]) ->
         # Of the labels of the last round alone: each is the judgment of a better model.
         run = replace(config.base, folder=folder, train=config.base.train + pseudo)
         with show_progress(folder.name) as progress:
-            best = train(run, progress, progress.say, resume=(folder / LAST).is_dir())
+            best = train(run, progress, progress.message, resume=(folder / LAST).is_dir())
         if best is None:
             raise UsageError("self-training is one process: start it without accelerate launch")
         if number == config.rounds:
@@ -76,7 +76,7 @@ def _label(
         build_repository(best, repository, build)
     scan_config = ScanConfig(config.unlabelled, str(folder / "results"), repository)
     with show_progress("label") as progress:
-        scan(scan_config, progress, progress.say)
+        scan(scan_config, progress, progress.message)
     record = write_pseudo_labels(scan_config, str(labels), config.sure)
     right = f", {record['precision']:.1%} of them rightly" if "precision" in record else ""
     on_message(

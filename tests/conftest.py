@@ -1,55 +1,16 @@
 """What many tests share: a tiny model repository made by the real build, and manifests of small pictures."""
 
-import io
-import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from support.manifests import REPOSITORY, SIDE, manifest_table
 
 # A shell that starts the tests in the background has them, and the scans that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-REPOSITORY = Path(__file__).parent.parent / "model_repository"
-SIDE = 32
-HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-CAPTIONS = (
-    "a red car",
-    "two dogs on a beach under a cloudy sky",
-    "",
-    "a very long caption of many words " * 6,
-)
-
-
-def encoded_image(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
-    """A small encoded picture of noise, another for each seed."""
-    pixels = np.random.default_rng(seed).integers(
-        0, 256, (side, side + seed % 7, 3), dtype=np.uint8
-    )
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def manifest_table(rows: int, seed: int = 0) -> pa.Table:
-    """A manifest in the data set's schema, with an id."""
-    images = [{"bytes": encoded_image(seed + row), "path": f"{row}.png"} for row in range(rows)]
-    captions = [CAPTIONS[(seed + row) % len(CAPTIONS)] for row in range(rows)]
-    labels = [row % 6 for row in range(rows)]
-    return pa.table(
-        {
-            "id": pa.array(range(rows), pa.int64()),
-            "Caption": captions,
-            "Image": pa.array(images, HF_IMAGE),
-            "Label_A": pa.array([int(label > 0) for label in labels], pa.int32()),
-            "Label_B": pa.array(labels, pa.int32()),
-        }
-    )
 
 
 @pytest.fixture(scope="session")
@@ -110,17 +71,6 @@ def write_manifest(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def result_rows(folder: Path) -> list[dict[str, object]]:
-    """All result rows of a folder, in the manifest's order."""
-    tables = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
-    return [row for table in tables for row in table.to_pylist()]
-
-
-def summary_of(folder: Path) -> dict[str, object]:
-    """The summary of a scan."""
-    return dict(json.loads((folder / "summary.json").read_text()))
 
 
 @pytest.fixture

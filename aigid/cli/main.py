@@ -99,7 +99,7 @@ def _run_scan(config: Any, progress_json: bool) -> Any:
     # Ray prints what it hears of its machines to stdout, which is for the summary.
     quiet = redirect_stdout(_Log()) if config.ray else nullcontext()
     with show_progress("scan", as_json=progress_json) as progress, quiet:
-        return run_scan(config, progress, lambda line: progress.say(prefix + line))
+        return run_scan(config, progress, lambda line: progress.message(prefix + line))
 
 
 @main.command("pseudo-label")
@@ -221,7 +221,7 @@ def train(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> Non
 
         with show_progress("train") as progress:
             best = run_train(
-                run_config(train_manifests, options), progress, progress.say, resume=resume
+                run_config(train_manifests, options), progress, progress.message, resume=resume
             )
         if best:
             click.echo(f"best checkpoint: {best}")
@@ -282,7 +282,7 @@ def ablation(train_manifests: tuple[str, ...], **options: Any) -> None:
         }
         config = AblationConfig(run_config(train_manifests, options), **own)
         with show_progress("train") as progress:
-            table = run_ablation(config, progress, progress.say)
+            table = run_ablation(config, progress, progress.message)
         print_table(table)
         click.echo(f"written to {config.base.folder}")
 

@@ -13,7 +13,7 @@ def run_local(
     scanner: ShardScanner, shards: Iterable[Shard], results: ResultsFolder, on_batch: OnBatch
 ) -> None:
     """Scan and commit each shard; an exception ends the run and leaves what was committed."""
-    pool = ThreadPoolExecutor(scanner.workers, thread_name_prefix="scan")
+    pool = ThreadPoolExecutor(scanner.threads, thread_name_prefix="scan")
     try:
         with closing(scan_shards(scanner, shards, pool, on_batch)) as scanned:
             for shard, table in scanned:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from support.manifests import REPOSITORY
 
 from aigid.serving.triton_server import ServerConfig, TritonServer
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
+from time_engines import main
 
 from aigid.contract import load_contract
 from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.onnx_to_tensorrt import Compiler, EngineSettings, build_engines
-from aigid.export.time_engines import main, time_engines
+from aigid.export.time_engines import time_engines
 from aigid.export.to_model_repository import write_repository
 from aigid.scorers.tensors import PARTS
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model, save_checkpoint

@@ -14,12 +14,12 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import REPOSITORY, encoded_image
 from google.protobuf import json_format
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from PIL import Image
+from support.manifests import REPOSITORY, encoded_image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from aigid import Detection, Detector

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CAPTIONS, encoded_image, manifest_table
-from object_store import (
+from support.manifests import CAPTIONS, encoded_image, manifest_table
+from support.object_store import (
     BUCKET,
     CREDENTIALS,
     Fault,
@@ -21,7 +21,7 @@ from object_store import (
     first,
     object_store,
 )
-from scan_process import start_scan, wait_until
+from support.scan_process import start_scan, wait_until
 
 from aigid.errors import StorageError
 from aigid.manifest import open_manifest, read_segment

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import manifest_table, result_rows
 from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._raylet import GcsClient
-from ray_cluster import add_node, ray_nodes
+from support.manifests import manifest_table
+from support.ray_cluster import add_node, ray_nodes
+from support.scan_results import result_rows
 
 import aigid
 

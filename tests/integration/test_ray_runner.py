@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from ray_cluster import add_node, ray_nodes, shard_workers
-from ray_jobs import BATCHES, StandInJob
-from scan_process import wait_until
+from support.ray_cluster import add_node, ray_nodes, shard_workers
+from support.ray_jobs import BATCHES, StandInJob
+from support.scan_process import wait_until
 
 import aigid.runners.ray
 from aigid.config import RayConfig

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from conftest import HF_IMAGE, encoded_image, manifest_table, result_rows, summary_of
 from PIL import Image
-from scan_process import await_commits, start_scan
+from support.manifests import HF_IMAGE, encoded_image, manifest_table
+from support.scan_process import await_commits, start_scan
+from support.scan_results import result_rows, summary_of
 
 from aigid.cli.main import main
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import manifest_table, result_rows, summary_of
 from ray.cluster_utils import Cluster
-from ray_cluster import add_node, ray_nodes, shard_workers
-from scan_process import await_commits, start_scan, wait_until
+from support.manifests import manifest_table
+from support.ray_cluster import add_node, ray_nodes, shard_workers
+from support.scan_process import await_commits, start_scan, wait_until
+from support.scan_results import result_rows, summary_of
 
 pytestmark = pytest.mark.integration
 

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import trustme
-from conftest import CAPTIONS, REPOSITORY, encoded_image, result_rows, summary_of
-from scan_process import await_commits, start_scan
+from support.manifests import CAPTIONS, REPOSITORY, encoded_image
+from support.scan_process import await_commits, start_scan
+from support.scan_results import result_rows, summary_of
 
 from aigid import Detector
 from aigid.contract import load_contract
@@ -65,7 +66,7 @@ def second_server(cache: Path, **settings: Any) -> Iterator[TritonServer]:
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1,000 pairs, some of them unreadable, in prompts of every token bucket."""
-    from conftest import manifest_table
+    from support.manifests import manifest_table
 
     table = manifest_table(1000, seed=11).drop_columns(["Label_A", "Label_B"])
     images = table.column("Image").to_pylist()

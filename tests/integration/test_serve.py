@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
-from conftest import CAPTIONS, REPOSITORY, encoded_image
-from triton_requests import pair_inputs, tensor, tensor_inputs
+from support.manifests import CAPTIONS, REPOSITORY, encoded_image
+from support.triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
 
 from aigid.contract import TOKENIZER_FILE, load_contract

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import psutil
 import pytest
 import tritonclient.grpc.aio as triton
-from conftest import CAPTIONS, REPOSITORY, encoded_image
 from PIL import Image
-from triton_requests import pair_inputs, tensor, tensor_inputs
+from support.manifests import CAPTIONS, REPOSITORY, encoded_image
+from support.triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
 
 from aigid.contract import TOKENIZER_FILE, load_contract

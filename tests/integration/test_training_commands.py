@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import REPOSITORY, result_rows, summary_of
+from support.manifests import REPOSITORY
+from support.scan_results import result_rows, summary_of
 
 from aigid.cli.main import main
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import REPOSITORY, encoded_image
 from safetensors.torch import load_file
+from support.manifests import REPOSITORY, encoded_image
 
 pytestmark = pytest.mark.integration
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import tritonclient.grpc as triton
 import yaml
-from conftest import REPOSITORY, encoded_image
+from support.manifests import REPOSITORY, encoded_image
 
 from aigid.scorers.tensors import ENSEMBLE, PAIRS_ENSEMBLE
 from aigid.serving.server_program import find_program

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import manifest_table
+from support.manifests import manifest_table
 
 pytestmark = pytest.mark.integration
 

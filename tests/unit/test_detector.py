@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from conftest import CAPTIONS, SIDE, encoded_image, manifest_table, result_rows
 from PIL import Image
+from support.manifests import CAPTIONS, SIDE, encoded_image, manifest_table
+from support.scan_results import result_rows
 
 from aigid import Detector
 from aigid.cli.main import main

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from conftest import REPOSITORY
+from support.manifests import REPOSITORY
 
 from aigid import errors
 from aigid.cli.main import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS

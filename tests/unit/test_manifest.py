@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HF_IMAGE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.manifests import HF_IMAGE
 
 from aigid.errors import AigidError, ManifestError
 from aigid.fetch import ImageReference, image_references

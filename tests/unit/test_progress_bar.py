@@ -220,7 +220,7 @@ import threading
 from aigid.progress_bar import show_progress
 with show_progress("scan") as progress:
     progress.start(10, 0)
-    thread = threading.Thread(target=progress.say, args=("aigid: a server [1:2] does not answer",))
+    thread = threading.Thread(target=progress.message, args=("aigid: a server [1:2] does not answer",))
     thread.start()
     thread.join()
     progress.advance(10, 0)
@@ -308,7 +308,7 @@ def test_json_lines_are_objects_of_their_own_with_all_the_numbers(
         progress.start(1000, 200)
         time.sleep(0.1)
         progress.advance(300, 4)
-        progress.say("a line\nfor people")
+        progress.message("a line\nfor people")
         progress.cluster(CLUSTER)
     start, first, message, last, end = map(json.loads, log.getvalue().splitlines())
     assert start | {"time": ""} == {

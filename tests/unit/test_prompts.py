@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.manifests import REPOSITORY
 
 from aigid.contract import PromptSpec
 from aigid.errors import ContractError

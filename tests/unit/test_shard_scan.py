@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import CAPTIONS, HF_IMAGE, encoded_image, manifest_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.manifests import CAPTIONS, HF_IMAGE, encoded_image, manifest_table
 
 from aigid.config import ScanConfig
 from aigid.detector import Detector
@@ -186,7 +186,7 @@ def test_each_row_gets_the_answer_of_its_own_image_and_prompt(
 
 @settings(deadline=None, max_examples=30)
 @given(st.data())
-def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(
+def test_any_rows_in_any_batches_on_any_threads_give_the_same_table(
     case: Case, data: st.DataObject
 ) -> None:
     start = data.draw(st.integers(0, ROWS - 1))
@@ -209,7 +209,7 @@ def test_any_rows_in_any_batches_on_any_workers_give_the_same_table(
 @pytest.mark.parametrize(
     "delay_s", [lambda call: 0.02 if call == 0 else 0, lambda call: 0.01 * (call % 3)]
 )
-def test_rows_stay_in_order_whatever_the_workers_timing(
+def test_rows_stay_in_order_whatever_the_threads_timing(
     case: Case, delay_s: Callable[[int], float]
 ) -> None:
     scanner, _ = watched(case.scanner, lambda call: time.sleep(delay_s(call)), threads=4)
@@ -243,7 +243,7 @@ def test_a_scorer_that_answers_later_is_given_more_batches_meanwhile(
     assert scorer.most_at_once == scorer.in_flight
 
 
-def test_no_more_batches_wait_than_a_scorer_takes_and_the_workers_prepare(
+def test_no_more_batches_wait_than_a_scorer_takes_and_the_threads_prepare(
     case: Case, later: Any
 ) -> None:
     released = threading.Event()
@@ -351,7 +351,7 @@ class CountingPool(ThreadPoolExecutor):
         return super().submit(*task, **options)
 
 
-def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> None:
+def test_batches_in_flight_are_bounded_while_threads_are_slow(case: Case) -> None:
     threads = 2
     held = threading.Event()
     scanner, scorer = watched(case.scanner, lambda call: held.wait(30) and None, threads)
@@ -364,7 +364,7 @@ def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> Non
         most = max(most, pool.submitted - done)
         done += rows
 
-    with CountingPool(workers) as pool, ThreadPoolExecutor(1) as other:
+    with CountingPool(threads) as pool, ThreadPoolExecutor(1) as other:
         shard = other.submit(
             scan_shard,
             scanner,
@@ -373,16 +373,16 @@ def test_batches_in_flight_are_bounded_while_workers_are_slow(case: Case) -> Non
             collected,
         )
         deadline = time.monotonic() + 20
-        while pool.submitted < 3 * workers:
+        while pool.submitted < 3 * threads:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(0.1)
-        assert pool.submitted == 3 * workers, "it read on though no batch was done"
+        assert pool.submitted == 3 * threads, "it read on though no batch was done"
         held.set()
         assert shard.result(30).equals(case.table)
-    assert most == 3 * workers
+    assert most == 3 * threads
     assert pool.submitted == ROWS
-    assert scorer.most_at_once == workers
+    assert scorer.most_at_once == threads
 
 
 def fail_at_the_third(call: int) -> None:
@@ -429,7 +429,7 @@ def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(
     assert files_in(results) == whole
 
 
-def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(
+def test_ctrl_c_while_waiting_for_threads_ends_the_run_and_leaves_no_thread(
     case: Case, results: ResultsFolder
 ) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
@@ -448,7 +448,7 @@ def test_ctrl_c_while_waiting_for_workers_ends_the_run_and_leaves_no_thread(
         run_local(scanner, shards, results, ignore)
     assert scan_threads() == []
     assert list(files_in(results)) == [results.shard_name(0)]
-    assert scorer.calls <= interrupted_at[0] + 1 + scanner.workers, (
+    assert scorer.calls <= interrupted_at[0] + 1 + scanner.threads, (
         "it scored on after it was interrupted"
     )
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import REPOSITORY
 from safetensors.torch import save_file
+from support.manifests import REPOSITORY
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, BertConfig, CLIPConfig, CLIPModel, CLIPVisionConfig

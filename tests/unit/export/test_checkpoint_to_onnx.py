@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
-from onnx_graphs import example_feed, run_graph
+from support.onnx_graphs import example_feed, run_graph
 
 import aigid.export.checkpoint_to_onnx as checkpoint_to_onnx
 from aigid.contract import Temperatures

@@ -5,7 +5,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from onnx_graphs import run_graph
+from support.onnx_graphs import run_graph
 
 from aigid.contract import Resizing
 from aigid.export.checkpoint_to_onnx import export_part

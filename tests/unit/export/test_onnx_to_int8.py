@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from onnx_graphs import example_feed, rows_of, run_graph
+from support.onnx_graphs import example_feed, rows_of, run_graph
 
 import aigid.export.onnx_to_int8 as onnx_to_int8
 from aigid.errors import AigidError

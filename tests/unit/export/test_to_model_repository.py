@@ -9,7 +9,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
-from onnx_graphs import example_feed
+from support.onnx_graphs import example_feed
 from tritonclient.grpc import model_config_pb2
 
 import aigid.export.prune_versions as prune_versions

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx_graphs import TINY_WORDS, example_feed
+from support.onnx_graphs import TINY_WORDS, example_feed
 
 Tokens = npt.NDArray[np.int32]
 VOCABULARY, MAX_TOKENS = 16, 32

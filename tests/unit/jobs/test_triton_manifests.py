@@ -9,7 +9,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from kubernetes_files import Document, UniqueKeys, misspelt
+from support.kubernetes_files import Document, UniqueKeys, misspelt
 
 from aigid.cli.main import main
 from aigid.scorers.triton_config import TritonConfig

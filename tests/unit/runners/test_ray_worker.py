@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ray_jobs import BATCHES, StandInJob
-from scan_process import wait_until
+from support.ray_jobs import BATCHES, StandInJob
+from support.scan_process import wait_until
 
 from aigid import __version__
 from aigid.errors import AigidError, ResultsError, UsageError

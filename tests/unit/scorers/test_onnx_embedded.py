@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import SIDE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.manifests import SIDE
 
 from aigid.errors import ContractError
 from aigid.pixels import Pixels

@@ -11,10 +11,10 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stand_in_triton import StandInServer
+from support.manifests import REPOSITORY
+from support.stand_in_triton import StandInServer
 
 from aigid.contract import load_contract
 from aigid.errors import AigidError, ContractError, ServerError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CAPTIONS, encoded_image
+from support.manifests import CAPTIONS, encoded_image
 
 from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.errors import ContractError

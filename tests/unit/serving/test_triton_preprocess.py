@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import encoded_image
+from support.manifests import encoded_image
 
 from aigid.contract import load_contract
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trustme
-from web_server import Answer, WebServer, web_server
+from support.web_server import Answer, WebServer, web_server
 
 from aigid.records import ErrorCode, RowError, RowFailure
 from aigid.storage import http as module

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import encoded_image, result_rows
-from web_server import Answer, WebServer, web_server
+from support.manifests import encoded_image
+from support.scan_results import result_rows
+from support.web_server import Answer, WebServer, web_server
 
 from aigid.cli.main import main
 from aigid.errors import ManifestError, StorageError

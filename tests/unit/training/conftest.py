@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from conftest import HF_IMAGE, REPOSITORY, SIDE, encoded_image
+from support.manifests import HF_IMAGE, REPOSITORY, SIDE, encoded_image
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.prompts import PromptEncoder

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from conftest import HF_IMAGE
 from PIL import Image
+from support.manifests import HF_IMAGE
 
 from aigid.cli.main import main
 from aigid.errors import UsageError

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import encoded_image
 from openpyxl import Workbook
+from support.manifests import encoded_image
 
 from aigid.cli.main import main
 from aigid.contract import ImageSpec

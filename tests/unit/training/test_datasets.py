@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import HF_IMAGE, SIDE, encoded_image, manifest_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from support.manifests import HF_IMAGE, SIDE, encoded_image, manifest_table
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import ManifestError, TrainingError, UsageError

@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import manifest_table
 from PIL import Image
+from support.manifests import manifest_table
 
 from aigid.cli.main import main
 from aigid.contract import Temperatures

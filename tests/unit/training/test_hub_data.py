@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import manifest_table
+from support.manifests import manifest_table
 
 from aigid.errors import ManifestError
 from aigid.training.hub_data import downloaded

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
-from conftest import HF_IMAGE, encoded_image, manifest_table, result_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from support.manifests import HF_IMAGE, encoded_image, manifest_table
+from support.scan_results import result_rows
 
 from aigid.cli.main import main
 from aigid.errors import ResultsError, UsageError

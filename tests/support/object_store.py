@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import Lock
 
 from pyarrow import fs
-from web_server import LoopbackServer
+
+from support.web_server import LoopbackServer
 
 BUCKET = "data"
 HOP_BY_HOP = ("transfer-encoding", "connection", "expect")
