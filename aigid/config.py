@@ -72,7 +72,9 @@ class ScanConfig:
     model: Path | None = None
     triton: TritonConfig | None = None
     ray: RayConfig | None = None
-    columns: ColumnChoice = field(default_factory=ColumnChoice)
+    image_column: str | None = None
+    prompt_column: str | None = None
+    keep: tuple[str, ...] = ()
     image_root: str | None = None
     allow_outside_root: bool = False
     allow_private_addresses: bool = False
@@ -98,3 +100,8 @@ class ScanConfig:
             if value is not None and value < 1:
                 option = "batch-size" if name == "batch_rows" else name.replace("_", "-")
                 raise UsageError(f"--{option} must be 1 or more: got {value}")
+
+    @property
+    def columns(self) -> ColumnChoice:
+        """The columns to read, as the manifest's reader takes them."""
+        return ColumnChoice(self.image_column, self.prompt_column, self.keep)

@@ -195,11 +195,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> Any:
     """The ScanConfig of what was given; raises UsageError where options contradict each other."""
     from aigid.config import ScanConfig
     from aigid.cores import available_cores
-    from aigid.manifest import ColumnChoice
 
-    columns = ColumnChoice(
-        options.pop("image_column"), options.pop("prompt_column"), options.pop("keep")
-    )
     if options["ray"] is not None and options["threads"] is not None:
         raise UsageError(
             "--threads is for scans without --ray: say --max-workers and --worker-cpus"
@@ -210,7 +206,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> Any:
         "batch_rows": options.pop("batch_size"),
         "triton": _triton_config(options),
     }
-    return ScanConfig(paths, columns=columns, ray=_ray_config(options), **settings, **options)
+    return ScanConfig(paths, ray=_ray_config(options), **settings, **options)
 
 
 # What of the options is about Ray, and the field of RayConfig that it becomes.

@@ -115,13 +115,13 @@ class _Tally:
 def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
     """The manifest, with its labels where it has some: how often the model is right is told then."""
     manifest = open_manifest(
-        config.manifests, config.columns, known=results.recorded_files(), limit=config.limit
+        config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
     if not has_labels(manifest) or is_pseudo_labelled(manifest):
         return manifest
     columns = replace(config.columns, keep=label_columns(manifest))
     # The footers are read again: every file must have the labels, which nobody has looked for so far.
-    return open_manifest(config.manifests, columns, limit=config.limit)
+    return open_manifest(config.paths, columns, limit=config.limit)
 
 
 def _claim(folder: Location, record: dict[str, Any]) -> None:

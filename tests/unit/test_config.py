@@ -57,7 +57,7 @@ import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from aigid.config import ScanConfig
 from aigid.cores import available_cores
-print(available_cores(), ScanConfig(("m.parquet",), "out").workers)
+print(available_cores(), ScanConfig(("m.parquet",), "out").threads)
 """
 
 
@@ -65,9 +65,9 @@ print(available_cores(), ScanConfig(("m.parquet",), "out").workers)
     not hasattr(os, "sched_setaffinity"),
     reason="only Linux can bind a process to a core: run it there",
 )
-def test_the_workers_are_as_many_as_the_cores_this_process_may_use() -> None:
+def test_the_threads_are_as_many_as_the_cores_this_process_may_use() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COUNT_ON_ONE_CORE], capture_output=True, text=True, check=True
     )
     assert done.stdout == "1 1\n"
-    assert config().workers == available_cores() == len(os.sched_getaffinity(0))
+    assert config().threads == available_cores() == len(os.sched_getaffinity(0))

@@ -117,9 +117,7 @@ def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
     prompts = [None if row == 7 else CAPTIONS[row % len(CAPTIONS)] for row in range(ROWS)]
     table = pa.table({"id": range(ROWS), "prompt": prompts, "image": pa.array(images, HF_IMAGE)})
     pq.write_table(table, path, row_group_size=17)
-    config = ScanConfig(
-        (str(path),), "unused", columns=ColumnChoice(keep=("id",)), threads=2, batch_rows=8
-    )
+    config = ScanConfig((str(path),), "unused", keep=("id",), threads=2, batch_rows=8)
     scanner = make_scanner(
         config,
         tiny_repository,
