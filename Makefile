@@ -1,11 +1,13 @@
 # `make demo` and `make test` need nothing but Python 3.11 or newer: they make .venv on first use.
 PYTHON ?= python3.11
 VENV ?= .venv
+# Per cent of the branches and lines of aigid/.
+COVERAGE_FLOOR := 90
 BIN := $(VENV)/bin
 DEMO_NOTICE := the demo model was trained on simulated images: it shows that every step works, and is not for real decisions
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-model test lint clean
+.PHONY: demo demo-model test soak coverage references docs lint clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -44,9 +46,30 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/typos
+
+# One test process for each core, whole files each: a file's tests share its servers and clusters.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# The long forms of tests: an hour and more.
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak
+
+coverage: $(VENV)/.dev
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+
+
+# What tests compare with, made anew: look at the difference before you commit it.
+references: $(VENV)/.dev
+	$(BIN)/python tests/references/make.py
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_python.py
 
 # build/ is source: it is never cleaned away.
 clean:

@@ -1,4 +1,4 @@
-"""What many tests share: a tiny model repository made by the real build, and manifests of small pictures."""
+"""What many tests share: a tiny model repository made by the real build, and manifests of small images."""
 
 import signal
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.manifests import REPOSITORY, SIDE, manifest_table
+from support.shared import made_once
 
 # A shell that starts the tests in the background has them, and the scans that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -15,7 +16,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository of a tiny random model, built as real ones are."""
+    """A model repository of a tiny random model, built as real ones are. Tests copy it to change it."""
+    return made_once(tmp_path_factory, "tiny", _build_tiny) / "repository"
+
+
+def _build_tiny(folder: Path) -> None:
     import torch
 
     from aigid.contract import ImageSpec
@@ -23,7 +28,6 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from aigid.export.verify_parity import LIMITS, Limits
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
 
-    folder = tmp_path_factory.mktemp("tiny")
     text = {
         "model_type": "bert",
         "vocab_size": 30522,
@@ -57,7 +61,6 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(calibration), str(calibration), calibration_rows=32, parity_rows=32, limits=limits
     )
     build_repository(folder / "checkpoint", folder / "repository", config)
-    return folder / "repository"
 
 
 @pytest.fixture

@@ -5,14 +5,20 @@ from pathlib import Path
 
 import pytest
 from support.manifests import REPOSITORY
+from support.shared import made_once
 
+from aigid.serving.server_program import find_program
 from aigid.serving.triton_server import ServerConfig, TritonServer
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server is installed: anew, so that the tests see that this works."""
-    return tmp_path_factory.mktemp("cache")
+    """Where the server is installed: anew in each run, so that the tests see that this works."""
+    return made_once(tmp_path_factory, "cache", _install_server)
+
+
+def _install_server(folder: Path) -> None:
+    find_program(folder, lambda line: None)
 
 
 @pytest.fixture(scope="session")
