@@ -20,7 +20,15 @@ from aigid.errors import IncompleteScanError, MissingExtraError, ServerError, Us
 from aigid.manifest import Manifest, open_manifest
 from aigid.model_location import find_model
 from aigid.progress import OnMessage, ScanProgress
-from aigid.results import ResultsFolder, open_results, results_schema
+from aigid.results import (
+    ModelIdentity,
+    ResultsFolder,
+    RunFigures,
+    ScanCounts,
+    ScanSummary,
+    open_results,
+    results_schema,
+)
 from aigid.runners.local import run_local
 from aigid.scan_job import ScanJob, decision_threshold, make_scanner
 from aigid.scorers.load import load_scorer
@@ -34,7 +42,7 @@ SCAN_FORMAT = 2
 class ScanOutcome:
     """How a scan ended: its summary, and whether more rows failed than `max_error_rate` allows."""
 
-    summary: dict[str, Any]
+    summary: ScanSummary
     too_many_errors: bool
 
 
@@ -60,7 +68,7 @@ _Run = Callable[[_Work, ScanProgress, OnMessage], list[str]]
 """Scans and commits shards; gives a line for each that was given up."""
 
 
-def scan(
+def run_scan(
     config: ScanConfig, progress: ScanProgress, on_message: OnMessage = lambda line: None
 ) -> ScanOutcome:
     """Scan a manifest into a results folder, or go on with a scan that was cut short there.
@@ -88,7 +96,7 @@ def scan(
                 run_facts = _run(run, _Work(missing, extent, results, token), progress, on_message)
                 summary = _summary(config, model, results.count(_plan(config, manifest)), run_facts)
                 results.write_summary(summary)
-    return ScanOutcome(summary, summary["error_rate"] > config.max_error_rate)
+    return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
 
 
 @contextmanager
@@ -152,7 +160,7 @@ def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:
     return plan_shards(manifest.files, config.shard_rows, config.limit)
 
 
-def _run(run: _Run, work: _Work, progress: ScanProgress, on_message: OnMessage) -> dict[str, Any]:
+def _run(run: _Run, work: _Work, progress: ScanProgress, on_message: OnMessage) -> RunFigures:
     progress.start(work.extent.rows, work.extent.done_rows)
     started = time.perf_counter()
     try:
@@ -167,29 +175,23 @@ def _run(run: _Run, work: _Work, progress: ScanProgress, on_message: OnMessage) 
             f"the same command again for those; the first is {failures[0]}"
         )
     elapsed_s, rows = time.perf_counter() - started, work.extent.rows - work.extent.done_rows
-    return {
-        "rows": rows,
-        "seconds": round(elapsed_s, 3),
-        "rows_per_s": round(rows / elapsed_s, 2) if rows else None,
-        "peak_memory_mib": round(_peak_memory_mib(), 1),
-    }
+    return RunFigures(
+        rows=rows,
+        seconds=round(elapsed_s, 3),
+        rows_per_s=round(rows / elapsed_s, 2) if rows else None,
+        peak_memory_mib=round(_peak_memory_mib(), 1),
+    )
 
 
-def _summary(
-    config: ScanConfig, model: _Model, counts: dict[str, Any], run: dict[str, Any]
-) -> dict[str, Any]:
+def _summary(config: ScanConfig, model: _Model, counts: ScanCounts, run: RunFigures) -> ScanSummary:
     contract = model.contract
-    return {
-        "format": SCAN_FORMAT,
-        "model": {
-            "name": contract.name,
-            "fingerprint": contract.fingerprint,
-            "notice": contract.notice,
-        },
-        "threshold": decision_threshold(config, contract),
-        **counts,
-        "run": run,
-    }
+    return ScanSummary(
+        format=SCAN_FORMAT,
+        model=ModelIdentity(contract.name, contract.fingerprint, contract.notice),
+        threshold=decision_threshold(config, contract),
+        run=run,
+        **vars(counts),
+    )
 
 
 def _scan_record(

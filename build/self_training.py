@@ -20,7 +20,7 @@ from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
 from aigid.export.pipeline import BuildConfig, build_repository
 from aigid.export.verify_parity import LIMITS, PARITY_ROWS, Limits
 from aigid.progress_bar import show_progress
-from aigid.run_scan import scan
+from aigid.run_scan import run_scan
 from aigid.training.labelled import open_labelled
 from aigid.training.pseudo_labels import write_pseudo_labels
 from aigid.training.pseudo_selection import SelectionConfig
@@ -76,7 +76,7 @@ def _label(
         build_repository(best, repository, build)
     scan_config = ScanConfig(config.unlabelled, str(folder / "results"), repository)
     with show_progress("label") as progress:
-        scan(scan_config, progress, progress.message)
+        run_scan(scan_config, progress, progress.message)
     record = write_pseudo_labels(scan_config, str(labels), config.sure)
     right = f", {record['precision']:.1%} of them rightly" if "precision" in record else ""
     on_message(

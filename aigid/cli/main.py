@@ -82,7 +82,7 @@ def scan(paths: tuple[str, ...], as_json: bool, progress_json: bool, **options: 
     with _clear_errors():
         config = scan_config(paths, options)
         outcome = _run_scan(config, progress_json)
-        _print_summary(outcome.summary, config.out, as_json)
+        _print_summary(outcome.summary.to_json(), config.out, as_json)
         if outcome.too_many_errors:
             click.echo(
                 f"aigid: more rows failed than --max-error-rate {config.max_error_rate:g} allows",
@@ -93,7 +93,7 @@ def scan(paths: tuple[str, ...], as_json: bool, progress_json: bool, **options: 
 
 def _run_scan(config: Any, progress_json: bool) -> Any:
     from aigid.progress_bar import show_progress
-    from aigid.run_scan import scan as run_scan
+    from aigid.run_scan import run_scan
 
     prefix = "" if progress_json else "aigid: "
     # Ray prints what it hears of its machines to stdout, which is for the summary.

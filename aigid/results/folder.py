@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aigid.bounded_map import bounded_map
@@ -23,6 +24,8 @@ from aigid.errors import ResultsError, ResumeMismatchError, UsageError
 from aigid.manifest import Manifest
 from aigid.manifest_files import ManifestFile, ManifestFiles
 from aigid.records import SOURCES, ErrorCode, RowError
+from aigid.results.json_records import format_record, parse_record
+from aigid.results.summary import ErrorExample, ScanCounts, ScanSummary
 from aigid.scorers import Scores
 from aigid.shards import Shard
 from aigid.storage import (
@@ -208,44 +211,57 @@ class ResultsFolder:
                 if old != new
             )
 
-    def read_summary(self) -> dict[str, Any] | None:
-        """The summary of a finished scan, or None; raises ResultsError where it is damaged."""
+    def read_summary(self) -> ScanSummary | None:
+        """Return the summary of a finished scan, or None; raises ResultsError where it is damaged."""
         file = self.location.child(SUMMARY_FILE)
         try:
-            return _read_record(file) if exists(file) else None
+            return parse_record(ScanSummary, read_bytes(file)) if exists(file) else None
         except (OSError, ValueError) as error:
             raise ResultsError(
                 f"{file.text}: damaged: {error}; remove it and run the scan again"
             ) from error
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: ScanSummary) -> None:
         """Write `summary.json`, which marks the scan as finished."""
-        self._write(SUMMARY_FILE, _json(summary))
+        self._write(SUMMARY_FILE, format_record(summary))
 
-    def count(self, shards: Iterable[Shard]) -> dict[str, Any]:
-        """Totals over all result files: rows, scored, AI-generated, by source, errors by code.
+    def count(self, shards: Iterable[Shard]) -> ScanCounts:
+        """Return the totals over all result files.
 
         Raises ResultsError where a file is missing, damaged, or has another number of rows than its shard.
         """
+
+        def read(shard: Shard) -> tuple[Shard, pa.Table]:
+            return shard, self.read(shard, ["source", "error"])
+
         sources: Counter[str] = Counter()
         errors: Counter[str] = Counter()
+        examples: dict[str, ErrorExample] = {}
         files = rows = 0
-        for table in bounded_map(
-            lambda shard: self.read(shard, ["source", "error"]), shards, _COUNTING_THREADS
-        ):
+        for shard, table in bounded_map(read, shards, _COUNTING_THREADS):
             files, rows = files + 1, rows + table.num_rows
             sources.update(_tally(table.column("source")))
-            errors.update(_tally(table.column("error")))
+            found = _tally(table.column("error"))
+            errors.update(found)
+            for code in found.keys() - examples.keys():
+                position = pc.index(table.column("error"), code).as_py()
+                examples[code] = self._example(shard, position)
         failed = sum(errors.values())
-        return {
-            "shards": files,
-            "rows": rows,
-            "scored": rows - failed,
-            "ai": sum(sources[name] for name in SOURCES[1:]),
-            "sources": {name: sources[name] for name in SOURCES},
-            "errors": dict(sorted(errors.items())),
-            "error_rate": failed / rows,
-        }
+        return ScanCounts(
+            shards=files,
+            rows=rows,
+            scored=rows - failed,
+            ai=sum(sources[name] for name in SOURCES[1:]),
+            sources={name: sources[name] for name in SOURCES},
+            errors=dict(sorted(errors.items())),
+            error_rate=failed / rows,
+            error_examples=dict(sorted(examples.items())),
+        )
+
+    def _example(self, shard: Shard, position: int) -> ErrorExample:
+        table = self.read(shard, ["manifest", "row", "error_detail"]).slice(position, 1)
+        row = table.to_pylist()[0]
+        return ErrorExample(row["manifest"], row["row"], None, row["error_detail"])
 
     @contextmanager
     def open(self) -> Iterator[str]:

@@ -65,7 +65,7 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: SelectionConfig) -> 
     summary = results.read_summary()
     if summary is None:
         raise ResultsError(f"{config.out}: the scan is not finished: run it again first")
-    record: dict[str, Any] = {"scan": config.out, "model": summary["model"], **asdict(sure)}
+    record: dict[str, Any] = {"scan": config.out, "model": asdict(summary.model), **asdict(sure)}
     _claim(folder, record)
     manifest = _open(config, results)
     selection = Selection(
@@ -81,7 +81,7 @@ def write_pseudo_labels(config: ScanConfig, out: str, sure: SelectionConfig) -> 
             buffer = pa.BufferOutputStream()
             pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
             _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
-    record |= {"rows": summary["rows"], **tally.to_json()}
+    record |= {"rows": summary.rows, **tally.to_json()}
     _write_record(folder, record)
     return record
 

@@ -1,0 +1,87 @@
+"""The summary of a finished scan: what `summary.json` holds, typed."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+from aigid.results.json_records import record_of
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The model that scanned: its name, its fingerprint and the notice that its makers attached."""
+
+    name: str
+    fingerprint: str
+    notice: str
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """The first row with an error code: where it is, its image reference and what happened.
+
+    `image` is None for inline bytes and for null images.
+    """
+
+    manifest: str
+    row: int
+    image: str | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """What the last run did: rows, duration, speed (None without rows) and peak memory."""
+
+    rows: int
+    seconds: float
+    rows_per_s: float | None
+    peak_memory_mib: float
+
+
+@dataclass(frozen=True)
+class ScanCounts:
+    """The totals over all result files, as ScanSummary has them."""
+
+    shards: int
+    rows: int
+    scored: int
+    ai: int
+    sources: dict[str, int]
+    errors: dict[str, int]
+    error_rate: float
+    error_examples: dict[str, ErrorExample]
+
+
+@dataclass(frozen=True)
+class ScanSummary:
+    """The totals of a finished scan.
+
+    `sources` counts the scored rows by source, `errors` the others by error code; `error_examples`
+    has the first row of each of these codes. `error_rate` is the share of rows with an error.
+    """
+
+    format: int
+    model: ModelIdentity
+    threshold: float
+    shards: int
+    rows: int
+    scored: int
+    ai: int
+    sources: dict[str, int]
+    errors: dict[str, int]
+    error_rate: float
+    error_examples: dict[str, ErrorExample]
+    run: RunFigures
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Return the summary that `to_json` gave `values` of.
+
+        Raises ValueError for an unknown key, a missing key or a value of another type.
+        """
+        return record_of(cls, values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as `summary.json` and `aigid scan --json` have it."""
+        return dataclasses.asdict(self)
