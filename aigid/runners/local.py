@@ -1,4 +1,4 @@
-"""Run a scan's shards on this machine, one after the other, on all workers."""
+"""The local runner: scans the shards one after the other, each on all threads."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from aigid.shards import Shard
 def run_local(
     scanner: ShardScanner, shards: Iterable[Shard], results: ResultsFolder, on_batch: OnBatch
 ) -> None:
-    """Scan and commit each shard; an exception ends the run and leaves what was committed."""
+    """Scan and commit each shard; after an exception the committed shards stay."""
     pool = ThreadPoolExecutor(scanner.threads, thread_name_prefix="scan")
     try:
         with closing(scan_shards(scanner, shards, pool, on_batch)) as scanned:

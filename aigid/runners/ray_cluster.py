@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster, or one of this scan's own; what cannot be reached is told in one line."""
+"""The connection to a Ray cluster, its nodes, and the workers that they have room for."""
 
 import logging
 import os
@@ -6,7 +6,7 @@ import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TypedDict
 
 import ray
 
@@ -14,16 +14,17 @@ from aigid.config import RayConfig
 from aigid.cores import available_cores
 from aigid.errors import ClusterError
 
-# Ray's own takes 30 % of the memory otherwise: what passes through it here are shards' names.
+# By default Ray takes 30 % of the memory for its object store; here only shards' names go there.
 _OBJECT_STORE_BYTES = 128 << 20
-_ANSWERS_WITHIN_S = 10.0
+_CONNECT_WITHIN_S = 10.0
+_SHOWN_NODES = 8
 
 
 @contextmanager
-def ray_cluster(config: RayConfig) -> Iterator[None]:
-    """Be connected to the cluster of `config`, or to the one that this process is connected to already.
+def connect_ray(config: RayConfig) -> Iterator[None]:
+    """Connect to the cluster of `config`, or keep the connection that this process already has.
 
-    Raises ClusterError where there is none, or it has other versions of Ray or Python.
+    Raises ClusterError if there is no such cluster, or if its versions of Ray or Python differ.
     """
     if ray.is_initialized():
         yield
@@ -51,7 +52,7 @@ def ray_cluster(config: RayConfig) -> Iterator[None]:
 
 
 def worker_resources(config: RayConfig) -> dict[str, float]:
-    """What a worker reserves on its machine, by Ray's names; memory in bytes."""
+    """Return what a worker reserves on its node, by Ray's names; memory in bytes."""
     memory = (config.worker_memory_gib or 0) * (1 << 30)
     asked = {
         "CPU": config.worker_cpus,
@@ -63,7 +64,7 @@ def worker_resources(config: RayConfig) -> dict[str, float]:
 
 
 def workers_that_fit(config: RayConfig) -> int:
-    """How many workers the cluster's machines have room for, were nothing else running there."""
+    """Return how many workers all nodes have room for if nothing else runs there."""
     asked = worker_resources(config)
     return sum(
         int(min(node["Resources"].get(name, 0.0) // amount for name, amount in asked.items()))
@@ -72,22 +73,23 @@ def workers_that_fit(config: RayConfig) -> int:
 
 
 def no_room(config: RayConfig) -> str:
-    """A line that says what a worker asks for, what machines there are, and what to do."""
+    """Describe in one line what a worker asks for, what the nodes have, and what to do."""
     asked = worker_resources(config)
     has = [
         f"{node['NodeManagerAddress']} {_amounts(node['Resources'], asked)}"
         for node in _living_nodes()
     ]
-    more = f" and {len(has) - 8} more" if len(has) > 8 else ""
+    more = f" and {len(has) - _SHOWN_NODES} more" if len(has) > _SHOWN_NODES else ""
     return (
-        f"a worker asks for {_amounts(asked, asked)}; the cluster's machines have: {'; '.join(has[:8])}{more}. Lower "
-        "--worker-cpus, --worker-gpus, --worker-memory, --worker-resources or --min-workers, or add machines"
+        f"a worker asks for {_amounts(asked, asked)}; the cluster's nodes have: "
+        f"{'; '.join(has[:_SHOWN_NODES])}{more}. Lower `worker_cpus`, `worker_gpus`, "
+        "`worker_memory_gib`, `worker_resources` or `min_workers`, or add nodes"
     )
 
 
 def node_names() -> dict[str, str]:
-    """A name for people for each machine of the cluster, by its id."""
-    nodes = {str(node["NodeID"]): str(node["NodeManagerAddress"]) for node in _living_nodes()}
+    """Return a readable name for each node of the cluster, by its id."""
+    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in _living_nodes()}
     counts = Counter(nodes.values())
     return {
         node: address if counts[address] == 1 else f"{address}/{node[:6]}"
@@ -95,8 +97,18 @@ def node_names() -> dict[str, str]:
     }
 
 
-def _living_nodes() -> list[dict[str, Any]]:
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+class _Node(TypedDict):
+    """The fields of `ray.nodes()` that are used here."""
+
+    Alive: bool
+    NodeID: str
+    NodeManagerAddress: str
+    Resources: dict[str, float]
+
+
+def _living_nodes() -> list[_Node]:
+    nodes: list[_Node] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
 
 
 def _amounts(resources: Mapping[str, float], names: Iterable[str]) -> str:
@@ -108,25 +120,29 @@ def _amounts(resources: Mapping[str, float], names: Iterable[str]) -> str:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ClusterError where nobody listens: Ray itself would try for a long time, and fill the terminal with it."""
+    """Raise ClusterError if nothing listens: Ray itself would retry long, and print all of it."""
     if address == "auto":
         return
     host, port = address.rsplit(":", 1)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _ANSWERS_WITHIN_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_WITHIN_S).close()
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"--ray {address}: nobody listens there ({error}): is the cluster up, is it its head's port?"
+            f"`address` {address}: nothing listens there ({error}): is the cluster up, and is this "
+            "the port of its head?"
         ) from error
 
 
 def _reason(address: str, error: Exception) -> str:
     text = " ".join(str(error).split())
     if "Version mismatch" in text:
-        return f"--ray {address}: {text}; use the same versions of Ray and Python as the cluster"
+        return f"`address` {address}: {text}; use the cluster's versions of Ray and Python"
     if address == "auto":
         return (
-            f"--ray: this machine is in no running Ray cluster ({text[:200]}): give HOST:PORT, start one with `ray start "
-            "--head`, or say --ray local"
+            f"`address` auto: this host is in no running Ray cluster ({text[:200]}): give "
+            "HOST:PORT, start a cluster with `ray start --head`, or give local"
         )
-    return f"--ray {address}: {text[:500]}"
+    return f"`address` {address}: {text[:500]}"
+
+
+ray_cluster = connect_ray

@@ -1,4 +1,4 @@
-"""What runs in a worker process of a Ray cluster: whole shards, by the function that the local scan uses."""
+"""The worker process of a scan on a Ray cluster: scans whole shards, as the local runner does."""
 
 import os
 import threading
@@ -13,21 +13,22 @@ from queue import Empty, SimpleQueue
 
 import ray
 
-from aigid import __version__
 from aigid.errors import UsageError
 from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import ScanShards, ShardJob
 from aigid.shards import Shard
 from aigid.storage import exists, locate
+from aigid.version import __version__
 
-_KEPT_LINES = 20
+_KEPT_MESSAGES = 20
 
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What a worker is told at its start: the job, where results go, and how to find out that it sees what others see.
+    """What a worker gets at its start: the job, and how to check that it sees the same files.
 
-    `token` is what the results folder is held with; `folder` is what relative paths are relative to.
+    Results go to `out`, a folder that the scan holds with `token`. Relative paths are relative to
+    `folder`; `first_file` is a file of the manifest.
     """
 
     job: ShardJob
@@ -41,7 +42,7 @@ class WorkOrder:
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """A committed shard: its rows, how many of them have an error, and the seconds that it took."""
+    """A committed shard: its rows, the rows with an error, and the seconds that it took."""
 
     rows: int
     errors: int
@@ -49,8 +50,8 @@ class ShardAnswer:
 
 
 @dataclass
-class _Given:
-    """A shard that the driver gave, how much of it is done, and what waits for its end."""
+class _Assignment:
+    """A shard given to this worker, its rows done so far, and the answer for the driver."""
 
     shard: Shard
     done: "Future[ShardAnswer]" = field(default_factory=Future)
@@ -60,71 +61,60 @@ class _Given:
 
 @dataclass(frozen=True)
 class WorkerState:
-    """Rows done since the worker's start, what of which shard (rows, errors) is done, and lines for people.
+    """The progress of a worker, and its new messages.
 
-    The first of the shards is the one that it is at, for `seconds` now.
+    `rows` counts from the worker's start. `shards` maps the index of each shard in hand to its rows
+    done and its errors; the first is being scanned, since `seconds` seconds.
     """
 
     rows: int
     shards: dict[int, tuple[int, int]]
     seconds: float
-    lines: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
 
 class ShardWorker:
-    """Scans and commits shards; a Ray actor, whose methods are called from several threads.
+    """A Ray actor that scans and commits shards. Several threads call its methods.
 
-    One thread scans, the next shard right after the one before, as the local scan does: two at a time would only be in each
-    other's way, at the interpreter's lock.
+    One thread scans the shards one right after the other, as the local runner does: two shards at
+    the same time would compete for the interpreter's lock.
     """
 
     def __init__(self) -> None:
-        """Nothing is loaded yet: what fails then is told by `start`, not by a dead process."""
+        """Load nothing yet: `start` can report a failure, a constructor would kill the process."""
         self._exit = ExitStack()
-        self._given: SimpleQueue[_Given] = SimpleQueue()
-        self._taken: deque[_Given] = deque()
+        self._assigned: SimpleQueue[_Assignment] = SimpleQueue()
+        self._taken: deque[_Assignment] = deque()
         self._rows = 0
         self._since = time.monotonic()
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._messages: deque[str] = deque(maxlen=_KEPT_MESSAGES)
 
     def node(self) -> str:
-        """Ray's id of the machine that it is on."""
+        """Return Ray's id of this worker's node."""
         return str(ray.get_runtime_context().get_node_id())
 
     def start(self, order: WorkOrder) -> int:
-        """Get ready; gives the process id. Raises AigidError where this machine is not fit for the work, and why."""
-        if order.version != __version__:
-            raise UsageError(
-                f"has aigid {__version__}, but the scan was started with {order.version}: install the same"
-            )
-        if Path(order.folder).is_dir():
-            os.chdir(order.folder)
+        """Load the model and return the process id.
+
+        Raises AigidError with the reason if this node cannot do the work.
+        """
+        _check_node(order)
+        scan = self._exit.enter_context(order.job.open(order.threads, self._messages.append))
         results = open_results(order.out)
-        if not results.is_held_with(order.token):
-            raise UsageError(
-                f"--out {order.out}: is another folder here than where the scan was started: give one that all machines "
-                "share, or an object store"
-            )
-        first = locate(order.first_file)
-        if first.is_local and not exists(first):
-            raise UsageError(
-                f"{order.first_file}: no such file here: put the manifest where all machines see it"
-            )
-        scan = self._exit.enter_context(order.job.open(order.threads, self._lines.append))
         threading.Thread(target=self._run, args=(scan, results), name="shards", daemon=True).start()
         return os.getpid()
 
     def scan(self, shard: Shard) -> ShardAnswer:
         """Scan and commit a shard."""
-        given = _Given(shard)
-        self._given.put(given)
-        return given.done.result()
+        assignment = _Assignment(shard)
+        self._assigned.put(assignment)
+        return assignment.done.result()
 
     def state(self) -> WorkerState:
-        """How far it is; lines are given once."""
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        """Return the progress, and the messages since the last call."""
+        messages = [self._messages.popleft() for _ in range(len(self._messages))]
         shards = {one.shard.index: (one.rows, one.errors) for one in list(self._taken)}
-        return WorkerState(self._rows, shards, time.monotonic() - self._since, lines)
+        return WorkerState(self._rows, shards, time.monotonic() - self._since, messages)
 
     def _run(self, scan: ScanShards, results: ResultsFolder) -> None:
         while True:
@@ -132,25 +122,28 @@ class ShardWorker:
                 with closing(scan(self._next_shards(), self._on_batch)) as scanned:
                     for shard, table in scanned:
                         results.commit(shard.index, table)
-                        one, seconds = self._taken.popleft(), time.monotonic() - self._since
-                        self._since += seconds
-                        one.done.set_result(ShardAnswer(one.rows, one.errors, seconds))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the driver is told, and decides
-                # Answers come in the order of shards: what failed is the first that has none.
+                        self._finish_first()
+            except Exception as error:  # noqa: BLE001 - the driver gets any error, and decides
+                # Answers come in the order of shards: the first without an answer has failed.
                 self._taken.popleft().done.set_exception(error)
                 for one in self._taken:
-                    self._given.put(_Given(one.shard, one.done))
+                    self._assigned.put(_Assignment(one.shard, one.done))
                 self._taken.clear()
 
+    def _finish_first(self) -> None:
+        one, seconds = self._taken.popleft(), time.monotonic() - self._since
+        self._since += seconds
+        one.done.set_result(ShardAnswer(one.rows, one.errors, seconds))
+
     def _next_shards(self) -> Iterator[Shard]:
-        """Wait for a shard; then give those that follow at once."""
-        given = self._given.get()
+        """Wait for a shard, then yield it and all that are already there."""
+        assignment = self._assigned.get()
         self._since = time.monotonic()
         while True:
-            self._taken.append(given)
-            yield given.shard
+            self._taken.append(assignment)
+            yield assignment.shard
             try:
-                given = self._given.get_nowait()
+                assignment = self._assigned.get_nowait()
             except Empty:
                 return
 
@@ -159,3 +152,28 @@ class ShardWorker:
         first.rows += rows
         first.errors += errors
         self._rows += rows
+
+
+def _check_node(order: WorkOrder) -> None:
+    """Raise UsageError unless this node has the driver's aigid, results folder and manifest.
+
+    Changes the current folder to the driver's if this node has it.
+    """
+    if order.version != __version__:
+        raise UsageError(
+            f"this node has aigid {__version__}, but the scan was started with {order.version}: "
+            "install the same version"
+        )
+    if Path(order.folder).is_dir():
+        os.chdir(order.folder)
+    if not open_results(order.out).is_held_with(order.token):
+        raise UsageError(
+            f"`out` {order.out}: this node has another folder there than the driver: give one that "
+            "all nodes share, or an object store"
+        )
+    first = locate(order.first_file)
+    if first.is_local and not exists(first):
+        raise UsageError(
+            f"{order.first_file}: no such file on this node: put the manifest where all nodes can "
+            "read it"
+        )

@@ -1,43 +1,66 @@
-"""What turns pixels and token ids into probabilities: one protocol, one file for each way to run the model."""
+"""Scorers: from pixels and token ids to probabilities, in this process or on Triton servers.
 
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Protocol
+Names are imported on first use: a scan's settings need neither ONNX Runtime nor Triton's client.
+"""
 
-import numpy as np
-import numpy.typing as npt
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from aigid.contract import ModelContract
-from aigid.pixels import Pixels
-from aigid.prompts import TokenBatch
+from aigid.scorers.triton_config import URI_SCHEME, TlsConfig, TritonConfig
 
-Probabilities = npt.NDArray[np.float32]
+if TYPE_CHECKING:
+    from aigid.scorers.load import load_scorer
+    from aigid.scorers.onnx_embedded import OnnxScorer
+    from aigid.scorers.scorer import Probabilities, Scorer, Scores
+    from aigid.scorers.tensors import (
+        ENSEMBLE,
+        PAIRS_ENSEMBLE,
+        PARTS,
+        PREPROCESS,
+        ModelSpec,
+        TensorSpec,
+        model_specs,
+    )
+    from aigid.scorers.triton_grpc import TritonScorer
+else:
+    _MODULES = {
+        "load": ("load_scorer",),
+        "onnx_embedded": ("OnnxScorer",),
+        "scorer": ("Probabilities", "Scorer", "Scores"),
+        "tensors": (
+            "ENSEMBLE",
+            "PAIRS_ENSEMBLE",
+            "PARTS",
+            "PREPROCESS",
+            "ModelSpec",
+            "TensorSpec",
+            "model_specs",
+        ),
+        "triton_grpc": ("TritonScorer",),
+    }
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The answers for N rows: `p_ai` float32 [N], `p_source` float32 [N, 6]."""
-
-    p_ai: Probabilities
-    p_source: Probabilities
-
-
-class Scorer(Protocol):
-    """Scores batches; called from several threads at once. A row's answer never depends on its neighbours."""
-
-    contract: ModelContract
-    precision: str
-    in_flight: int
-    """How many batches it works on while none of its callers waits for it; 0 where they are computed by the caller."""
-
-    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
-        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt, now or later."""
-        ...
-
-    def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
-        """The same, waited for."""
-        ...
-
-    def close(self) -> None:
-        """Give up what is still in flight."""
-        ...
+__all__ = [
+    "ENSEMBLE",
+    "PAIRS_ENSEMBLE",
+    "PARTS",
+    "PREPROCESS",
+    "URI_SCHEME",
+    "ModelSpec",
+    "OnnxScorer",
+    "Probabilities",
+    "Scorer",
+    "Scores",
+    "TensorSpec",
+    "TlsConfig",
+    "TritonConfig",
+    "TritonScorer",
+    "load_scorer",
+    "model_specs",
+]

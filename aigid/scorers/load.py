@@ -1,11 +1,11 @@
-"""The scorer that is asked for: the model inside this process, or on Triton servers."""
+"""Load the scorer that a configuration asks for."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from aigid.errors import MissingExtraError
-from aigid.scorers import Scorer
+from aigid.extras import missing_extra
 from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers.scorer import Scorer
 from aigid.scorers.triton_config import TritonConfig
 
 
@@ -15,17 +15,15 @@ def load_scorer(
     batch_rows: int,
     on_message: Callable[[str], None] = lambda line: None,
 ) -> Scorer:
-    """The embedded scorer, or with `triton` the one that asks servers; the caller closes it.
+    """Return the embedded scorer, or with `triton` the one that sends batches to servers.
 
-    Raises ContractError where the model cannot be loaded or a server has another, ServerError where no server answers,
-    and MissingExtraError where Triton's client is not installed.
+    The caller closes it. Raises ContractError if the model cannot be loaded or a server has another
+    model, ServerError if no server answers, and MissingExtraError if Triton's client is missing.
     """
     if triton is None:
         return OnnxScorer(repository)
     try:
         from aigid.scorers.triton_grpc import TritonScorer
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"scoring on Triton servers needs {error.name}: pip install 'aigid[serve]'"
-        ) from error
+        raise missing_extra("scoring on Triton servers", error, "serve") from error
     return TritonScorer(repository, triton, batch_rows, on_message)

@@ -1,10 +1,10 @@
-"""The embedded scorer: ONNX Runtime inside the process, on the very repository that Triton serves."""
+"""The embedded scorer: ONNX Runtime in this process, on the repository that Triton serves too."""
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +14,25 @@ from aigid.contract import ModelContract, load_contract
 from aigid.errors import ContractError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
-from aigid.scorers import Scores
+from aigid.scorers.scorer import Scores
+from aigid.scorers.tensors import BUILD_COMMAND
 
 Features = npt.NDArray[np.float32]
 
-# Text features that are kept for prompts met again: 12 MB at BERT-base's 768.
+# Text features kept for prompts that come again: 12 MB at BERT-base's 768 features.
 CACHED_PROMPTS = 4096
 
-# What an encoder takes at a time: enough to keep one core's products busy, few enough that activations stay in its cache.
-# Beside whole batches of 32 this made base-size encoders 9 % faster.
+# Rows that an encoder computes at a time: enough to keep the matrix products of one core busy, few
+# enough that activations stay in its cache. Base-size encoders ran 9 % faster than with whole
+# batches of 32.
 IMAGES_AT_A_TIME = 8
 TOKENS_AT_A_TIME = 256
 
+_REMEDY = f"build the repository again: {BUILD_COMMAND}"
+
 
 class OnnxScorer:
-    """Scores batches with the three graphs of a model repository, one thread for each caller."""
+    """Scores batches with the three graphs of a model repository, on one core a calling thread."""
 
     in_flight = 0
 
@@ -39,9 +43,9 @@ class OnnxScorer:
         precision: str | None = None,
         cached_prompts: int = CACHED_PROMPTS,
     ) -> None:
-        """Load the graphs of `precision` (the contract's own for CPUs by default).
+        """Load the graphs of `precision`, by default the contract's precision for CPUs.
 
-        Raises ContractError where a graph is missing, damaged, or made for another model than the contract's.
+        Raises ContractError if a graph is missing, damaged, or made for another model.
         """
         self.contract = load_contract(repository)
         self.precision = precision or self.contract.cpu_precision
@@ -51,20 +55,20 @@ class OnnxScorer:
         self._texts = _FeatureCache(cached_prompts)
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
-        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt."""
+        """Score N pairs: images uint8 [N, *ImageSpec.shape] and their prompts' tokens."""
         image_features = _in_slices(self._clip_vision, {"image": images}, IMAGES_AT_A_TIME)
         inputs = {"text_features": self._text_features(tokens), "image_features": image_features}
         p_ai, p_source = self._fusion_heads.run(["p_ai", "p_source"], inputs)
         return Scores(p_ai[:, 0], p_source)
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
-        """What `score` gives, computed before this returns."""
+        """Score N pairs before this returns; the future is done already."""
         future: Future[Scores] = Future()
         future.set_result(self.score(images, tokens))
         return future
 
     def close(self) -> None:
-        """Nothing is in flight."""
+        """Do nothing: no batch is ever in flight."""
 
     def _text_features(self, tokens: TokenBatch) -> Features:
         keys = [row.tobytes() for row in tokens.input_ids]
@@ -76,17 +80,18 @@ class OnnxScorer:
                 "input_ids": tokens.input_ids[rows],
                 "attention_mask": tokens.attention_mask[rows],
             }
-            encoded = _in_slices(
-                self._bert, inputs, max(1, TOKENS_AT_A_TIME // tokens.input_ids.shape[1])
-            )
+            rows_at_a_time = max(1, TOKENS_AT_A_TIME // tokens.input_ids.shape[1])
+            encoded = _in_slices(self._bert, inputs, rows_at_a_time)
             fresh = dict(zip(missing, encoded, strict=True))
             self._texts.put_many(fresh)
             features |= fresh
         return np.stack([features[key] for key in keys])
 
 
-def _in_slices(encoder: Any, inputs: dict[str, npt.NDArray[Any]], rows: int) -> Features:
-    """The encoder's one output for all rows, computed `rows` at a time."""
+def _in_slices(
+    encoder: ort.InferenceSession, inputs: Mapping[str, npt.NDArray[np.generic]], rows: int
+) -> Features:
+    """Return the encoder's only output for all rows, computed `rows` at a time."""
     total = len(next(iter(inputs.values())))
     slices = [slice(start, start + rows) for start in range(0, total, rows)]
     return np.concatenate(
@@ -98,7 +103,7 @@ def _in_slices(encoder: Any, inputs: dict[str, npt.NDArray[Any]], rows: int) -> 
 
 
 class _FeatureCache:
-    """The features of the prompts met last, by their padded token ids; bounded, and safe across threads."""
+    """A bounded, thread-safe cache of text features by padded token ids; the oldest go first."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -121,32 +126,51 @@ class _FeatureCache:
                 self._features.popitem(last=False)
 
 
-def _load_graph(repository: Path, part: str, contract: ModelContract, precision: str) -> Any:
+def _load_graph(
+    repository: Path, part: str, contract: ModelContract, precision: str
+) -> ort.InferenceSession:
     path = repository / part / str(contract.version) / f"model.{precision}.onnx"
     if not path.is_file():
         raise ContractError(
-            f"{path}: no such file; the model repository lacks the {precision} graph of {part}: build it with build/"
+            f"{path}: no such file: the model repository has no {precision} graph of {part}; "
+            f"{_REMEDY}"
         )
+    try:
+        session = ort.InferenceSession(path, _options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the exceptions of ONNX Runtime have no other common base
+        reason = " ".join(str(error).split())[:300]
+        raise ContractError(f"{path}: ONNX Runtime cannot load this graph: {reason}") from error
+    _check_graph(path, session, (part, precision), contract)
+    return session
+
+
+def _options() -> ort.SessionOptions:
+    """Return options for one core: each scanning thread runs its own batch.
+
+    With more threads inside a graph, cores would spend time waiting for each other.
+    """
     options = ort.SessionOptions()
-    # Each scanning thread runs its own batch on one core: no time is lost waiting for other threads inside a graph.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own share no other base
-        reason = " ".join(str(error).split())[:300]
-        raise ContractError(f"{path}: ONNX Runtime cannot load this graph: {reason}") from error
-    facts = session.get_modelmeta().custom_metadata_map
-    fingerprint = facts.get("aigid.fingerprint")
+    return options
+
+
+def _check_graph(
+    path: Path, session: ort.InferenceSession, expected: tuple[str, str], contract: ModelContract
+) -> None:
+    """Raise ContractError unless the graph is the expected part and precision of this model."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    fingerprint = metadata.get("aigid.fingerprint")
     if fingerprint != contract.fingerprint:
         raise ContractError(
-            f"{path}: made from model {fingerprint}, but contract.json speaks of {contract.fingerprint}: "
-            "features would be read by heads that were not trained on them; build the repository anew"
+            f"{path}: made from model {fingerprint}, but contract.json is for "
+            f"{contract.fingerprint}: the heads were not trained on this graph's features; "
+            f"{_REMEDY}"
         )
-    if (facts.get("aigid.part"), facts.get("aigid.precision")) != (part, precision):
+    found = metadata.get("aigid.part"), metadata.get("aigid.precision")
+    if found != expected:
         raise ContractError(
-            f"{path}: not the {precision} graph of {part}, but the {facts.get('aigid.precision')} graph of "
-            f"{facts.get('aigid.part')}: build the repository anew"
+            f"{path}: expected the {expected[1]} graph of {expected[0]}, got the {found[1]} graph "
+            f"of {found[0]}; {_REMEDY}"
         )
-    return session

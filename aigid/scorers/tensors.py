@@ -1,4 +1,7 @@
-"""The tensors of every model of a repository, as its contract has them: what servers declare and clients check."""
+"""The input and output tensors of every model of a repository, derived from its contract.
+
+Triton's configurations declare them, and clients check them.
+"""
 
 from dataclasses import dataclass
 
@@ -7,10 +10,16 @@ from aigid.contract import ModelContract
 ENSEMBLE, PAIRS_ENSEMBLE, PREPROCESS = "aigid", "aigid_pairs", "preprocess"
 PARTS = ("bert", "clip_vision", "fusion_heads")
 
+BUILD_COMMAND = "python build/pipeline.py CHECKPOINT REPOSITORY --calibration MANIFEST"
+"""The command that makes a model repository, for messages."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as Triton's configuration describes it: `dims` without the batch, -1 where the length varies."""
+    """A tensor in the terms of Triton's configuration.
+
+    `dims` leaves out the batch dimension; -1 stands for a length that varies.
+    """
 
     name: str
     data_type: str
@@ -19,14 +28,14 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What goes into and comes out of one model of the repository."""
+    """The inputs and outputs of one model of the repository."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
 
 def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
-    """The tensors of the three graphs, of the preprocessing and of both ensembles, by the models' names."""
+    """Return the tensors of the graphs, the preprocessing and both ensembles, by model name."""
     image = TensorSpec("image", "TYPE_UINT8", contract.image.shape)
     tokens = (
         TensorSpec("input_ids", "TYPE_INT32", (-1,)),
@@ -38,11 +47,12 @@ def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
         TensorSpec("p_ai", "TYPE_FP32", (1,)),
         TensorSpec("p_source", "TYPE_FP32", (len(contract.labels),)),
     )
-    # Encoded images and UTF-8 text; an error code for each pair, empty where all is well.
+    # An encoded image and UTF-8 text.
     pair = (
         TensorSpec("image_bytes", "TYPE_STRING", (1,)),
         TensorSpec("prompt", "TYPE_STRING", (1,)),
     )
+    # An error code for each pair, empty if the pair has no error.
     error = TensorSpec("error", "TYPE_STRING", (1,))
     return {
         "bert": ModelSpec(tokens, (text_features,)),

@@ -1,4 +1,4 @@
-"""The settings of scoring through Triton servers, as one frozen value; free of Triton's packages."""
+"""The settings of scoring on Triton servers. Needs none of Triton's packages."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\],]+):(\d{1,5})")
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """Files in PEM: whom to trust (the system's authorities by default), and who we are, where servers ask for it."""
+    """The PEM files of a TLS connection. Raises UsageError for files that are missing.
+
+    `root_certificates` are the authorities to trust, by default the system's. `certificate_chain`
+    and `private_key` identify this client to servers that ask for it.
+    """
 
     root_certificates: Path | None = None
     certificate_chain: Path | None = None
@@ -22,22 +26,21 @@ class TlsConfig:
 
     def __post_init__(self) -> None:
         if (self.certificate_chain is None) != (self.private_key is None):
-            raise UsageError("--triton-cert and --triton-key belong together: give both or none")
-        for option, path in (
-            ("ca", self.root_certificates),
-            ("cert", self.certificate_chain),
-            ("key", self.private_key),
-        ):
+            raise UsageError("`certificate_chain` and `private_key` belong together: give both")
+        for name in ("root_certificates", "certificate_chain", "private_key"):
+            path = getattr(self, name)
             if path is not None and not path.is_file():
-                raise UsageError(f"--triton-{option} {path}: no such file")
+                raise UsageError(f"`{name}` {path}: no such file")
 
 
 @dataclass(frozen=True)
 class TritonConfig:
-    """Which servers, by their gRPC addresses (HOST:PORT), and how they are used. Raises UsageError for what cannot be.
+    """The servers to score on and how to use them. Raises UsageError for values out of range.
 
-    `in_flight` requests are with one server at a time. One that is not answered within `deadline_s` seconds is asked
-    again, of another server if there is one. When no server answers for `patience_s` seconds, scoring ends.
+    `addresses` are the gRPC addresses of the servers, HOST:PORT each. At most `in_flight` requests
+    are with one server at a time. A request without an answer after `deadline_s` seconds is sent
+    again, to another server if there is one. Scoring ends when no server has answered for
+    `patience_s` seconds.
     """
 
     addresses: tuple[str, ...]
@@ -48,32 +51,23 @@ class TritonConfig:
 
     def __post_init__(self) -> None:
         if not self.addresses:
-            raise UsageError("--triton: no address given: give HOST:PORT, as in localhost:8001")
+            raise UsageError("`addresses` is empty: give HOST:PORT, as in localhost:8001")
         for address in self.addresses:
             match = _ADDRESS.fullmatch(address)
             if not match or not 0 < int(match[2]) < 65536:
                 raise UsageError(
-                    f"--triton: {address!r} is no address: give the HOST:PORT of Triton's gRPC, as in localhost:8001"
+                    f"`addresses`: {address!r} is not an address: give the HOST:PORT of Triton's "
+                    "gRPC, as in localhost:8001"
                 )
         if len(set(self.addresses)) < len(self.addresses):
-            raise UsageError(f"--triton: an address is there twice: {','.join(self.addresses)}")
-        for name, option in (
-            ("in_flight", "in-flight"),
-            ("deadline_s", "deadline"),
-            ("patience_s", "patience"),
-        ):
-            if not getattr(self, name) > 0:
-                raise UsageError(
-                    f"--triton-{option} must be more than 0: got {getattr(self, name)}"
-                )
+            raise UsageError(f"`addresses` names a server twice: {','.join(self.addresses)}")
+        for name in ("in_flight", "deadline_s", "patience_s"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise UsageError(f"`{name}` must be more than 0: got {value}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The servers of `HOST:PORT,HOST:PORT,...`, with or without `triton://` before it."""
-        return cls(
-            tuple(
-                address.strip()
-                for address in text.removeprefix(URI_SCHEME).split(",")
-                if address.strip()
-            )
-        )
+        """Return the settings for "HOST:PORT,HOST:PORT,...", which "triton://" may precede."""
+        addresses = (address.strip() for address in text.removeprefix(URI_SCHEME).split(","))
+        return cls(tuple(address for address in addresses if address))

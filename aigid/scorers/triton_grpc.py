@@ -1,4 +1,4 @@
-"""The scorer that asks Triton servers, through gRPC, with a bounded number of requests in flight."""
+"""The scorer that sends batches to Triton servers by gRPC, with a bound on requests in flight."""
 
 import asyncio
 import threading
@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as triton
 
@@ -14,8 +15,9 @@ from aigid.contract import load_contract
 from aigid.errors import ContractError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
-from aigid.scorers import Scores
+from aigid.scorers.scorer import Scores
 from aigid.scorers.tensors import ENSEMBLE
+from aigid.scorers.triton_client import TritonClient
 from aigid.scorers.triton_config import TritonConfig
 from aigid.scorers.triton_model import served_precision
 from aigid.scorers.triton_pool import TritonPool
@@ -24,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class TritonScorer:
-    """Scores batches on servers whose model is that of a repository; of this, contract.json alone is read here."""
+    """Scores batches on servers of a repository's model; reads only the repository's contract."""
 
     def __init__(
         self,
@@ -33,10 +35,10 @@ class TritonScorer:
         batch_rows: int,
         on_message: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Wait until a server answers; see that its model is the repository's and takes `batch_rows` pairs at a time.
+        """Connect; check that the servers have this model and take `batch_rows` pairs a request.
 
-        `on_message` is told, in a line, when a server is lost and when it is back. Raises ContractError where the model is
-        another, and ServerError where no server answers in time.
+        `on_message` gets a line when a server is lost or back. Raises ContractError if a server has
+        another model, and ServerError if no server answers in time.
         """
         self.contract = load_contract(repository)
         self.in_flight = config.in_flight * len(config.addresses)
@@ -52,9 +54,9 @@ class TritonScorer:
             raise
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
-        """The probabilities of N images, uint8 [N, *ImageSpec.shape], each with its prompt, once a server has given them.
+        """Start to score N pairs: images uint8 [N, *ImageSpec.shape] and their prompts' tokens.
 
-        The future raises ServerError where none can.
+        The future raises ServerError if no server gives the answer.
         """
         inputs = [
             _input("image", images, "UINT8"),
@@ -64,11 +66,11 @@ class TritonScorer:
         return self._start(self._ask(inputs))
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
-        """What `submit` gives, waited for."""
+        """Score N pairs as `submit` does, and wait for the answer."""
         return self.submit(images, tokens).result()
 
     def close(self) -> None:
-        """Give up what is in flight, and end the connections."""
+        """Cancel the requests in flight and close the connections."""
         self._end_loop(self._pool)
 
     async def _open(self, config: TritonConfig, on_message: Callable[[str], None]) -> TritonPool:
@@ -80,12 +82,12 @@ class TritonScorer:
             raise
         return pool
 
-    async def _check(self, client: Any) -> None:
+    async def _check(self, client: TritonClient) -> None:
         precision = await served_precision(client, self.contract, self._batch_rows)
         if self.precision not in ("", precision):
             raise ContractError(
-                f"it computes in {precision}, another server in {self.precision}: an answer would depend on which is asked; "
-                "name servers of one kind"
+                f"it computes in {precision}, another server in {self.precision}: an answer would "
+                "depend on which server gives it; name servers of one precision"
             )
         self.precision = precision
 
@@ -113,7 +115,7 @@ async def _cancel_all(pool: TritonPool | None) -> None:
         await pool.close()
 
 
-def _input(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
-    given = triton.InferInput(name, list(value.shape), kind)
-    given.set_data_from_numpy(value)
-    return given
+def _input(name: str, value: npt.NDArray[np.generic], data_type: str) -> triton.InferInput:
+    tensor = triton.InferInput(name, list(value.shape), data_type)
+    tensor.set_data_from_numpy(value)
+    return tensor

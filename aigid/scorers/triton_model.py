@@ -1,63 +1,71 @@
-"""What a Triton server says of its model, held against the contract that a client prepares its pairs by."""
+"""Check that the model of a Triton server is the one of the contract that pairs are prepared by."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from tritonclient.grpc import model_config_pb2
 
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
-from aigid.scorers.tensors import ENSEMBLE, TensorSpec, model_specs
+from aigid.scorers.tensors import BUILD_COMMAND, ENSEMBLE, TensorSpec, model_specs
+from aigid.scorers.triton_client import DeclaredModel, DeclaredTensor, TritonClient
 
 
-async def served_precision(client: Any, contract: ModelContract, batch_rows: int) -> str:
-    """The precision that the encoders of a server compute in, after all else was found to be as the contract has it.
+async def served_precision(client: TritonClient, contract: ModelContract, batch_rows: int) -> str:
+    """Check a server's model and return the precision that its encoders compute in.
 
-    `client` is one of tritonclient.grpc.aio. Raises ContractError where the server's model is another, and tritonclient's
-    own error where the server does not answer.
+    Raises ContractError if the model differs from the contract, and tritonclient's own
+    InferenceServerException if the server does not answer.
     """
     index = await client.get_model_repository_index()
     names = sorted({model.name for model in index.models})
     if ENSEMBLE not in names:
-        found = ", ".join(names) or "none at all"
         raise ContractError(
-            f"it has no model {ENSEMBLE}, but {found}: serve a model repository that build/ made"
+            f"it has no model {ENSEMBLE} (its models: {', '.join(names) or 'none'}): serve a model "
+            f"repository made by {BUILD_COMMAND}"
         )
     config = (await client.get_model_config(ENSEMBLE)).config
     _check_fingerprint(config, contract)
-    for declared, wanted in ((config.input, "inputs"), (config.output, "outputs")):
-        _check_tensors(declared, getattr(model_specs(contract)[ENSEMBLE], wanted), wanted)
+    spec = model_specs(contract)[ENSEMBLE]
+    _check_tensors(config.input, spec.inputs, "inputs")
+    _check_tensors(config.output, spec.outputs, "outputs")
     if config.max_batch_size < batch_rows:
         raise ContractError(
-            f"it takes {config.max_batch_size} pairs at a time, not {batch_rows}: give a smaller --batch-size"
+            f"it takes at most {config.max_batch_size} pairs in a request, not {batch_rows}: "
+            "lower `batch_rows`"
         )
-    part = (await client.get_model_config("clip_vision")).config
-    return str(part.parameters["precision"].string_value)
+    encoder = (await client.get_model_config("clip_vision")).config
+    return encoder.parameters["precision"].string_value
 
 
-def _check_fingerprint(config: Any, contract: ModelContract) -> None:
+def _check_fingerprint(config: DeclaredModel, contract: ModelContract) -> None:
     fingerprint = config.parameters["fingerprint"].string_value
     if not fingerprint:
         raise ContractError(
-            "its configuration does not say which model it serves: build the model repository anew"
+            "its configuration does not name the model that it serves: build the repository again: "
+            f"{BUILD_COMMAND}"
         )
     if fingerprint != contract.fingerprint:
         raise ContractError(
-            f"it serves model {fingerprint[:16]}..., but the scan is to use {contract.name}, {contract.fingerprint[:16]}...: "
-            "name the repository that it serves with --model, or another server"
+            f"it serves model {fingerprint[:16]}..., but the model asked for is {contract.name}, "
+            f"{contract.fingerprint[:16]}...: set `model` to the repository that it serves, or "
+            "name another server"
         )
 
 
-def _check_tensors(declared: Iterable[Any], wanted: tuple[TensorSpec, ...], what: str) -> None:
-    names = model_config_pb2.DataType.Name
+def _check_tensors(
+    declared: Iterable[DeclaredTensor], expected: tuple[TensorSpec, ...], kind: str
+) -> None:
+    type_name = model_config_pb2.DataType.Name
     found = {
-        TensorSpec(tensor.name, names(tensor.data_type), tuple(tensor.dims)) for tensor in declared
+        TensorSpec(tensor.name, type_name(tensor.data_type), tuple(tensor.dims))
+        for tensor in declared
     }
-    if found != set(wanted):
-        text = ", ".join(
+    if found != set(expected):
+        tensors = ", ".join(
             f"{tensor.name} {tensor.data_type} {list(tensor.dims)}"
             for tensor in sorted(found, key=str)
         )
         raise ContractError(
-            f"the {what} of its model {ENSEMBLE} are {text}, not the contract's: build its repository anew"
+            f"the {kind} of its model {ENSEMBLE} are {tensors}, unlike the contract's: build the "
+            f"repository again: {BUILD_COMMAND}"
         )

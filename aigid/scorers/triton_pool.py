@@ -1,4 +1,4 @@
-"""Several Triton servers as one: the least loaded is asked, one that fails is watched, and its requests go elsewhere."""
+"""Requests to several Triton servers: to the least loaded first, and elsewhere after a failure."""
 
 import asyncio
 import contextlib
@@ -6,71 +6,69 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import tritonclient.grpc.aio as triton
+import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from aigid.errors import ContractError, ServerError
-from aigid.scorers.triton_config import TlsConfig, TritonConfig
+from aigid.scorers.triton_client import InferResult, TritonClient, connect
+from aigid.scorers.triton_config import TritonConfig
 
-# Of one request, before scoring ends: what five servers refuse is no accident.
+# Attempts at one request before scoring ends: five failures in a row are no accident.
 ATTEMPTS = 5
 
 _HEALTH_EVERY_S, _HEALTH_TIMEOUT_S = 5.0, 10.0
-# Two in a row: one may be a server whose cores are all busy.
+# One missed health check may only mean that all cores of the server are busy.
 _MISSES_TO_BE_LOST = 2
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.25, 5.0
 
-# What a server says when the request itself is wrong: another would say the same.
-_OUR_FAULT = {
+# The request itself is wrong: another server would give the same answer.
+_WRONG_REQUEST = {
     f"StatusCode.{name}"
     for name in ("INVALID_ARGUMENT", "UNIMPLEMENTED", "PERMISSION_DENIED", "UNAUTHENTICATED")
 }
-_CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", 2**31 - 1),
-    ("grpc.max_receive_message_length", 2**31 - 1),
-    # gRPC's own limit is two minutes: a server that is back would not be seen for so long.
-    ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.max_reconnect_backoff_ms", 2000),
-)
 
-Check = Callable[[Any], Awaitable[None]]
-"""Raises ContractError where a client's server is not one that is wanted."""
+Check = Callable[[TritonClient], Awaitable[None]]
+"""Raises ContractError unless a client's server has the right model."""
 
 
 @dataclass(eq=False)
 class _Server:
+    """A server: its connection, the requests it has, and its health.
+
+    `doubted` asks its watch to check it at once; `lost` is set while it does not answer.
+    """
+
     address: str
-    client: Any
+    client: TritonClient
     load: int = 0
     ready: bool = False
     misses: int = 0
-    reason: str = "not asked yet"
+    reason: str = "not checked yet"
     doubted: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class TritonPool:
-    """Asks for one model, of whichever server is best; all of it runs on one event loop."""
+    """Sends requests for one model to a group of servers. Runs on one event loop."""
 
     def __init__(
         self, config: TritonConfig, model: str, check: Check, on_message: Callable[[str], None]
     ) -> None:
-        """Know the servers, without asking them; `on_message` is told, in a line, when one is lost and when it is back."""
-        self._config, self._model, self._check, self._notify = config, model, check, on_message
+        """Connect to nothing yet; `on_message` gets a line when a server is lost or back."""
+        self._config, self._model, self._check = config, model, check
+        self._on_message = on_message
         self._servers = [
-            _Server(address, _client(address, config.tls)) for address in config.addresses
+            _Server(address, connect(address, config.tls)) for address in config.addresses
         ]
         self._changed = asyncio.Condition()
         self._watches: list[asyncio.Task[None]] = []
         self._failure: ServerError | None = None
 
     async def open(self) -> None:
-        """Wait until a server answers.
+        """Check all servers and wait until one answers.
 
-        Raises ContractError where the model of one is another, and ServerError where none answers in time.
+        Raises ContractError if a server has another model, and ServerError if none answers in time.
         """
         reasons = await asyncio.gather(*(self._examine(server) for server in self._servers))
         for server, reason in zip(self._servers, reasons, strict=True):
@@ -83,18 +81,21 @@ class TritonPool:
             )
         if self._failure:
             raise ServerError(
-                f"{self._failure}; is that the port of Triton's gRPC, 8001 unless it was told otherwise?"
+                f"{self._failure}; check that this is the port of Triton's gRPC, by default 8001"
             )
 
     async def close(self) -> None:
-        """End all that runs, and the connections."""
+        """Stop the health checks and close all connections."""
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await asyncio.gather(*(server.client.close() for server in self._servers))
 
-    async def infer(self, inputs: Sequence[Any]) -> Any:
-        """The answer to one request, from any server. Raises ServerError when none can give it."""
+    async def infer(self, inputs: Sequence[triton.InferInput]) -> InferResult:
+        """Return the answer to one request, from any server.
+
+        Raises ServerError if no server gives it.
+        """
         before, reason = None, ""
         for attempt in range(1, ATTEMPTS + 1):
             before = server = await self._take(before)
@@ -102,7 +103,7 @@ class TritonPool:
                 return await self._ask(server, inputs)
             except InferenceServerException as error:
                 reason = _reason(error)
-                if error.status() in _OUR_FAULT:
+                if error.status() in _WRONG_REQUEST:
                     raise ServerError(
                         f"Triton server {server.address} refuses a request: {reason}"
                     ) from error
@@ -112,11 +113,15 @@ class TritonPool:
             if attempt < ATTEMPTS:
                 await asyncio.sleep(_backoff_s(attempt))
         raise ServerError(
-            f"a request failed {ATTEMPTS} times, the last time on Triton server {server.address}: {reason}"
+            f"a request failed {ATTEMPTS} times, the last time on Triton server {server.address}: "
+            f"{reason}"
         )
 
     async def _take(self, before: _Server | None) -> _Server:
-        """The least loaded server that is ready, another than `before` if there is one; waits until there is a place."""
+        """Wait for a place on a ready server, and return the least loaded one.
+
+        If there is a choice, it is not `before`, the server that has just failed.
+        """
 
         def places() -> list[_Server]:
             return [
@@ -138,8 +143,8 @@ class TritonPool:
             server.load -= 1
             self._changed.notify_all()
 
-    async def _ask(self, server: _Server, inputs: Sequence[Any]) -> Any:
-        """The server's answer, or its error; also when the server is found to be lost meanwhile."""
+    async def _ask(self, server: _Server, inputs: Sequence[triton.InferInput]) -> InferResult:
+        """Return the server's answer; raises its error, also if the server is lost meanwhile."""
         deadline_s = self._config.deadline_s
         call = asyncio.ensure_future(
             server.client.infer(self._model, inputs, client_timeout=deadline_s)
@@ -151,12 +156,12 @@ class TritonPool:
                 return call.result()
             raise InferenceServerException(server.reason, "StatusCode.UNAVAILABLE")
         finally:
-            for task in (call, lost):
-                task.cancel()
+            call.cancel()
+            lost.cancel()
             await asyncio.gather(call, lost, return_exceptions=True)
 
     async def _watch(self, server: _Server) -> None:
-        """Look at the server every few seconds, and soon after it was lost or doubted."""
+        """Check the server every few seconds, and soon after it is lost or doubted."""
         while True:
             if server.ready or server.doubted.is_set():
                 with contextlib.suppress(TimeoutError):
@@ -168,19 +173,22 @@ class TritonPool:
             try:
                 reason = await self._examine(server)
             except ContractError as error:
-                # As good as lost, until it has the right one again.
+                # A server with another model counts as lost until it has the right one again.
                 reason, doubted = str(error), True
             await self._settle(
                 server, reason, 1 if doubted or not server.ready else _MISSES_TO_BE_LOST
             )
 
     async def _examine(self, server: _Server) -> str | None:
-        """Why the server cannot be asked, or None; raises ContractError where its model is another."""
+        """Return why the server cannot take requests, or None if it can.
+
+        Raises ContractError if it has another model.
+        """
         try:
             async with asyncio.timeout(_HEALTH_TIMEOUT_S):
                 if not await server.client.is_server_live():
                     return "it is not live"
-                # Every time: a server may have been started anew with another model since.
+                # On every check: a server may have been started again with another model.
                 await self._check(server.client)
                 ready = await server.client.is_model_ready(self._model)
                 return None if ready else f"its model {self._model} is not ready"
@@ -192,31 +200,32 @@ class TritonPool:
             return _reason(error)
 
     async def _settle(self, server: _Server, reason: str | None, misses_to_be_lost: int) -> None:
-        """Note what was found, and tell of what changes."""
+        """Record the result of a health check, and report a server that is lost or back."""
         async with self._changed:
             server.misses = server.misses + 1 if reason else 0
             if reason is None:
                 if server.lost.is_set():
-                    self._notify(f"Triton server {server.address} answers again")
+                    self._on_message(f"Triton server {server.address} answers again")
                 server.ready = True
                 server.lost.clear()
             elif server.misses >= misses_to_be_lost:
                 server.ready, server.reason = False, reason
                 if not server.lost.is_set():
                     server.lost.set()
-                    self._notify(
-                        f"Triton server {server.address} does not answer: {reason}; {self._what_now()}"
+                    self._on_message(
+                        f"Triton server {server.address} does not answer: {reason}; "
+                        f"{self._next_step()}"
                     )
             self._changed.notify_all()
 
-    def _what_now(self) -> str:
+    def _next_step(self) -> str:
         others = [server.address for server in self._servers if not server.lost.is_set()]
         if others:
             return f"going on with {', '.join(others)}"
         return f"waiting for it, for up to {self._config.patience_s:g} s"
 
     async def _lose_patience(self) -> None:
-        """End all waiting when no server has been ready for too long."""
+        """Make all requests fail once no server has been ready for `patience_s` seconds."""
         since = time.monotonic()
         while True:
             await asyncio.sleep(min(0.2, self._config.patience_s))
@@ -232,24 +241,8 @@ class TritonPool:
             self._changed.notify_all()
 
 
-def _client(address: str, tls: TlsConfig | None) -> Any:
-    def text(path: Path | None) -> str | None:
-        return None if path is None else str(path)
-
-    if tls is None:
-        return triton.InferenceServerClient(address, channel_args=_CHANNEL_OPTIONS)
-    return triton.InferenceServerClient(
-        address,
-        ssl=True,
-        root_certificates=text(tls.root_certificates),
-        private_key=text(tls.private_key),
-        certificate_chain=text(tls.certificate_chain),
-        channel_args=_CHANNEL_OPTIONS,
-    )
-
-
 def _doubt(server: _Server, error: InferenceServerException) -> None:
-    """After a failure: have its watch look at once; without a connection the server gets no more requests until then."""
+    """Have a server checked at once after a failure; without a connection it takes no requests."""
     if error.status() == "StatusCode.UNAVAILABLE":
         server.ready, server.reason = False, _reason(error)
     server.doubted.set()
@@ -260,7 +253,7 @@ def _reason(error: InferenceServerException) -> str:
 
 
 def _backoff_s(failures: int) -> float:
-    """Doubling from one failure to the next, and by chance, so that clients do not come back all at once."""
+    """Return a pause that doubles with each failure; random, so that clients come back apart."""
     return random.uniform(0.5, 1) * min(
         _BACKOFF_MOST_S, _BACKOFF_FIRST_S * 2.0 ** min(failures, 10)
     )

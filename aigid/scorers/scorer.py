@@ -1,0 +1,46 @@
+"""The protocol of a scorer, and its answers."""
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from aigid.contract import ModelContract
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+
+Probabilities = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The probabilities of N pairs: `p_ai` float32 [N], `p_source` float32 [N, labels]."""
+
+    p_ai: Probabilities
+    p_source: Probabilities
+
+
+class Scorer(Protocol):
+    """Scores batches of pairs, also for several threads at once.
+
+    The probabilities of a pair never depend on the other pairs of its batch.
+    """
+
+    contract: ModelContract
+    precision: str
+    in_flight: int
+    """Batches that the scorer works on in the background; 0 if callers compute them themselves."""
+
+    def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
+        """Start to score N pairs: images uint8 [N, *ImageSpec.shape] and their prompts' tokens."""
+        ...
+
+    def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
+        """Score N pairs, and wait for the answer."""
+        ...
+
+    def close(self) -> None:
+        """Give up the batches in flight and free the scorer's resources."""
+        ...
