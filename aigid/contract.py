@@ -1,9 +1,13 @@
-"""The model's contract: what it expects of its inputs and how its outputs are read, as data beside the weights."""
+"""The model's contract, as data beside its weights: what the inputs are, how to read the outputs.
+
+This module also finds the model repository that a path names.
+"""
 
 import dataclasses
 import hashlib
 import json
 import math
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,25 +20,32 @@ from aigid.records import SOURCES
 CONTRACT_FORMAT = 1
 CONTRACT_FILE = "contract.json"
 TOKENIZER_FILE = "tokenizer.json"
+_CHECKPOINT_FILES = ("config.json", "model.safetensors")
+_PACKAGE = Path(__file__).parent
+# In a clone the demo model is beside the package, in an installed wheel it is in it.
+_DEMO_MODELS = (_PACKAGE.parent / "model_repository", _PACKAGE / "demo_model")
 
 
 class Resizing(StrEnum):
-    """How an image of any size becomes the model's square, or several of them."""
+    """How an image of any size becomes the model's square input, or several squares."""
 
     SHORTER_SIDE = "shorter_side"
-    """Shorter side to `size` (bicubic), then the centre crop: CLIP's preprocessing."""
+    """Resize the shorter side to `size` (bicubic), then crop the centre: CLIP's preprocessing."""
     NATIVE_CROP = "native_crop"
-    """The centre crop at native resolution, moved left and up to a multiple of 16 pixels; only images smaller than `size`
-    are resized."""
+    """Crop the centre at native resolution, from a corner at a multiple of 16 pixels. Only an image
+    smaller than `size` is resized."""
     FOUR_NATIVE_CROPS = "4_native_crops"
-    """A grid of 2 x 2 such crops from edge to edge; their features are averaged."""
+    """Take a grid of 2 x 2 such crops from edge to edge. The model averages their features."""
     NINE_NATIVE_CROPS = "9_native_crops"
-    """The same with 3 x 3 crops."""
+    """Take a grid of 3 x 3 such crops."""
 
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What the image encoder expects. Defaults are CLIP's; mean and std are per channel, of values in [0, 1]."""
+    """What the image encoder expects. The defaults are CLIP's.
+
+    `mean` and `std` have one value for each channel, for pixels scaled to [0, 1].
+    """
 
     size: int = 224
     resizing: Resizing = Resizing.SHORTER_SIDE
@@ -52,18 +63,21 @@ class ImageSpec:
 
     @property
     def crops_across(self) -> int:
-        """How many crops there are in a row of the grid, and rows in the grid."""
+        """The number of crops in each row of the grid, and of rows in it."""
         return {Resizing.FOUR_NATIVE_CROPS: 2, Resizing.NINE_NATIVE_CROPS: 3}.get(self.resizing, 1)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image's pixels: height, width, channels; several crops stand below one another, row by row of the grid."""
+        """The shape of an image's pixels: height, width, channels.
+
+        Several crops are stacked vertically, in the grid's row-major order.
+        """
         return self.crops_across**2 * self.size, self.size, 3
 
 
 @dataclass(frozen=True)
 class PromptSpec:
-    """What the text encoder expects: at most `max_tokens` ids, padded to the smallest of `buckets`."""
+    """What the text encoder expects: at most `max_tokens` ids, padded to the smallest bucket."""
 
     max_tokens: int = 128
     buckets: tuple[int, ...] = (16, 32, 64, 128)
@@ -84,7 +98,7 @@ class PromptSpec:
 
 @dataclass(frozen=True)
 class Temperatures:
-    """What the logits of each head are divided by, inside the graph, so that probabilities are calibrated."""
+    """The divisors of each head's logits, inside the graph, that calibrate the probabilities."""
 
     a: float = 1.0
     b: float = 1.0
@@ -96,7 +110,7 @@ class Temperatures:
 
 @dataclass(frozen=True)
 class ModelContract:
-    """A model as data. `thresholds` maps a false-positive rate, as text ("0.01"), to the `p_ai` that gives it."""
+    """A model as data. `thresholds` maps a false-positive rate as text ("0.01") to its `p_ai`."""
 
     name: str
     notice: str
@@ -124,22 +138,26 @@ class ModelContract:
             )
 
     def threshold_for(self, max_fpr: float) -> float:
-        """The stored `p_ai` threshold whose false-positive rate is at most `max_fpr`."""
+        """Return the `p_ai` threshold of the largest stored rate that is at most `max_fpr`.
+
+        Raises ContractError if no stored rate is that low.
+        """
         rates = [float(rate) for rate in self.thresholds if float(rate) <= max_fpr]
         if not rates:
             known = ", ".join(sorted(self.thresholds)) or "none"
             raise ContractError(
-                f"model {self.name} has no threshold for a false-positive rate of {max_fpr}: it has {known}"
+                f"model {self.name} has no threshold for a false-positive rate of {max_fpr}: "
+                f"it has {known}"
             )
         best = max(rates)
         return next(value for rate, value in self.thresholds.items() if float(rate) == best)
 
 
 def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
-    """Build the dataclass `cls` from a mapping that has exactly its fields, nested ones included.
+    """Build the dataclass `cls` from a mapping that has exactly its fields, also in nested ones.
 
-    Raises ContractError for unknown or missing keys and wrong types, so that a newer or a damaged file is never half
-    understood.
+    Raises ContractError for unknown keys, missing keys and wrong types, so that a newer or damaged
+    file is never half understood. The error begins with `where`.
     """
     if not isinstance(values, dict):
         raise ContractError(f"{where}: expected an object, got {type(values).__name__}")
@@ -147,7 +165,8 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
     unknown, missing = sorted(values.keys() - fields.keys()), sorted(fields.keys() - values.keys())
     if unknown or missing:
         raise ContractError(
-            f"{where}: unknown keys {unknown}, missing keys {missing}; was it written by another version?"
+            f"{where}: unknown keys {unknown}, missing keys {missing}; "
+            "was it written by another version?"
         )
     built = {}
     for name, item in fields.items():
@@ -160,15 +179,15 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
             from_strict_dict(nested, values[name], f"{where}.{name}") if nested else values[name]
         )
     try:
-        made = cls(**built)
+        record = cls(**built)
     except ContractError as error:
         raise ContractError(f"{where}: {error}") from error
     except (TypeError, ValueError) as error:
         _check_types(fields.values(), values, where)
         raise ContractError(f"{where}: a value has the wrong type: {error}") from error
-    # Dataclasses take values of any type.
+    # A dataclass accepts values of any type.
     _check_types(fields.values(), values, where)
-    return made
+    return record
 
 
 def _check_types(
@@ -181,7 +200,10 @@ def _check_types(
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from JSON is of the type `kind`; lists do for tuples, whole numbers for fractions."""
+    """Return whether a value from JSON has the type `kind`.
+
+    Lists pass for tuples, and ints for floats.
+    """
     inside = get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(_fits(item, inside[0]) for item in value)
@@ -208,7 +230,7 @@ def _is_rate(text: str) -> bool:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The parsed JSON file, or a ContractError that names `what` it should have been."""
+    """Parse a JSON file. Raises ContractError that names `what` the file should have been."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -217,13 +239,52 @@ def read_json(path: Path, what: str) -> Any:
         raise ContractError(f"{path}: not readable as {what}: {error}") from error
 
 
+def find_model(model: Path | str | None, *, parameter: str = "model") -> Path:
+    """Return the folder of the model repository, or of the demo model if `model` is None.
+
+    Raises ContractError, which names `parameter`, if there is no model repository.
+    """
+    if model is None:
+        for folder in _DEMO_MODELS:
+            if (folder / CONTRACT_FILE).is_file():
+                return folder
+        raise ContractError(
+            "the demo model is missing from this installation; "
+            f"name a model repository with `{parameter}`"
+        )
+    folder = Path(model)
+    try:
+        if (folder / CONTRACT_FILE).is_file():
+            return folder
+        reason = _why_no_repository(folder)
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+    raise ContractError(f"`{parameter}` {folder}: {reason}")
+
+
+def _why_no_repository(folder: Path) -> str:
+    if not folder.exists():
+        return "no such folder"
+    if not folder.is_dir():
+        return "a file, not the folder of a model repository"
+    if all((folder / name).is_file() for name in _CHECKPOINT_FILES):
+        return (
+            "a checkpoint, not a model repository; build one from it: "
+            f"python build/pipeline.py {shlex.quote(str(folder))} REPOSITORY --calibration MANIFEST"
+        )
+    return (
+        f"not a model repository: it has no {CONTRACT_FILE}; "
+        "build/pipeline.py builds one from a checkpoint"
+    )
+
+
 def load_contract(repository: Path) -> ModelContract:
-    """Read `contract.json` of a model repository; raises ContractError where it is missing or not understood."""
+    """Read a repository's `contract.json`. Raises ContractError if it is missing or invalid."""
     path = repository / CONTRACT_FILE
     values = read_json(path, "the contract of a model repository")
     if not isinstance(values, dict) or values.pop("format", None) != CONTRACT_FORMAT:
         raise ContractError(
-            f"{path}: its format is not {CONTRACT_FORMAT}, the one this version of aigid reads"
+            f"{path}: its format is not {CONTRACT_FORMAT}, the one that this version of aigid reads"
         )
     contract: ModelContract = from_strict_dict(ModelContract, values, str(path))
     return contract
@@ -236,7 +297,7 @@ def save_contract(contract: ModelContract, repository: Path) -> None:
 
 
 def model_fingerprint(weights: bytes, tokenizer: bytes, description: dict[str, Any]) -> str:
-    """A model's identity: SHA-256 over its weights, tokenizer and everything else that changes its answers."""
+    """Return the SHA-256 of a model's weights, its tokenizer and all else that sets its answers."""
     digest = hashlib.sha256()
     for part in (weights, tokenizer, json.dumps(description, sort_keys=True).encode()):
         digest.update(len(part).to_bytes(8, "big"))

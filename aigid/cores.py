@@ -1,26 +1,26 @@
-"""How many cores there are to use."""
+"""How many CPU cores this process may use."""
 
 import math
 import os
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
-_NO_LIMIT = 1e6
 
 
 def available_cores(cgroup: Path = _CGROUP) -> int:
-    """The cores that this process may use: in a container, those that are left to it of the machine's.
+    """Return the number of cores that this process may use, at least 1.
 
-    `cgroup` is where Linux says what a container's processor time is limited to (version 2, or `cpu/` of version 1).
+    CPU affinity and a container's CPU limit both count. `cgroup` is the folder where Linux
+    publishes the limit: `cpu.max` in version 2, files in `cpu/` in version 1.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    return max(1, min(cores, math.ceil(_quota(cgroup))))
+    return max(1, min(cores, math.ceil(_cpu_limit(cgroup, cores))))
 
 
-def _quota(cgroup: Path) -> float:
-    """Cores' worth of time that the container gets; a great many where nothing limits it."""
+def _cpu_limit(cgroup: Path, cores: int) -> float:
+    """Return the container's CPU limit in cores, or `cores` if there is no limit."""
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             quota, period = " ".join(
@@ -31,4 +31,4 @@ def _quota(cgroup: Path) -> float:
         except (OSError, ValueError):
             # No such file, or "max": no limit of this kind.
             continue
-    return _NO_LIMIT
+    return cores

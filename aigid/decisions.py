@@ -1,4 +1,4 @@
-"""Probabilities to decisions: pure functions, so that thresholds can change without scoring again."""
+"""From probabilities to decisions. Pure functions: a new threshold needs no new scores."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +10,18 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def decide_ai(p_ai: Probabilities, threshold: float) -> npt.NDArray[np.bool_]:
-    """Whether each of N images is called AI-generated: `p_ai >= threshold`, compared in float32."""
+    """Return whether each of N images is AI-generated: `p_ai >= threshold`, in float32."""
     return p_ai >= np.float32(threshold)
 
 
 def decide_source(is_ai: npt.NDArray[np.bool_], p_source: Probabilities) -> npt.NDArray[np.int32]:
-    """The index into SOURCES of each of N images: 0 (real) where not AI, else the likeliest generator."""
+    """Return the index into SOURCES for each of N images.
+
+    It is 0 (real) if the image is not AI-generated, else the index of the likeliest generator.
+    """
     return np.where(is_ai, 1 + np.argmax(p_source[:, 1:], axis=1), 0).astype(np.int32)
 
 
 def source_name(index: int) -> str:
-    """The name of a source by its index."""
+    """Return the name of a source by its index."""
     return SOURCES[index]

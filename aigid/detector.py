@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from aigid.contract import TOKENIZER_FILE
+from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
-from aigid.model_location import find_model
 from aigid.pixels import Pixels, decode_image, image_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import Detection, RowError, RowFailure

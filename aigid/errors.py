@@ -1,44 +1,51 @@
-"""The exceptions of aigid: one base, one subclass for each boundary that can refuse."""
+"""The exceptions of aigid: one base, and a subclass for each boundary that can refuse."""
 
 
 class AigidError(Exception):
-    """Base of all errors that aigid raises on purpose; its text is fit to show to a user."""
+    """The base of all errors that aigid raises on purpose. Its text can be shown to a user.
+
+    `exit_status` is the exit status of a command that the error ends.
+    """
 
     exit_status = 1
 
 
 class UsageError(AigidError):
-    """The caller asked for something that cannot be done as asked (exit status 2)."""
+    """An argument is wrong, or the request cannot be met as it stands (exit status 2)."""
 
     exit_status = 2
 
 
 class ManifestError(UsageError):
-    """The manifest cannot be read as a manifest: missing, damaged, or without the columns asked for."""
+    """A manifest is missing, is damaged, or lacks a column that was asked for."""
 
 
 class ContractError(UsageError):
-    """The model's contract, or a file that must agree with it, is missing, damaged or contradicts it."""
+    """A model repository is missing, is damaged, or has files that contradict each other."""
 
 
 class CheckpointError(UsageError):
-    """A checkpoint is missing a file, is damaged, or does not fit the model asked for."""
+    """A checkpoint lacks a file, is damaged, or does not fit the model that was asked for."""
 
 
 class ResumeMismatchError(UsageError):
-    """The results folder belongs to a scan of another input, model or settings."""
+    """The results folder holds a scan of another input, with another model or other settings."""
+
+
+class MissingExtraError(UsageError):
+    """An optional dependency is not installed. The text has the command that installs it."""
 
 
 class StorageError(AigidError):
-    """An object store cannot be reached, or refuses: what was committed stays."""
+    """An object store cannot be reached or refuses access. Committed shards stay."""
 
 
 class ResultsError(AigidError):
-    """Results cannot be written or are not whole; what was committed stays."""
+    """Results cannot be written, or are not complete. Committed shards stay."""
 
 
 class BuildError(AigidError):
-    """A model repository cannot be built; the one that is there stays as it was."""
+    """A model repository cannot be built. The existing one stays as it was."""
 
 
 class TrainingError(AigidError):
@@ -54,8 +61,8 @@ class ClusterError(AigidError):
 
 
 class IncompleteScanError(AigidError):
-    """Shards failed for good: they are not in the results, the others are."""
+    """Some shards failed for good. All others are in the results."""
 
 
-class MissingExtraError(UsageError):
-    """A command needs an optional dependency that is not installed; the text names the extra."""
+class ModelNoticeWarning(UserWarning):
+    """The model's makers attached a notice, such as "not for real decisions", and this is it."""

@@ -1,4 +1,4 @@
-"""Prompt text to token ids in buckets: the only text preprocessing in aigid."""
+"""From prompt text to token ids in buckets: the only text preprocessing in aigid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from aigid.errors import ContractError
 
 Tokens = npt.NDArray[np.int32]
 
-# Tokenizing costs time by the character, and 128 tokens never need more than this many in any real prompt.
+# Tokenizing costs time by the character. No real prompt needs more characters for 128 tokens.
 MAX_CHARACTERS = 100_000
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Prompts of one bucket: `input_ids` and `attention_mask`, both int32 [N, T], T a bucket's length."""
+    """N prompts of one bucket of T tokens: `input_ids` and `attention_mask`, both int32 [N, T]."""
 
     input_ids: Tokens
     attention_mask: Tokens
 
 
 class PromptEncoder:
-    """The model's tokenizer, cut at its token limit; safe to call from several threads."""
+    """The model's tokenizer, which truncates at the token limit. Threads can share it."""
 
     def __init__(self, tokenizer_file: Path, spec: PromptSpec) -> None:
-        """Load `tokenizer.json`; raises ContractError where it is missing or damaged."""
+        """Load `tokenizer.json`. Raises ContractError if it is missing or damaged."""
         if not tokenizer_file.is_file():
             raise ContractError(
                 f"{tokenizer_file}: no such file; a model needs its tokenizer beside its weights"
@@ -44,16 +44,19 @@ class PromptEncoder:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many token ids there are."""
+        """The number of token ids."""
         return int(self._tokenizer.get_vocab_size())
 
     def token_ids(self, prompts: Sequence[str | None]) -> list[list[int]]:
-        """The ids of each prompt, special tokens included, cut at the limit; a null prompt is the empty one."""
+        """Return the ids of each prompt with special tokens, truncated at the token limit.
+
+        None is the empty prompt.
+        """
         texts = [(prompt or "")[:MAX_CHARACTERS] for prompt in prompts]
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def bucket(self, length: int) -> int:
-        """The smallest bucket that holds `length` tokens."""
+        """Return the smallest bucket that holds `length` tokens."""
         return next(size for size in self.spec.buckets if size >= length)
 
 

@@ -1,5 +1,6 @@
 """The small closed sets and records that pass between the parts of a scan."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,45 +11,80 @@ GENERATORS = SOURCES[1:]
 
 
 class ErrorCode(StrEnum):
-    """Why a manifest row could not be scored."""
+    """The reason why an image could not be scored."""
 
     EMPTY = "empty"
+    """The image is null, or has zero bytes or zero pixels."""
     MISSING = "missing"
+    """There is no such file, object or host."""
     FORBIDDEN = "forbidden"
+    """A policy or a permission refuses access."""
     TIMEOUT = "timeout"
+    """A web server did not deliver in three attempts."""
     TOO_LARGE = "too_large"
+    """The image has more than 64 MiB or 100 million pixels."""
     UNDECODABLE = "undecodable"
+    """The data is not an image, or is damaged or truncated."""
 
 
-_SHOWN_CHARACTERS = 200
+_QUOTED_CHARACTERS = 200
 
 
-def shown(text: str) -> str:
-    """A stranger's text as a part of one line: short, and without control characters."""
-    short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+def printable(text: str) -> str:
+    """Return an untrusted path or URI as part of one line.
+
+    It is short, and has neither secrets nor control characters.
+    """
+    public = without_secrets(text)
+    short = public if len(public) <= _QUOTED_CHARACTERS else f"{public[:_QUOTED_CHARACTERS]}..."
     return short if short.isprintable() else repr(short)
+
+
+def without_secrets(text: str) -> str:
+    """Return a path or URI without what may be secret in it.
+
+    In a URI, the user name and the password are left out, and a query is shown as "?...". A path
+    may have any characters, and stays as it is.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return text
+    host, slash, path = rest.partition("/")
+    user, _, address = host.rpartition("@")
+    # In abfs://CONTAINER@ACCOUNT/KEY, what stands before the @ is not a user name.
+    if not (scheme.lower() in ("abfs", "abfss") and ":" not in user):
+        host = address
+    rest = f"{host}{slash}{path}"
+    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    hidden = f"{rest[len(place)]}..." if len(place) < len(rest) else ""
+    return f"{scheme}://{place}{hidden}"
 
 
 @dataclass(frozen=True)
 class RowError:
-    """A row that cannot be scored: a code for machines and one line for people."""
+    """The error of an image that was not scored: a code for programs, one line for people."""
 
     code: ErrorCode
     detail: str
 
 
-class RowFailure(Exception):  # noqa: N818 - carries a RowError to the row's record; it never ends a scan
-    """Raised by fetching or decoding one row, caught right there, and turned into data."""
+class RowFailure(Exception):  # noqa: N818 - carries a RowError to its row; it never ends a scan
+    """Raised while one row is fetched or decoded, and turned into data by the caller."""
 
     def __init__(self, code: ErrorCode, detail: str) -> None:
-        """Carry the code and one line for people."""
         super().__init__(f"{code}: {detail}")
         self.error = RowError(code, detail)
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What aigid says of one image-prompt pair; the probabilities are None where `error` is set."""
+    """The answer for one image-prompt pair.
+
+    `p_ai` is the calibrated probability that the image is AI-generated, and `is_ai` tells whether
+    it reaches the threshold. `source` is "real", or the likeliest generator of an image that is
+    AI-generated. `p_source` has a probability for each of the model's labels, in their order.
+    All four are None if `error` is set.
+    """
 
     p_ai: float | None
     is_ai: bool | None

@@ -13,12 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aigid import __version__
 from aigid.config import RayConfig, ScanConfig
-from aigid.contract import ModelContract, load_contract
+from aigid.contract import ModelContract, find_model, load_contract
 from aigid.errors import IncompleteScanError, MissingExtraError, ServerError, UsageError
 from aigid.manifest import Manifest, open_manifest
-from aigid.model_location import find_model
 from aigid.progress import OnMessage, ScanProgress
 from aigid.results import (
     ModelIdentity,
@@ -34,6 +32,7 @@ from aigid.scan_job import ScanJob, decision_threshold, make_scanner
 from aigid.scorers.load import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.storage import is_folder, locate
+from aigid.version import __version__
 
 SCAN_FORMAT = 2
 

@@ -10,12 +10,11 @@ from typing import Protocol
 import pyarrow as pa
 
 from aigid.config import ScanConfig
-from aigid.contract import TOKENIZER_FILE, ModelContract
+from aigid.contract import TOKENIZER_FILE, ModelContract, find_model
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.errors import ContractError, UsageError
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
-from aigid.model_location import find_model
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
 from aigid.scorers import Scorer

@@ -9,11 +9,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from aigid.contract import CONTRACT_FILE, Resizing
-from aigid.model_location import find_model
+from aigid.contract import CONTRACT_FILE, Resizing, find_model
 from aigid.progress_bar import show_progress
 from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.simulation.simulate import SHORTER_SIDES, SimulationConfig, Split, simulate
+from aigid.simulation import SHORTER_SIDES, SimulationConfig, Split, simulate
 from aigid.training.evaluation import evaluate_repository
 
 SIDES = (224, 240, 256, 288, 320, 448, 672)

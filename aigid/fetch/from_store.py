@@ -1,4 +1,4 @@
-"""Images in object stores: below the image root, or where that is allowed anywhere that our credentials may read."""
+"""Images in object stores: below the image root, or anywhere that the credentials may read."""
 
 import posixpath
 from dataclasses import replace
@@ -7,73 +7,84 @@ import pyarrow as pa
 
 from aigid.errors import StorageError, UsageError
 from aigid.pixels import DecodeLimits, check_byte_limit
-from aigid.records import ErrorCode, RowFailure, shown
-from aigid.storage import Location, explain_failure, is_forbidden, locate, parse_store_uri
+from aigid.records import ErrorCode, RowFailure, printable
+from aigid.storage import (
+    Location,
+    StoreUri,
+    explain_failure,
+    is_forbidden,
+    locate,
+    parse_store_uri,
+)
 
 
 def fetch_object(
     text: str, root: Location | None, limits: DecodeLimits, *, allow_outside: bool
 ) -> bytes:
-    """The bytes of the object that `text`, a URI or a path relative to `root`, names.
+    """Return the bytes of the object that `text` names: a URI, or a path relative to `root`.
 
-    Raises RowFailure: missing, forbidden, too_large, empty. Raises StorageError where the store itself fails.
+    Raises RowFailure: missing, forbidden, too_large, empty. Raises StorageError where the store
+    itself fails.
     """
     location = _object(text, root, allow_outside)
     try:
-        with location.filesystem.open_input_file(location.path) as source:
-            check_byte_limit(source.size(), limits)
-            return bytes(source.read())
+        with location.filesystem.open_input_file(location.path) as file:
+            check_byte_limit(file.size(), limits)
+            return bytes(file.read())
     except FileNotFoundError as error:
-        raise RowFailure(ErrorCode.MISSING, f"{shown(text)}: no such object") from error
+        raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: no such object") from error
     except (OSError, pa.ArrowException) as error:
         if is_forbidden(error, location):
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{shown(text)}: access is denied") from error
+            raise RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: access is denied") from error
         reason = explain_failure(error, location)
-        raise StorageError(f"{location.text}: {reason}; run the scan again to go on") from error
+        raise StorageError(f"{location.text}: {reason}; run the scan again to continue") from error
 
 
 def _object(text: str, root: Location | None, allow_outside: bool) -> Location:
-    location = _named(text, root, allow_outside) if "://" in text else _relative(text, root)
+    location = _from_uri(text, root, allow_outside) if "://" in text else _from_path(text, root)
     if not allow_outside and not (root and location.is_below(root)):
         raise _outside(text, root)
     return location
 
 
 def _outside(text: str, root: Location | None) -> RowFailure:
-    where = f"outside the image root {root.text}" if root else "there is no one image root"
-    return RowFailure(
-        ErrorCode.FORBIDDEN, f"{shown(text)}: {where}; --allow-outside-root allows it"
-    )
+    if root is None:
+        detail = "there is no image root that it could be below (image_root, allow_outside_root)"
+    else:
+        detail = f"outside the image root {root.text} (allow_outside_root)"
+    return RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: {detail}")
 
 
-def _relative(text: str, root: Location | None) -> Location:
+def _from_path(text: str, root: Location | None) -> Location:
     if root is None:
         raise RowFailure(
-            ErrorCode.FORBIDDEN,
-            f"{shown(text)}: a path, but there is no image root: give --image-root",
+            ErrorCode.FORBIDDEN, f"{printable(text)}: a path needs an image root (image_root)"
         )
     return root.at(posixpath.normpath(f"{root.path}/{text}"))
 
 
-def _named(text: str, root: Location | None, allow_outside: bool) -> Location:
+def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location:
     try:
         uri = parse_store_uri(text)
-        ours = root.store if root is not None else None
-        if uri.query and (ours is None or uri.query != ours.query):
-            # Our credentials would sign requests for whatever server a stranger names there.
+        root_uri = root.store if root is not None else None
+        if uri.query and (root_uri is None or uri.query != root_uri.query):
+            # It would have our credentials sign requests to a server that a stranger chose.
             raise RowFailure(
                 ErrorCode.FORBIDDEN,
-                f"{shown(text)}: a manifest does not choose the server or region",
+                f"{printable(text)}: a manifest may not set the server or region",
             )
-        if (
-            ours is not None
-            and root is not None
-            and (ours.scheme, ours.bucket) == (uri.scheme, uri.bucket)
-        ):
-            return root.at(posixpath.normpath(uri.path))
+        path = posixpath.normpath(uri.path)
+        if root is not None and root_uri is not None and _same_bucket(root_uri, uri):
+            return root.at(path)
         if not allow_outside:
             raise _outside(text, root)
-        query = ours.query if ours is not None and ours.scheme == uri.scheme else ""
-        return locate(replace(uri.at(posixpath.normpath(uri.path)), query=query).text)
+        query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
+        return locate(replace(uri.at(path), query=query).text)
     except UsageError as error:
-        raise RowFailure(ErrorCode.MISSING, f"{shown(text)}: not an object's URI") from error
+        raise RowFailure(
+            ErrorCode.MISSING, f"{printable(text)}: not the URI of an object"
+        ) from error
+
+
+def _same_bucket(one: StoreUri, other: StoreUri) -> bool:
+    return (one.scheme, one.bucket) == (other.scheme, other.bucket)

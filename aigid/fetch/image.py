@@ -1,4 +1,4 @@
-"""A manifest's image reference to encoded bytes, within the limits and the policy; every refusal is a row's error."""
+"""From an image reference to encoded bytes, within the limits and the policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,14 @@ import pyarrow as pa
 
 from aigid.fetch.from_file import fetch_file
 from aigid.fetch.from_store import fetch_object
+from aigid.fetch.from_web import fetch_url
 from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
-from aigid.records import ErrorCode, RowFailure, shown
+from aigid.records import ErrorCode, RowFailure, printable
 from aigid.storage import (
     STORE_SCHEMES,
     URI_SCHEMES,
+    WEB_SCHEMES,
     Location,
     exists,
     fixed_folder,
@@ -22,12 +24,14 @@ from aigid.storage import (
     is_folder,
     locate,
 )
-from aigid.storage.http import WEB_SCHEMES, Unreachable, fetch_web
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """What a manifest row says of its image: the encoded bytes, or else a path or URI; both None for a null."""
+    """The image cell of a manifest row: encoded bytes, or a path or URI. A null has neither.
+
+    Where there are both, the bytes are the image.
+    """
 
     data: bytes | None
     path: str | None
@@ -35,10 +39,11 @@ class ImageReference:
 
 @dataclass(frozen=True)
 class FetchPolicy:
-    """Where images may come from.
+    """Where images may come from, and how large they may be.
 
-    Paths are relative to `root`, a folder or one of an object store, and stay below it unless `allow_outside`. Images over
-    http and https come from public addresses, unless `allow_private_addresses`.
+    Paths are relative to `root`, a folder on a disk or in an object store. Unless `allow_outside`,
+    files and objects must be below it. Unless `allow_private_addresses`, images over http and https
+    must come from public addresses.
     """
 
     root: Location | None
@@ -48,7 +53,7 @@ class FetchPolicy:
 
 
 def image_references(column: pa.Array) -> list[ImageReference]:
-    """The references in an image column of any allowed type: bytes, text, or struct<bytes, path>."""
+    """Return the references in an image column: of bytes, text, or struct<bytes, path>."""
     if pa.types.is_struct(column.type):
         valid = column.is_valid().to_pylist()
         names = [column.type.field(index).name for index in range(column.type.num_fields)]
@@ -56,27 +61,27 @@ def image_references(column: pa.Array) -> list[ImageReference]:
         paths = texts(column.field("path")) if "path" in names else [None] * len(column)
         rows = zip(valid, data, paths, strict=True)
         return [
-            ImageReference(some, path) if ok else ImageReference(None, None)
-            for ok, some, path in rows
+            ImageReference(encoded, path) if ok else ImageReference(None, None)
+            for ok, encoded, path in rows
         ]
-    if (
-        pa.types.is_dictionary(column.type)
-        or pa.types.is_string(column.type)
-        or _is_other_text(column.type)
-    ):
+    if _is_text(column.type):
         return [ImageReference(None, path) for path in texts(column)]
     return [ImageReference(data, None) for data in column.to_pylist()]
 
 
-def image_root_of(sources: Sequence[str]) -> Location | None:
-    """The folder that paths in a manifest of these sources are relative to, unless the user says; None if there is none."""
-    folders = {folder.text: folder for folder in map(_folder_of, sources)}
-    # Paths in several folders' manifests would be looked up in the wrong one.
+def image_root_of(paths: Sequence[str]) -> Location | None:
+    """Return the default image root of the manifest at these paths or URIs: their one folder.
+
+    Return None where they are in several folders. Raises UsageError and StorageError as `locate`
+    does.
+    """
+    folders = {folder.text: folder for folder in map(_folder_of, paths)}
+    # With several folders, an image path would be looked up in the wrong one.
     return folders.popitem()[1] if len(folders) == 1 else None
 
 
 def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
-    """Whether an image must be waited for, from a store or the web."""
+    """Return whether an image comes over the network, from an object store or the web."""
     if reference.data is not None or not reference.path:
         return False
     scheme = _scheme(reference.path)
@@ -84,9 +89,10 @@ def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
 
 
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
-    """The encoded bytes of an image. Raises RowFailure: empty, missing, forbidden, timeout, too_large or undecodable.
+    """Return the encoded bytes of an image.
 
-    Raises AigidError where the storage itself fails, which no other row would survive either.
+    Raises RowFailure: empty, missing, forbidden, timeout, too_large or undecodable. Raises
+    AigidError where the storage itself fails, so that other rows would fail as well.
     """
     if reference.data is not None:
         check_byte_limit(len(reference.data), policy.limits)
@@ -98,32 +104,23 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
         )
     scheme = _scheme(path)
     if scheme in WEB_SCHEMES:
-        return _fetch_web(path, policy)
+        return fetch_url(
+            path, policy.limits, allow_private_addresses=policy.allow_private_addresses
+        )
     if _is_object(scheme, root):
         return fetch_object(path, root, policy.limits, allow_outside=outside)
     local = path if scheme is None else _path_of_file_uri(path)
     if local is None:
         known = ", ".join((*URI_SCHEMES, "file"))
-        raise RowFailure(ErrorCode.FORBIDDEN, f"{shown(path)}: of URIs, {known} are read")
+        raise RowFailure(
+            ErrorCode.FORBIDDEN, f"{printable(path)}: the scheme is not one of {known}"
+        )
     folder = Path(root.path) if root is not None and root.is_local else None
     return fetch_file(local, folder, policy.limits, allow_outside=outside)
 
 
-def _fetch_web(url: str, policy: FetchPolicy) -> bytes:
-    try:
-        data = fetch_web(url, policy.limits.max_bytes, allow_private=policy.allow_private_addresses)
-    except Unreachable as failure:
-        raise Unreachable(
-            failure.error.code, f"{shown(url)}: {failure.error.detail}", failure.host
-        ) from failure
-    except RowFailure as failure:
-        raise RowFailure(failure.error.code, f"{shown(url)}: {failure.error.detail}") from failure
-    check_byte_limit(len(data), policy.limits)
-    return data
-
-
 def _is_object(scheme: str | None, root: Location | None) -> bool:
-    """Whether a reference is to an object: by its own scheme, or relative to a root that is in a store."""
+    """Return whether a reference is to an object: by its scheme, or relative to a store's root."""
     return scheme in STORE_SCHEMES or (scheme is None and root is not None and not root.is_local)
 
 
@@ -131,11 +128,11 @@ def _scheme(text: str) -> str | None:
     return text.split("://")[0].lower() if "://" in text else None
 
 
-def _folder_of(source: str) -> Location:
-    location = locate(source)
+def _folder_of(path: str) -> Location:
+    location = locate(path)
     if is_folder(location):
         return location
-    # A file that is there is no glob, whatever its folder's name looks like.
+    # A file that exists is not a glob, even where its path has characters of one.
     if has_glob(location) and not exists(location):
         return fixed_folder(location)
     return location.parent
@@ -148,8 +145,14 @@ def _bytes_of(column: pa.StructArray, names: list[str]) -> list[bytes | None]:
     return data
 
 
-def _is_other_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_dictionary(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+    )
 
 
 def _path_of_file_uri(text: str) -> str | None:

@@ -112,7 +112,7 @@ def package_without(folder: Path, what: str) -> Path:
         return folder
     shutil.copytree(PACKAGE, folder / "aigid", ignore=shutil.ignore_patterns("__pycache__"))
     if what == "the version":
-        path = folder / "aigid" / "__init__.py"
+        path = folder / "aigid" / "version.py"
         path.write_text(path.read_text().replace(aigid.__version__, "0.0.9"))
     return folder
 
