@@ -1,4 +1,4 @@
-"""From a manifest's image reference to encoded bytes."""
+"""From a manifest's image references to encoded bytes, or to a row's error."""
 
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.image import (

@@ -1,52 +1,62 @@
-"""Tells images that cannot be had from a network that is down: the first are rows' errors, the second ends a scan."""
+"""A circuit breaker: ends a scan when the network is down.
+
+An image whose host is gone is that row's error. When the images of many hosts in a row cannot be
+fetched, the network is down, and the rest of the rows must not be written as errors.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
 from aigid.errors import StorageError
+from aigid.fetch.from_web import HostUnreachable
 from aigid.records import RowFailure
-from aigid.storage.http import Unreachable
 
-# Of hosts in an old list of URLs, every third may be gone: so many failures in a row of so many hosts are not by chance.
-_FAILURES, _HOSTS = 64, 12
+# In an old list of URLs every third host may be gone. This many failures in a row, of this many
+# hosts, do not happen by chance.
+_MAX_FAILURES, _MIN_HOSTS = 64, 12
 
 
 class CircuitBreaker:
-    """Counts, for all threads of a scan, images in a row whose hosts could not be reached."""
+    """Counts consecutive images with an unreachable host, over all threads of a scan."""
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
         self._lock = Lock()
         self._failures = 0
         self._hosts: set[str] = set()
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Note how a fetch ends; raises StorageError, in place of the row's failure, where the network must be down."""
+        """Count how the fetch of one image ends, and pass its error on.
+
+        Raises StorageError instead where the network must be down: after 64 failures in a row, of
+        12 hosts or more.
+        """
         try:
             yield
-        except Unreachable as failure:
-            if self._is_outage(failure.host):
+        except HostUnreachable as failure:
+            if self._count_failure(failure.host):
                 raise StorageError(
-                    f"{_FAILURES} images in a row, from {_HOSTS} hosts or more, could not be fetched (the last: "
-                    f"{failure.error.detail}): is the network down? Run the same command again to go on"
+                    f"{_MAX_FAILURES} images in a row, from {_MIN_HOSTS} hosts or more, could not "
+                    f"be fetched (the last one: {failure.error.detail}): check the network, then "
+                    "run the scan again to continue"
                 ) from failure
             raise
         except RowFailure:
-            # A refusal is an answer.
-            self._reached()
+            # A refusal is an answer: the network is up.
+            self._reset()
             raise
         else:
-            self._reached()
+            self._reset()
 
-    def _is_outage(self, host: str) -> bool:
+    def _count_failure(self, host: str) -> bool:
+        """Return whether the network must be down."""
         with self._lock:
             self._failures += 1
             self._hosts.add(host)
-            return self._failures >= _FAILURES and len(self._hosts) >= _HOSTS
+            return self._failures >= _MAX_FAILURES and len(self._hosts) >= _MIN_HOSTS
 
-    def _reached(self) -> None:
+    def _reset(self) -> None:
         with self._lock:
             self._failures = 0
             self._hosts.clear()

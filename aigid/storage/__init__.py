@@ -1,14 +1,14 @@
-"""Where files live: local disks, object stores and web servers."""
+"""Files on local disks, in object stores and on web servers."""
 
+from aigid.storage import http_errors
 from aigid.storage.folders import replace_folder, restore_folder
-from aigid.storage.http import WEB_SCHEMES, fetch_web
+from aigid.storage.http import download
 from aigid.storage.listing import ListedFile, fixed_folder, has_glob, list_parquet
 from aigid.storage.location import (
     Location,
     exists,
     explain_absence,
     explain_failure,
-    info_of,
     is_folder,
     is_forbidden,
     list_names,
@@ -19,7 +19,7 @@ from aigid.storage.location import (
     store_failures,
     write_atomic,
 )
-from aigid.storage.uri import STORE_SCHEMES, URI_SCHEMES, StoreUri, parse_store_uri
+from aigid.storage.uri import STORE_SCHEMES, URI_SCHEMES, WEB_SCHEMES, StoreUri, parse_store_uri
 
 __all__ = [
     "ListedFile",
@@ -28,13 +28,13 @@ __all__ = [
     "StoreUri",
     "URI_SCHEMES",
     "WEB_SCHEMES",
+    "download",
     "exists",
     "explain_absence",
     "explain_failure",
-    "fetch_web",
     "fixed_folder",
     "has_glob",
-    "info_of",
+    "http_errors",
     "is_folder",
     "is_forbidden",
     "list_names",

@@ -1,11 +1,12 @@
-"""Images over http and https: pooled connections, to public addresses alone, within limits of size and time."""
+"""An HTTP client for files: pooled connections, three attempts, limits on size and time.
 
-import ipaddress
+It raises the errors of `aigid.storage.http_errors`, and knows nothing of manifests or rows.
+"""
+
 import re
-import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeVar
@@ -13,238 +14,191 @@ from urllib.parse import urlsplit
 
 import urllib3
 from urllib3 import exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Retry, Timeout
-from urllib3.util.connection import create_connection
 
-from aigid.records import ErrorCode, RowFailure
+from aigid.storage.http_errors import (
+    HttpError,
+    NoRangesError,
+    NotFoundError,
+    RefusalReason,
+    RefusedError,
+    TooLargeError,
+    UnknownHostError,
+    UnreachableError,
+)
+from aigid.storage.public_addresses import PUBLIC_POOL_CLASSES
 
-WEB_SCHEMES = ("http", "https")
 _ATTEMPTS = 3
-_CONNECT_S, _SILENCE_S, _TOTAL_S, _PAUSE_S = 10.0, 20.0, 60.0, 0.5
-# Connections to one host at a time, and to how many hosts they are kept open.
-_CONNECTIONS, _HOSTS = 64, 256
+# The pause doubles after each attempt.
+_FIRST_PAUSE_S = 1.0
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 20.0
+# For all attempts together.
+_TOTAL_TIMEOUT_S = 60.0
+_CONNECTIONS_PER_HOST, _POOLED_HOSTS = 64, 256
+_MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 16
 _HEADERS = {"User-Agent": "aigid", "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
-_NOT_ALLOWED = (401, 402, 403, 407, 451)
-# Worth another attempt: too many requests, and what servers say of their own failures.
-_FAILING = (429, 500, 502, 503, 504)
-_NO_RANGES = "the server gives no ranges of files: fetch it, and scan it here"
-Fetched = TypeVar("Fetched")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-
-
-class Unreachable(RowFailure):
-    """A row's failure that says more of the network, or of a host, than of the image."""
-
-    def __init__(self, code: ErrorCode, detail: str, host: str) -> None:
-        """Carry the host too: when many hosts in a row cannot be reached, the network is down."""
-        super().__init__(code, detail)
-        self.host = host
+_DENIED_STATUSES = (401, 402, 403, 407, 451)
+# Too many requests, and the server's own failures: another attempt may succeed.
+_TEMPORARY_STATUSES = (429, 500, 502, 503, 504)
+_NO_RANGES = (
+    "the server does not send parts of files (HTTP ranges): download the file, and scan the copy"
+)
+_NOT_A_URL = "not a URL that can be fetched"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class WebRange:
-    """A part of a file on a web server: its bytes, the whole file's size, and when the server says it was modified."""
+class FileRange:
+    """A part of a file on a web server.
+
+    `size` is the whole file's, in bytes. `modified` is the Last-Modified header, None without one.
+    """
 
     data: bytes
     size: int
     modified: str | None
 
 
-def fetch_web(url: str, max_bytes: int, *, allow_private: bool) -> bytes:
-    """The body at a URL, at most `max_bytes`. Redirects are followed, each to an address that is checked.
+def download(url: str, max_bytes: int, *, allow_private: bool) -> bytes:
+    """Return the body at a URL. Up to 5 redirects are followed, under the same rules.
 
-    Raises RowFailure: missing (the server says so, or there is no such host), forbidden (it refuses, or the address is a
-    private one), too_large; and Unreachable, timeout, where it was not to be had in three attempts and a minute.
+    Unless `allow_private`, only public addresses are connected to. Raises NotFoundError,
+    RefusedError, TooLargeError for more than `max_bytes`, and UnreachableError after three attempts
+    or 60 seconds.
     """
-    return _in_attempts(
-        lambda deadline: _fetch(url, {}, max_bytes, deadline, _pool(allow_private))[0]
-    )
+    pool = _pool(allow_private)
+    return _with_retries(lambda deadline: _request(url, {}, max_bytes, deadline, pool)[0])
 
 
-def fetch_range(url: str, start: int, stop: int) -> WebRange:
-    """The bytes `start` to `stop` of a file at a URL, whatever address it is at.
+def download_range(url: str, start: int, stop: int) -> FileRange:
+    """Return the bytes from `start` up to, and without, `stop` of the file at a URL.
 
-    Raises RowFailure as `fetch_web` does, and where the server gives no ranges.
+    The server's address may be private. Raises what `download` raises, and NoRangesError.
     """
 
-    def fetch(deadline: float) -> WebRange:
-        span = {"Range": f"bytes={start}-{stop - 1}"}
-        data, headers = _fetch(url, span, stop - start, deadline, _pool(True))
-        given = re.fullmatch(rf"bytes {start}-\d+/(\d+)", headers.get("Content-Range", ""))
-        if given is None:
-            raise RowFailure(ErrorCode.UNDECODABLE, _NO_RANGES)
-        return WebRange(data, int(given[1]), headers.get("Last-Modified"))
+    def request(deadline: float) -> FileRange:
+        wanted = {"Range": f"bytes={start}-{stop - 1}"}
+        data, headers = _request(url, wanted, stop - start, deadline, _pool(True))
+        sent = re.fullmatch(rf"bytes {start}-\d+/(\d+)", headers.get("Content-Range", ""))
+        if sent is None:
+            raise NoRangesError(_NO_RANGES)
+        return FileRange(data, int(sent[1]), headers.get("Last-Modified"))
 
-    return _in_attempts(fetch)
+    return _with_retries(request)
 
 
-def _in_attempts(fetch: Callable[[float], Fetched]) -> Fetched:
-    """What a function gives that is told the time by which it must be done; tried again where that may help."""
-    deadline = time.monotonic() + _TOTAL_S
-    for attempt in range(1, _ATTEMPTS + 1):
+def _with_retries(request: Callable[[float], Result]) -> Result:
+    """Call `request` with a deadline (of `time.monotonic`). Retry while the host is unreachable."""
+    deadline = time.monotonic() + _TOTAL_TIMEOUT_S
+    for attempt in range(_ATTEMPTS):
         try:
-            return fetch(deadline)
-        except Unreachable as failure:
-            if (
-                attempt == _ATTEMPTS
-                or failure.error.code != ErrorCode.TIMEOUT
-                or time.monotonic() > deadline
-            ):
+            return request(deadline)
+        except UnknownHostError:
+            raise
+        except UnreachableError:
+            if attempt == _ATTEMPTS - 1 or time.monotonic() > deadline:
                 raise
-        time.sleep(_PAUSE_S * 2**attempt)
+        time.sleep(_FIRST_PAUSE_S * 2**attempt)
     raise AssertionError("the last attempt returns or raises")
 
 
-def _fetch(
+def _request(
     url: str, headers: dict[str, str], max_bytes: int, deadline: float, pool: urllib3.PoolManager
 ) -> tuple[bytes, Mapping[str, str]]:
+    """Return the body and the headers of one GET request."""
     host = ""
     try:
         host = urlsplit(url).hostname or ""
-        answer = pool.request("GET", url, headers=_HEADERS | headers, preload_content=False)
+        response = pool.request("GET", url, headers=_HEADERS | headers, preload_content=False)
         try:
-            _check_status(answer.status, host)
-            if "Range" in headers and answer.status != 206:
-                raise RowFailure(ErrorCode.UNDECODABLE, _NO_RANGES)
-            data = _read(answer, max_bytes, deadline, host)
+            _check_status(response.status, host)
+            if "Range" in headers and response.status != 206:
+                raise NoRangesError(_NO_RANGES)
+            data = _read_body(response, max_bytes, deadline, host)
         except BaseException:
-            # What is not read to its end cannot be asked again.
-            answer.close()
+            # The connection cannot be used again while a part of the body is unread.
+            response.close()
             raise
-        answer.release_conn()
-        return data, answer.headers
+        response.release_conn()
+        return data, response.headers
     except exceptions.LocationValueError as error:
-        raise RowFailure(ErrorCode.MISSING, "not a URL that can be fetched") from error
+        raise NotFoundError(_NOT_A_URL) from error
     except exceptions.MaxRetryError as error:
-        raise _failure(error.reason or error, host) from error
+        raise _http_error(error.reason or error, host) from error
     except (exceptions.HTTPError, ValueError, OSError) as error:
-        raise _failure(error, host) from error
+        raise _http_error(error, host) from error
 
 
 def _check_status(status: int, host: str) -> None:
     if status in (200, 206):
         return
-    said = f"the server answers {status}"
-    if status in _FAILING:
-        raise Unreachable(ErrorCode.TIMEOUT, said, host)
-    raise RowFailure(ErrorCode.FORBIDDEN if status in _NOT_ALLOWED else ErrorCode.MISSING, said)
+    message = f"the server answers {status}"
+    if status in _TEMPORARY_STATUSES:
+        raise UnreachableError(message, host)
+    if status in _DENIED_STATUSES:
+        raise RefusedError(message, RefusalReason.STATUS)
+    raise NotFoundError(message)
 
 
-def _read(answer: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float, host: str) -> bytes:
-    length = answer.headers.get("Content-Length", "")
+def _read_body(
+    response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float, host: str
+) -> bytes:
+    length = response.headers.get("Content-Length", "")
     if length.isdigit() and int(length) > max_bytes:
-        raise RowFailure(ErrorCode.TOO_LARGE, f"{length} bytes; the limit is {max_bytes}")
+        raise TooLargeError(f"{length} bytes; the limit is {max_bytes}")
     data = bytearray()
-    # read1 gives what is there: a server may send a byte now and then, for ever.
-    while chunk := answer.read1(_CHUNK_BYTES):
+    # `read1` returns what has arrived. `read` would wait as long as a slow server sends single
+    # bytes, each within the read timeout.
+    while chunk := response.read1(_CHUNK_BYTES):
         data += chunk
         if len(data) > max_bytes:
-            raise RowFailure(
-                ErrorCode.TOO_LARGE, f"more than {max_bytes} bytes, which is the limit"
-            )
+            raise TooLargeError(f"larger than the limit of {max_bytes} bytes")
         if time.monotonic() > deadline:
-            raise Unreachable(
-                ErrorCode.TIMEOUT, f"{len(data)} bytes in {_TOTAL_S:g} s, and not all", host
-            )
+            raise UnreachableError(f"not complete after {_TOTAL_TIMEOUT_S:g} s", host)
     return bytes(data)
 
 
-def _failure(error: Exception, host: str) -> RowFailure:
+def _http_error(error: Exception, host: str) -> HttpError:
+    """Return the error of this client for one of urllib3's or of the socket."""
     if isinstance(error, exceptions.NameResolutionError):
-        return Unreachable(ErrorCode.MISSING, "no such host", host)
+        return UnknownHostError("no such host", host)
     if isinstance(error, exceptions.ResponseError):
-        return RowFailure(ErrorCode.MISSING, "too many redirects")
+        return NotFoundError("too many redirects")
     if isinstance(error, exceptions.SSLError | ssl.SSLError):
-        return RowFailure(
-            ErrorCode.FORBIDDEN, "the server's certificate is not trusted, or it speaks no TLS"
+        return RefusedError(
+            "the server's certificate is not trusted, or the server does not speak TLS",
+            RefusalReason.TLS,
         )
     if isinstance(error, exceptions.NewConnectionError):
-        return Unreachable(ErrorCode.TIMEOUT, "no connection", host)
+        return UnreachableError("no connection", host)
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
-        return Unreachable(ErrorCode.TIMEOUT, "no answer in time", host)
+        return UnreachableError("no answer in time", host)
     if isinstance(error, ValueError):
-        return RowFailure(ErrorCode.MISSING, "not a URL that can be fetched")
-    return Unreachable(ErrorCode.TIMEOUT, "the connection was cut", host)
+        return NotFoundError(_NOT_A_URL)
+    return UnreachableError("the connection was cut", host)
 
 
 @lru_cache(maxsize=2)
 def _pool(allow_private: bool) -> urllib3.PoolManager:
-    """One for all threads of a process; attempts are counted here, not there."""
+    """Return the connections that all threads of this process share."""
+    # urllib3 only follows redirects; `_with_retries` makes the attempts.
     retries = Retry(
         total=None,
         connect=0,
         read=0,
         status=0,
         other=0,
-        redirect=5,
+        redirect=_MAX_REDIRECTS,
         respect_retry_after_header=False,
     )
-    timeout = Timeout(connect=_CONNECT_S, read=_SILENCE_S)
     pool = urllib3.PoolManager(
-        _HOSTS, maxsize=_CONNECTIONS, block=False, retries=retries, timeout=timeout
+        _POOLED_HOSTS,
+        maxsize=_CONNECTIONS_PER_HOST,
+        block=False,
+        retries=retries,
+        timeout=Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S),
     )
     if not allow_private:
-        pool.pool_classes_by_scheme = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
+        pool.pool_classes_by_scheme = PUBLIC_POOL_CLASSES
     return pool
-
-
-def _public_addresses(host: str, port: int) -> Iterator[str]:
-    """The addresses of a host; raises RowFailure where one is not of the public network, whatever name leads there."""
-    found = [
-        str(facts[4][0])
-        for facts in socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    ]
-    for address in found:
-        if not is_public(address):
-            detail = f"{host} is not on the public network ({address}); --allow-private-addresses allows it"
-            raise RowFailure(ErrorCode.FORBIDDEN, detail)
-    yield from found
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is of the public network; what an IPv6 address stands for counts."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = (
-            ip.ipv4_mapped
-            or ip.sixtofour
-            or (ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None)
-        )
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not ip.is_multicast
-
-
-class _PublicHTTPConnection(HTTPConnection):
-    """Connects to the very address that was checked: asked again, a name could lead elsewhere."""
-
-    def _new_conn(self) -> socket.socket:
-        failure: Exception = OSError("the name has no address")
-        try:
-            for address in _public_addresses(self.host, self.port):
-                try:
-                    return create_connection(
-                        (address, self.port), self.timeout, socket_options=self.socket_options
-                    )
-                except OSError as error:
-                    failure = error
-        except (socket.gaierror, UnicodeError) as error:
-            reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-            raise exceptions.NameResolutionError(self.host, self, reason) from error
-        if isinstance(failure, TimeoutError):
-            raise exceptions.ConnectTimeoutError(self, "no connection in time") from failure
-        raise exceptions.NewConnectionError(self, str(failure)) from failure
-
-
-class _PublicHTTPSConnection(_PublicHTTPConnection, HTTPSConnection):
-    """The same, with TLS for the host's name."""
-
-
-class _PublicHTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
-
-
-class _PublicHTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection

@@ -1,15 +1,15 @@
-"""URIs of object stores and web servers, taken apart."""
+"""The URIs of object stores and web servers, and their parts."""
 
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from aigid.errors import UsageError
-from aigid.storage.http import WEB_SCHEMES
 
 STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+WEB_SCHEMES = ("http", "https")
 URI_SCHEMES = (*STORE_SCHEMES, *WEB_SCHEMES)
-# What may stand behind the ? of a URI, by the names that Arrow gives it.
+# What the query of an object store's URI may set, by Arrow's names.
 _OPTIONS = {
     "s3": ("region", "endpoint_override", "scheme", "anonymous"),
     "gs": ("endpoint_override", "scheme", "anonymous"),
@@ -21,11 +21,17 @@ _OPTIONS = {
     ),
 }
 CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/, or the machine's role",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, or the machine's service account",
-    "az": "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, `az login`, or the machine's identity",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/, or the host's IAM role",
+    "gs": (
+        "GOOGLE_APPLICATION_CREDENTIALS, `gcloud auth application-default login`, "
+        "or the host's service account"
+    ),
+    "az": (
+        "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, `az login`, "
+        "or the host's managed identity"
+    ),
 }
-"""Where each kind of store's credentials are looked for."""
+"""Where each kind of store looks for credentials."""
 
 _HOSTS = {
     "s3": re.compile(r"[\w.-]+", re.ASCII),
@@ -37,7 +43,12 @@ _HOSTS = {
 
 @dataclass(frozen=True)
 class StoreUri:
-    """A URI, taken apart: `root` is its text up to the bucket (of the web, the host), `key` what is below that."""
+    """The parts of a URI of an object store or a web server.
+
+    `root` is the text up to the bucket, as in "s3://bucket". `bucket` is the bucket or container,
+    and for the web the host with its port. `key` is the decoded path below it. `account` is the
+    storage account of an abfs:// or abfss:// URI.
+    """
 
     scheme: str
     root: str
@@ -48,35 +59,40 @@ class StoreUri:
 
     @property
     def kind(self) -> str:
-        """Which client reaches it: "s3", "gs", "az" or "web"."""
+        """The kind of client that opens it: "s3", "gs", "az" or "web"."""
         return _kind(self.scheme)
 
     @property
     def path(self) -> str:
-        """Where Arrow's clients find it."""
+        """The path that Arrow's file systems take: BUCKET/KEY."""
         return f"{self.bucket}/{self.key}".rstrip("/")
 
     @property
     def options(self) -> dict[str, str]:
-        """What its query says, of an object store."""
+        """The options that the query of an object store's URI sets."""
         return dict(parse_qsl(self.query))
 
     @property
     def text(self) -> str:
-        """The URI, as a user would write it."""
-        # Signs that would be read as something else, and what no line of text should hold.
-        shown = "".join(
-            quote(sign) if sign in "%?#" or not sign.isprintable() else sign for sign in self.key
+        """The URI as a user would write it."""
+        # Escape what would be read as an escape, a query or a fragment, and what is not printable.
+        key = "".join(
+            quote(character) if character in "%?#" or not character.isprintable() else character
+            for character in self.key
         )
-        return f"{self.root}/{shown}" + (f"?{self.query}" if self.query else "")
+        return f"{self.root}/{key}" + (f"?{self.query}" if self.query else "")
 
     def at(self, path: str) -> "StoreUri":
-        """Another of Arrow's paths in the same store."""
+        """Return the URI of another of Arrow's paths in the same store."""
         return replace(self, key=path.removeprefix(self.bucket).strip("/"))
 
 
 def parse_store_uri(text: str) -> StoreUri:
-    """Take a URI of one of `URI_SCHEMES` apart; raises UsageError where it cannot be one, or holds credentials."""
+    """Split a URI, whose scheme is one of `URI_SCHEMES`, into its parts.
+
+    Raises UsageError for a malformed URI, an unknown option in the query, and credentials in the
+    URI. Its message never repeats the credentials.
+    """
     try:
         parts = urlsplit(text)
     except ValueError as error:
@@ -87,32 +103,35 @@ def parse_store_uri(text: str) -> StoreUri:
         bucket, _, domain = parts.netloc.partition("@")
         account = domain.split(".")[0]
     elif "@" in parts.netloc:
-        places = f"; they are found in {CREDENTIALS[kind]}" if kind in CREDENTIALS else ""
-        raise UsageError(f"{scheme}://...@: credentials do not belong in a URI{places}")
+        hint = f"; aigid finds them in {CREDENTIALS[kind]}" if kind in CREDENTIALS else ""
+        raise UsageError(f"{scheme}://...@: credentials do not belong in a URI{hint}")
     if not _HOSTS[kind].fullmatch(bucket) or account == "":
         raise UsageError(
             f"{text}: not a location that can be opened: give {scheme}://{_form(scheme)}"
         )
     if parts.fragment or text.endswith("#"):
-        raise UsageError(f"{text}: in a URI, write %23 for a # in a name")
-    uri = StoreUri(
-        scheme,
-        f"{scheme}://{parts.netloc}",
-        bucket,
-        unquote(parts.path).strip("/"),
-        parts.query,
-        account,
-    )
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    if kind in _OPTIONS and any(name not in _OPTIONS[kind] or not value for name, value in options):
+        raise UsageError(f"{text}: write a # in a name as %23 in a URI")
+    _check_options(text, parts.query, kind)
+    key = unquote(parts.path).strip("/")
+    return StoreUri(scheme, f"{scheme}://{parts.netloc}", bucket, key, parts.query, account)
+
+
+def _check_options(text: str, query: str, kind: str) -> None:
+    if kind not in _OPTIONS:
+        return
+    known = _OPTIONS[kind]
+    options = parse_qsl(query, keep_blank_values=True)
+    if any(name not in known or not value for name, value in options):
         raise UsageError(
-            f"{text}: behind ? are {', '.join(_OPTIONS[kind])}; in a URI, write %3F for a ? in a name"
+            f"{text}: the options after ? are {', '.join(known)}; "
+            "write a ? in a name as %3F in a URI"
         )
-    return uri
 
 
 def _kind(scheme: str) -> str:
-    return "web" if scheme in WEB_SCHEMES else "az" if scheme in ("abfs", "abfss") else scheme
+    if scheme in WEB_SCHEMES:
+        return "web"
+    return "az" if scheme in ("abfs", "abfss") else scheme
 
 
 def _form(scheme: str) -> str:

@@ -1,6 +1,7 @@
-"""Files on web servers as a file system of Arrow's that is read in ranges: a manifest by its URL.
+"""Files on web servers as a read-only Arrow file system, so that a manifest can be given by URL.
 
-The user names the server, so that its address may be a private one, unlike those of images in a manifest.
+Files are read in ranges. The user names the server, so its address may be private, unlike the
+addresses of images, which a manifest names.
 """
 
 import io
@@ -12,17 +13,19 @@ from urllib.parse import quote
 import pyarrow as pa
 from pyarrow import fs
 
-from aigid.records import ErrorCode, RowFailure
-from aigid.storage.http import WebRange, fetch_range
+from aigid.storage.http import FileRange, download_range
+from aigid.storage.http_errors import HttpError, NotFoundError, UnknownHostError
 
 _READ_ONLY = "a web server is read only: give a folder or an object store"
 
 
 class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types
-    """The files of all web servers that speak `scheme`; a path is HOST/PATH, and `query` goes with each URL."""
+    """The files of all web servers with the scheme `scheme`.
+
+    A path is HOST/PATH. `query` is added to the URL of each file.
+    """
 
     def __init__(self, scheme: str, query: str) -> None:
-        """Nothing is asked yet."""
         self._scheme, self._query = scheme, query
 
     def __eq__(self, other: object) -> bool:
@@ -35,53 +38,51 @@ class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
         return hash((self._scheme, self._query))
 
     def get_type_name(self) -> str:
-        """What Arrow calls it."""
+        """Return the scheme."""
         return self._scheme
 
     def normalize_path(self, path: str) -> str:
-        """As it is."""
+        """Return the path unchanged."""
         return path
 
     def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
-        """Of each path, what the server says: a file, with size and time, or nothing."""
+        """Return for each path a file with size and time, or NotFound. Makes one request each."""
         return [self._info(path) for path in paths]
 
     def get_file_info_selector(self, selector: fs.FileSelector) -> NoReturn:
-        """Raises OSError: there is no listing."""
-        raise OSError("a web server does not list its files: name each")
+        """Raise OSError: the web has no listings."""
+        raise OSError("a web server does not list its files: name each file")
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        """The same as `open_input_file`."""
+        """Do the same as `open_input_file`."""
         return self.open_input_file(path)
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        """A file that is read in ranges; raises FileNotFoundError where there is none."""
+        """Open a file that is read in ranges. Raises FileNotFoundError, or OSError."""
         url = self._url(path)
-        return pa.PythonFile(_WebFile(url, _asked(url, 0, 1).size), mode="r")
+        return pa.PythonFile(_WebFile(url, _read_range(url, 0, 1).size), mode="r")
 
     def _info(self, path: str) -> fs.FileInfo:
         try:
-            answer = _asked(self._url(path), 0, 1)
+            start = _read_range(self._url(path), 0, 1)
         except FileNotFoundError:
             return fs.FileInfo(path, fs.FileType.NotFound)
-        return fs.FileInfo(path, fs.FileType.File, size=answer.size, mtime=_time(answer.modified))
+        return fs.FileInfo(path, fs.FileType.File, size=start.size, mtime=_time(start.modified))
 
     def _url(self, path: str) -> str:
         host, _, rest = path.partition("/")
         return f"{self._scheme}://{host}/{quote(rest)}" + (f"?{self._query}" if self._query else "")
 
-    def _read_only(self, *arguments: Any) -> NoReturn:
+    def _refuse_to_write(self, *arguments: Any) -> NoReturn:
         raise OSError(_READ_ONLY)
 
-    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = delete_file = (
-        _read_only
-    )
-    move = copy_file = open_output_stream = open_append_stream = _read_only
+    create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse_to_write
+    delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse_to_write
 
 
 class _WebFile(io.RawIOBase):
     def __init__(self, url: str, size: int) -> None:
-        self._url, self._size, self._at = url, size, 0
+        self._url, self._size, self._position = url, size, 0
 
     def readable(self) -> bool:
         return True
@@ -90,25 +91,30 @@ class _WebFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        return self._at
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
+        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        self._position = bases[whence] + offset
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        stop = self._size if size < 0 else min(self._at + size, self._size)
-        data = _asked(self._url, self._at, stop).data if stop > self._at else b""
-        self._at += len(data)
+        stop = self._size if size < 0 else min(self._position + size, self._size)
+        if stop <= self._position:
+            return b""
+        data = _read_range(self._url, self._position, stop).data
+        self._position += len(data)
         return data
 
 
-def _asked(url: str, start: int, stop: int) -> WebRange:
+def _read_range(url: str, start: int, stop: int) -> FileRange:
+    """Do the same as `download_range`, with the errors that Arrow expects of a file system."""
     try:
-        return fetch_range(url, start, stop)
-    except RowFailure as failure:
-        kind = FileNotFoundError if failure.error.code == ErrorCode.MISSING else OSError
-        raise kind(failure.error.detail) from failure
+        return download_range(url, start, stop)
+    except (NotFoundError, UnknownHostError) as error:
+        raise FileNotFoundError(str(error)) from error
+    except HttpError as error:
+        raise OSError(str(error)) from error
 
 
 def _time(modified: str | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""A web server on loopback for images: what it answers is said path by path."""
+"""A web server on loopback. A test sets the answers of each path."""
 
 import re
 import ssl
@@ -9,57 +9,73 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+import pytest
+
+from aigid.storage import http
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What a path is answered with; `cut` closes the connection in the middle of the body, `pause_s` waits before each byte."""
+    """The answer to a request.
+
+    `cut` closes the connection in the middle of the body. `pause_s` waits before each byte.
+    `has_length` False leaves out Content-Length. `ranges` honours the Range header.
+    """
 
     body: bytes = b""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     cut: bool = False
     pause_s: float = 0
-    says_length: bool = True
+    has_length: bool = True
     ranges: bool = False
 
 
 @dataclass
 class WebServer:
-    """`answers` has a function for each path; `asked` and `connections` are what came in."""
+    """The answers by path, and the requests that came in: their paths and clients' ports."""
 
     address: str
     answers: dict[str, Callable[[], Answer]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)
 
-    def says(self, path: str, *answers: Answer) -> str:
-        """Answer one after the other, the last one always; gives the URL."""
+    def serve(self, path: str, *answers: Answer) -> str:
+        """Give these answers in turn, the last one from then on. Returns the URL of the path."""
         left = list(answers)
         self.answers[path] = lambda: left.pop(0) if len(left) > 1 else left[0]
         return f"{self.address}{path}"
 
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Otherwise each body would wait 40 ms for the client's delayed acknowledgement of the headers.
+    disable_nagle_algorithm = True
     server: "_Server"
 
     def do_GET(self) -> None:
         site = self.server.site
-        site.asked.append(self.path)
+        site.requests.append(self.path)
         site.connections.add(self.client_address[1])
         answer = site.answers.get(self.path, lambda: Answer(b"not here", 404))()
-        if answer.ranges and (
-            asked := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        ):
-            answer = self._part(answer, int(asked[1]), int(asked[2]) + 1)
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if answer.ranges and wanted:
+            answer = _part(answer, int(wanted[1]), int(wanted[2]) + 1)
         self.send_response_only(answer.status)
         for name, value in answer.headers:
             self.send_header(name, value)
-        if answer.says_length:
+        if answer.has_length:
             self.send_header("Content-Length", str(len(answer.body)))
         else:
             self.close_connection = True
         self.end_headers()
+        self._send_body(answer)
+
+    def _send_body(self, answer: Answer) -> None:
         step = 1 if answer.pause_s else max(len(answer.body) // 2, 1)
         for start in range(0, len(answer.body), step):
             time.sleep(answer.pause_s)
@@ -68,19 +84,21 @@ class _Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return
 
-    def _part(self, answer: Answer, start: int, stop: int) -> Answer:
-        part = answer.body[start:stop]
-        span = f"bytes {start}-{start + len(part) - 1}/{len(answer.body)}"
-        return replace(
-            answer, body=part, status=206, headers=(*answer.headers, ("Content-Range", span))
-        )
-
     def log_message(self, *arguments: object) -> None:
         pass
 
 
+def _part(answer: Answer, start: int, stop: int) -> Answer:
+    body = answer.body[start:stop]
+    span = ("Content-Range", f"bytes {start}-{start + len(body) - 1}/{len(answer.body)}")
+    return replace(answer, body=body, status=206, headers=(*answer.headers, span))
+
+
 class LoopbackServer(ThreadingHTTPServer):
-    """Answers many at a time on a free port of this machine, and is silent about clients that leave."""
+    """Answers many requests at a time on a free port of the loopback address.
+
+    Errors of clients that disconnect are not printed.
+    """
 
     daemon_threads = True
     request_queue_size = 256
@@ -93,9 +111,10 @@ class LoopbackServer(ThreadingHTTPServer):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Serve, until the context ends."""
+        """Serve until the context ends."""
         with self:
-            thread = Thread(target=self.serve_forever)
+            # The default checks four times a second whether to stop.
+            thread = Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
             thread.start()
             try:
                 yield
@@ -108,9 +127,15 @@ class _Server(LoopbackServer):
     site: WebServer
 
 
+def reset_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have aigid's HTTP client drop its connections, and not pause between attempts."""
+    monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0)
+    http._pool.cache_clear()
+
+
 @contextmanager
 def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
-    """The server, until the context ends."""
+    """Run the server until the context ends."""
     server = _Server(_Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)

@@ -1,49 +1,48 @@
-"""Images that cannot be had, and a network that is down."""
+"""The circuit breaker: single images that cannot be fetched, and a network that is down."""
 
 import pytest
 
 from aigid.errors import StorageError
 from aigid.fetch import CircuitBreaker
+from aigid.fetch.from_web import HostUnreachable
 from aigid.records import ErrorCode, RowFailure
-from aigid.storage.http import Unreachable
 
 
-def fail(outages: CircuitBreaker, host: str) -> None:
-    with outages.watch():
-        raise Unreachable(ErrorCode.TIMEOUT, f"http://{host}/x.png: no connection", host)
+def fail(breaker: CircuitBreaker, host: str) -> None:
+    with breaker.watch():
+        raise HostUnreachable(ErrorCode.TIMEOUT, f"http://{host}/x.png: no connection", host)
 
 
-def test_many_failures_in_a_row_of_many_hosts_are_an_outage() -> None:
-    outages = CircuitBreaker()
+def test_many_failures_in_a_row_of_many_hosts_end_the_scan() -> None:
+    breaker = CircuitBreaker()
     for number in range(63):
-        with pytest.raises(Unreachable):
-            fail(outages, f"host{number % 12}")
+        with pytest.raises(HostUnreachable):
+            fail(breaker, f"host{number % 12}")
     with pytest.raises(
         StorageError,
-        match=r"64 images in a row, from 12 hosts or more, .*http://host3/x.png: no connection",
+        match=r"64 images in a row, from 12 hosts or more, .*http://host3/x.png: no connection\): "
+        r"check the network, then run the scan again",
     ):
-        fail(outages, "host3")
+        fail(breaker, "host3")
 
 
-def test_a_few_hosts_that_are_gone_are_none() -> None:
-    outages = CircuitBreaker()
+def test_failures_of_a_few_hosts_do_not_end_the_scan() -> None:
+    breaker = CircuitBreaker()
     for number in range(500):
-        with pytest.raises(Unreachable):
-            fail(outages, f"host{number % 11}")
+        with pytest.raises(HostUnreachable):
+            fail(breaker, f"host{number % 11}")
 
 
-@pytest.mark.parametrize(
-    "answered", [None, RowFailure(ErrorCode.MISSING, "the server answers 404")]
-)
-def test_any_answer_in_between_means_that_the_network_is_there(answered: RowFailure | None) -> None:
-    outages = CircuitBreaker()
+@pytest.mark.parametrize("answer", [None, RowFailure(ErrorCode.MISSING, "the server answers 404")])
+def test_an_answer_in_between_means_that_the_network_is_up(answer: RowFailure | None) -> None:
+    breaker = CircuitBreaker()
     for number in range(500):
-        with pytest.raises(Unreachable):
-            fail(outages, f"host{number}")
+        with pytest.raises(HostUnreachable):
+            fail(breaker, f"host{number}")
         if number % 50 == 49:
             try:
-                with outages.watch():
-                    if answered is not None:
-                        raise answered
+                with breaker.watch():
+                    if answer is not None:
+                        raise answer
             except RowFailure:
                 pass

@@ -1,4 +1,4 @@
-"""References to images: what each kind is read as, and every refusal with its code and its line for people."""
+"""Image references: how each kind is fetched, and the code and detail of every refusal."""
 
 import os
 import socket
@@ -44,17 +44,15 @@ def fetched(path: str | None, policy: FetchPolicy) -> str:
 
 
 def refusal(reference: ImageReference | str, policy: FetchPolicy) -> RowError:
-    """The error of a row whose image cannot be fetched."""
+    """The error of an image that cannot be fetched."""
+    if isinstance(reference, str):
+        reference = ImageReference(None, reference)
     with pytest.raises(RowFailure) as caught:
-        fetch_image(
-            ImageReference(None, reference) if isinstance(reference, str) else reference, policy
-        )
+        fetch_image(reference, policy)
     return caught.value.error
 
 
-def test_inline_bytes_are_given_as_they_are_and_the_path_beside_them_is_not_opened(
-    root: Path,
-) -> None:
+def test_inline_bytes_are_returned_and_the_path_beside_them_is_not_opened(root: Path) -> None:
     assert fetch_image(ImageReference(b"data", "no-such.png"), within(root)) == b"data"
     assert fetch_image(ImageReference(b"data", None), FetchPolicy(None)) == b"data"
 
@@ -70,7 +68,7 @@ def test_an_empty_path_is_empty(root: Path) -> None:
 
 
 def test_zero_bytes_are_empty_even_with_a_path_beside_them(root: Path) -> None:
-    # The image is what is inline; only a null there hands over to the path.
+    # Inline bytes are the image. Only where they are null does the path count.
     for path in (None, "in.png"):
         assert refusal(ImageReference(b"", path), within(root)) == RowError(
             ErrorCode.EMPTY, "zero bytes"
@@ -91,7 +89,7 @@ def test_inline_bytes_over_the_limit_are_too_large(root: Path) -> None:
 
 
 def test_a_file_over_the_limit_is_not_read(root: Path) -> None:
-    # More than any memory, so reading it first would not end well.
+    # Larger than memory: reading it would fail.
     with (root / "huge.png").open("wb") as file:
         file.truncate(1 << 40)
     assert refusal("huge.png", within(root)) == RowError(
@@ -111,17 +109,17 @@ def test_a_file_over_the_limit_is_not_read(root: Path) -> None:
         "/ROOT/in.png",
     ],
 )
-def test_paths_that_lead_into_the_root_are_read(root: Path, path: str) -> None:
+def test_paths_into_the_root_are_read(root: Path, path: str) -> None:
     assert fetched(path.replace("/ROOT", str(root)), within(root)) == "root/in.png"
 
 
 @pytest.mark.parametrize("start", ["file://", "file://localhost", "FILE://"])
-def test_a_file_uri_is_read_with_its_percent_escapes_undone(root: Path, start: str) -> None:
+def test_a_file_uri_is_read_with_its_percent_escapes_decoded(root: Path, start: str) -> None:
     assert fetched(f"{start}{root}/with%20space%20%25.png", within(root)) == "root/with space %.png"
     assert fetched(f"{start}{root}/%E7%94%BB%E5%83%8F.png", within(root)) == "root/画像.png"
 
 
-def test_a_plain_path_is_not_unescaped(root: Path) -> None:
+def test_a_plain_path_is_not_percent_decoded(root: Path) -> None:
     assert fetched("with space %.png", within(root)) == "root/with space %.png"
     assert refusal("with%20space%20%25.png", within(root)).code == ErrorCode.MISSING
 
@@ -143,7 +141,7 @@ def test_a_plain_path_is_not_unescaped(root: Path) -> None:
         "../root-beside/in.png",
     ],
 )
-def test_paths_that_lead_out_of_the_root_are_forbidden_whether_or_not_they_exist(
+def test_paths_out_of_the_root_are_forbidden_whether_or_not_they_exist(
     root: Path, path: str
 ) -> None:
     (root / "link.png").symlink_to("../outside.png")
@@ -153,14 +151,14 @@ def test_paths_that_lead_out_of_the_root_are_forbidden_whether_or_not_they_exist
     shown = path.removeprefix("file://").replace("%2e", ".").replace("%2F", "/")
     assert error == RowError(
         ErrorCode.FORBIDDEN,
-        f"{shown}: outside the image root {root}; --allow-outside-root allows it",
+        f"{shown}: outside the image root {root} (allow_outside_root)",
     )
 
 
 @pytest.mark.parametrize(
     "path", ["../outside.png", "link.png", "/OUTSIDE/outside.png", "file:///OUTSIDE/outside.png"]
 )
-def test_paths_out_of_the_root_are_read_where_that_is_allowed(root: Path, path: str) -> None:
+def test_paths_out_of_the_root_are_read_if_allowed(root: Path, path: str) -> None:
     (root / "link.png").symlink_to("../outside.png")
     assert (
         fetched(path.replace("/OUTSIDE", str(root.parent)), within(root, allow_outside=True))
@@ -168,7 +166,7 @@ def test_paths_out_of_the_root_are_read_where_that_is_allowed(root: Path, path: 
     )
 
 
-def test_links_that_stay_in_the_root_are_followed_and_so_is_the_root_itself(root: Path) -> None:
+def test_links_within_the_root_are_followed_and_so_is_a_root_that_is_a_link(root: Path) -> None:
     (root / "below" / "link.png").symlink_to("../in.png")
     (root.parent / "root-link").symlink_to("root")
     assert fetched("below/link.png", within(root.parent / "root-link")) == "root/in.png"
@@ -197,7 +195,8 @@ def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
 ) -> None:
     error = refusal(uri, within(root, allow_outside))
     assert error == RowError(
-        ErrorCode.FORBIDDEN, f"{uri}: of URIs, s3, gs, az, abfs, abfss, http, https, file are read"
+        ErrorCode.FORBIDDEN,
+        f"{uri}: the scheme is not one of s3, gs, az, abfs, abfss, http, https, file",
     )
 
 
@@ -209,7 +208,7 @@ def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
             {},
             RowError(
                 ErrorCode.FORBIDDEN,
-                "s3://bucket/x.png: outside the image root ROOT; --allow-outside-root allows it",
+                "s3://bucket/x.png: outside the image root ROOT (allow_outside_root)",
             ),
         ),
         (
@@ -217,13 +216,13 @@ def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
             {"allow_outside": True},
             RowError(
                 ErrorCode.FORBIDDEN,
-                "s3://bucket/x.png?endpoint_override=evil.example: a manifest does not choose the server or region",
+                "s3://bucket/x.png?...: a manifest may not set the server or region",
             ),
         ),
         (
             "s3://key:secret@bucket/x.png",
             {},
-            RowError(ErrorCode.MISSING, "s3://key:secret@bucket/x.png: not an object's URI"),
+            RowError(ErrorCode.MISSING, "s3://bucket/x.png: not the URI of an object"),
         ),
     ],
 )
@@ -234,14 +233,18 @@ def test_an_object_of_a_store_is_forbidden_unless_it_is_below_the_root(
     assert found == RowError(error.code, error.detail.replace("ROOT", str(root)))
 
 
-def test_a_path_without_an_image_root_is_forbidden_and_the_option_is_named() -> None:
-    error = refusal("in.png", FetchPolicy(None))
-    assert error == RowError(
-        ErrorCode.FORBIDDEN, "in.png: a path, but there is no local image root: give --image-root"
+def test_without_an_image_root_the_setting_is_named() -> None:
+    assert refusal("in.png", FetchPolicy(None)) == RowError(
+        ErrorCode.FORBIDDEN, "in.png: a path needs a local image root (image_root)"
+    )
+    assert refusal("s3://bucket/x.png", FetchPolicy(None)) == RowError(
+        ErrorCode.FORBIDDEN,
+        "s3://bucket/x.png: there is no image root that it could be below "
+        "(image_root, allow_outside_root)",
     )
 
 
-def test_a_file_that_is_not_there_is_missing(root: Path) -> None:
+def test_a_file_that_does_not_exist_is_missing(root: Path) -> None:
     assert refusal("gone.png", within(root)) == RowError(
         ErrorCode.MISSING, "gone.png: No such file or directory"
     )
@@ -254,7 +257,7 @@ def test_a_file_that_is_not_there_is_missing(root: Path) -> None:
     )
 
 
-def test_a_root_that_is_gone_leaves_its_files_missing(tmp_path: Path) -> None:
+def test_the_files_of_a_missing_root_are_missing(tmp_path: Path) -> None:
     assert refusal("in.png", within(tmp_path / "gone")).code == ErrorCode.MISSING
 
 
@@ -290,7 +293,7 @@ def test_a_folder_is_undecodable(root: Path) -> None:
     assert refusal(".", within(root)) == RowError(ErrorCode.UNDECODABLE, "root: a folder")
 
 
-def test_a_pipe_is_undecodable_and_not_waited_for(root: Path) -> None:
+def test_a_pipe_is_undecodable_and_does_not_block(root: Path) -> None:
     os.mkfifo(root / "pipe.png")
     assert refusal("pipe.png", within(root)) == RowError(
         ErrorCode.UNDECODABLE, "pipe.png: not a regular file"
@@ -333,7 +336,7 @@ for name in ("in.png", "locked.png", "locked/in.png"):
 """
 
 
-def test_a_file_that_may_not_be_read_is_forbidden() -> None:
+def test_a_file_without_read_permission_is_forbidden() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "locked").mkdir()
@@ -367,9 +370,7 @@ except AigidError as error:
 """
 
 
-def test_a_failure_that_no_other_row_would_survive_ends_the_scan_and_fails_no_row(
-    root: Path,
-) -> None:
+def test_a_failure_of_the_storage_itself_ends_the_scan(root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_FREE_HANDLES, root],
         capture_output=True,
@@ -381,7 +382,7 @@ def test_a_failure_that_no_other_row_would_survive_ends_the_scan_and_fails_no_ro
     )
 
 
-def test_references_of_a_struct_take_nulls_of_the_row_and_of_its_parts_apart() -> None:
+def test_a_null_struct_is_told_from_a_struct_with_a_null_field() -> None:
     rows = [
         {"bytes": b"a", "path": "a.png"},
         None,
@@ -401,7 +402,7 @@ def test_references_of_a_struct_take_nulls_of_the_row_and_of_its_parts_apart() -
     assert image_references(column.slice(1, 3)) == expected[1:4]
 
 
-def test_a_null_row_is_null_even_where_bytes_are_stored_below_it() -> None:
+def test_a_null_struct_is_null_even_with_bytes_stored_in_its_field() -> None:
     parts = [pa.array([b"a", b"hidden"]), pa.array(["a.png", "hidden.png"])]
     column = pa.StructArray.from_arrays(
         parts, names=["bytes", "path"], mask=pa.array([False, True])
@@ -418,7 +419,7 @@ def test_a_path_that_is_not_utf8_is_missing_and_does_not_end_the_scan(root: Path
 
 
 @pytest.mark.parametrize(
-    ("sources", "folder"),
+    ("paths", "folder"),
     [
         (["m.parquet"], "."),
         (["set/m.parquet"], "set"),
@@ -434,12 +435,12 @@ def test_a_path_that_is_not_utf8_is_missing_and_does_not_end_the_scan(root: Path
         (["set/m.parquet", "other/m.parquet"], None),
     ],
 )
-def test_paths_are_relative_to_the_one_folder_of_the_manifests_if_there_is_one(
-    sources: list[str], folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_default_image_root_is_the_one_folder_of_the_manifest(
+    paths: list[str], folder: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("set", "other", "w[1]"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "m.parquet").touch()
-    found = image_root_of([source.replace("/HERE", str(tmp_path)) for source in sources])
+    found = image_root_of([path.replace("/HERE", str(tmp_path)) for path in paths])
     assert (found and found.text) == (folder and folder.replace("/HERE", str(tmp_path)))

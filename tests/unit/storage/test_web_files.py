@@ -1,4 +1,4 @@
-"""Files on web servers, read in ranges: manifests by their URL, and images beside them."""
+"""Manifests by URL, read in ranges from a web server, and images beside them."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -10,27 +10,25 @@ import pytest
 from click.testing import CliRunner
 from support.manifests import encoded_image
 from support.scan_results import result_rows
-from support.web_server import Answer, WebServer, web_server
+from support.web_server import Answer, WebServer, reset_client, web_server
 
 from aigid.cli.main import main
 from aigid.errors import ManifestError, StorageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_root_of
 from aigid.manifest import Segment, open_manifest, read_segment
 from aigid.storage import exists, locate, read_bytes, write_atomic
-from aigid.storage import http as module
 
 DATED = (("Last-Modified", "Wed, 25 Nov 2026 10:00:00 GMT"),)
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    monkeypatch.setattr(module, "_PAUSE_S", 0)
-    module._pool.cache_clear()
+    reset_client(monkeypatch)
     with web_server() as server:
         yield server
 
 
-def parquet(rows: int, image: Callable[[int], object], **options: object) -> bytes:
+def parquet_bytes(rows: int, image: Callable[[int], object], **options: object) -> bytes:
     sink = io.BytesIO()
     pq.write_table(
         pa.table({"image": [image(row) for row in range(rows)], "prompt": ["a cat"] * rows}),
@@ -40,8 +38,8 @@ def parquet(rows: int, image: Callable[[int], object], **options: object) -> byt
     return sink.getvalue()
 
 
-def test_a_file_is_found_with_size_and_time_and_read(site: WebServer) -> None:
-    url = site.says(
+def test_a_file_has_its_size_and_time_and_is_read(site: WebServer) -> None:
+    url = site.serve(
         "/set/a%20b.bin?download=true", Answer(b"0123456789", headers=DATED, ranges=True)
     )
     file = locate(url.replace("%20", " "))
@@ -59,8 +57,8 @@ def test_a_file_is_found_with_size_and_time_and_read(site: WebServer) -> None:
 
 
 def test_a_manifest_is_read_in_ranges(site: WebServer) -> None:
-    body = parquet(60, encoded_image, row_group_size=10, compression="none")
-    url = site.says("/m.parquet", Answer(body, ranges=True))
+    body = parquet_bytes(60, encoded_image, row_group_size=10, compression="none")
+    url = site.serve("/m.parquet", Answer(body, ranges=True))
     manifest = open_manifest([url])
     assert (manifest.rows, manifest.files[0].path) == (60, url)
     rows = list(read_segment(manifest, Segment(manifest.files[0], 25, 35)))
@@ -69,27 +67,21 @@ def test_a_manifest_is_read_in_ranges(site: WebServer) -> None:
     ]
 
 
-def test_a_scan_of_a_url_has_its_rows_and_paths_are_relative_to_it(
+def test_in_a_scan_of_a_url_image_paths_are_relative_to_it(
     site: WebServer, tiny_repository: Path, tmp_path: Path
 ) -> None:
     paths = ["images/0.png", "images/gone.png", f"{site.address}/set/images/1.png", "../secret.png"]
-    url = site.says("/set/m.parquet", Answer(parquet(4, lambda row: paths[row]), ranges=True))
+    url = site.serve(
+        "/set/m.parquet", Answer(parquet_bytes(4, lambda row: paths[row]), ranges=True)
+    )
     for row in (0, 1):
-        site.says(f"/set/images/{row}.png", Answer(encoded_image(row), ranges=True))
-    site.says("/secret.png", Answer(encoded_image(2), ranges=True))
-    words = [
-        "scan",
-        url,
-        "--out",
-        tmp_path / "out",
-        "--model",
-        tiny_repository,
-        "--max-error-rate",
-        1,
-    ]
+        site.serve(f"/set/images/{row}.png", Answer(encoded_image(row), ranges=True))
+    site.serve("/secret.png", Answer(encoded_image(2), ranges=True))
+    words = ["scan", url, "--out", tmp_path / "out", "--model", tiny_repository]
+    words += ["--max-error-rate", 1]
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    # An address that a manifest names is not ours to trust, not even where it was read from.
+    # A manifest may not name a private address, not even that of its own server.
     assert [row["error"] for row in result_rows(tmp_path / "out")] == [
         None,
         "missing",
@@ -100,23 +92,20 @@ def test_a_scan_of_a_url_has_its_rows_and_paths_are_relative_to_it(
     assert fetch_image(ImageReference(None, "images/1.png"), policy) == encoded_image(1)
 
 
-def test_a_url_that_names_no_manifest_is_a_clear_error(site: WebServer) -> None:
+def test_a_url_without_a_manifest_is_a_clear_error(site: WebServer) -> None:
     with pytest.raises(ManifestError, match=r"/gone.parquet: no such file or folder"):
         open_manifest([f"{site.address}/gone.parquet"])
-    with pytest.raises(StorageError, match="a web server does not list its files: name each"):
+    with pytest.raises(StorageError, match="a web server does not list its files: name each file"):
         open_manifest([f"{site.address}/*.parquet"])
     with pytest.raises(StorageError, match="the server answers 403"):
-        open_manifest([site.says("/denied.parquet", Answer(b"", 403))])
-    with pytest.raises(
-        StorageError, match="the server gives no ranges of files: fetch it, and scan it here"
-    ):
-        open_manifest([site.says("/whole.parquet", Answer(b"x", 200))])
-    with pytest.raises(
-        StorageError, match="the server gives no ranges of files: fetch it, and scan it here"
-    ):
-        open_manifest([site.says("/large.parquet", Answer(b"x" * 100_000, 200))])
+        open_manifest([site.serve("/denied.parquet", Answer(b"", 403))])
+    for size in (1, 100_000):
+        with pytest.raises(
+            StorageError, match=r"does not send parts of files .*: download the file, and scan"
+        ):
+            open_manifest([site.serve("/whole.parquet", Answer(b"x" * size, 200))])
     with pytest.raises(ManifestError, match="not a Parquet file"):
-        open_manifest([site.says("/page.html", Answer(b"<html>" * 9, ranges=True))])
+        open_manifest([site.serve("/page.html", Answer(b"<html>" * 9, ranges=True))])
 
 
 def test_nothing_is_written_to_the_web(site: WebServer) -> None:
