@@ -1,7 +1,7 @@
-"""The clients that reach object stores and web servers: one for each in a process, with its connections.
+"""The clients of object stores and web servers. A process makes one for each, and keeps it.
 
-Credentials come from where each store's own tools look for them (environment, files of the user's, the machine's role), and
-from nowhere else: a URI ends up in results and logs.
+Credentials come only from where each store's own tools look for them: the environment, files in the
+home folder, and the host's role. A URI never holds them, because it ends up in results and logs.
 """
 
 import os
@@ -14,14 +14,19 @@ from aigid.errors import UsageError
 from aigid.storage.uri import StoreUri
 from aigid.storage.web_files import WebFiles
 
-# With pauses that double between them, up to 20 s, a store may fail for most of a minute; AWS_MAX_ATTEMPTS says otherwise.
-_ATTEMPTS = "10"
-_CONNECT_S, _SILENCE_S = 10, 30
-_RETRY_GCS = timedelta(seconds=60)
+# The pauses between attempts double, up to 20 s, so a store may fail for most of a minute.
+# The environment variable AWS_MAX_ATTEMPTS overrides it.
+_S3_ATTEMPTS = 10
+_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 30
+_GCS_RETRY_TIME = timedelta(seconds=60)
 
 
 def open_store(uri: StoreUri) -> fs.FileSystem:
-    """The client for a URI. Raises UsageError where its account is not said, and OSError where it cannot be reached."""
+    """Return the client for a URI.
+
+    Raises UsageError where an Azure account is missing, and OSError or pyarrow.ArrowException where
+    the client cannot be made.
+    """
     if uri.kind == "web":
         return _web(uri.scheme, uri.query)
     options = tuple(uri.options.items())
@@ -34,23 +39,26 @@ def open_store(uri: StoreUri) -> fs.FileSystem:
 def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
     given = dict(options)
     region = given.get("region")
-    elsewhere = "endpoint_override" in given or _environment(
+    has_endpoint = "endpoint_override" in given or _first_variable(
         "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
     )
-    if region is None and not elsewhere and not _environment("AWS_REGION", "AWS_DEFAULT_REGION"):
+    if (
+        region is None
+        and not has_endpoint
+        and not _first_variable("AWS_REGION", "AWS_DEFAULT_REGION")
+    ):
         region = fs.resolve_s3_region(bucket)
     return fs.S3FileSystem(
         region=region,
         anonymous=given.get("anonymous") == "true",
         endpoint_override=given.get("endpoint_override"),
         scheme=given.get("scheme"),
-        connect_timeout=_CONNECT_S,
-        request_timeout=_SILENCE_S,
-        # Small results are one PUT then; larger ones a multipart upload, which is completed whole or not at all.
+        connect_timeout=_CONNECT_TIMEOUT_S,
+        request_timeout=_READ_TIMEOUT_S,
+        # A small file is then one PUT. A larger one is a multipart upload, which appears when it
+        # is complete, or never.
         allow_delayed_open=True,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(
-            max_attempts=int(_environment("AWS_MAX_ATTEMPTS") or _ATTEMPTS)
-        ),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_s3_attempts()),
     )
 
 
@@ -58,18 +66,19 @@ def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
 def _gs(options: tuple[tuple[str, str], ...]) -> fs.GcsFileSystem:
     given = dict(options)
     anonymous = given.pop("anonymous", "") == "true"
-    return fs.GcsFileSystem(anonymous=anonymous, **given, retry_time_limit=_RETRY_GCS)
+    return fs.GcsFileSystem(anonymous=anonymous, **given, retry_time_limit=_GCS_RETRY_TIME)
 
 
 @lru_cache(maxsize=64)
 def _az(account: str | None, options: tuple[tuple[str, str], ...]) -> fs.AzureFileSystem:
-    account = account or _environment("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    account = account or _first_variable("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
     if account is None:
         raise UsageError(
-            "az://: of which account? Set AZURE_STORAGE_ACCOUNT_NAME, or give abfss://CONTAINER@ACCOUNT.../KEY"
+            "az://: no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "
+            "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"
         )
-    key = _environment("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY")
-    token = None if key else _environment("AZURE_STORAGE_SAS_TOKEN")
+    key = _first_variable("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY")
+    token = None if key else _first_variable("AZURE_STORAGE_SAS_TOKEN")
     return fs.AzureFileSystem(account, account_key=key, sas_token=token, **dict(options))
 
 
@@ -78,5 +87,13 @@ def _web(scheme: str, query: str) -> fs.PyFileSystem:
     return fs.PyFileSystem(WebFiles(scheme, query))
 
 
-def _environment(*names: str) -> str | None:
+def _s3_attempts() -> int:
+    value = _first_variable("AWS_MAX_ATTEMPTS")
+    if value is not None and not value.isdecimal():
+        raise UsageError(f"AWS_MAX_ATTEMPTS must be a whole number: got {value!r}")
+    return int(value or _S3_ATTEMPTS)
+
+
+def _first_variable(*names: str) -> str | None:
+    """Return the first of these environment variables that is set and not empty."""
     return next((value for value in map(os.environ.get, names) if value), None)

@@ -1,4 +1,4 @@
-"""Which Parquet files a location names: a file, a folder, a glob; listed as a stream, sorted by path."""
+"""The Parquet files at a file, in a folder, or matching a glob, as a stream sorted by path."""
 
 import fnmatch
 import os
@@ -11,14 +11,14 @@ from pyarrow import fs
 from aigid.bounded_map import bounded_map
 from aigid.storage.location import Location, info_of, store_failures
 
-GLOB_SIGNS = ("*", "?", "[")
-# Each waits for a store's answer, a thousand names long.
+_GLOB_CHARACTERS = ("*", "?", "[")
+# Each waits for a response of the store, which lists up to a thousand names.
 _LISTING_THREADS = 16
 
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file as it was listed: where it is, its size, and when it was modified."""
+    """A file of a listing: its location, its size, and its modification time (None if unknown)."""
 
     location: Location
     size_bytes: int
@@ -34,10 +34,12 @@ _Entry = ListedFile | _Folder
 
 
 def list_parquet(location: Location) -> Iterator[ListedFile]:
-    """The Parquet files at a file, in a folder and those below it, or matching a glob: sorted by path; none where none is.
+    """Yield the Parquet files that a location names, sorted by path; none where it does not exist.
 
-    In a folder, names that begin with a dot or an underscore are left out, as other Parquet readers do; a glob leaves
-    out names that begin with a dot, as a shell does. Not more than the names of a few folders are held at a time.
+    A file is yielded whatever its name is. A folder gives the *.parquet files in it and below it,
+    without names that begin with a dot or an underscore, as other Parquet readers do. A glob
+    matches as in a shell: names that begin with a dot must be asked for. Memory holds the names of
+    a few folders at a time. Raises StorageError where an object store fails.
     """
     info = info_of(location)
     if info.type == fs.FileType.Directory:
@@ -52,28 +54,33 @@ def list_parquet(location: Location) -> Iterator[ListedFile]:
 
 
 def has_glob(location: Location) -> bool:
-    """Whether a location's path has signs of a glob in it."""
-    return any(sign in location.path for sign in GLOB_SIGNS)
+    """Return whether a location's path has characters of a glob."""
+    return _is_glob(location.path)
 
 
 def fixed_folder(location: Location) -> Location:
-    """Of a glob, the folder before its first sign."""
+    """Return the folder of a glob: its path up to the first name with a glob character."""
     return _split_glob(location)[0]
 
 
 def _split_glob(location: Location) -> tuple[Location, list[str]]:
     text = location.text if location.is_local else location.path
     names = text.split("/")
-    first = next(
-        (index for index, name in enumerate(names) if any(sign in name for sign in GLOB_SIGNS)),
-        len(names),
-    )
+    globs = (index for index, name in enumerate(names) if _is_glob(name))
+    first = next(globs, len(names))
     folder = "/".join(names[:first])
     return location.at(folder or ("/" if text.startswith("/") else ".")), names[first:]
 
 
+def _is_glob(text: str) -> bool:
+    return any(character in text for character in _GLOB_CHARACTERS)
+
+
 def _matching(folder: Location, patterns: Sequence[str]) -> Iterator[ListedFile]:
-    """The files below a folder that match a glob, name by name, as a shell does: only `**` crosses folders."""
+    """Yield the files below a folder that match a glob, one pattern for each name.
+
+    Only the pattern `**` matches more than one folder.
+    """
     if patterns[0] == "**":
         yield from (
             file for file in _below(folder) if _matches(_names(file.location, folder), patterns)
@@ -97,18 +104,21 @@ def _below(folder: Location) -> Iterator[ListedFile]:
 
 
 def _all_in_store(entry: _Entry) -> list[ListedFile]:
-    """All files below a folder of a store at once: it lists keys, whatever folders are in them, a thousand at a time."""
+    """Return all files below a folder of a store, or the file itself.
+
+    A store lists the keys below a prefix a thousand at a time, whatever folders are in them.
+    """
     if isinstance(entry, ListedFile):
         return [entry]
-    found = _store_entries(entry.location, recursive=True)
-    return [one for one in found if isinstance(one, ListedFile)]
+    entries = _store_entries(entry.location, recursive=True)
+    return [found for found in entries if isinstance(found, ListedFile)]
 
 
 def _local_below(folder: Location, above: tuple[tuple[int, int], ...]) -> Iterator[ListedFile]:
     facts = Path(folder.path).stat()
     here = (facts.st_dev, facts.st_ino)
     if here in above:
-        # A link to a folder above it: what is there is listed already.
+        # A link to a folder above: its files are listed already.
         return
     for entry in _entries(folder):
         if isinstance(entry, _Folder):
@@ -118,7 +128,7 @@ def _local_below(folder: Location, above: tuple[tuple[int, int], ...]) -> Iterat
 
 
 def _entries(folder: Location) -> Iterator[_Entry]:
-    """What is right in a folder, in the order of paths; nothing where there is no folder."""
+    """Yield the files and folders directly in a folder, sorted by path; none if it is missing."""
     if not folder.is_local:
         yield from _store_entries(folder, recursive=False)
     elif Path(folder.path).is_dir():
@@ -140,7 +150,10 @@ def _store_entries(folder: Location, *, recursive: bool) -> Iterator[_Entry]:
 
 
 def _local_entries(folder: Location) -> Iterator[_Entry]:
-    """Files, folders, and dangling links too: left out as Arrow does, their rows would be lost silently."""
+    """Yield files, folders and dangling links.
+
+    Arrow's listing leaves dangling links out. Their rows would be missing without an error.
+    """
     names = []
     with os.scandir(folder.path) as entries:
         for entry in entries:
@@ -162,7 +175,7 @@ def _local_entries(folder: Location) -> Iterator[_Entry]:
 
 
 def _names(location: Location, folder: Location) -> list[str]:
-    """The names on the way from a folder to a location below it."""
+    """Return the parts of a location's path below a folder."""
     if location.is_local:
         return os.path.relpath(location.path, folder.path).split("/")
     return location.path.removeprefix(f"{folder.path}/").split("/")
@@ -174,13 +187,12 @@ def _is_visible_parquet(location: Location, folder: Location) -> bool:
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether a path matches a glob, name by name; only `**` crosses folders, none of them hidden."""
+    """Return whether a path's names match a glob's. `**` matches any number of visible folders."""
     if not patterns:
         return not names
     if patterns[0] == "**":
-        visible = next(
-            (index for index, name in enumerate(names) if name.startswith(".")), len(names)
-        )
+        hidden = (index for index, name in enumerate(names) if name.startswith("."))
+        visible = next(hidden, len(names))
         return any(_matches(names[start:], patterns[1:]) for start in range(visible + 1))
     return (
         bool(names) and _matches_name(names[0], patterns[0]) and _matches(names[1:], patterns[1:])

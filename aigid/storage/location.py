@@ -1,4 +1,4 @@
-"""Where files live: one way to find, read and atomically write them, on a local disk, in an object store, on the web."""
+"""Files on local disks, in object stores and on the web: find, read and atomically write them."""
 
 import os
 import secrets
@@ -18,9 +18,10 @@ from aigid.storage.uri import URI_SCHEMES, StoreUri, parse_store_uri
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder: the file system it is on, its path there, and the text a user knows it by.
+    """A file or folder, which need not exist.
 
-    `store` has its URI taken apart, where it is in an object store or on the web.
+    `filesystem` and `path` are Arrow's. `text` is the path or URI as a user would write it.
+    `store` has the parts of the URI, and is None on a local disk.
     """
 
     filesystem: fs.FileSystem
@@ -30,16 +31,16 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine's file system."""
+        """Whether it is on a local disk."""
         return self.store is None
 
     def child(self, name: str) -> "Location":
-        """The location of `name` in this folder."""
+        """Return the location of `name` in this folder."""
         return self.at(f"{self.path.rstrip('/')}/{name}")
 
     @property
     def is_web(self) -> bool:
-        """Whether it is on a web server, which has files but no folders."""
+        """Whether it is on a web server. Those have files but no folders."""
         return self.store is not None and self.store.kind == "web"
 
     @property
@@ -48,14 +49,14 @@ class Location:
         return self.at(str(PurePosixPath(self.path).parent))
 
     def at(self, path: str) -> "Location":
-        """Another path on the same file system, with the text that a user would give for it."""
+        """Return the location of another of Arrow's paths on the same file system."""
         if self.store is None:
             return _local(path)
         uri = self.store.at(path)
         return replace(self, path=uri.path, text=uri.text, store=uri)
 
     def is_below(self, folder: "Location") -> bool:
-        """Whether it is this folder or in it, wherever links lead."""
+        """Return whether it is `folder` or below it, with the links of local paths resolved."""
         if self.is_local and folder.is_local:
             return Path(self.path).resolve().is_relative_to(Path(folder.path).resolve())
         same_store = self.filesystem == folder.filesystem
@@ -63,12 +64,13 @@ class Location:
 
 
 def locate(text: str) -> Location:
-    """The location that `text`, a path or a URI, names.
+    """Return the location that a path or URI names.
 
-    Raises UsageError for a scheme that is not known, and StorageError where an object store cannot be reached.
+    Raises UsageError for an empty or malformed text, an unknown scheme, and a name that is not
+    UTF-8. Raises StorageError where the client of an object store cannot be made.
     """
     if not text:
-        raise UsageError("a path is empty: an unset variable?")
+        raise UsageError("a path is empty: is a variable unset?")
     if "://" not in text:
         return _local(text)
     scheme = text.split("://")[0].lower()
@@ -79,10 +81,10 @@ def locate(text: str) -> Location:
         raise UsageError(
             f"{text}: not a location that can be opened: give a path or one of {known}"
         )
-    # Arrow drops a fragment and a query: another file or folder would be opened than the one meant.
-    cut = next((sign for sign in "#?" if sign in text), None)
-    if cut:
-        raise UsageError(f"{text}: in a URI, write %{ord(cut):02X} for a {cut} in a name")
+    # Arrow drops a query and a fragment, and would open another file or folder.
+    special = next((character for character in "#?" if character in text), None)
+    if special:
+        raise UsageError(f"{text}: write a {special} in a name as %{ord(special):02X} in a URI")
     try:
         _, path = fs.FileSystem.from_uri(text)
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -92,7 +94,10 @@ def locate(text: str) -> Location:
 
 @contextmanager
 def store_failures(location: Location) -> Iterator[None]:
-    """Have what an object store refuses or fails at end as a StorageError that says why; not that nothing is there."""
+    """Turn the errors of an object store into a StorageError that explains them.
+
+    FileNotFoundError, and every error of a local disk, passes unchanged.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -104,30 +109,36 @@ def store_failures(location: Location) -> Iterator[None]:
 
 
 def info_of(location: Location) -> fs.FileInfo:
-    """What the file system says of a location; raises StorageError where an object store does not say."""
+    """Return the file system's information on a location.
+
+    Raises StorageError where an object store fails, and OSError where a disk does.
+    """
     with store_failures(location):
         return location.filesystem.get_file_info(location.path)
 
 
 def exists(location: Location) -> bool:
-    """Whether there is a file or folder."""
+    """Return whether a file or folder exists there. Raises as `info_of` does."""
     return bool(info_of(location).type != fs.FileType.NotFound)
 
 
 def is_folder(location: Location) -> bool:
-    """Whether the location is a folder (in an object store: a prefix with something below it)."""
+    """Return whether a location is a folder; in an object store, a prefix of keys.
+
+    Raises as `info_of` does.
+    """
     return bool(info_of(location).type == fs.FileType.Directory)
 
 
 def explain_failure(error: Exception, location: Location) -> str:
-    """What went wrong there, in one line; of an object store, what its words mean too."""
+    """Return in one line what went wrong at a location; of an object store, also what it means."""
     if location.store is not None:
         return explain_store_failure(error, location.store, location.filesystem)
     return " ".join(str(error).split())[:300]
 
 
 def explain_absence(location: Location) -> str:
-    """Why nothing is found there, in one line."""
+    """Return in one line why nothing is found at a location."""
     if location.store is not None:
         failure = listing_failure(location.store, location.filesystem)
         if failure is not None:
@@ -136,12 +147,15 @@ def explain_absence(location: Location) -> str:
 
 
 def is_forbidden(error: Exception, location: Location) -> bool:
-    """Whether an object store lets us read others, but not this one."""
+    """Return whether an error says that an object store denies access to this one object."""
     return location.store is not None and is_denied(error, location.store, location.filesystem)
 
 
 def list_names(folder: Location) -> list[str]:
-    """The names of the files right in a folder; empty where there is no such folder."""
+    """Return the names of the files directly in a folder, unsorted; none if it does not exist.
+
+    Raises StorageError where an object store fails.
+    """
     selector = fs.FileSelector(folder.path, allow_not_found=True)
     with store_failures(folder):
         return [
@@ -152,21 +166,29 @@ def list_names(folder: Location) -> list[str]:
 
 
 def read_bytes(location: Location) -> bytes:
-    """The whole content of a file."""
+    """Return the whole content of a file.
+
+    Raises FileNotFoundError, OSError where a disk fails, and StorageError where an object store
+    fails.
+    """
     with store_failures(location), location.filesystem.open_input_stream(location.path) as stream:
         return bytes(stream.read())
 
 
 def make_folder(location: Location) -> None:
-    """Make a folder and those above it; nothing where it exists, or where folders are only a part of names."""
+    """Make a folder and its parents, if missing. In an object store there is nothing to make."""
     if location.is_local:
         Path(location.path).mkdir(parents=True, exist_ok=True)
 
 
 def write_atomic(location: Location, data: bytes | pa.Buffer) -> None:
-    """Write a file so that it either exists whole or not at all: rename on a disk, one PUT in an object store."""
+    """Write a file so that it exists whole or not at all, and replaces an old one only when whole.
+
+    On a disk the data goes to a temporary file that is then renamed. In an object store it is one
+    upload. Raises OSError.
+    """
     if not location.is_local:
-        # What fails here is never completed: the object is there whole, or not at all, and so is one that it replaces.
+        # An upload that fails is never completed, so that an older object stays as it is.
         with location.filesystem.open_output_stream(location.path) as stream:
             stream.write(data)
         return
@@ -184,7 +206,10 @@ def write_atomic(location: Location, data: bytes | pa.Buffer) -> None:
 
 
 def remove_leftovers(folder: Location) -> None:
-    """Remove the temporary files of writes that were killed; call it only while nothing else writes there."""
+    """Remove the temporary files that killed writes left directly in a folder.
+
+    Call it only while nothing else writes there.
+    """
     if folder.is_local:
         for path in Path(folder.path).glob(".*.tmp"):
             if not path.is_dir():
@@ -196,9 +221,10 @@ def _local(text: str) -> Location:
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{path!r}: a name that is not UTF-8; rename it") from error
-    # Arrow would take run:1.parquet for a URI.
-    return Location(fs.LocalFileSystem(), f"./{path}" if ":" in path.split("/")[0] else path, path)
+        raise UsageError(f"{path!r}: the name is not UTF-8: rename it") from error
+    # Arrow would read run:1.parquet as a URI.
+    arrow_path = f"./{path}" if ":" in path.split("/")[0] else path
+    return Location(fs.LocalFileSystem(), arrow_path, path)
 
 
 def _in_store(text: str) -> Location:

@@ -1,4 +1,4 @@
-"""What a path, a folder or a glob lists: which names, in which order, in which form."""
+"""The listing of a path, a folder or a glob: which names, in which order, in which form."""
 
 import os
 from collections.abc import Callable
@@ -49,14 +49,12 @@ def listed(text: str) -> list[str]:
         ("z/*.parquet", []),
     ],
 )
-def test_a_glob_matches_name_by_name_as_a_shell_does(
-    make: Make, pattern: str, expected: list[str]
-) -> None:
+def test_a_glob_matches_as_in_a_shell(make: Make, pattern: str, expected: list[str]) -> None:
     make(*TREE)
     assert listed(pattern) == expected
 
 
-def test_a_glob_keeps_the_form_that_its_folder_was_given_in(make: Make, here: Path) -> None:
+def test_a_glob_lists_relative_or_absolute_paths_like_its_own(make: Make, here: Path) -> None:
     make("x/a.parquet", "y/b.parquet")
     assert listed(f"{here}/*/*.parquet") == [f"{here}/x/a.parquet", f"{here}/y/b.parquet"]
     os.chdir("x")
@@ -72,7 +70,7 @@ def test_a_folder_lists_its_parquet_files_recursively_and_sorted_without_hidden_
     assert listed("x") == listed("x/") == listed("./x//") == ["x/d.parquet", "x/y/c.parquet"]
 
 
-def test_a_folder_inside_a_hidden_one_is_listed_when_it_is_named(make: Make) -> None:
+def test_a_folder_inside_a_hidden_one_is_listed_if_it_is_named(make: Make) -> None:
     make(".cache/_set/a.parquet", ".cache/_set/_b.parquet")
     assert listed(".cache/_set") == [".cache/_set/a.parquet"]
 
@@ -93,7 +91,7 @@ def test_a_folder_lists_linked_files_and_folders_and_dangling_links_but_no_pipes
     ]
 
 
-def test_a_link_to_a_folder_above_doubles_no_files(make: Make, here: Path) -> None:
+def test_a_link_to_a_folder_above_lists_no_file_twice(make: Make, here: Path) -> None:
     make("set/a.parquet", "set/below/b.parquet")
     (here / "set" / "below" / "round").symlink_to(here / "set")
     assert listed("set") == listed("set/**") == ["set/a.parquet", "set/below/b.parquet"]
@@ -102,7 +100,9 @@ def test_a_link_to_a_folder_above_doubles_no_files(make: Make, here: Path) -> No
 def test_a_name_that_is_not_utf8_is_a_usage_error_that_shows_it(here: Path) -> None:
     Path(os.fsdecode(b"caf\xe9.parquet")).write_bytes(b"x")
     for text in (".", "*", os.fsdecode(b"caf\xe9.parquet")):
-        with pytest.raises(UsageError, match=r"caf\\udce9.parquet': a name that is not UTF-8"):
+        with pytest.raises(
+            UsageError, match=r"caf\\udce9.parquet': the name is not UTF-8: rename it"
+        ):
             listed(text)
 
 
@@ -134,9 +134,7 @@ def test_names_with_unusual_characters_are_found_by_path_glob_and_folder(
     assert read_bytes(locate(listed(name)[0])) == name.encode()
 
 
-def test_a_tilde_is_a_name_like_any_other_since_shells_expand_it_before(
-    make: Make, here: Path
-) -> None:
+def test_a_tilde_is_not_expanded_since_shells_do_that(make: Make, here: Path) -> None:
     make("~/a.parquet")
     assert listed("~") == listed("~/*.parquet") == ["~/a.parquet"]
 
@@ -149,7 +147,7 @@ def test_a_file_uri_lists_what_its_path_does(make: Make, here: Path) -> None:
     assert listed(f"file://{here}/set/*.parquet") == listed(f"{here}/set/*.parquet")
 
 
-def test_what_is_not_there_lists_nothing(make: Make) -> None:
+def test_a_missing_path_lists_nothing(make: Make) -> None:
     make("set/a.txt")
     assert (
         listed("gone.parquet")
@@ -160,12 +158,12 @@ def test_what_is_not_there_lists_nothing(make: Make) -> None:
     )
 
 
-def test_a_list_tells_size_and_time_and_is_a_stream(make: Make, here: Path) -> None:
+def test_a_listing_has_size_and_time_and_is_a_stream(make: Make, here: Path) -> None:
     make("set/a.parquet", "set/b/c.parquet", "set/b/d.parquet")
     files = list_parquet(locate("set"))
     first = next(files)
     facts = (here / "set/a.parquet").stat()
     assert (first.size_bytes, first.modified_ns) == (facts.st_size, facts.st_mtime_ns)
     (here / "set/b/c.parquet").unlink()
-    # What is not there any more when its turn comes is none of the names that were asked for so far.
+    # The second folder was not read yet when its file was removed.
     assert [file.location.text for file in files] == ["set/b/d.parquet"]

@@ -1,4 +1,4 @@
-"""Paths and URIs: what a text names, what a glob or a folder lists, and that files appear whole or not at all."""
+"""Paths and URIs: the location that a text names, and atomic writes."""
 
 import os
 import stat
@@ -36,12 +36,10 @@ def test_a_file_uri_is_the_same_location_as_its_path(make: Make, here: Path) -> 
 
 
 @pytest.mark.parametrize("sign", ["?", "#"])
-def test_a_file_uri_with_a_query_or_fragment_is_refused_and_not_cut_short(
-    make: Make, here: Path, sign: str
-) -> None:
+def test_a_file_uri_with_a_query_or_fragment_is_refused(make: Make, here: Path, sign: str) -> None:
     make("a1.parquet", "b.parquet")
-    # Cut at the sign, it would name the folder, and all of that would be scanned.
-    with pytest.raises(UsageError, match=r"write %.. for a . in a name"):
+    # Without what follows the character it would be the folder, and all of its files be scanned.
+    with pytest.raises(UsageError, match=rf"write a \{sign} in a name as %.. in a URI"):
         locate(f"file://{here}/{sign}1.parquet")
 
 
@@ -67,7 +65,7 @@ def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder() -> None
         locate("")
 
 
-def test_paths_are_shown_without_detours_and_trailing_slashes() -> None:
+def test_paths_are_normalized() -> None:
     assert [locate(text).text for text in ("./a/", "a//b", "a/../b", "/x/./y/")] == [
         "a",
         "a/b",
@@ -96,7 +94,7 @@ def test_paths_are_shown_without_detours_and_trailing_slashes() -> None:
         ),
     ],
 )
-def test_an_object_store_location_keeps_scheme_and_query_in_its_text(
+def test_the_text_of_an_object_store_location_has_its_scheme_and_query(
     uri: str, path: str, child: str
 ) -> None:
     folder = locate(uri)
@@ -111,42 +109,42 @@ def test_an_object_store_location_keeps_scheme_and_query_in_its_text(
     make_folder(file)
 
 
-def test_a_client_of_a_store_is_made_once() -> None:
+def test_the_client_of_a_store_is_shared() -> None:
     clients = [locate(f"s3://bucket/{key}?region=x").filesystem for key in ("a", "b")]
     assert clients[0] is clients[1]
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         (
             "s3://key:secret@bucket/x",
-            "s3://...@: credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID",
+            "s3://...@: credentials do not belong in a URI; aigid finds them in AWS_ACCESS_KEY_ID",
         ),
         (
             "gs://key@bucket/x",
-            "credentials do not belong in a URI; they are found in GOOGLE_APPLICATION_CREDENTIALS",
+            "do not belong in a URI; aigid finds them in GOOGLE_APPLICATION_CREDENTIALS",
         ),
         (
             "s3://bucket/x?access_key=k",
-            "behind ? are region, endpoint_override, scheme, anonymous; in a URI",
+            "the options after ? are region, endpoint_override, scheme, anonymous; write a ?",
         ),
-        ("s3://bucket/part-?.parquet", "write %3F for a ? in a name"),
-        ("s3://bucket/a#1.parquet", "write %23 for a # in a name"),
+        ("s3://bucket/part-?.parquet", "write a ? in a name as %3F in a URI"),
+        ("s3://bucket/a#1.parquet", "write a # in a name as %23 in a URI"),
         ("s3:///x", "give s3://BUCKET/KEY"),
         ("s3://a b/c", "give s3://BUCKET/KEY"),
         ("abfss://box/x", "give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),
-        ("az://box/x", "of which account? Set AZURE_STORAGE_ACCOUNT_NAME"),
+        ("az://box/x", "no storage account: set AZURE_STORAGE_ACCOUNT_NAME"),
     ],
 )
-def test_a_uri_that_names_no_object_is_refused_and_secrets_are_not_repeated(
-    uri: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_malformed_uri_is_refused_and_its_secrets_are_not_repeated(
+    uri: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UsageError) as caught:
         locate(uri)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -167,19 +165,19 @@ def test_exists_and_is_folder(make: Make) -> None:
     ]
 
 
-def test_list_names_gives_files_right_in_a_folder_alone(make: Make) -> None:
+def test_list_names_returns_only_files_directly_in_a_folder(make: Make) -> None:
     make("x/a", "x/.b", "x/y/c")
     assert sorted(list_names(locate("x"))) == [".b", "a"]
     assert list_names(locate("gone")) == []
 
 
-def test_make_folder_makes_those_above_and_minds_none_that_is_there(here: Path) -> None:
+def test_make_folder_makes_parents_and_accepts_an_existing_folder(here: Path) -> None:
     make_folder(locate("a/b/c"))
     make_folder(locate("a/b/c"))
     assert (here / "a" / "b" / "c").is_dir()
 
 
-def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(here: Path) -> None:
+def test_a_written_file_replaces_the_old_one_and_leaves_no_other_file(here: Path) -> None:
     write_atomic(locate("summary.json"), b"old")
     write_atomic(locate("summary.json"), pa.py_buffer(b"new"))
     assert (here / "summary.json").read_bytes() == b"new"
@@ -187,13 +185,15 @@ def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(here: 
     assert (here / "summary.json").stat().st_mode & 0o777 == 0o644
 
 
-def test_a_write_into_a_missing_folder_makes_nothing(here: Path) -> None:
+def test_a_write_into_a_missing_folder_fails_and_makes_no_file(here: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_atomic(locate("gone/summary.json"), b"data")
     assert names_in(here) == []
 
 
-def test_a_write_onto_a_folder_fails_and_leaves_it_as_it_was(make: Make, here: Path) -> None:
+def test_a_write_onto_a_folder_fails_and_leaves_the_folder_unchanged(
+    make: Make, here: Path
+) -> None:
     make("summary.json/inside")
     with pytest.raises(IsADirectoryError):
         write_atomic(locate("summary.json"), b"data")
@@ -257,7 +257,7 @@ def test_a_write_into_a_read_only_folder_leaves_the_old_file_whole() -> None:
         assert names_in(Path(name, "locked")) == ["summary.json"]
 
 
-def test_leftovers_of_killed_writes_are_removed_and_nothing_else(make: Make, here: Path) -> None:
+def test_only_leftovers_of_killed_writes_are_removed(make: Make, here: Path) -> None:
     make(
         "out/.detections-000001.parquet.ab12.tmp",
         "out/kept.tmp",
@@ -274,10 +274,16 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(make: Make, her
     assert left == [".folder.tmp/inside", ".lock", "below/.x.tmp", "kept.tmp"]
 
 
-def test_a_written_file_may_be_read_by_whom_the_umask_says(tmp_path: Path) -> None:
+def test_the_umask_sets_the_permissions_of_a_written_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_atomic(locate(str(tmp_path / "file")), b"x")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_a_number_of_attempts_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "many")
+    with pytest.raises(UsageError, match="AWS_MAX_ATTEMPTS must be a whole number: got 'many'"):
+        locate("s3://bucket-of-this-test/x?region=x")
