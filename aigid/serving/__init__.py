@@ -1,1 +1,38 @@
-"""A Triton server on this machine, and what runs inside one."""
+"""Serving: a Triton server on this host, and the Python models that run inside one.
+
+Names are imported on first use: inside a server only the models' own packages are installed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
+    from aigid.serving.server_program import ServerProgram, find_program
+    from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
+else:
+    _MODULES = {
+        "Flavour": "triton_server",
+        "PairPreprocessor": "pair_preprocessor",
+        "PreparedPairs": "pair_preprocessor",
+        "ServerConfig": "triton_server",
+        "ServerProgram": "server_program",
+        "TritonServer": "triton_server",
+        "find_program": "server_program",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+__all__ = [
+    "Flavour",
+    "PairPreprocessor",
+    "PreparedPairs",
+    "ServerConfig",
+    "ServerProgram",
+    "TritonServer",
+    "find_program",
+]

@@ -1,4 +1,4 @@
-"""Pairs as clients send them, encoded images and UTF-8 prompts, to the tensors that the graphs take."""
+"""The preprocessing of pairs as clients send them: encoded images and UTF-8 prompts to tensors."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +16,10 @@ from aigid.records import RowFailure
 
 @dataclass(frozen=True)
 class PreparedPairs:
-    """N pairs: pixels uint8 [N, *ImageSpec.shape], tokens, and an error code for each, empty where all is well.
+    """The tensors of N pairs: pixels uint8 [N, *ImageSpec.shape], tokens, and error codes.
 
-    The pixels of a pair with an error are zeros: what the graphs say of them means nothing.
+    The error code of a pair is empty if it has no error. The pixels of a pair with an error are
+    zeros, and its scores are meaningless.
     """
 
     image: Pixels
@@ -27,25 +28,30 @@ class PreparedPairs:
 
 
 class PairPreprocessor:
-    """The preprocessing of one model: the same decoding and the same tokens as in training and in the embedded scorer."""
+    """Decodes and tokenizes pairs for one model, as training and the embedded scorer do."""
 
     def __init__(self, repository: Path) -> None:
-        """Read contract and tokenizer of a model repository; raises ContractError where it is none."""
+        """Read the contract and the tokenizer of a model repository.
+
+        Raises ContractError if the folder is not a model repository.
+        """
         contract = load_contract(repository)
         self._image = contract.image
         self._prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
         self._pool = ThreadPoolExecutor(available_cores(), "decode")
 
     def prepare(self, images: Sequence[bytes], prompts: Sequence[bytes]) -> PreparedPairs:
-        """The tensors of N pairs, prompts padded to the bucket of the longest; an unreadable image fails its pair alone."""
-        read = list(self._pool.map(self._read, images))
+        """Return the tensors of N pairs, with prompts padded to the bucket of the longest one.
+
+        An image that cannot be decoded is an error of its own pair only.
+        """
+        decoded = list(self._pool.map(self._decode, images))
         ids = self._prompts.token_ids([prompt.decode("utf-8", "replace") for prompt in prompts])
         tokens = pad_to_bucket(ids, self._prompts.bucket(max(map(len, ids))))
-        return PreparedPairs(
-            np.stack([pixels for pixels, _ in read]), tokens, [error for _, error in read]
-        )
+        pixels = np.stack([pixels for pixels, _ in decoded])
+        return PreparedPairs(pixels, tokens, [error for _, error in decoded])
 
-    def _read(self, data: bytes) -> tuple[Pixels, str]:
+    def _decode(self, data: bytes) -> tuple[Pixels, str]:
         try:
             return decode_image(data, self._image), ""
         except RowFailure as failure:

@@ -1,29 +1,30 @@
-"""Triton's model `preprocess`, for its Python backend: `preprocess/N/model.py` of a model repository imports it from here."""
+"""Triton's model `preprocess`, for `preprocess/N/model.py` of a model repository to import."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import triton_python_backend_utils as pb_utils  # it is there inside Triton's Python backend alone
+import triton_python_backend_utils as pb_utils  # exists only inside Triton's Python backend
 
 from aigid.cores import available_cores
 from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
 
 
 class TritonPythonModel:
-    """The class that the backend looks for."""
+    """The class that Triton's Python backend looks for."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read the contract and the tokenizer of the repository that this model is in."""
+        """Read the contract and the tokenizer of the repository that contains this model."""
         self._preprocessor = PairPreprocessor(Path(args["model_repository"]).parent)
-        # Many clients that send a pair each must keep all cores as busy as one who sends many.
+        # Many clients with one pair each must keep all cores busy, as one client with many does.
         self._pool = ThreadPoolExecutor(available_cores(), "request")
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One response for each request, and where that cannot be, its own error."""
+    def execute(
+        self, requests: "Sequence[pb_utils.InferenceRequest]"
+    ) -> "list[pb_utils.InferenceResponse]":
+        """Return one response for each request; a request that fails gets an error of its own."""
         pairs = [
             [_strings(request, name) for name in ("image_bytes", "prompt")] for request in requests
         ]
@@ -31,14 +32,14 @@ class TritonPythonModel:
         return [_response(future) for future in prepared]
 
     def finalize(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown()
 
 
-def _response(prepared: "Future[PreparedPairs]") -> Any:
+def _response(prepared: "Future[PreparedPairs]") -> "pb_utils.InferenceResponse":
     try:
         pairs = prepared.result()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the requests beside it have answers
+    except Exception as error:  # noqa: BLE001 - other requests of the batch still get answers
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return pb_utils.InferenceResponse(
             [], pb_utils.TritonError(f"the pairs cannot be prepared: {reason}")
@@ -54,6 +55,6 @@ def _response(prepared: "Future[PreparedPairs]") -> Any:
     )
 
 
-def _strings(request: Any, name: str) -> list[bytes]:
+def _strings(request: "pb_utils.InferenceRequest", name: str) -> list[bytes]:
     value: npt.NDArray[np.object_] = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
     return [bytes(item) for item in value.reshape(-1)]

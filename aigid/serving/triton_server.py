@@ -1,4 +1,4 @@
-"""A Triton server on this machine: started on a model repository, ready when entered, stopped when left."""
+"""A Triton server on this host, as a context manager."""
 
 import contextlib
 import json
@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,24 +15,26 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from aigid.contract import load_contract
-from aigid.errors import ServerError, UsageError
+from aigid.errors import ServerError
+from aigid.serving.ports import choose_ports
 from aigid.serving.server_program import ServerProgram, find_program
 
 CACHE = Path("~/.cache/aigid")
 
-# Where Linux keeps the memory that a server shares with its Python models, and how ours is named there.
+# The memory that a server shares with its Python models is in this folder; the prefix marks ours.
 _SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
 _PYTHON_BACKENDS = ("python", "onnxruntime")
+_LISTENERS = ("http", "grpc", "metrics")
 
-_POLL_SECONDS = 0.1
-_STOP_SECONDS = 20.0
+_POLL_S = 0.1
+_STOP_S = 20.0
 
 
 class Flavour(StrEnum):
-    """Which configurations: ONNX Runtime on CPUs (`configs/cpu.pbtxt`), or TensorRT on GPUs (`config.pbtxt`)."""
+    """ONNX Runtime on CPUs (`configs/cpu.pbtxt`), or TensorRT on GPUs (`config.pbtxt`)."""
 
     CPU = "cpu"
     GPU = "gpu"
@@ -41,9 +42,10 @@ class Flavour(StrEnum):
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """What to serve, and where; a port of 0 is any free one.
+    """The repository to serve, and where to listen. A port of 0 stands for any free port.
 
-    `ready_seconds` is how long loading may take; `arguments` are handed to tritonserver as they are.
+    Loading may take `ready_within_s` seconds. The server is installed below `cache` if there is
+    none on the PATH. `arguments` go to tritonserver as they are.
     """
 
     repository: Path
@@ -52,21 +54,29 @@ class ServerConfig:
     http_port: int = 0
     grpc_port: int = 0
     metrics_port: int = 0
-    ready_seconds: float = 300.0
+    ready_within_s: float = 300.0
     cache: Path = CACHE
     arguments: tuple[str, ...] = ()
 
 
 class TritonServer:
-    """A context manager: `with TritonServer(ServerConfig(repository)) as server: ... server.grpc_address`."""
+    """A server that runs inside a `with` block.
+
+    Example: `with TritonServer(ServerConfig(repository)) as server: print(server.grpc_address)`.
+    """
 
     def __init__(
-        self, config: ServerConfig, say: Callable[[str], None] = lambda line: None
+        self, config: ServerConfig, on_message: Callable[[str], None] = lambda line: None
     ) -> None:
-        """Check the repository and find the program; raises ContractError or ServerError."""
+        """Check the repository and the ports, and find or install the program.
+
+        Raises ContractError, UsageError or ServerError.
+        """
         self.notice = load_contract(config.repository).notice
-        self.config = replace(config, **_free_ports(config))
-        self._program = find_program(config.cache.expanduser(), say)
+        wanted = {f"{name}_port": getattr(config, f"{name}_port") for name in _LISTENERS}
+        http, grpc, metrics = choose_ports(config.host, wanted).values()
+        self.config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)
+        self._program = find_program(config.cache.expanduser(), on_message)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -88,7 +98,7 @@ class TritonServer:
 
     @property
     def process_id(self) -> int:
-        """Of the server, once it is started."""
+        """The process id of the started server."""
         assert self._process is not None
         return self._process.pid
 
@@ -105,9 +115,12 @@ class TritonServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until every model is ready; raises ServerError with Triton's own reason where not."""
+        """Start the server and wait until every model is ready.
+
+        Raises ServerError with Triton's own reason if it does not start.
+        """
         self._log = tempfile.TemporaryFile(prefix="aigid-triton-")  # noqa: SIM115 - `stop` closes it
-        # A session of its own: Ctrl-C on the terminal reaches the server through `stop` alone.
+        # In a session of its own, so that Ctrl-C on the terminal reaches the server only by `stop`.
         self._process = subprocess.Popen(
             _command(self._program, self.config, self._shared_memory),
             env=dict(self._program.environment),
@@ -123,17 +136,18 @@ class TritonServer:
             raise
 
     def wait(self) -> None:
-        """Wait until the server ends by itself, which it should not: raises ServerError."""
+        """Wait until the server ends by itself. It should not: raises ServerError when it does."""
         assert self._process is not None
         status = self._process.wait()
         if status == 0:
-            raise ServerError("the server was told to stop by somebody else")
-        raise ServerError(f"the server has ended with status {status}: {self.reasons()}")
+            raise ServerError("the server was stopped by another process")
+        raise ServerError(f"the server ended with status {status}: {self.reasons()}")
 
     def stop(self) -> None:
-        """End the server; after a while, kill it.
+        """Stop the server; kill it if it takes too long.
 
-        Models finish what they are computing, but Triton begins none of an ensemble's next steps: such requests fail.
+        Models finish their current batches. Requests for an ensemble fail if some of its models
+        have not begun yet, because Triton does not begin them any more.
         """
         if self._process is not None:
             _end(self._process)
@@ -143,32 +157,25 @@ class TritonServer:
             self._log = None
 
     def models(self) -> list[tuple[str, str, str]]:
-        """Name, version and state of every model."""
-        index = json.loads(self._post("/v2/repository/index") or b"[]")
+        """Return the name, version and state of every model."""
+        request = urllib.request.Request(
+            f"http://{self.http_address}/v2/repository/index", data=b"", method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            index = json.loads(answer.read() or b"[]")
         return sorted(
             (item["name"], item.get("version", ""), item.get("state", "")) for item in index
         )
 
     def reasons(self) -> str:
-        """Why models did not load, as Triton says it, or the last that it said."""
+        """Return why models failed to load, in Triton's words, or else the end of its log."""
         assert self._log is not None
         self._log.seek(0)
-        lines = self._log.read().decode("utf-8", "replace").splitlines()
-        failures = [
-            match[1]
-            for line in lines
-            if (match := re.search(r'"(failed to load .*?)(?:\\n|"$|$)', line))
-        ]
-        detailed = [failure for failure in failures if ":" in failure]
-        errors = [line for line in lines if line.startswith(("error:", "E"))]
-        return (
-            "; ".join(dict.fromkeys(detailed or failures or errors[-3:] or lines[-3:]))
-            or "it said nothing"
-        )
+        return _reasons(self._log.read().decode("utf-8", "replace").splitlines())
 
     def _wait_until_ready(self) -> None:
         assert self._process is not None
-        end = time.monotonic() + self.config.ready_seconds
+        end = time.monotonic() + self.config.ready_within_s
         while not self._is_ready():
             if self._process.poll() is not None:
                 raise ServerError(
@@ -176,9 +183,10 @@ class TritonServer:
                 )
             if time.monotonic() > end:
                 raise ServerError(
-                    f"the server is not ready after {self.config.ready_seconds:g} s: {self.reasons()}"
+                    f"the server is not ready after {self.config.ready_within_s:g} s: "
+                    f"{self.reasons()}"
                 )
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_S)
 
     def _is_ready(self) -> bool:
         try:
@@ -188,13 +196,6 @@ class TritonServer:
                 return bool(answer.status == 200)
         except OSError:
             return False
-
-    def _post(self, path: str) -> bytes:
-        request = urllib.request.Request(
-            f"http://{self.http_address}{path}", data=b"", method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return bytes(answer.read())
 
 
 def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -> list[str]:
@@ -209,7 +210,7 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
     ]
     if config.flavour is Flavour.CPU:
         command.append("--model-config-name=cpu")
-    for name in ("http", "grpc", "metrics"):
+    for name in _LISTENERS:
         command += [
             f"--{name}-address={config.host}",
             f"--{name}-port={getattr(config, f'{name}_port')}",
@@ -217,45 +218,32 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
     return [*command, *config.arguments]
 
 
+def _reasons(log: list[str]) -> str:
+    """Return the failures in a server's log, the most detailed ones if there are any."""
+    failures = [
+        match[1] for line in log if (match := re.search(r'"(failed to load .*?)(?:\\n|"$|$)', line))
+    ]
+    detailed = [failure for failure in failures if ":" in failure]
+    errors = [line for line in log if line.startswith(("error:", "E"))]
+    chosen = detailed or failures or errors[-3:] or log[-3:]
+    return "; ".join(dict.fromkeys(chosen)) or "its log is empty"
+
+
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """End a server and what is left of its models' processes, which in a crash may wait for it for good."""
+    """Stop a server and kill its models' processes, which may wait forever if it has crashed."""
     if server.poll() is None:
         server.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(_STOP_SECONDS)
+            server.wait(_STOP_S)
     with contextlib.suppress(ProcessLookupError):
-        # The session that it was started as.
+        # The session that the server was started in.
         os.killpg(server.pid, signal.SIGKILL)
     server.wait()
 
 
 def _remove_shared_memory(ours: str) -> None:
-    """Remove what killed servers have left in memory: the one that is named so, and those of processes that are no more."""
+    """Remove the shared memory with our prefix, and that of processes that no longer exist."""
     for path in _SHARED_MEMORY.glob(f"{_PREFIX}*"):
         owner = path.name.removeprefix(_PREFIX).split("_")[0]
         if path.name.startswith(ours) or not Path("/proc", owner).exists():
             path.unlink(missing_ok=True)
-
-
-def _free_ports(config: ServerConfig) -> dict[str, Any]:
-    """The ports of `config`, the free ones chosen; raises UsageError where a port is in use."""
-    ports: dict[str, Any] = {}
-    sockets = []
-    try:
-        for name in ("http_port", "grpc_port", "metrics_port"):
-            wanted = getattr(config, name)
-            one = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            sockets.append(one)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind((config.host, wanted))
-            except OSError as error:
-                option = f"--{name.replace('_', '-')} {wanted}"
-                raise UsageError(
-                    f"{option}: {config.host}:{wanted} cannot be used: {error.strerror}; choose another"
-                ) from error
-            ports[name] = one.getsockname()[1]
-    finally:
-        for one in sockets:
-            one.close()
-    return ports
