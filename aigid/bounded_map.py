@@ -1,8 +1,8 @@
-"""Many calls at a time over a stream, answers in order, nothing held beyond a window."""
+"""Many calls at a time over a stream: results in order, and a bound on what is held in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -12,20 +12,31 @@ Answer = TypeVar("Answer")
 def bounded_map(
     function: Callable[[Item], Answer], items: Iterable[Item], threads: int
 ) -> Iterator[Answer]:
-    """`function` of each item, in order; `threads` calls at a time, and as many answers kept waiting.
+    """Yield `function` of each item, in order, from `threads` threads.
 
-    Items are taken from the stream as calls are made, unlike with `Executor.map`, which takes all of them first. The
-    first exception ends it.
+    At most twice as many results as there are threads are running or waiting to be taken. Items are
+    taken from the stream as calls are made, unlike with `Executor.map`, which takes all of them
+    first. The first exception ends the stream.
     """
     with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[Answer]] = deque()
-        try:
-            for item in items:
-                running.append(pool.submit(function, item))
-                if len(running) >= 2 * threads:
-                    yield running.popleft().result()
-            while running:
+        yield from map_in_pool(pool, function, items, 2 * threads)
+
+
+def map_in_pool(
+    pool: Executor, function: Callable[[Item], Answer], items: Iterable[Item], limit: int
+) -> Iterator[Answer]:
+    """Yield `function` of each item, in order, as `bounded_map` does, from a pool of the caller's.
+
+    At most `limit` results are running or waiting to be taken.
+    """
+    running: deque[Future[Answer]] = deque()
+    try:
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) >= limit:
                 yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()

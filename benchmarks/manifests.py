@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from aigid.simulation.simulate import SimulationConfig, Split, make_row
+from aigid.simulation import SimulationConfig, Split, make_row
 
 SCHEMA = pa.schema({"image": pa.binary(), "caption": pa.string()})
 PHOTOGRAPH_SIDE, TINY_SIDE = 1024, 32

@@ -1,6 +1,7 @@
-"""The camera of the simulated real rows: lens, Bayer sensor, demosaicing; and the development that all rows share.
+"""The camera that takes the simulated photographs: lens, Bayer sensor and demosaicing.
 
-Demosaicing is bilinear or the gradient-corrected linear interpolation of Malvar, He and Cutler (2004).
+Also the development to display values, which photographs and generated images share. Demosaicing is
+bilinear, or the gradient-corrected linear interpolation of Malvar, He and Cutler (2004).
 """
 
 from collections.abc import Sequence
@@ -11,22 +12,25 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from aigid.simulation.scenes import Light
+from aigid.simulation.light import Light, blur
 
 NOISE_RANGE = (0.003, 0.018)
-"""Standard deviation of noise at mid grey, in full scales, drawn log-uniformly for real and generated rows alike."""
+"""The standard deviation of noise at mid grey, as a fraction of full scale.
+
+It is drawn log-uniformly, from the same range for photographs and generated images.
+"""
 
 _CURVE_STEPS = 8192
 
 
 def draw_noise_level(rng: np.random.Generator) -> float:
-    """A picture's noise level, from the one distribution of all rows."""
+    """Return the noise level of an image, from the one distribution for all rows."""
     low, high = NOISE_RANGE
     return float(low * (high / low) ** rng.random())
 
 
 def photograph(light: Light, rng: np.random.Generator) -> Light:
-    """What a camera's sensor and demosaicing make of linear light [height, width, 3]: linear light again."""
+    """Return linear light [height, width, 3] after a lens, a sensor and demosaicing."""
     sensed = _through_lens(light, rng)
     gains = np.array([rng.uniform(1.5, 2.2), 1.0, rng.uniform(1.3, 1.9)], np.float32)
     phase = (int(rng.integers(2)), int(rng.integers(2)))
@@ -40,7 +44,10 @@ def photograph(light: Light, rng: np.random.Generator) -> Light:
 
 
 def _through_lens(light: Light, rng: np.random.Generator) -> Light:
-    """Vignetting, lateral chromatic aberration (red and blue magnified apart) and a small Gaussian blur."""
+    """Apply vignetting, lateral chromatic aberration and a small Gaussian blur.
+
+    The aberration magnifies red and blue differently.
+    """
     height, width = light.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
@@ -58,24 +65,16 @@ def _magnify(plane: Light, scale: float) -> Light:
     moved = Image.fromarray(plane).transform(
         (width, height), Image.Transform.AFFINE, matrix, resample=Image.Resampling.BICUBIC
     )
-    # The transform leaves pixels that it would read from outside at 0: they keep their old light.
+    # The transform sets pixels that it would read from outside to 0: these keep their old light.
     warped = np.array(moved, np.float32)
     return np.where(warped > 0, warped, plane)
 
 
-def blur(picture: Light, sigma: float) -> Light:
-    """A Gaussian blur with a kernel of three samples, for `sigma` below one pixel; edges are repeated."""
-    side = np.float32(np.exp(-0.5 / max(sigma, 0.05) ** 2))
-    centre, side = 1 / (1 + 2 * side), side / (1 + 2 * side)
-    padding = [(1, 1), (0, 0)] + [(0, 0)] * (picture.ndim - 2)
-    rows = np.pad(picture, padding, mode="edge")
-    picture = centre * rows[1:-1] + side * (rows[:-2] + rows[2:])
-    columns = np.pad(picture, [padding[1], padding[0], *padding[2:]], mode="edge")
-    return centre * columns[:, 1:-1] + side * (columns[:, :-2] + columns[:, 2:])
-
-
 def _colour_at(row: int, column: int, phase: tuple[int, int]) -> int:
-    """The channel of a site of the mosaic: red where both parities meet `phase`, blue where neither does."""
+    """Return the channel that a site of the mosaic measures.
+
+    It is red where both parities match `phase`, blue where neither does, else green.
+    """
     matches = (row % 2 == phase[0]) + (column % 2 == phase[1])
     return (2, 1, 0)[matches]
 
@@ -92,14 +91,17 @@ def _mosaic(sensed: Light, gains: Light, phase: tuple[int, int]) -> Light:
 
 
 def _balance(raw: Light, gains: Light, phase: tuple[int, int]) -> None:
-    """White balance: undo the sensor's unequal sensitivities, in place."""
+    """Balance white in place: undo the unequal sensitivities of the sensor's channels."""
     for row in (0, 1):
         for column in (0, 1):
             raw[row::2, column::2] *= gains[_colour_at(row, column, phase)]
 
 
 def demosaic_bilinear(raw: Light, phase: tuple[int, int]) -> Light:
-    """Each missing sample is the mean of its nearest neighbours of that colour: float32 [height, width, 3]."""
+    """Return float32 [height, width, 3] from raw samples, interpolated bilinearly.
+
+    Each missing sample is the mean of its nearest neighbours of that colour.
+    """
     around = np.pad(raw, 1, mode="reflect")
     across = (around[1:-1, :-2] + around[1:-1, 2:]) / 2
     along = (around[:-2, 1:-1] + around[2:, 1:-1]) / 2
@@ -108,7 +110,10 @@ def demosaic_bilinear(raw: Light, phase: tuple[int, int]) -> Light:
 
 
 def demosaic_malvar(raw: Light, phase: tuple[int, int]) -> Light:
-    """The bilinear estimate corrected by the Laplacian of the colour that was measured (Malvar et al. 2004)."""
+    """Return float32 [height, width, 3] from raw samples by the method of Malvar et al. (2004).
+
+    The bilinear estimate is corrected by the Laplacian of the colour that was measured.
+    """
     far = np.pad(raw, 2, mode="reflect")
     across = far[2:-2, 1:-3] + far[2:-2, 3:-1]
     along = far[1:-3, 2:-2] + far[3:-1, 2:-2]
@@ -125,22 +130,25 @@ def demosaic_malvar(raw: Light, phase: tuple[int, int]) -> Light:
 def _assemble(
     raw: Light, phase: tuple[int, int], estimates: Sequence[npt.NDArray[np.floating[Any]]]
 ) -> Light:
-    """Put measured and estimated samples together; estimates are for neighbours all around, beside, above, diagonal."""
+    """Combine measured and estimated samples.
+
+    The four estimates use the neighbours all around, beside, above and below, and diagonal.
+    """
     cross, beside, above, diagonal = estimates
-    picture = np.empty((*raw.shape, 3), np.float32)
+    image = np.empty((*raw.shape, 3), np.float32)
     for row in (0, 1):
         for column in (0, 1):
             site = (slice(row, None, 2), slice(column, None, 2))
             own = _colour_at(row, column, phase)
-            picture[(*site, own)] = raw[site]
+            image[(*site, own)] = raw[site]
             if own == 1:
                 across_channel = 0 if row % 2 == phase[0] else 2
-                picture[(*site, across_channel)] = beside[site]
-                picture[(*site, 2 - across_channel)] = above[site]
+                image[(*site, across_channel)] = beside[site]
+                image[(*site, 2 - across_channel)] = above[site]
             else:
-                picture[(*site, 1)] = cross[site]
-                picture[(*site, 2 - own)] = diagonal[site]
-    return picture
+                image[(*site, 1)] = cross[site]
+                image[(*site, 2 - own)] = diagonal[site]
+    return image
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +159,7 @@ def _srgb_curve() -> Light:
 
 
 def develop(linear: Light, rng: np.random.Generator) -> Light:
-    """Exposure, sRGB's gamma and an S-curve of contrast: linear light to display values in [0, 1]."""
+    """Return display values in [0, 1] from linear light: exposure, sRGB gamma, an S-curve."""
     exposure, contrast = rng.uniform(0.85, 1.3), rng.uniform(0.0, 0.5)
     curve = _srgb_curve()
     curve = (1 - np.float32(contrast)) * curve + np.float32(contrast) * curve * curve * (
@@ -164,7 +172,7 @@ def develop(linear: Light, rng: np.random.Generator) -> Light:
     return developed
 
 
-def sharpen(picture: Light, rng: np.random.Generator) -> Light:
-    """Mild unsharp masking, of a strength drawn for each picture."""
+def sharpen(image: Light, rng: np.random.Generator) -> Light:
+    """Apply mild unsharp masking of a random strength."""
     amount = np.float32(rng.uniform(0.0, 0.5))
-    return picture + amount * (picture - blur(picture, 0.8))
+    return image + amount * (image - blur(image, 0.8))

@@ -25,7 +25,7 @@ from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.simulation.simulate import SimulationConfig, Split, simulate
+from aigid.simulation import SimulationConfig, Split, simulate
 
 FOLDER = Path(__file__).parent
 PAIRS, PIXELS = FOLDER / "pairs.parquet", FOLDER / "pixels.npz"

@@ -3,7 +3,6 @@ import pytest
 
 from aigid.simulation.camera import (
     NOISE_RANGE,
-    blur,
     demosaic_bilinear,
     demosaic_malvar,
     develop,
@@ -11,6 +10,7 @@ from aigid.simulation.camera import (
     photograph,
     sharpen,
 )
+from aigid.simulation.light import blur
 
 PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -20,10 +20,10 @@ PHASES = [(0, 0), (0, 1), (1, 0), (1, 1)]
 def test_demosaicing_gives_gray_ramps_back(demosaic, phase: tuple[int, int]) -> None:
     y, x = np.mgrid[0:16, 0:20].astype(np.float32)
     ramp = 0.1 + 0.01 * x + 0.02 * y
-    picture = demosaic(ramp, phase)
-    assert picture.dtype == np.float32
+    image = demosaic(ramp, phase)
+    assert image.dtype == np.float32
     np.testing.assert_allclose(
-        picture[2:-2, 2:-2], np.repeat(ramp[2:-2, 2:-2, None], 3, axis=2), atol=1e-5
+        image[2:-2, 2:-2], np.repeat(ramp[2:-2, 2:-2, None], 3, axis=2), atol=1e-5
     )
 
 
@@ -33,19 +33,19 @@ def test_demosaicing_gives_flat_colours_back(demosaic, phase: tuple[int, int]) -
     raw = np.full((12, 12), 0.5, np.float32)
     raw[phase[0] :: 2, phase[1] :: 2] = 0.1
     raw[1 - phase[0] :: 2, 1 - phase[1] :: 2] = 0.9
-    picture = demosaic(raw, phase)
+    image = demosaic(raw, phase)
     np.testing.assert_allclose(
-        picture[2:-2, 2:-2], np.broadcast_to([0.1, 0.5, 0.9], (8, 8, 3)), atol=1e-6
+        image[2:-2, 2:-2], np.broadcast_to([0.1, 0.5, 0.9], (8, 8, 3)), atol=1e-6
     )
 
 
 def test_a_photograph_is_close_to_the_scene_but_noisy() -> None:
     light = np.full((96, 96, 3), 0.3, np.float32)
-    picture = photograph(light, np.random.default_rng(0))
-    assert picture.dtype == np.float32
-    assert picture.shape == light.shape
-    assert picture.mean() == pytest.approx(0.28, abs=0.03)
-    centre = picture[40:56, 40:56]
+    image = photograph(light, np.random.default_rng(0))
+    assert image.dtype == np.float32
+    assert image.shape == light.shape
+    assert image.mean() == pytest.approx(0.28, abs=0.03)
+    centre = image[40:56, 40:56]
     assert 0.001 < centre.std() < 0.03
 
 
@@ -64,8 +64,8 @@ def test_development_is_monotonous_and_in_range() -> None:
 
 
 def test_blur_keeps_the_mean_and_sharpening_undoes_some_of_it() -> None:
-    picture = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
-    soft = blur(picture, 0.6)
-    assert soft.mean() == pytest.approx(picture.mean(), abs=5e-3)
-    assert soft.std() < picture.std()
+    image = np.random.default_rng(0).random((64, 64, 3)).astype(np.float32)
+    soft = blur(image, 0.6)
+    assert soft.mean() == pytest.approx(image.mean(), abs=5e-3)
+    assert soft.std() < image.std()
     assert sharpen(soft, np.random.default_rng(1)).std() > soft.std()
