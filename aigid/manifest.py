@@ -1,4 +1,4 @@
-"""A manifest of image-prompt pairs: find its Parquet files and columns, fingerprint them, read runs of rows."""
+"""A manifest of image-prompt pairs: find its Parquet files and columns, and read runs of rows."""
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
@@ -37,15 +37,18 @@ _BY_NAME = (
 IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
 PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
 
-# Rows read at a time: few enough that encoded images stay small in memory, enough to tokenize in bulk.
+# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
 READ_ROWS = 128
-# Each waits for two requests where files are in an object store, and does next to nothing itself.
+# Each thread only waits for two requests, if the files are in an object store.
 _FOOTER_THREADS = 64
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns a scan reads: `prompt` is None for a manifest of images alone; `keep` ride along to the results."""
+    """The columns that a scan reads. `prompt` is None if the manifest has no prompts.
+
+    The columns of `keep` are copied to the results.
+    """
 
     image: str
     prompt: str | None
@@ -53,7 +56,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """All of them, each once."""
+        """The names of all columns, each once."""
         return list(
             dict.fromkeys([self.image, *([self.prompt] if self.prompt else []), *self.keep])
         )
@@ -61,7 +64,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """What the user says of columns; None leaves it to the usual names."""
+    """The user's choice of columns. None means the first column that has a usual name."""
 
     image: str | None = None
     prompt: str | None = None
@@ -70,7 +73,7 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of rows `start` to `stop` of one of the manifest's files."""
+    """The rows from `start` up to `stop` of one of the manifest's files."""
 
     file: ManifestFile
     start: int
@@ -78,13 +81,13 @@ class Segment:
 
     @property
     def rows(self) -> int:
-        """How many rows the run has."""
+        """The number of rows in the segment."""
         return self.stop - self.start
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a manifest in order, the columns that are read, and the schema of its first file."""
+    """The files of a manifest in order, the columns to read, and the schema of the first file."""
 
     files: ManifestFiles
     columns: Columns
@@ -92,78 +95,83 @@ class Manifest:
 
     @property
     def keep_schema(self) -> pa.Schema:
-        """The columns that ride along to the results; without nullability and notes, which may differ from file to file."""
+        """The schema of the columns that are copied to the results.
+
+        It has no nullability and no metadata, because these may differ from file to file.
+        """
         return pa.schema(
             [pa.field(name, self.schema.field(name).type) for name in self.columns.keep]
         )
 
     @property
     def rows(self) -> int:
-        """How many rows all files have."""
+        """The number of rows in all files."""
         return self.files.rows
 
     def without_files(self) -> "Manifest":
-        """The same for a process that is told of the files with each shard."""
+        """Return the manifest for a worker process, which gets the files with each shard."""
         return replace(self, files=ManifestFiles())
 
     def kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Of some rows, the columns that ride along, in `keep_schema`."""
+        """Return the columns of `rows` that are copied to the results, in `keep_schema`."""
         return pa.RecordBatch.from_arrays(
             [rows.column(name) for name in self.columns.keep], schema=self.keep_schema
         )
 
 
 def open_manifest(
-    sources: Sequence[str],
+    paths: Sequence[str],
     choice: ColumnChoice = ColumnChoice(),
     *,
     known: ManifestFiles | None = None,
     limit: int | None = None,
 ) -> Manifest:
-    """Find the files of all `sources` (files, folders, globs, URIs), read their footers and settle the columns.
+    """Find the files of all `paths` (files, folders, globs, URIs), read footers, resolve columns.
 
-    Footers are read where they are needed: not of files beyond the first `limit` rows, nor of those that are as an earlier
-    scan of the manifest, which has checked them, recorded in `known`: same place, size and time of modification.
+    Two kinds of footers are not read: those of files beyond the first `limit` rows, and those of
+    files with the path, size and modification time that an earlier scan recorded in `known`.
 
-    Raises ManifestError where a source is missing, is no Parquet, has no rows, or lacks a column or has it in a wrong type,
-    and where a file is given twice, since every row is scanned once.
+    Raises ManifestError if a path is missing, is not Parquet or has no rows; if a file lacks a
+    column or has it in a wrong type; and if a file is given twice, because a scan reads every row
+    once.
     """
-    with closing(_listed(sources)) as listed:
+    with closing(_list_files(paths)) as listed:
         first = next(listed)
         file, schema = read_footer(first)
         manifest = Manifest(
-            ManifestFiles([file]), _settle_columns(schema, file.path, choice), schema
+            ManifestFiles([file]), _resolve_columns(schema, file.path, choice), schema
         )
         _check_columns(schema, file.path, manifest)
-        files = _first_rows(chain([file], _footers(listed, manifest, known)), limit)
+        files = _first_rows(chain([file], _read_footers(listed, manifest, known)), limit)
         manifest = replace(manifest, files=ManifestFiles(files))
     if manifest.rows == 0:
-        raise ManifestError(f"{', '.join(sources)}: the manifest has no rows")
+        raise ManifestError(f"{', '.join(paths)}: the manifest has no rows")
     return manifest
 
 
 def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatch]:
-    """The rows of a segment in order, the manifest's columns only, a few at a time.
+    """Yield the rows of a segment in order, at most READ_ROWS at a time, in the manifest's columns.
 
-    Raises AigidError where the file is damaged or has changed since the manifest was opened.
+    Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
     file = segment.file
     location = locate(file.path)
     try:
         with location.filesystem.open_input_file(location.path) as source:
             check_unchanged(source, file)
-            # Without pre-buffering a row group of large images is streamed instead of held whole.
+            # Without pre-buffering, a row group of large images is streamed, not held in memory.
             parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
             yield from _slice_rows(parquet, manifest.columns.names, segment)
     except (pa.ArrowException, OSError) as error:
         where = f"{file.path}, rows {segment.start} to {segment.stop}"
         raise AigidError(
-            f"{where}: cannot be read: {explain_failure(error, location)}; mend or replace the file, then run the scan again"
+            f"{where}: cannot be read: {explain_failure(error, location)}; "
+            "repair or replace the file, then run the scan again"
         ) from error
 
 
 def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
-    """Some columns of a whole file, for small columns; raises AigidError where the file cannot be read."""
+    """Read small columns of a whole file. Raises AigidError if the file cannot be read."""
     location = locate(file.path)
     try:
         return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
@@ -174,7 +182,7 @@ def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
 
 
 def texts(column: pa.Array) -> list[str | None]:
-    """A string column as Python strings; bytes that are not UTF-8 become replacement characters instead of an error."""
+    """Return a string column as Python strings, with replacement characters for invalid UTF-8."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_null(column.type):
@@ -183,57 +191,63 @@ def texts(column: pa.Array) -> list[str | None]:
     return [None if value is None else value.decode("utf-8", "replace") for value in raw]
 
 
-def _listed(sources: Sequence[str]) -> Generator[ListedFile, None, None]:
-    """The files of all sources, as they are listed; the names are kept, to find one that is given twice, where that can be."""
+def _list_files(paths: Sequence[str]) -> Generator[ListedFile, None, None]:
+    """Yield the files of all paths. Several paths are checked for a file that is given twice."""
     seen: set[str] = set()
-    for source in sources:
-        location, found = locate(source), False
+    for path in paths:
+        location, found = locate(path), False
         try:
             for file in list_parquet(location):
                 found = True
-                if len(sources) > 1:
+                if len(paths) > 1:
                     if file.location.text in seen:
                         raise ManifestError(
-                            f"{file.location.text}: given twice, but every row is scanned once: name it once"
+                            f"{file.location.text}: given twice, but a scan reads every row once: "
+                            "give it once"
                         )
                     seen.add(file.location.text)
                 yield file
         except OSError as error:
             raise ManifestError(
-                f"{source}: cannot be listed: {explain_failure(error, location)}"
+                f"{path}: cannot be listed: {explain_failure(error, location)}"
             ) from error
         if not found:
-            there = exists(location) or has_glob(location)
+            empty = exists(location) or has_glob(location)
             raise ManifestError(
-                f"{source}: {'no Parquet file there' if there else explain_absence(location)}"
+                f"{path}: {'no Parquet file there' if empty else explain_absence(location)}"
             )
 
 
-def _facts(file: ListedFile | ManifestFile) -> tuple[str, int, int | None]:
-    path = file.path if isinstance(file, ManifestFile) else file.location.text
-    return path, file.size_bytes, file.modified_ns
-
-
-def _footers(
+def _read_footers(
     listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFiles | None
 ) -> Iterator[ManifestFile]:
-    """What identifies each file after the first; its columns must be those of the first."""
+    """Yield the identity of each file after the first, and check its columns against the first."""
     recorded = iter(known or ())
     next(recorded, None)
 
-    def opened(pair: tuple[ListedFile, ManifestFile | None]) -> ManifestFile:
-        one, before = pair
-        if before is not None and before.modified_ns is not None and _facts(one) == _facts(before):
+    def read(pair: tuple[ListedFile, ManifestFile | None]) -> ManifestFile:
+        now, before = pair
+        if before is not None and _is_unmodified(now, before):
             return before
-        file, schema = read_footer(one)
+        file, schema = read_footer(now)
         _check_columns(schema, file.path, manifest)
         return file
 
-    return bounded_map(opened, ((one, next(recorded, None)) for one in listed), _FOOTER_THREADS)
+    return bounded_map(read, ((file, next(recorded, None)) for file in listed), _FOOTER_THREADS)
+
+
+def _is_unmodified(now: ListedFile, before: ManifestFile) -> bool:
+    """Return whether a listed file has the recorded path, size and modification time."""
+    facts = (before.path, before.size_bytes, before.modified_ns)
+    return before.modified_ns is not None and facts == (
+        now.location.text,
+        now.size_bytes,
+        now.modified_ns,
+    )
 
 
 def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[ManifestFile]:
-    """As many files as the first `limit` rows are in."""
+    """Yield the files that hold the first `limit` rows."""
     rows = 0
     for file in files:
         yield file
@@ -242,24 +256,24 @@ def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[Ma
             return
 
 
-def _settle_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
-    image = choice.image or _usual(schema, IMAGE_NAMES)
+def _resolve_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
+    image = choice.image or _find_usual(schema, IMAGE_NAMES)
     if image is None:
         raise ManifestError(
-            f"{path}: no column looks like the image (one of {', '.join(IMAGE_NAMES)}, in any case); "
-            f"name it with --image-column; the columns are {', '.join(schema.names)}"
+            f"{path}: no column has a usual name for images ({', '.join(IMAGE_NAMES)}, in any "
+            f"case); name it with `image_column`; the columns are {', '.join(schema.names)}"
         )
-    prompt = choice.prompt or _usual(schema, PROMPT_NAMES)
+    prompt = choice.prompt or _find_usual(schema, PROMPT_NAMES)
     return Columns(image, prompt, tuple(dict.fromkeys(choice.keep)))
 
 
-def _usual(schema: pa.Schema, names: Sequence[str]) -> str | None:
+def _find_usual(schema: pa.Schema, names: Sequence[str]) -> str | None:
     by_lower = {name.lower(): name for name in reversed(schema.names)}
     return next((by_lower[name] for name in names if name in by_lower), None)
 
 
 def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
-    """Raise ManifestError where a file lacks a column, or has another type of it than can be read."""
+    """Raise ManifestError if a file lacks a column, or has it in a type that cannot be read."""
     columns = manifest.columns
     for name in columns.names:
         if schema.names.count(name) != 1:
@@ -270,14 +284,16 @@ def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
     image = schema.field(columns.image).type
     if not _is_image_type(image):
         raise ManifestError(
-            f"{path}: column {columns.image} is {image}; an image column holds encoded bytes, struct<bytes, path>, or a path"
+            f"{path}: column {columns.image} is {image}; an image column holds encoded bytes, "
+            "struct<bytes, path>, or a path"
         )
     if columns.prompt and not (
         _is_text(schema.field(columns.prompt).type)
         or pa.types.is_null(schema.field(columns.prompt).type)
     ):
         raise ManifestError(
-            f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; a prompt column holds strings"
+            f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; "
+            "a prompt column holds strings"
         )
     for name in columns.keep:
         wanted, found = manifest.schema.field(name).type, schema.field(name).type
@@ -320,16 +336,19 @@ def _slice_rows(
     for index in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(index).num_rows
         if row + rows > segment.start and row < segment.stop:
-            # One at a time: what is read ahead of an object store is held until the reader of its row groups ends.
+            # One row group at a time: a reader holds what it read ahead from an object store until
+            # it has read all of its row groups.
             batches = parquet.iter_batches(
                 READ_ROWS, row_groups=[index], columns=names, use_threads=False
             )
-            yield from _cut(batches, segment.start - row, segment.stop - row)
+            yield from _slice_batches(batches, segment.start - row, segment.stop - row)
         row += rows
 
 
-def _cut(batches: Iterator[pa.RecordBatch], start: int, stop: int) -> Iterator[pa.RecordBatch]:
-    """Of rows that are counted from 0, those from `start` to `stop`."""
+def _slice_batches(
+    batches: Iterator[pa.RecordBatch], start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows from `start` up to `stop` of all batches, counted from 0."""
     row = 0
     for batch in batches:
         first, last = max(start - row, 0), min(stop - row, len(batch))

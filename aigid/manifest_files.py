@@ -1,4 +1,4 @@
-"""The Parquet files of a manifest, with what identifies each; compact enough for a million of them."""
+"""The Parquet files of a manifest and their identity, compact enough for a million files."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from aigid.errors import AigidError, ManifestError
 from aigid.storage import ListedFile, explain_failure, store_failures
 
 _MAGIC = b"PAR1"
-# Read from the end of a file at once: most footers are smaller, and one request is enough then.
+# Read from the end of a file at once. Most footers are smaller, so one request is enough.
 _TAIL_BYTES = 64 * 1024
 _BATCH_FILES = 8192
 _SCHEMA = pa.schema(
@@ -31,9 +31,10 @@ _IDENTITY = ["path", "size_bytes", "row_groups", "footer_sha256"]
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """One Parquet file of a manifest, with what identifies it: `row_groups` holds the rows of each row group.
+    """One Parquet file of a manifest and its identity.
 
-    When it was modified tells whether its footer must be read again; it is no part of what it is.
+    `row_groups` has the number of rows in each row group. `modified_ns` only tells whether the
+    footer must be read again; it is no part of the identity.
     """
 
     path: str
@@ -44,20 +45,19 @@ class ManifestFile:
 
     @property
     def rows(self) -> int:
-        """How many rows the file has."""
+        """The number of rows in the file."""
         return sum(self.row_groups)
 
 
 class ManifestFiles(Sequence[ManifestFile]):
-    """Files in order, kept as Arrow columns: about 150 bytes each."""
+    """Files in order, stored as Arrow columns: about 150 bytes a file."""
 
     def __init__(self, files: Iterable[ManifestFile] = ()) -> None:
-        """Keep `files`, which may be an iterator."""
         self._table = pa.Table.from_batches(_batches(files), schema=_SCHEMA)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """What `to_bytes` made; raises pyarrow's own error where the bytes are none of that."""
+        """Return the files that `to_bytes` wrote. Raises pyarrow.ArrowException for other bytes."""
         files = cls()
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
         if table.schema != _SCHEMA:
@@ -66,7 +66,7 @@ class ManifestFiles(Sequence[ManifestFile]):
         return files
 
     def to_bytes(self) -> pa.Buffer:
-        """All of them as an Arrow IPC file."""
+        """Return all files as an Arrow IPC file."""
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(
             sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
@@ -76,7 +76,7 @@ class ManifestFiles(Sequence[ManifestFile]):
 
     @property
     def rows(self) -> int:
-        """How many rows all files have."""
+        """The number of rows in all files."""
         return int(pc.sum(pc.list_flatten(self._table.column("row_groups"))).as_py() or 0)
 
     def __len__(self) -> int:
@@ -106,7 +106,10 @@ class ManifestFiles(Sequence[ManifestFile]):
 
 
 def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
-    """What identifies a Parquet file, and its columns; raises ManifestError where it is none that can be read."""
+    """Return a Parquet file's identity and its schema.
+
+    Raises ManifestError if the file is missing, is damaged or is not Parquet.
+    """
     location = listed.location
     try:
         with store_failures(location), location.filesystem.open_input_file(location.path) as source:
@@ -133,7 +136,7 @@ def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
 
 
 def check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
-    """Raise AigidError where an open file is not what it was when the manifest was opened."""
+    """Raise AigidError if an open file is not the same as when the manifest was opened."""
     try:
         size = source.size()
         same = (
@@ -144,7 +147,8 @@ def check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
         same = False
     if not same:
         raise AigidError(
-            f"{file.path}: has changed since it was opened; put it back as it was to go on, or begin anew"
+            f"{file.path}: has changed since the scan began; "
+            "restore the file to go on, or start a new scan"
         )
 
 
@@ -155,13 +159,13 @@ def _file(values: dict[str, object]) -> ManifestFile:
 
 def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
     rest = iter(files)
-    while some := list(islice(rest, _BATCH_FILES)):
+    while batch := list(islice(rest, _BATCH_FILES)):
         columns = [
-            [file.path for file in some],
-            [file.size_bytes for file in some],
-            [file.row_groups for file in some],
-            [bytes.fromhex(file.footer_sha256) for file in some],
-            [file.modified_ns for file in some],
+            [file.path for file in batch],
+            [file.size_bytes for file in batch],
+            [file.row_groups for file in batch],
+            [bytes.fromhex(file.footer_sha256) for file in batch],
+            [file.modified_ns for file in batch],
         ]
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)
@@ -175,11 +179,10 @@ def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
     tail = _last(source, size, _TAIL_BYTES)
     if tail[-4:] != _MAGIC:
         source.seek(0)
-        begins = source.read(4) == _MAGIC
         reason = (
-            "it begins as one but its end is missing: truncated?"
-            if begins
-            else "it does not begin or end as one"
+            "the end is missing; is the file truncated?"
+            if source.read(4) == _MAGIC
+            else "no Parquet marker at the start or the end"
         )
         raise ManifestError(f"{text}: not a Parquet file: {reason}")
     length = min(int.from_bytes(tail[-8:-4], "little"), size - 8) + 8

@@ -1,4 +1,4 @@
-"""Encoded image bytes to the model's pixels: the only image preprocessing in aigid."""
+"""From encoded image bytes to the model's pixels: the only image preprocessing in aigid."""
 
 import io
 import struct
@@ -16,10 +16,11 @@ from aigid.records import ErrorCode, RowFailure
 
 Pixels = npt.NDArray[np.uint8]
 
-# Only these parsers ever see a stranger's bytes (Pillow knows dozens, some of which run other programs). JPEG's reads MPO.
+# Only these parsers see untrusted bytes: Pillow has dozens, and some of them run other programs.
+# The JPEG parser also reads MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 
-# What Pillow raises on damaged files, by its own plugins (any of these) and the codecs below them (RuntimeError: libavif).
+# What Pillow's plugins raise on damaged files, and the codecs below them (RuntimeError: libavif).
 DAMAGED = (
     OSError,
     SyntaxError,
@@ -35,7 +36,8 @@ DAMAGED = (
 )
 
 _Turn = Image.Transpose
-# By EXIF orientation: what turns the picture upright, and whether its end (right or bottom) is then on the left, or on top.
+# By EXIF orientation: the transposition that turns the image upright, and whether it moves the
+# stored image's right and bottom edges to the left and to the top.
 _TURNS: dict[object, tuple[_Turn | None, bool, bool]] = {
     1: (None, False, False),
     2: (_Turn.FLIP_LEFT_RIGHT, True, False),
@@ -51,13 +53,14 @@ _SIDEWAYS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_9
 Box = tuple[float, float, float, float]
 
 BLOCK = 16
-"""Native crops begin at multiples of so many pixels: where JPEG's blocks (8, or 16 where colours are halved) and a decoder's
-strides begin, so that what these leave stands at the same place in every crop."""
+"""Native crops begin at multiples of this many pixels. JPEG's blocks (8 pixels, or 16 with chroma
+subsampling) and a decoder's strides begin there, so their traces are at the same place in every
+crop."""
 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What an image may cost, checked before it is decoded."""
+    """Limits on an image, checked before it is decoded."""
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
@@ -66,10 +69,11 @@ class DecodeLimits:
 def decode_image(
     data: bytes, spec: ImageSpec, limits: DecodeLimits = DecodeLimits(), *, draft: bool = True
 ) -> Pixels:
-    """Decode `data` to uint8 RGB of `spec.shape`; EXIF orientation applied, alpha laid over white.
+    """Decode `data` to uint8 RGB pixels of `spec.shape`.
 
-    With `draft`, a large JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at
-    2,048 pixels; the pixels differ by about 0.3 of 255 on average).
+    Applies the EXIF orientation and composites transparent pixels over white. With `draft`, a large
+    JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at 2,048
+    pixels; the pixels differ by about 0.3 of 255 on average).
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
     image = open_image(data, limits)
@@ -77,12 +81,12 @@ def decode_image(
         drafted = None
         if draft and spec.resizing is Resizing.SHORTER_SIDE:
             drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
-        # Half of 1,535 pixels is 768, of which the picture fills 767.5: counted as 768, the crop would move.
+        # At half scale, an image of 1,535 pixels fills 767.5 of 768: with 768 the crop would move.
         return _to_pixels(image, spec, drafted[1][2:] if drafted else None)
 
 
 def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
-    """An encoded image, its head read and its limits checked, not yet decoded.
+    """Open an encoded image: read its header and check the limits, but do not decode it.
 
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
@@ -94,9 +98,10 @@ def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Imag
 
 
 def decode_opened(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
-    """An encoded image decoded in full, upright, in RGB; raises RowFailure as `decode_image` does.
+    """Decode an encoded image in full, upright and in RGB.
 
-    `image_pixels` of it gives what `decode_image` gives without `draft`.
+    `image_pixels` of the result equals `decode_image` of `data` without `draft`.
+    Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
     image = open_image(data, limits)
     with _row_failures():
@@ -105,16 +110,19 @@ def decode_opened(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.I
 
 
 def image_pixels(
-    picture: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()
+    image: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()
 ) -> Pixels:
-    """The pixels of an open picture of any mode: what `decode_image` gives for its file without `draft`."""
+    """Return the pixels of a PIL image of any mode: those of its file, decoded without `draft`.
+
+    Raises RowFailure: `empty`, `too_large` or `undecodable`.
+    """
     with _row_failures():
-        _check_pixel_limit(picture.size, limits)
-        return _to_pixels(picture, spec)
+        _check_pixel_limit(image.size, limits)
+        return _to_pixels(image, spec)
 
 
 def check_byte_limit(size: int, limits: DecodeLimits) -> None:
-    """Raise RowFailure where an encoded image of `size` bytes is empty or over the limit."""
+    """Raise RowFailure if an encoded image of `size` bytes is empty or over the limit."""
     if size == 0:
         raise RowFailure(ErrorCode.EMPTY, "zero bytes")
     if size > limits.max_bytes:
@@ -133,13 +141,13 @@ def _check_pixel_limit(size: tuple[int, int], limits: DecodeLimits) -> None:
 
 @contextmanager
 def _row_failures() -> Iterator[None]:
-    """Turn what Pillow raises into the row's failure."""
+    """Turn Pillow's exceptions into RowFailure."""
     try:
         yield
     except Image.DecompressionBombError as error:
         raise RowFailure(ErrorCode.TOO_LARGE, _one_line(error)) from error
     except UnidentifiedImageError as error:
-        # Pillow's own text has an address in memory, another one each time.
+        # Pillow's own text has an address in memory, which differs from run to run.
         detail = f"not an image, or damaged at its start; images are {', '.join(FORMATS)}"
         raise RowFailure(ErrorCode.UNDECODABLE, detail) from error
     except DAMAGED as error:
@@ -157,11 +165,11 @@ def _to_pixels(
 
 
 def _upright(image: Image.Image, filled: tuple[float, float]) -> tuple[Image.Image, Box]:
-    """The image turned as its EXIF orientation says, and the box in it that the picture fills."""
+    """Apply the EXIF orientation. Return the image, and the box that its content fills."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except DAMAGED:
-        # A damaged EXIF block says nothing about the picture: it stays as it is stored.
+        # A damaged EXIF block tells nothing about the pixels: keep them as they are stored.
         orientation = 1
     turn, left, top = _TURNS.get(orientation, _TURNS[1])
     width, height = reversed(filled) if turn in _SIDEWAYS else filled
@@ -198,8 +206,9 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels
     else:
         # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.
         resized = int(size * width / shorter), int(size * height / shorter)
-        # Resizing only what the crop keeps gives the pixels of resizing all and costs less. (Newer Pillows choose which way to
-        # resize first, by size: another order rounds otherwise, by 0.2 of 255 on average.)
+        # Resizing only the crop's part gives the same pixels as resizing all of it, and costs less.
+        # (Newer Pillows choose by size whether to resize rows or columns first. The other order
+        # rounds differently, by 0.2 of 255 on average.)
         across, down = width / resized[0], height / resized[1]
         boxes = [
             (x + left * across, y + top * down, x + (left + size) * across, y + (top + size) * down)
@@ -213,12 +222,12 @@ def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels
     )
 
 
-def _corners(picture: tuple[int, int], spec: ImageSpec, block: int = 1) -> list[tuple[int, int]]:
-    """Left and top of each crop: of the one in the centre, or of a grid from edge to edge, row by row.
+def _corners(size: tuple[int, int], spec: ImageSpec, block: int = 1) -> list[tuple[int, int]]:
+    """Return left and top of each crop in an image of `size`, at multiples of `block` pixels.
 
-    Each is moved left and up to a multiple of `block` pixels.
+    One crop is at the centre. A grid of crops goes from edge to edge, in row-major order.
     """
-    room, across = [side - spec.size for side in picture], spec.crops_across
+    room, across = [side - spec.size for side in size], spec.crops_across
     if across == 1:
         lefts, tops = ([free // 2] for free in room)
     else:

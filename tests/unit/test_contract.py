@@ -1,4 +1,4 @@
-"""The model as data: written and read back, and refused where anything in it is not as expected."""
+"""The contract: a round trip, refusals of wrong values, and finding the model repository."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.manifests import REPOSITORY
 
 from aigid.contract import (
     CONTRACT_FILE,
@@ -15,6 +16,7 @@ from aigid.contract import (
     PromptSpec,
     Resizing,
     Temperatures,
+    find_model,
     load_contract,
     model_fingerprint,
     save_contract,
@@ -52,12 +54,12 @@ def refusal(values: object, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("contract", [PLAIN, RICH], ids=["plain", "rich"])
-def test_a_contract_is_read_back_as_it_was_written(contract: ModelContract, tmp_path: Path) -> None:
+def test_a_contract_survives_a_round_trip(contract: ModelContract, tmp_path: Path) -> None:
     save_contract(contract, tmp_path)
     assert load_contract(tmp_path) == contract
 
 
-def test_the_defaults_are_the_papers() -> None:
+def test_the_defaults_are_those_of_the_paper() -> None:
     assert (PLAIN.image.size, PLAIN.image.resizing) == (224, "shorter_side")
     assert (PLAIN.prompt.max_tokens, PLAIN.prompt.buckets) == (128, (16, 32, 64, 128))
     assert PLAIN.labels == ("real", "sd21", "sdxl", "sd3", "dalle3", "midjourney")
@@ -75,7 +77,7 @@ def test_a_missing_contract_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"format: 1", b'{"name": "\xff"}'])
-def test_a_contract_that_is_no_json_is_named(data: bytes, tmp_path: Path) -> None:
+def test_a_contract_that_is_not_json_is_named(data: bytes, tmp_path: Path) -> None:
     (tmp_path / CONTRACT_FILE).write_bytes(data)
     with pytest.raises(ContractError, match="not readable") as caught:
         load_contract(tmp_path)
@@ -170,7 +172,7 @@ def test_a_wrong_type_is_refused_and_its_key_named(
     assert key in refusal(values, tmp_path)
 
 
-def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
+def test_an_int_passes_for_a_float(tmp_path: Path) -> None:
     values = values_of(RICH, tmp_path)
     values["temperatures"]["a"] = 2
     (tmp_path / CONTRACT_FILE).write_text(json.dumps(values), encoding="utf-8")
@@ -202,7 +204,7 @@ def test_a_whole_number_will_do_for_a_fraction(tmp_path: Path) -> None:
         (lambda: dataclasses.replace(PLAIN, thresholds={"1.5": 0.9}), "1.5"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused(make: Callable[[], object], said: str) -> None:
+def test_an_impossible_value_is_refused(make: Callable[[], object], said: str) -> None:
     with pytest.raises(ContractError, match=said):
         make()
 
@@ -218,7 +220,7 @@ def test_a_value_that_cannot_be_is_refused(make: Callable[[], object], said: str
         ("temperatures", "a", 0),
     ],
 )
-def test_a_file_with_a_value_that_cannot_be_is_refused_and_its_key_named(
+def test_a_file_with_an_impossible_value_is_refused_and_its_key_named(
     part: str, key: str, value: object, tmp_path: Path
 ) -> None:
     values = values_of(RICH, tmp_path)
@@ -245,14 +247,14 @@ def test_the_threshold_is_that_of_the_largest_stored_rate_within_the_limit(
     assert RICH.threshold_for(max_fpr) == expected
 
 
-def test_a_rate_below_every_stored_one_is_refused_with_those_that_are_stored() -> None:
+def test_a_rate_below_every_stored_one_is_refused_with_the_stored_ones() -> None:
     with pytest.raises(ContractError, match=r"tiny .*0\.0001: it has 0\.001, 0\.01"):
         RICH.threshold_for(0.0001)
     with pytest.raises(ContractError, match="it has none"):
         PLAIN.threshold_for(0.5)
 
 
-def test_a_fingerprint_depends_on_each_part_and_on_where_one_ends() -> None:
+def test_a_fingerprint_depends_on_each_part_and_on_its_length() -> None:
     prints = [
         model_fingerprint(b"weights", b"tokenizer", {"size": 32}),
         model_fingerprint(b"weightz", b"tokenizer", {"size": 32}),
@@ -269,3 +271,56 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
     assert model_fingerprint(b"", b"", {"a": 1, "b": 2}) == model_fingerprint(
         b"", b"", {"b": 2, "a": 1}
     )
+
+
+def test_the_demo_model_is_found_without_a_path() -> None:
+    assert find_model(None) == REPOSITORY
+    assert find_model(str(REPOSITORY)) == find_model(REPOSITORY) == REPOSITORY
+
+
+def checkpoint(folder: Path) -> Path:
+    """Return a folder with the files of a checkpoint."""
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).touch()
+    return folder
+
+
+def a_file(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def a_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path, "no such folder"),
+        (a_file, "a file, not the folder of a model repository"),
+        (a_folder, "not a model repository: it has no contract.json"),
+        (
+            checkpoint,
+            "a checkpoint, not a model repository; build one from it: "
+            "python build/pipeline.py '{path}' REPOSITORY --calibration MANIFEST",
+        ),
+        (lambda path: path.with_name("x" * 300), "cannot be read: File name too long"),
+    ],
+    ids=["missing", "file", "other folder", "checkpoint", "impossible name"],
+)
+def test_a_path_that_is_no_model_repository_is_refused_with_the_reason(
+    make: Callable[[Path], Path], reason: str, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "my model")
+    with pytest.raises(ContractError) as caught:
+        find_model(path)
+    assert str(caught.value).startswith(f"`model` {path}: {reason.format(path=path)}")
+
+
+def test_a_missing_demo_model_is_told_with_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aigid.contract._DEMO_MODELS", ())
+    with pytest.raises(ContractError, match="name a model repository with `repository`"):
+        find_model(None, parameter="repository")

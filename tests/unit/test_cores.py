@@ -1,4 +1,4 @@
-"""Cores: what the machine has, less what affinity and a container's limit leave."""
+"""Cores: the host's, limited by affinity and by a container's CPU limit."""
 
 from pathlib import Path
 
@@ -22,13 +22,15 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ("1600000 100000", 8),
     ],
 )
-def test_a_containers_limit(eight_cores: None, tmp_path: Path, limit: str, cores: int) -> None:
+def test_a_limit_of_cgroup_version_2(
+    eight_cores: None, tmp_path: Path, limit: str, cores: int
+) -> None:
     (tmp_path / "cpu.max").write_text(limit + "\n")
     assert available_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 8), ("300000", 3)])
-def test_a_limit_of_the_older_kind(
+def test_a_limit_of_cgroup_version_1(
     eight_cores: None, tmp_path: Path, quota: str, cores: int
 ) -> None:
     (tmp_path / "cpu").mkdir()
@@ -38,7 +40,7 @@ def test_a_limit_of_the_older_kind(
 
 
 @pytest.mark.parametrize("text", ["", "nonsense"])
-def test_without_a_limit_that_can_be_read_affinity_counts(
+def test_without_a_readable_limit_affinity_counts(
     eight_cores: None, tmp_path: Path, text: str
 ) -> None:
     assert available_cores(tmp_path) == 8

@@ -23,8 +23,8 @@ def test_p_ai_at_the_threshold_is_ai_and_just_below_is_not(threshold: float) -> 
     assert decide_ai(p_ai, threshold).tolist() == [True, False, True]
 
 
-def test_a_stored_p_ai_used_as_threshold_calls_its_own_row_ai() -> None:
-    # 0.1 in float32 is above 0.1 in float64, and 0.7 below: compared in float64 one of the two would flip.
+def test_a_stored_p_ai_as_threshold_makes_its_own_row_ai() -> None:
+    # float32 rounds 0.1 up and 0.7 down: compared in float64, one of the two would flip.
     for stored in np.array([0.1, 0.7], F32):
         assert decide_ai(np.array([stored]), float(stored)).tolist() == [True]
         assert decide_ai(np.array([stored]), float(str(stored))).tolist() == [True]
@@ -45,9 +45,9 @@ def test_no_rows_have_no_decisions() -> None:
         (distribution(0.9, 0, 0, 0, 1, 0), True, "dalle3"),
         (distribution(0.9, 0, 0, 0, 0, 1), True, "midjourney"),
         (distribution(0.9, 0.1, 0.2, 0.4, 0.2, 0.1), True, "sd3"),
-        # Called AI at a low threshold: the likeliest generator, though "real" is likelier than any of them.
+        # AI at a low threshold: the likeliest generator, though "real" is likelier than each.
         (distribution(0.3, 0.1, 0.2, 0.3, 0.35, 0.05), True, "dalle3"),
-        # Not called AI at a high one: real, though a generator is likelier.
+        # Not AI at a high threshold: real, though a generator is likelier.
         (distribution(0.9, 1, 0, 0, 0, 0), False, "real"),
         (distribution(0.5, 0.2, 0.2, 0.2, 0.2, 0.2), True, "sd21"),
     ],
@@ -60,7 +60,7 @@ def test_the_source_is_real_or_the_likeliest_generator(
     assert source_name(int(index[0])) == source
 
 
-def test_each_row_is_decided_by_itself() -> None:
+def test_each_row_is_decided_independently() -> None:
     p_source = np.array(
         [
             distribution(0.8, 0, 1, 0, 0, 0),

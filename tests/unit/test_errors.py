@@ -1,4 +1,4 @@
-"""The exceptions: which end with which of the documented exit statuses."""
+"""The exceptions and their documented exit statuses."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from support.manifests import REPOSITORY
 
 from aigid import errors
-from aigid.cli.main import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS
+from aigid.cli.errors import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS
 from aigid.errors import AigidError
 from aigid.records import RowFailure
 
@@ -27,7 +27,7 @@ def all_errors(base: type[AigidError] = AigidError) -> Iterator[type[AigidError]
         yield from all_errors(error)
 
 
-def test_what_the_user_asked_wrongly_ends_with_2_and_everything_else_with_1() -> None:
+def test_usage_errors_have_exit_status_2_and_all_others_1() -> None:
     statuses = {
         error.__name__: error.exit_status
         for error in all_errors()
@@ -48,5 +48,5 @@ def test_the_readme_lists_the_exit_statuses_that_there_are() -> None:
     ]
 
 
-def test_a_bad_row_is_data_and_no_error_that_could_end_a_scan() -> None:
+def test_a_row_failure_is_no_error_that_could_end_a_scan() -> None:
     assert not issubclass(RowFailure, AigidError)

