@@ -1,4 +1,4 @@
-"""Scans whose manifest, images and results are in an object store: a real S3 server, with faults before it."""
+"""Scans with manifest, images and results in an object store: a real S3 server, with faults."""
 
 import os
 import subprocess
@@ -22,6 +22,7 @@ from support.object_store import (
     object_store,
 )
 from support.scan_process import start_scan, wait_until
+from support.scan_results import result_rows
 
 from aigid.errors import StorageError
 from aigid.manifest import open_manifest, read_segment
@@ -39,6 +40,7 @@ from aigid.storage import (
 pytestmark = pytest.mark.integration
 
 ROWS, SHARD_ROWS = 90, 20
+THIRD_SHARD = "-000002.parquet"
 FILES = {"a.parquet": 7, "b.parquet": 50, "more/c.parquet": 33}
 Scan = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -56,7 +58,7 @@ def server() -> Iterator[ObjectStore]:
 
 @pytest.fixture
 def store(server: ObjectStore) -> ObjectStore:
-    """The store, faultless, with nothing asked of it."""
+    """The store without faults and without requests yet."""
     server.faults = lambda request: None
     server.requests.clear()
     return server
@@ -64,13 +66,13 @@ def store(server: ObjectStore) -> ObjectStore:
 
 @pytest.fixture(scope="module")
 def manifest(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three files whose images are paths, of pictures beside them; here, and in the store as `manifest`."""
+    """Three files whose images are paths of files beside them; on disk, and in the store."""
     folder = tmp_path_factory.mktemp("stored") / "manifest"
     start = 0
     for name, rows in FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        images = [f"pictures/{row}.png" for row in range(start, start + rows)]
+        images = [f"images/{row}.png" for row in range(start, start + rows)]
         prompts = [CAPTIONS[row % len(CAPTIONS)] for row in range(start, start + rows)]
         pq.write_table(
             pa.table({"id": range(start, start + rows), "image": images, "prompt": prompts}),
@@ -79,10 +81,10 @@ def manifest(server: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> P
         )
         start += rows
         server.put(f"manifest/{name}", path.read_bytes())
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for row in range(ROWS):
-        (folder / "pictures" / f"{row}.png").write_bytes(encoded_image(row))
-    server.put_folder(folder / "pictures", "manifest/pictures")
+        (folder / "images" / f"{row}.png").write_bytes(encoded_image(row))
+    server.put_folder(folder / "images", "manifest/images")
     assert start == ROWS
     return folder
 
@@ -108,7 +110,7 @@ def run_scan(
 
 @pytest.fixture(scope="module")
 def stored(server: ObjectStore, manifest: Path, options: list[object]) -> dict[str, bytes]:
-    """The result files of an undisturbed scan from the store into the store."""
+    """The result files of a scan without faults, from the store into the store."""
     server.faults = lambda request: None
     done = run_scan(server.uri("manifest"), server.uri("undisturbed"), *options)
     assert done.returncode == 0, done.stderr
@@ -140,16 +142,15 @@ def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
     tmp_path: Path,
 ) -> None:
     assert run_scan(manifest, tmp_path / "out", *options).returncode == 0
-    local = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
     rows = rows_of(stored)
-    assert without_manifest(rows) == without_manifest(rows_of(local))
+    assert without_manifest(rows) == without_manifest(result_rows(tmp_path / "out"))
     assert [row["id"] for row in rows] == list(range(ROWS))
     assert {row["error"] for row in rows} == {None}
     assert {row["manifest"] for row in rows} == {store.uri(f"manifest/{name}") for name in FILES}
     assert {"scan.json", "files.arrow", "summary.json"} <= store.contents("undisturbed").keys()
 
 
-def test_connections_are_used_again_and_only_what_is_needed_is_read(
+def test_connections_are_reused_and_only_the_needed_columns_are_read(
     options: list[object], stored: dict[str, bytes], store: ObjectStore
 ) -> None:
     table = manifest_table(300).append_column("other", [[os.urandom(20_000) for _ in range(300)]])
@@ -168,15 +169,13 @@ def test_connections_are_used_again_and_only_what_is_needed_is_read(
     assert len({request.connection for request in store.requests}) < 0.3 * len(store.requests)
 
 
-def every(number: int, *faults: Fault, methods: str = "GET HEAD PUT POST") -> Faults:
-    """One request in `number` meets the next of the faults."""
+def every(number: int, *faults: Fault) -> Faults:
+    """Let one request in `number` meet the next of the faults."""
     counter = count()
 
     def find(request: Request) -> Fault | None:
         turn, rest = divmod(next(counter), number)
-        return (
-            faults[turn % len(faults)] if rest == number - 1 and request.method in methods else None
-        )
+        return faults[turn % len(faults)] if rest == number - 1 else None
 
     return find
 
@@ -190,45 +189,41 @@ def every(number: int, *faults: Fault, methods: str = "GET HEAD PUT POST") -> Fa
     ],
     ids=["errors", "cut", "slow"],
 )
-def test_what_fails_now_and_then_changes_nothing(
+def test_temporary_failures_do_not_change_the_results(
     faults: Faults,
     options: list[object],
     stored: dict[str, bytes],
     store: ObjectStore,
     request: pytest.FixtureRequest,
 ) -> None:
-    out = f"now-and-then-{request.node.callspec.id}"
+    out = f"temporary-{request.node.callspec.id}"
     store.faults = faults
     done = run_scan(store.uri("manifest"), store.uri(out), *options, AWS_MAX_ATTEMPTS="10")
     assert done.returncode == 0, done.stderr
     assert results(store, out) == stored
 
 
-def test_a_scan_whose_results_cannot_be_written_ends_and_goes_on(
+def test_a_scan_whose_results_cannot_be_written_ends_and_can_be_continued(
     options: list[object], stored: dict[str, bytes], store: ObjectStore
 ) -> None:
     store.faults = lambda request: (
-        Fault(500) if request.method == "PUT" and "detections-000002" in request.path else None
+        Fault(500) if request.method == "PUT" and THIRD_SHARD in request.path else None
     )
     done = run_scan(store.uri("manifest"), store.uri("ended"), *options)
     assert done.returncode == 1
-    assert "cannot write detections-000002.parquet: the store fails; the store says: " in last_line(
-        done
-    )
+    assert f"{THIRD_SHARD}: the store failed; the store says: " in last_line(done)
     assert "committed shards stay" in last_line(done)
-    assert sorted(results(store, "ended")) == [
-        "detections-000000.parquet",
-        "detections-000001.parquet",
-    ]
+    first_two = sorted(results(store, "ended"))
+    assert first_two == sorted(stored)[:2]
     store.faults = lambda request: None
     store.requests.clear()
     assert run_scan(store.uri("manifest"), store.uri("ended"), *options).returncode == 0
     assert results(store, "ended") == stored
     written = {request.path.split("?")[0] for request in store.requests if request.method == "PUT"}
-    assert not any("detections-000000" in path or "detections-000001" in path for path in written)
+    assert not any(path.endswith(tuple(first_two)) for path in written)
 
 
-def test_a_scan_that_is_killed_goes_on(
+def test_a_killed_scan_can_be_continued(
     options: list[object], stored: dict[str, bytes], store: ObjectStore
 ) -> None:
     store.faults = lambda request: (
@@ -255,13 +250,13 @@ def test_a_scan_on_ray_has_the_same_files(
 
 @pytest.mark.parametrize("size", [1000, 12_000_000], ids=["one PUT", "multipart"])
 @pytest.mark.parametrize("before", [None, b"before"])
-def test_a_write_that_fails_leaves_what_was_there(
+def test_a_failed_write_leaves_the_old_object(
     store: ObjectStore, size: int, before: bytes | None
 ) -> None:
     if before is not None:
         store.put("written/x", before)
     file = locate(store.uri("written/x"))
-    # Of a multipart upload, the first part is there already.
+    # The first part of a multipart upload succeeds.
     store.faults = lambda request: (
         Fault(500) if request.method == "PUT" and "partNumber=1" not in request.path else None
     )
@@ -274,7 +269,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     store.files.delete_file(f"{BUCKET}/written/x")
 
 
-def test_folders_and_globs_list_as_on_a_disk(
+def test_folders_and_globs_list_the_same_as_on_a_disk(
     store: ObjectStore, make: Callable[..., None], here: Path
 ) -> None:
     names = (
@@ -319,7 +314,7 @@ def test_many_files_in_many_folders_are_listed_a_thousand_at_a_time(store: Objec
     assert len(store.requests) <= 8
 
 
-def test_of_a_shard_that_is_read_ahead_one_row_group_is_held(store: ObjectStore) -> None:
+def test_reading_ahead_holds_only_a_few_row_groups(store: ObjectStore) -> None:
     image = pa.array([os.urandom(100_000) for _ in range(200)])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table({"image": image}), sink, row_group_size=20, compression="none")
@@ -371,7 +366,7 @@ BAD_PLACES = [
         "{out}",
         {},
         2,
-        "credentials do not belong in a URI; they are found in AWS_ACCESS_KEY_ID",
+        "credentials do not belong in a URI; aigid finds them in AWS_ACCESS_KEY_ID",
     ),
     ("s4://{bucket}/m", "{out}", {}, 2, "give a path or one of file://, s3://, gs://, az://"),
     (
@@ -384,13 +379,13 @@ BAD_PLACES = [
 ]
 
 
-@pytest.mark.parametrize(("source", "out", "more", "status", "said"), BAD_PLACES)
-def test_a_place_that_is_not_there_is_named(
+@pytest.mark.parametrize(("source", "out", "more", "status", "message"), BAD_PLACES)
+def test_a_place_that_does_not_exist_is_named(
     source: str,
     out: str,
     more: dict[str, str],
     status: int,
-    said: str,
+    message: str,
     options: list[object],
     stored: dict[str, bytes],
     store: ObjectStore,
@@ -401,7 +396,7 @@ def test_a_place_that_is_not_there_is_named(
     extra = [text.format(**names) for pair in more.items() for text in pair]
     done = run_scan(source.format(**names), out.format(**names), *options, *extra)
     assert done.returncode == status, done.stderr
-    assert said.format(**names) in last_line(done)
+    assert message.format(**names) in last_line(done)
     assert "Traceback" not in done.stderr
     assert "secret" not in done.stderr
     assert not store.contents("never")
@@ -409,32 +404,34 @@ def test_a_place_that_is_not_there_is_named(
 
 @pytest.mark.parametrize("part", ["manifest", "out"])
 @pytest.mark.parametrize(
-    ("status", "code", "said"),
+    ("status", "code", "message"),
     [
         (
             403,
             "AccessDenied",
-            "access is denied: are there credentials, and do they allow it? (looked for in AWS_ACCESS_KEY_ID",
+            "access is denied: check that credentials are set, and that they allow this "
+            "(looked for in AWS_ACCESS_KEY_ID",
         ),
         (
             403,
             "InvalidAccessKeyId",
-            "the store does not know the credentials: a wrong key? (looked for in AWS_ACCESS_KEY_ID",
+            "the store does not accept the credentials: check the key "
+            "(looked for in AWS_ACCESS_KEY_ID",
         ),
-        (403, "SignatureDoesNotMatch", "the store does not know the credentials: a wrong key?"),
+        (403, "SignatureDoesNotMatch", "the store does not accept the credentials: check the key"),
         (
             400,
             "ExpiredToken",
             "the credentials have expired: renew them (looked for in AWS_ACCESS_KEY_ID",
         ),
-        (403, "RequestTimeTooSkewed", "this machine's clock is wrong"),
+        (403, "RequestTimeTooSkewed", "this host's clock is wrong"),
     ],
 )
 def test_credentials_that_are_missing_wrong_or_expired_are_named(
     part: str,
     status: int,
     code: str,
-    said: str,
+    message: str,
     options: list[object],
     stored: dict[str, bytes],
     store: ObjectStore,
@@ -443,17 +440,17 @@ def test_credentials_that_are_missing_wrong_or_expired_are_named(
     store.faults = lambda request: Fault(status, code) if key in request.path else None
     done = run_scan(store.uri("manifest"), store.uri("refused"), *options)
     assert done.returncode == 1, done.stderr
-    assert said in last_line(done)
+    assert message in last_line(done)
     assert "Traceback" not in done.stderr
 
 
-def test_credentials_that_expire_midway_end_the_scan_and_mark_no_row(
+def test_credentials_that_expire_midway_end_the_scan_without_row_errors(
     options: list[object], stored: dict[str, bytes], store: ObjectStore
 ) -> None:
     expired = [False]
 
     def faults(request: Request) -> Fault | None:
-        expired[0] = expired[0] or (request.method == "GET" and "/pictures/70.png" in request.path)
+        expired[0] = expired[0] or (request.method == "GET" and "/images/70.png" in request.path)
         return Fault(400, "ExpiredToken") if expired[0] else None
 
     store.faults = faults
@@ -467,7 +464,7 @@ def test_credentials_that_expire_midway_end_the_scan_and_mark_no_row(
     assert results(store, "expired") == stored
 
 
-def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
+def test_images_that_the_store_does_not_give_are_errors_of_their_rows(
     options: list[object], store: ObjectStore, tmp_path: Path
 ) -> None:
     store.put("set/images/good.png", encoded_image(1))
@@ -486,26 +483,26 @@ def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
         "images/denied.png": ("forbidden", "images/denied.png: access is denied"),
         "../outside.png": (
             "forbidden",
-            f"../outside.png: outside the image root {store.uri('set')}; --allow-outside-root allows it",
+            f"../outside.png: outside the image root {store.uri('set')} (allow_outside_root)",
         ),
         f"s3://{BUCKET}/outside.png": (
             "forbidden",
-            f"s3://{BUCKET}/outside.png: outside the image root {store.uri('set')}; ",
+            f"s3://{BUCKET}/outside.png: outside the image root {store.uri('set')} (",
         ),
         f"s3://{BUCKET}/set/images/good.png?endpoint_override=evil.example": (
             "forbidden",
-            "does not choose the server",
+            "may not set the server",
         ),
-        "file:///etc/hostname": ("forbidden", "no local image root"),
+        "file:///etc/hostname": ("forbidden", "needs a local image root"),
     }
-    rows = {"id": range(len(wanted)), "image": list(wanted), "prompt": ["a cat"] * len(wanted)}
+    table = {"id": range(len(wanted)), "image": list(wanted), "prompt": ["a cat"] * len(wanted)}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(rows), sink)
+    pq.write_table(pa.table(table), sink)
     store.put("set/m.parquet", sink.getvalue().to_pybytes())
     done = run_scan(store.uri("set/m.parquet"), tmp_path / "out", *options, "--max-error-rate", 1)
     assert done.returncode == 0, done.stderr
-    found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
-    for row, (text, error) in zip(rows_of(found), wanted.items(), strict=True):
+    rows = result_rows(tmp_path / "out")
+    for row, (text, error) in zip(rows, wanted.items(), strict=True):
         assert row["error"] == (error and error[0]), text
         assert (error[1] if error else "") in (row["error_detail"] or ""), text
     everywhere = [
@@ -517,8 +514,7 @@ def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
         "--allow-outside-root",
     ]
     assert run_scan(*everywhere).returncode == 0
-    found = {path.name: path.read_bytes() for path in (tmp_path / "all").glob("*.parquet")}
-    errors = [row["error"] for row in rows_of(found)]
+    errors = [row["error"] for row in result_rows(tmp_path / "all")]
     assert errors == [
         None,
         None,
@@ -533,7 +529,7 @@ def test_images_of_a_store_that_cannot_be_had_are_errors_of_their_rows(
     ]
 
 
-def test_images_may_be_in_a_store_while_the_manifest_is_here(
+def test_images_may_be_in_a_store_and_the_manifest_on_disk(
     options: list[object],
     manifest: Path,
     stored: dict[str, bytes],
@@ -542,11 +538,10 @@ def test_images_may_be_in_a_store_while_the_manifest_is_here(
 ) -> None:
     done = run_scan(manifest, tmp_path / "out", *options, "--image-root", store.uri("manifest"))
     assert done.returncode == 0, done.stderr
-    found = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.parquet")}
-    assert without_manifest(rows_of(found)) == without_manifest(rows_of(stored))
+    assert without_manifest(result_rows(tmp_path / "out")) == without_manifest(rows_of(stored))
 
 
-def test_a_store_that_fails_for_good_is_an_error_of_its_own(store: ObjectStore) -> None:
+def test_a_store_that_keeps_failing_raises_a_storage_error(store: ObjectStore) -> None:
     store.faults = lambda request: Fault(500)
-    with pytest.raises(StorageError, match="the store fails; the store says: "):
+    with pytest.raises(StorageError, match="the store failed; the store says: "):
         exists(locate(store.uri("manifest")))

@@ -1,4 +1,4 @@
-"""A real S3 server on loopback (moto's), and a proxy before it that fails as networks and stores do."""
+"""A real S3 server on loopback (moto's), behind a proxy that can fail as networks and stores do."""
 
 import http.client
 import os
@@ -29,7 +29,7 @@ CREDENTIALS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked: `connection` is the same for requests that share one."""
+    """A client's request. `connection` is the same for the requests of one connection."""
 
     method: str
     path: str
@@ -39,7 +39,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with a request: an answer of this status and XML code, or one cut or paused after some bytes."""
+    """The fault of a request.
+
+    With `status`, the answer is an error with that status and that S3 code. Otherwise the real
+    answer is cut off after `cut_after` bytes, and paused for `pause_s` in the middle.
+    """
 
     status: int | None = None
     code: str = "InternalError"
@@ -48,8 +52,9 @@ class Fault:
 
     @property
     def body(self) -> bytes:
-        """The answer as S3 words it."""
-        return f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>Told to fail.</Message></Error>".encode()
+        """The body of S3's error."""
+        error = f"<Error><Code>{self.code}</Code><Message>Told to fail.</Message></Error>"
+        return f"<?xml version='1.0'?>{error}".encode()
 
 
 Faults = Callable[[Request], Fault | None]
@@ -57,7 +62,10 @@ Faults = Callable[[Request], Fault | None]
 
 @dataclass
 class ObjectStore:
-    """The server behind its proxy: what was asked of it, and what of that shall fail."""
+    """The server behind its proxy: the requests so far, and the fault of each next one.
+
+    `files` reaches the server itself, past the proxy.
+    """
 
     address: str
     files: fs.S3FileSystem
@@ -65,21 +73,21 @@ class ObjectStore:
     requests: list[Request] = field(default_factory=list)
 
     def uri(self, key: str) -> str:
-        """An object, as a user names it who has a store of his own."""
+        """Return the URI of an object, as a user of this store would write it."""
         return f"s3://{BUCKET}/{key}?endpoint_override={self.address}&scheme=http"
 
     def put(self, key: str, data: bytes) -> None:
-        """Make an object, past the proxy."""
+        """Write an object, past the proxy."""
         with self.files.open_output_stream(f"{BUCKET}/{key}") as stream:
             stream.write(data)
 
     def put_folder(self, folder: Path, key: str) -> None:
-        """Make an object of each file right in a folder."""
+        """Write each file directly in a folder as an object, past the proxy."""
         for path in sorted(folder.iterdir()):
             self.put(f"{key}/{path.name}", path.read_bytes())
 
     def contents(self, key: str) -> dict[str, bytes]:
-        """The objects below a key, by name, past the proxy."""
+        """Return the objects below a key, by name, past the proxy."""
         found = self.files.get_file_info(
             fs.FileSelector(f"{BUCKET}/{key}", recursive=True, allow_not_found=True)
         )
@@ -92,7 +100,7 @@ class ObjectStore:
 
 
 def first(count: int, fault: Fault, *, method: str, key: str = "") -> Faults:
-    """The first `count` requests of a method for keys that hold `key` fail; those after them do not."""
+    """Let the first `count` requests with this method, and `key` in their path, fail."""
     left, lock = [count], Lock()
 
     def faults(request: Request) -> Fault | None:
@@ -107,7 +115,7 @@ def first(count: int, fault: Fault, *, method: str, key: str = "") -> Faults:
 
 @contextmanager
 def object_store() -> Iterator[ObjectStore]:
-    """The server with an empty bucket, until the context ends."""
+    """Run the server, with an empty bucket, until the context ends."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -145,21 +153,14 @@ def _await_port(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Passes a request on and its answer back, unless it shall fail."""
+    """Forwards requests and their answers, except for the faults."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "_Proxy"
 
     def handle_any(self) -> None:
-        chunked = self.headers.get("Transfer-Encoding") == "chunked"
-        body = (
-            b"".join(self._chunks())
-            if chunked
-            else self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        )
-        headers = {
-            name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP
-        }
+        body = self._body()
         request = Request(
             self.command, self.path, self.client_address[1], self.headers.get("Range")
         )
@@ -168,6 +169,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.status is not None:
             self._answer(fault.status, [("Content-Type", "application/xml")], fault.body, Fault())
             return
+        headers = {
+            name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP
+        }
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream_port)
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
@@ -176,6 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     # The names that http.server calls.
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            return b"".join(self._chunks())
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def _chunks(self) -> Iterator[bytes]:
         while size := int(self.rfile.readline().split(b";")[0], 16):
