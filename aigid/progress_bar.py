@@ -1,10 +1,11 @@
-"""What is seen while a scan runs: a bar on a terminal, a line every few seconds elsewhere, or JSON lines for machines."""
+"""Progress on stderr: a bar on a terminal, lines in a log, or JSON lines for programs."""
 
 import dataclasses
 import json
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
@@ -18,20 +19,85 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
 from aigid.progress import ClusterState
 
 LINE_EVERY_S = 5.0
-# Machines that a person is shown: the rest are added up.
+RATE_AFTER_S = 1.0
+"""Seconds of work before a rate is shown: the first batches finish together and prove nothing."""
+RATE_WINDOW_S = 30.0
+# Nodes that have a line of their own. The others are added up.
 _MOST_NODES = 12
 
 
+class RowRate:
+    """Rows per second of this run, over the last `RATE_WINDOW_S` seconds."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Count from zero. Rows of earlier runs are never counted."""
+        self._rows = 0
+        self._samples = deque([(time.perf_counter(), 0)])
+
+    def advance(self, rows: int) -> None:
+        """Count rows; negative where work was lost with a worker."""
+        self._rows += rows
+        now = time.perf_counter()
+        if now - self._samples[-1][0] >= RATE_AFTER_S:
+            self._samples.append((now, self._rows))
+
+    def rows_per_s(self) -> float | None:
+        """Return the rate, or None in the first `RATE_AFTER_S` seconds."""
+        now = time.perf_counter()
+        while len(self._samples) > 1 and self._samples[1][0] <= now - RATE_WINDOW_S:
+            self._samples.popleft()
+        since, rows = self._samples[0]
+        if now - since < RATE_AFTER_S:
+            return None
+        return max(0.0, (self._rows - rows) / (now - since))
+
+    def seconds_left(self, rows: int) -> float | None:
+        """Return how long so many rows take at this rate; None where that is unknown."""
+        rate = self.rows_per_s()
+        return rows / rate if rate else None
+
+
 class _RateColumn(ProgressColumn):
+    """The rate and the time left, both unknown at first."""
+
+    def __init__(self, rate: RowRate) -> None:
+        super().__init__()
+        self._rate = rate
+
     def render(self, task: Task) -> Text:
-        return Text("-- rows/s" if task.speed is None else f"{task.speed:,.0f} rows/s")
+        rate = self._rate.rows_per_s()
+        shown = "--" if rate is None else f"{rate:,.0f}"
+        return Text(f"{shown} rows/s", style="progress.percentage")
+
+
+class _TimeLeftColumn(_RateColumn):
+    def render(self, task: Task) -> Text:
+        rows = 0 if task.total is None else task.total - task.completed
+        seconds = self._rate.seconds_left(int(rows))
+        return Text(_clock(seconds), style="progress.remaining")
+
+
+def _clock(seconds: float | None) -> str:
+    """Return a duration as h:mm:ss."""
+    if seconds is None:
+        return "-:--:--"
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}"
+
+
+class _ErrorsColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(counted(task.fields["errors"], "error"))
 
 
 class _ClusterBar(Progress):
@@ -40,7 +106,7 @@ class _ClusterBar(Progress):
     state: ClusterState | None = None
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """The bar, then the lines."""
+        """Yield the bar, then the lines."""
         yield from super().get_renderables()
         if self.state is not None:
             yield from map(Text, _cluster_lines(self.state))
@@ -51,18 +117,17 @@ class BarProgress:
 
     def __init__(self, label: str, console: Console) -> None:
         """Show nothing until `start`."""
-        errors = TextColumn("{task.fields[errors]} errors")
-        columns = (
+        self._errors, self._rate = 0, RowRate()
+        self._bar = _ClusterBar(
             TextColumn(label),
             BarColumn(),
             MofNCompleteColumn(),
-            _RateColumn(),
-            errors,
-            TimeRemainingColumn(),
+            _RateColumn(self._rate),
+            _ErrorsColumn(),
+            _TimeLeftColumn(self._rate),
+            console=console,
         )
-        self._bar = _ClusterBar(*columns, console=console)
         self._task = self._bar.add_task(label, total=None, errors=0)
-        self._errors = 0
 
     def __enter__(self) -> Self:
         return self
@@ -76,18 +141,20 @@ class BarProgress:
         self._bar.stop()
 
     def start(self, total_rows: int, done_rows: int) -> None:
-        """Show the bar, `done_rows` of it filled by an earlier run."""
+        """Show the bar, with `done_rows` of it filled by an earlier run."""
         self._errors = 0
+        self._rate.start()
         self._bar.reset(self._task, total=total_rows, completed=done_rows, errors=0)
         self._bar.start()
 
     def advance(self, rows: int, errors: int) -> None:
         """Move the bar on."""
         self._errors += errors
+        self._rate.advance(rows)
         self._bar.update(self._task, advance=rows, errors=self._errors)
 
     def cluster(self, state: ClusterState) -> None:
-        """Show shards and machines below the bar."""
+        """Show shards and nodes below the bar."""
         self._bar.state = state
 
     def message(self, line: str) -> None:
@@ -96,45 +163,57 @@ class BarProgress:
 
 
 class _TimedProgress(ABC):
-    """Adds up what is done, and every few seconds prints to `stream` how far it is."""
+    """Counts what is done, and prints it to `stream` every few seconds.
+
+    A stream that can no longer be written to ends the printing, never the work.
+    """
 
     def __init__(self, label: str, stream: TextIO) -> None:
         """Print nothing until `start`."""
         self._label, self._stream = label, stream
         self._cluster: ClusterState | None = None
-        self._total = self._done = self._errors = self._begun_at = 0
-        self._started = self._printed = time.perf_counter()
+        self._total = self._done = self._errors = 0
+        self._rate = RowRate()
+        self._printed = time.perf_counter()
+        self._is_broken = False
 
     def __enter__(self) -> Self:
         return self
 
     def start(self, total_rows: int, done_rows: int) -> None:
         """Print how much there is to do."""
-        self._total, self._done, self._begun_at, self._errors = total_rows, done_rows, done_rows, 0
-        self._started = self._printed = time.perf_counter()
+        self._total, self._done, self._errors = total_rows, done_rows, 0
+        self._rate.start()
+        self._printed = time.perf_counter()
         self._print_start()
 
     def advance(self, rows: int, errors: int) -> None:
-        """Print how far it is if the last time is some seconds ago."""
+        """Count rows, and print the state if the last line is some seconds old."""
         self._done += rows
         self._errors += errors
+        self._rate.advance(rows)
         if time.perf_counter() - self._printed >= LINE_EVERY_S:
-            self._print_now()
+            self._printed = time.perf_counter()
+            self._print_progress()
 
     def cluster(self, state: ClusterState) -> None:
-        """Print it with the rest."""
+        """Print shards and nodes with the next lines."""
         self._cluster = state
         self.advance(0, 0)
 
-    def _print_now(self) -> None:
-        self._printed = time.perf_counter()
-        self._print_progress((self._done - self._begun_at) / (self._printed - self._started))
+    def _write(self, line: str) -> None:
+        if self._is_broken:
+            return
+        try:
+            print(line, file=self._stream, flush=True)
+        except OSError:
+            self._is_broken = True
 
     @abstractmethod
     def _print_start(self) -> None: ...
 
     @abstractmethod
-    def _print_progress(self, rows_per_s: float) -> None: ...
+    def _print_progress(self) -> None: ...
 
 
 class LineProgress(_TimedProgress):
@@ -150,28 +229,32 @@ class LineProgress(_TimedProgress):
 
     def message(self, line: str) -> None:
         """Print a line."""
-        print(line, file=self._stream, flush=True)
+        self._write(line)
 
     def _print_start(self) -> None:
         resumed = f", {self._done:,} of them done before" if self._done else ""
-        self.message(f"{self._label}: {self._total:,} rows{resumed}")
+        self._write(f"{self._label}: {counted(self._total, 'row')}{resumed}")
 
-    def _print_progress(self, rows_per_s: float) -> None:
-        left = (
-            f"{(self._total - self._done) / rows_per_s:,.0f} s left"
-            if rows_per_s
-            else "time left unknown"
+    def _print_progress(self) -> None:
+        rate = self._rate.rows_per_s()
+        left_s = self._rate.seconds_left(self._total - self._done)
+        parts = (
+            f"{self._done:,} of {self._total:,} rows",
+            "-- rows/s" if rate is None else f"{rate:,.0f} rows/s",
+            counted(self._errors, "error"),
+            "time left unknown" if left_s is None else f"{left_s:,.0f} s left",
         )
-        rows = f"{self._done:,} of {self._total:,} rows"
-        self.message(
-            f"{self._label}: {rows}, {rows_per_s:,.0f} rows/s, {self._errors:,} errors, {left}"
-        )
+        self._write(f"{self._label}: {', '.join(parts)}")
         for line in _cluster_lines(self._cluster) if self._cluster else ():
-            self.message(f"{self._label}: {line}")
+            self._write(f"{self._label}: {line}")
 
 
 class JsonProgress(_TimedProgress):
-    """A JSON object a line: `start`, `progress` every few seconds and at the end, `message` for what a person must see."""
+    """A JSON object on each line, for programs.
+
+    The events are `start`, `progress` (every few seconds and at the end) and `message` (a line for
+    a person).
+    """
 
     def __exit__(
         self,
@@ -179,7 +262,7 @@ class JsonProgress(_TimedProgress):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._print_now()
+        self._print_progress()
 
     def message(self, line: str) -> None:
         """Print a message."""
@@ -188,44 +271,77 @@ class JsonProgress(_TimedProgress):
     def _print_start(self) -> None:
         self._print("start", rows_total=self._total, rows=self._done)
 
-    def _print_progress(self, rows_per_s: float) -> None:
+    def _print_progress(self) -> None:
+        rate = self._rate.rows_per_s()
+        left_s = self._rate.seconds_left(self._total - self._done)
         self._print(
             "progress",
             rows_total=self._total,
             rows=self._done,
             errors=self._errors,
-            rows_per_s=round(rows_per_s, 2),
-            seconds_left=round((self._total - self._done) / rows_per_s, 1)
-            if rows_per_s > 0
-            else None,
+            rows_per_s=None if rate is None else round(rate, 2),
+            seconds_left=None if left_s is None else round(left_s, 1),
             **({"cluster": dataclasses.asdict(self._cluster)} if self._cluster else {}),
         )
 
     def _print(self, event: str, **values: Any) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        print(
-            json.dumps({"event": event, "label": self._label, "time": at, **values}),
-            file=self._stream,
-            flush=True,
-        )
+        self._write(json.dumps({"event": event, "label": self._label, "time": at, **values}))
 
 
-def _cluster_lines(state: ClusterState) -> Iterator[str]:
-    slow = f", slow: {', '.join(map(str, state.slow))}" if state.slow else ""
-    yield f"shards: {state.done:,} of {state.total:,} done, {state.running:,} running, {state.failed:,} failed{slow}"
-    for name, node in list(state.nodes.items())[:_MOST_NODES]:
-        yield f"{name}: {node.workers} workers, {node.rows_per_s:,.0f} rows/s"
-    rest = list(state.nodes.values())[_MOST_NODES:]
-    if rest:
-        rate = sum(node.rows_per_s for node in rest)
-        yield f"{len(rest)} more machines: {sum(node.workers for node in rest)} workers, {rate:,.0f} rows/s"
+class SilentProgress:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def start(self, total_rows: int, done_rows: int) -> None:
+        """Show nothing."""
+
+    def advance(self, rows: int, errors: int) -> None:
+        """Show nothing."""
+
+    def cluster(self, state: ClusterState) -> None:
+        """Show nothing."""
+
+    def message(self, line: str) -> None:
+        """Show nothing."""
 
 
-def show_progress(
-    label: str, *, as_json: bool = False
-) -> BarProgress | LineProgress | JsonProgress:
-    """A bar where stderr is a terminal, else lines on it; or JSON lines."""
+ShownProgress = BarProgress | LineProgress | JsonProgress | SilentProgress
+
+
+def show_progress(label: str, *, as_json: bool = False, quiet: bool = False) -> ShownProgress:
+    """Return a bar where stderr is a terminal, and lines elsewhere; or JSON lines, or nothing."""
+    if quiet:
+        return SilentProgress()
     if as_json:
         return JsonProgress(label, sys.stderr)
     console = Console(stderr=True)
     return BarProgress(label, console) if console.is_terminal else LineProgress(label, sys.stderr)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 row", "2,000 rows"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _cluster_lines(state: ClusterState) -> Iterator[str]:
+    slow = f", slow: {', '.join(map(str, state.slow))}" if state.slow else ""
+    counts = f"{state.running:,} running, {state.failed:,} failed{slow}"
+    yield f"shards: {state.done:,} of {state.total:,} done, {counts}"
+    for name, node in list(state.nodes.items())[:_MOST_NODES]:
+        yield f"{name}: {counted(node.workers, 'worker')}, {node.rows_per_s:,.0f} rows/s"
+    others = list(state.nodes.values())[_MOST_NODES:]
+    if others:
+        workers = counted(sum(node.workers for node in others), "worker")
+        rate = sum(node.rows_per_s for node in others)
+        yield f"{counted(len(others), 'more node')}: {workers}, {rate:,.0f} rows/s"

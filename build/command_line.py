@@ -1,25 +1,17 @@
-"""What the commands in build/ share: refusals as one line and an exit status, sizes as a table."""
+"""What the commands in build/ share: the error boundary, and sizes as a table."""
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
-import click
-
-from aigid.errors import AigidError
+from aigid.cli.errors import error_boundary
 
 
-@contextmanager
-def shown_errors() -> Iterator[None]:
-    """Turn what aigid refuses into a line on stderr and the exit status that goes with it."""
-    try:
-        yield
-    except AigidError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(error.exit_status)
+def shown_errors() -> AbstractContextManager[None]:
+    """Turn errors of aigid into a line on stderr, with this command's flags, and an exit status."""
+    return error_boundary()
 
 
 def print_sizes(sizes: Mapping[str, int]) -> None:
-    """Print files with their sizes, of bytes given in MB."""
+    """Print files and their sizes, given in bytes, in MB."""
     for name, size in sizes.items():
         print(f"{size / 1e6:9.2f} MB  {name}")

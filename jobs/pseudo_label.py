@@ -1,6 +1,7 @@
-"""Pseudo-labels as a job of a Ray cluster: `aigid pseudo-label` with all its options, on the cluster it is submitted to.
+"""Pseudo-labels as a Ray job: `aigid pseudo-label`, on the cluster it is submitted to.
 
-ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ --out s3://bucket/results/ --labels s3://bucket/pseudo/
+ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ \\
+    --out s3://bucket/results/ --labels s3://bucket/pseudo/
 """
 
 import sys

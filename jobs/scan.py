@@ -1,6 +1,6 @@
-"""A scan as a job of a Ray cluster: `aigid scan` with all its options, on the cluster that it is submitted to.
+"""A scan as a Ray job: `aigid scan` with all its options, on the cluster it is submitted to.
 
-ray job submit -- python jobs/scan.py s3://bucket/manifest/ --out s3://bucket/results/ --max-workers 64
+ray job submit -- python jobs/scan.py s3://bucket/manifest/ --out s3://bucket/results/
 """
 
 import sys

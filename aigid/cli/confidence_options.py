@@ -1,41 +1,50 @@
-"""The options that say which pairs become pseudo-labels, for the commands that write some."""
+"""The options that select pseudo-labels, for the commands that write some."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import click
+from aigid.cli.command import Function, options_under, with_options
+from aigid.cli.option_types import FRACTION, POSITIVE_INT
 
-from aigid.cli.option_types import MANY, SHARE, Command, with_options
+if TYPE_CHECKING:
+    from aigid.training.pseudo_selection import SelectionConfig
+
+_option = options_under("Pseudo-labels")
 
 _OPTIONS = (
-    click.option(
+    _option(
         "--min-confidence-a",
-        type=SHARE,
+        type=FRACTION,
         default=0.8,
         show_default=True,
-        help="Keep pairs with head A at least so sure ...",
+        help="Keep pairs on which head A (real or AI-generated) has this confidence or more. "
+        "At least 0.5.",
     ),
-    click.option(
+    _option(
         "--min-confidence-b",
-        type=SHARE,
+        type=FRACTION,
         default=0.8,
         show_default=True,
-        help="... and head B, where it is AI-generated.",
+        help="Of the AI-generated pairs, keep those on which head B (the generator) has this "
+        "confidence or more.",
     ),
-    click.option(
+    _option(
         "--max-per-class",
-        type=MANY,
-        help="Keep so many pairs of each class, the surest.  [default: all]",
+        type=POSITIVE_INT,
+        help="Keep at most this many pairs of each class, the most confident.  [default: all]",
     ),
 )
 
 
-def confidence_options(command: Command) -> Command:
+def confidence_options(function: Function) -> Function:
     """Give a command the options."""
-    return with_options(command, _OPTIONS)
+    return with_options(function, _OPTIONS)
 
 
-def sureness(options: dict[str, Any]) -> Any:
-    """The `SelectionConfig` of these options, which it takes out of `options`; raises UsageError for what cannot be."""
+def selection_config(options: dict[str, Any]) -> "SelectionConfig":
+    """Return the SelectionConfig of these options, and remove them from `options`.
+
+    Raises UsageError for values that contradict each other or are out of range.
+    """
     from aigid.training.pseudo_selection import SelectionConfig
 
     return SelectionConfig(

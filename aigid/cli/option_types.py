@@ -1,19 +1,71 @@
-"""What the groups of options share: types of values, and how a command is given a group."""
+"""The types of option values: what --help calls them, and what they refuse."""
 
-from collections.abc import Callable, Sequence
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
+FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
-MANY = click.IntRange(min=1)
-SHARE = click.FloatRange(0, 1)
-
-Command = Callable[..., None]
 
 
-def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
-    """Give a command the options, in this order in its help."""
-    for option in reversed(options):
-        command = option(command)
-    return command
+class _Integer(click.IntRange):
+    name = "integer"
+
+
+class _Number(click.FloatRange):
+    """A finite number: FloatRange lets NaN through, and infinity where a side is open."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; fails for what is none, is not finite, or is out of range."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+FRACTION = _Number(0, 1)
+POSITIVE_INT = _Integer(min=1)
+NON_NEGATIVE_INT = _Integer(min=0)
+POSITIVE_NUMBER = _Number(min=0, min_open=True)
+NON_NEGATIVE_NUMBER = _Number(min=0)
+PORT = _Integer(0, 65535)
+
+_MEMORY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGT])(i?)B)?", re.IGNORECASE | re.ASCII)
+_POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
+
+
+class _Memory(click.ParamType[float]):
+    """An amount of memory in GiB: a number, or one with a unit of its own."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return GiB; fails for what is no amount of memory."""
+        match = _MEMORY.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(
+                f"{str(value)!r} is not an amount of memory: give GiB as a number, or a number "
+                "with a unit, as in 4GiB, 4GB or 512MiB.",
+                param,
+                ctx,
+            )
+        number, unit, binary = match.groups()
+        size = float(number)
+        if unit:
+            base = 1024 if binary else 1000
+            size *= float(base ** _POWERS[unit.upper()]) / 1024**3
+        if not 0 < size < math.inf:
+            self.fail(f"{str(value)!r} is not an amount of memory above 0.", param, ctx)
+        return size
+
+
+MEMORY = _Memory()

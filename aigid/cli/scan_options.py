@@ -1,215 +1,261 @@
-"""The options of a scan, for the commands that begin with one, and the frozen config that they become."""
+"""The options of a scan, for the commands that begin with one, and the config that they become."""
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from aigid.cli.option_types import FOLDER, MANY, SHARE, Command, with_options
+from aigid.cli.command import Function, options_under, with_options
+from aigid.cli.option_types import (
+    FILE,
+    FOLDER,
+    FRACTION,
+    MEMORY,
+    NON_NEGATIVE_NUMBER,
+    POSITIVE_INT,
+    POSITIVE_NUMBER,
+)
 from aigid.errors import UsageError
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_SECONDS = click.FloatRange(min=0, min_open=True)
-_AMOUNT = click.FloatRange(min=0)
+if TYPE_CHECKING:
+    from aigid.config import RayConfig, ScanConfig
+    from aigid.scorers.triton_config import TritonConfig
 
-_OPTIONS = (
+_input = options_under("Input")
+_INPUT = (
     click.argument("paths", nargs=-1, required=True, metavar="MANIFEST..."),
-    click.option(
+    _input(
+        "--image-column",
+        metavar="NAME",
+        help="Column of the images.  [default: found by its usual names]",
+    ),
+    _input(
+        "--prompt-column",
+        metavar="NAME",
+        help="Column of the prompts.  [default: found by its usual names; may be absent]",
+    ),
+    _input("--limit", type=POSITIVE_INT, help="Scan only this many rows, the first ones."),
+)
+
+_output = options_under("Output")
+_OUTPUT = (
+    _output(
+        "-o",
         "--out",
         required=True,
-        help="Folder or URI for the results; the same command goes on where it stopped.",
+        metavar="DIR",
+        help="Folder or URI for the results. Run the same command again to resume a scan.",
     ),
-    click.option(
+    _output(
+        "--keep",
+        multiple=True,
+        metavar="COLUMN",
+        help="Copy this column of the manifest to the results; repeatable.",
+    ),
+)
+
+_model = options_under("Model")
+_MODEL = (
+    _model(
         "--model",
         type=FOLDER,
         help="Model repository.  [default: the demo model, not for real decisions]",
     ),
-    click.option(
+    _model(
+        "--threshold",
+        type=FRACTION,
+        help="Call an image AI-generated if its p_ai is at least this.  [default: 0.5]",
+    ),
+    _model(
+        "--max-fpr",
+        type=FRACTION,
+        help="Use the threshold that the model stores for this false-positive rate.",
+    ),
+)
+
+_images = options_under("Images")
+_IMAGES = (
+    _images(
+        "--image-root",
+        metavar="DIR",
+        help="Folder or URI that relative image paths start from.  [default: the manifest's]",
+    ),
+    _images(
+        "--allow-outside-root",
+        is_flag=True,
+        help="Also read image paths that lead out of the image root.",
+    ),
+    _images(
+        "--allow-private-addresses",
+        is_flag=True,
+        help="Also fetch images over http(s) from private addresses.",
+    ),
+)
+
+_triton = options_under("Triton servers")
+_TRITON = (
+    _triton(
         "--triton",
         metavar="HOST:PORT,...",
-        help="Score on these Triton servers (gRPC), which serve that model.",
+        help="Score on these Triton servers (gRPC), which serve the model.",
     ),
-    click.option(
+    _triton(
         "--triton-in-flight",
-        type=MANY,
+        type=POSITIVE_INT,
         default=8,
         show_default=True,
-        help="Requests with one server at a time.",
+        help="Concurrent requests to each server.",
     ),
-    click.option(
+    _triton(
         "--triton-deadline",
-        type=_SECONDS,
+        type=POSITIVE_NUMBER,
         default=120,
         show_default=True,
-        help="Seconds until a request is tried again.",
+        help="Seconds to wait for an answer before the request is tried again.",
     ),
-    click.option(
+    _triton(
         "--triton-patience",
-        type=_SECONDS,
+        type=POSITIVE_NUMBER,
         default=120,
         show_default=True,
-        help="Seconds to wait for any server.",
+        help="Seconds without an answer from any server before the scan stops.",
     ),
-    click.option(
+    _triton(
         "--triton-tls",
         is_flag=True,
-        help="Speak TLS with the servers, and trust the authorities of the system.",
+        help="Use TLS, and trust the system's certificate authorities.",
     ),
-    click.option(
-        "--triton-ca", type=_FILE, help="Speak TLS, and trust the authorities in this PEM file."
+    _triton("--triton-ca", type=FILE, help="Use TLS, and trust the authorities in this PEM file."),
+    _triton(
+        "--triton-cert",
+        type=FILE,
+        help="Use TLS with this client certificate chain (PEM). Needs --triton-key.",
     ),
-    click.option(
-        "--triton-cert", type=_FILE, help="Speak TLS, with this certificate chain (PEM) of ours ..."
-    ),
-    click.option("--triton-key", type=_FILE, help="... and its private key."),
-    click.option(
+    _triton("--triton-key", type=FILE, help="Private key (PEM) of --triton-cert."),
+)
+
+_ray = options_under("Ray cluster")
+_RAY = (
+    _ray(
         "--ray",
         is_flag=False,
         flag_value="auto",
         metavar="[ADDRESS]",
-        help="Scan on a Ray cluster: HOST:PORT, the one that this machine is in (no address), or local, one of its own.",
+        help="Scan on a Ray cluster: HOST:PORT of its head; the cluster of this node (no address); "
+        "or local, a cluster started on this host for the scan.",
     ),
-    click.option(
+    _ray(
         "--min-workers",
-        type=MANY,
+        type=POSITIVE_INT,
         default=1,
         show_default=True,
-        help="On Ray: begin with so many processes.",
+        help="Workers (processes) that must be ready before the scan starts.",
     ),
-    click.option(
+    _ray(
         "--max-workers",
-        type=MANY,
-        help="On Ray: at most so many.  [default: as many as the cluster has room for]",
+        type=POSITIVE_INT,
+        help="Most workers.  [default: as many as fit on the cluster]",
     ),
-    click.option(
+    _ray(
         "--worker-cpus",
-        type=MANY,
+        type=POSITIVE_INT,
         default=1,
         show_default=True,
-        help="On Ray: cores, and threads, of each worker.",
+        help="CPU cores, and threads, of each worker.",
     ),
-    click.option(
+    _ray(
         "--worker-gpus",
-        type=_AMOUNT,
+        type=NON_NEGATIVE_NUMBER,
         default=0,
         show_default=True,
-        help="On Ray: GPUs of each worker.",
+        help="GPUs of each worker.",
     ),
-    click.option(
+    _ray(
         "--worker-memory",
-        type=_SECONDS,
-        metavar="GIB",
-        help="On Ray: memory reserved for each worker.",
+        type=MEMORY,
+        help="Memory reserved for each worker: GiB as a number, or with a unit, as in 512MiB.",
     ),
-    click.option(
+    _ray(
         "--worker-resources",
         multiple=True,
         metavar="NAME=AMOUNT",
-        help="On Ray: what else is reserved; repeatable.",
+        help="Custom Ray resource reserved for each worker; repeatable.",
     ),
-    click.option(
+    _ray(
         "--shard-attempts",
-        type=MANY,
+        type=POSITIVE_INT,
         default=3,
         show_default=True,
-        help="On Ray: how often a shard is tried.",
+        help="Attempts at a shard before it is given up.",
     ),
-    click.option(
+    _ray(
         "--worker-start",
-        type=_SECONDS,
+        type=POSITIVE_NUMBER,
         default=600,
         show_default=True,
-        help="On Ray: seconds to wait for --min-workers.",
-    ),
-    click.option("--image-column", help="Column of images.  [default: found by its usual names]"),
-    click.option(
-        "--prompt-column",
-        help="Column of prompts.  [default: found by its usual names; may be absent]",
-    ),
-    click.option(
-        "--image-root",
-        metavar="DIR",
-        help="Folder or URI of relative image paths.  [default: the manifest's]",
-    ),
-    click.option(
-        "--allow-outside-root", is_flag=True, help="Read image paths outside the image root too."
-    ),
-    click.option(
-        "--allow-private-addresses",
-        is_flag=True,
-        help="Fetch images over http(s) from private addresses too.",
-    ),
-    click.option(
-        "--keep",
-        multiple=True,
-        metavar="COLUMN",
-        help="Column that rides along to the results; repeatable.",
-    ),
-    click.option(
-        "--threshold",
-        type=SHARE,
-        help="Call an image AI-generated from this p_ai on.  [default: 0.5]",
-    ),
-    click.option(
-        "--max-fpr",
-        type=SHARE,
-        help="Use the model's stored threshold for this false-positive rate instead.",
-    ),
-    click.option("--limit", type=MANY, help="Scan the first rows only."),
-    click.option(
-        "--threads",
-        type=MANY,
-        help="Threads that decode and score.  [default: one for each core; not on Ray]",
-    ),
-    click.option(
-        "--batch-size",
-        type=MANY,
-        default=32,
-        show_default=True,
-        help="Pairs scored at a time by a thread.",
-    ),
-    click.option(
-        "--shard-rows",
-        type=MANY,
-        default=10_000,
-        show_default=True,
-        help="About how many rows to commit at once.",
-    ),
-    click.option(
-        "--max-error-rate",
-        type=SHARE,
-        default=0.05,
-        show_default=True,
-        help="End with status 3 above this share.",
+        help="Seconds to wait for --min-workers.",
     ),
 )
 
+_speed = options_under("Speed and limits")
+_SPEED = (
+    _speed(
+        "--threads",
+        type=POSITIVE_INT,
+        help="Threads that decode and score.  [default: one for each core; not with --ray]",
+    ),
+    _speed(
+        "--batch-size",
+        type=POSITIVE_INT,
+        default=32,
+        show_default=True,
+        help="Pairs that a thread scores at once.",
+    ),
+    _speed(
+        "--shard-rows",
+        type=POSITIVE_INT,
+        default=10_000,
+        show_default=True,
+        help="Rows of a shard, about. Results are committed shard by shard.",
+    ),
+    _speed(
+        "--max-error-rate",
+        type=FRACTION,
+        default=0.05,
+        show_default=True,
+        help="Exit with status 3 if a larger share of the rows has an error.",
+    ),
+)
 
-def scan_options(command: Command) -> Command:
+_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
+
+
+def scan_options(function: Function) -> Function:
     """Give a command the options of a scan."""
-    return with_options(command, _OPTIONS)
+    return with_options(function, _OPTIONS)
 
 
-def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> Any:
-    """The ScanConfig of what was given; raises UsageError where options contradict each other."""
+def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig":
+    """Return the ScanConfig of these options; raises UsageError where they contradict each other.
+
+    Removes from `options` what the config does not take by the same name.
+    """
     from aigid.config import ScanConfig
     from aigid.cores import available_cores
 
     if options["ray"] is not None and options["threads"] is not None:
         raise UsageError(
-            "--threads is for scans without --ray: say --max-workers and --worker-cpus"
+            "`threads` is for scans without `ray`: give `max_workers` and `worker_cpus` instead"
         )
     threads = options.pop("threads") or available_cores()
-    settings = {
-        "threads": threads,
-        "batch_rows": options.pop("batch_size"),
-        "triton": _triton_config(options),
-    }
-    return ScanConfig(paths, ray=_ray_config(options), **settings, **options)
+    batch_rows = options.pop("batch_size")
+    triton, ray = _triton_config(options), _ray_config(options)
+    return ScanConfig(
+        paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options
+    )
 
 
-# What of the options is about Ray, and the field of RayConfig that it becomes.
 _RAY_FIELDS = {
     "ray": "address",
     "min_workers": "min_workers",
@@ -221,27 +267,22 @@ _RAY_FIELDS = {
     "worker_start": "start_within_s",
     "shard_attempts": "shard_attempts",
 }
+"""The options about Ray, and the fields of RayConfig that they become."""
 
 
-def _ray_config(options: dict[str, Any]) -> Any:
-    """What the options about Ray say, which it takes out of `options`; None without --ray."""
+def _ray_config(options: dict[str, Any]) -> "RayConfig | None":
+    """Return the RayConfig, and remove its options from `options`; None without --ray."""
     from aigid.config import RayConfig
 
-    ours = {field: options.pop(option) for option, field in _RAY_FIELDS.items()}
-    if ours["address"] is None:
-        source = click.get_current_context().get_parameter_source
-        given = [
-            option
-            for option in _RAY_FIELDS
-            if source(option) == click.core.ParameterSource.COMMANDLINE
-        ]
-        if given:
-            raise UsageError(
-                f"--{given[0].replace('_', '-')} is for scans on a Ray cluster: say --ray too"
-            )
+    settings = {field: options.pop(option) for option, field in _RAY_FIELDS.items()}
+    if settings["address"] is None:
+        context = click.get_current_context()
+        for option in _RAY_FIELDS:
+            if context.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                raise UsageError(f"`{option}` is for scans on a Ray cluster: give `ray` too")
         return None
-    ours["worker_resources"] = tuple(map(_resource, ours["worker_resources"]))
-    return RayConfig(**ours)
+    resources = tuple(map(_resource, settings.pop("worker_resources")))
+    return RayConfig(worker_resources=resources, **settings)
 
 
 def _resource(text: str) -> tuple[str, float]:
@@ -250,28 +291,25 @@ def _resource(text: str) -> tuple[str, float]:
         return name, float(amount)
     except ValueError as error:
         raise UsageError(
-            f"--worker-resources {text}: give NAME=AMOUNT, as in fast_disk=1"
+            f"`worker_resources` {text}: give NAME=AMOUNT, as in fast_disk=1"
         ) from error
 
 
-def _triton_config(options: dict[str, Any]) -> Any:
-    """What the options about servers say, which it takes out of `options`; None without --triton."""
+def _triton_config(options: dict[str, Any]) -> "TritonConfig | None":
+    """Return the TritonConfig, and remove its options from `options`; None without --triton."""
     from aigid.scorers.triton_config import TlsConfig, TritonConfig
 
-    ours = {name: options.pop(name) for name in list(options) if name.startswith("triton")}
-    files = ours["triton_ca"], ours["triton_cert"], ours["triton_key"]
-    if ours["triton"] is None:
-        if ours["triton_tls"] or any(files):
-            raise UsageError("TLS is for Triton servers: name them with --triton")
+    settings = {name: options.pop(name) for name in list(options) if name.startswith("triton")}
+    files = [settings[name] for name in ("triton_ca", "triton_cert", "triton_key")]
+    with_tls = settings["triton_tls"] or any(files)
+    if settings["triton"] is None:
+        if with_tls:
+            raise UsageError("TLS is for Triton servers: name them with `triton`")
         return None
-    tls = TlsConfig(*files) if ours["triton_tls"] or any(files) else None
-    names = {
-        "in_flight": "triton_in_flight",
-        "deadline_s": "triton_deadline",
-        "patience_s": "triton_patience",
-    }
     return replace(
-        TritonConfig.parse(ours["triton"]),
-        tls=tls,
-        **{name: ours[option] for name, option in names.items()},
+        TritonConfig.parse(settings["triton"]),
+        tls=TlsConfig(*files) if with_tls else None,
+        in_flight=settings["triton_in_flight"],
+        deadline_s=settings["triton_deadline"],
+        patience_s=settings["triton_patience"],
     )

@@ -1,33 +1,85 @@
-"""The summary of a scan as a person reads it."""
+"""The summary of a scan for a person: sources, errors with an example and a remedy, one line."""
 
-from typing import Any
+from collections.abc import Iterator
 
-from rich.console import Console
+import click
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
+
+from aigid.cli.text import escaped
+from aigid.progress_bar import counted
+from aigid.results import ErrorExample, ScanSummary
+
+REMEDIES = {
+    "empty": "Give the row an image, or leave the row out of the manifest.",
+    "missing": "Restore the image, or name the folder that relative paths start from with "
+    "--image-root.",
+    "forbidden": "Give aigid permission to read the image. Paths outside the image root need "
+    "--allow-outside-root, private addresses --allow-private-addresses.",
+    "timeout": "Check the network and the server, and scan these rows again into another --out.",
+    "too_large": "Make the image smaller: the limits are 64 MiB and 100 million pixels.",
+    "undecodable": "Open the image in another program. If that fails too, replace the image.",
+}
+"""What a user can do about each error code."""
+
+# Long lines are hard to read, however wide the terminal is.
+_MAX_WIDTH = 110
 
 
-def print_summary(summary: dict[str, Any], out: str) -> None:
-    """Print the summary of a scan to stdout: a table of sources and errors, then one line."""
-    # Names of models and folders are not markup: [v2] is no style, and :smile: no picture.
+def print_summary(summary: ScanSummary, out: str) -> None:
+    """Print the summary to stdout; its last line, about the results folder, is never wrapped."""
+    # Names of models and folders are no markup: [v2] is not a style, and :smile: not an emoji.
     console = Console(markup=False, emoji=False, highlight=False)
+    console.width = min(console.width, _MAX_WIDTH)
+    with console.capture() as capture:
+        model = escaped(summary.model.name)
+        console.print(f"model: {model}, threshold {summary.threshold:g}", soft_wrap=True)
+        console.print(_sources(summary))
+        for code, count in summary.errors.items():
+            for part in _error(code, count, summary.error_examples.get(code)):
+                console.print(part)
+        console.print(_last_line(summary, out), soft_wrap=True)
+    click.echo(capture.get(), nl=False)
+
+
+def _sources(summary: ScanSummary) -> Table:
     table = Table()
     table.add_column("source")
     table.add_column("rows", justify="right")
     table.add_column("share", justify="right")
-    counts = {
-        **summary["sources"],
-        **{f"error: {code}": count for code, count in summary["errors"].items()},
-    }
-    for name, count in counts.items():
-        table.add_row(name, f"{count:,}", f"{count / summary['rows']:.1%}")
-    console.print(
-        f"model: {summary['model']['name']}, threshold {summary['threshold']:g}", soft_wrap=True
-    )
-    console.print(table)
-    failed = summary["rows"] - summary["scored"]
-    speed = summary["run"]["rows_per_s"]
+    errors = {f"error: {code}": count for code, count in summary.errors.items()}
+    for name, count in {**summary.sources, **errors}.items():
+        table.add_row(escaped(name), f"{count:,}", f"{count / summary.rows:.1%}")
+    return table
+
+
+def _error(code: str, count: int, example: ErrorExample | None) -> Iterator[RenderableType]:
+    """Yield an error code's count, its first row, and what to do about it."""
+    facts = {}
+    first = ""
+    if example is not None:
+        first = ", the first of them:" if count > 1 else ":"
+        facts["where"] = f"row {example.row:,} of {example.manifest}"
+        # Most details begin with the image's reference.
+        if example.image is not None and example.image not in example.detail:
+            facts["image"] = example.image
+        facts["reason"] = example.detail
+    if code in REMEDIES:
+        facts["remedy"] = REMEDIES[code]
+    yield Text(f"{escaped(code)}: {counted(count, 'row')}{first}", style="bold")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
+    for name, text in facts.items():
+        grid.add_row(name, escaped(text))
+    yield Padding(grid, (0, 0, 0, 2))
+
+
+def _last_line(summary: ScanSummary, out: str) -> str:
+    failed = counted(summary.rows - summary.scored, "error")
+    speed = summary.run.rows_per_s
     pace = f", {speed:,.0f} rows/s" if speed else ""
-    line = (
-        f"{out}: {summary['rows']:,} rows, {summary['ai']:,} AI-generated, {failed:,} errors{pace}"
-    )
-    console.print(line, soft_wrap=True)
+    rows = counted(summary.rows, "row")
+    return f"{escaped(out)}: {rows}, {summary.ai:,} AI-generated, {failed}{pace}"

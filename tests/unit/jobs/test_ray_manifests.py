@@ -18,6 +18,7 @@ import yaml
 from support.kubernetes_files import Document, UniqueKeys, misspelt
 
 from aigid.cli.main import main
+from aigid.cli.scan import command as scan_command
 from aigid.scorers.triton_config import TritonConfig
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +31,7 @@ PAGE, DOCKERFILE, IGNORED = (
 )
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
-SCAN = main.commands["scan"]
+SCAN = scan_command
 # Of Ray's own constants: it does not start with less.
 LEAST_OBJECT_STORE_BYTES = 75 << 20
 
@@ -266,7 +267,7 @@ def test_the_entrypoint_is_a_scan_with_options_that_there_are(tmp_path: Path) ->
         'main(["scan", "--ray=auto"'
     ) == 1
     values = options_of(words)
-    assert values["manifests"] == ("s3://bucket/manifest/",)
+    assert values["paths"] == ("s3://bucket/manifest/",)
     assert values["out"] == "s3://bucket/results/"
     with pytest.raises(click.NoSuchOption):
         options_of([*words, "--max-worker", "3"])

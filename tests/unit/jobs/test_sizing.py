@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from aigid.cli.main import main
+from aigid.cli.scan import command as scan_command
 from aigid.contract import load_contract
 
 ROOT = Path(__file__).parents[3]
@@ -187,7 +187,7 @@ def test_shards_take_and_make_what_they_are_said_to() -> None:
         assert shown(count * EMBEDDED_S / threads, embedded), rows
         assert shown(count * FIGURES["results"] / 1e6, megabytes), rows
         assert (number(of_8), number(of_9)) == (1e8 / count, 1e9 / count), rows
-    (default,) = [one.default for one in main.commands["scan"].params if one.name == "shard_rows"]
+    (default,) = [one.default for one in scan_command.params if one.name == "shard_rows"]
     assert default in [number(row[0]) for row in SHARDS]
     reads, writes, dollars = re.search(
         r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ ([\d.]+);", PAGE
@@ -226,15 +226,13 @@ def test_the_job_has_the_figures_of_the_page() -> None:
     each, total, many = map(int, re.search(r"gives (\d+) GiB \((\d+) for (\d+)\)", PAGE).groups())
     assert f"{total}Gi" == limits["memory"]
     assert (many, each) == (a_pod, total // a_pod)
-    (default,) = [one.default for one in main.commands["scan"].params if one.name == "shard_rows"]
+    (default,) = [one.default for one in scan_command.params if one.name == "shard_rows"]
     assert each * 2**30 >= 1.5 * (default * FIGURES["image"] + 2**30)
     assert threads == int(re.search(r"`--worker-cpus` \((\d+) here\)", PAGE)[1])
     said = re.search(r"(\d+)\s+workers with (\d+) keep an L4 ([\d.]+) s behind", PAGE).groups()
     assert said[:2] == (str(workers), str(flight))
     assert shown(workers * flight * BATCH_ROWS / GPU["L4"]["rate"], said[2])
-    (deadline,) = [
-        one.default for one in main.commands["scan"].params if one.name == "triton_deadline"
-    ]
+    (deadline,) = [one.default for one in scan_command.params if one.name == "triton_deadline"]
     assert f"under {deadline // 10} s" in PAGE
 
 
@@ -254,7 +252,7 @@ def test_files_and_options_are_there() -> None:
     files = set(re.findall(r"\b(?:build|benchmarks|tests)/[\w/]+\.py\b", PAGE))
     assert {"build/time_engines.py", "tests/unit/jobs/test_sizing.py"} <= files
     assert not [path for path in files if not (ROOT / path).is_file()]
-    known = {option for parameter in main.commands["scan"].params for option in parameter.opts}
+    known = {option for parameter in scan_command.params for option in parameter.opts}
     named = set(re.findall(r"`(--[\w-]+)", PAGE))
     assert named
     assert named <= known

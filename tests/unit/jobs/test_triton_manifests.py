@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support.kubernetes_files import Document, UniqueKeys, misspelt
 
-from aigid.cli.main import main
+from aigid.cli.scan import command as scan_command
 from aigid.scorers.triton_config import TritonConfig
 
 ROOT = Path(__file__).parents[3]
@@ -427,7 +427,7 @@ def test_the_page_names_files_options_and_services_that_are_there() -> None:
         for link in re.findall(r"\]\((?!https)([^)#]+)\)", PAGE)
         if not (ROOT / "jobs" / link).is_file()
     ]
-    scan = {option for parameter in main.commands["scan"].params for option in parameter.opts}
+    scan = {option for parameter in scan_command.params for option in parameter.opts}
     ours = set(re.findall(r"--(?:triton-[\w-]+|batch-size|out|model)\b(?!-)", PAGE))
     assert (
         {"--triton-in-flight", "--triton-deadline", "--triton-patience", "--batch-size"}

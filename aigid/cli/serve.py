@@ -1,0 +1,94 @@
+"""`aigid serve`: serve a model repository with Triton."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aigid.cli.command import Command, options_under
+from aigid.cli.errors import print_line
+from aigid.cli.option_types import FOLDER, PORT
+from aigid.cli.stdout import printing
+from aigid.cli.verbosity import is_quiet
+
+if TYPE_CHECKING:
+    from aigid.serving.triton_server import TritonServer
+
+_model = options_under("Model")
+_network = options_under("Network")
+
+
+@click.command("serve", cls=Command)
+@_model(
+    "--model",
+    type=FOLDER,
+    help="Model repository.  [default: the demo model, not for real decisions]",
+)
+@_model(
+    "--gpu",
+    is_flag=True,
+    help="Serve TensorRT engines on this host's GPUs. Needs a tritonserver on the PATH.",
+)
+@_network(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. The default accepts connections from this host only.",
+)
+@_network("--http-port", type=PORT, default=8000, show_default=True, help="0 takes any free port.")
+@_network("--grpc-port", type=PORT, default=8001, show_default=True, help="0 takes any free port.")
+@_network(
+    "--metrics-port", type=PORT, default=8002, show_default=True, help="0 takes any free port."
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- TRITON_OPTION...]")
+def command(model: Path | None, gpu: bool, **settings: Any) -> None:
+    """Serve a model repository with Triton on this host, until Ctrl-C.
+
+    aigid starts the tritonserver on the PATH. If there is none, it installs NVIDIA's from a wheel
+    on first use, for CPUs. Options after -- go to tritonserver, as in -- --log-verbose=1.
+
+    \b
+    Example:
+      aigid serve --model model/
+    """
+    from aigid.contract import find_model
+    from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
+
+    config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **settings)
+    with _ended_by_signals(), TritonServer(config, _show_message) as server:
+        if server.notice:
+            _show_message(server.notice)
+        _print_server(server)
+        server.wait()
+
+
+def _show_message(line: str) -> None:
+    if not is_quiet():
+        print_line(line)
+
+
+def _print_server(server: "TritonServer") -> None:
+    with printing("the server's models"):
+        for name, version, state in server.models():
+            click.echo(f"{name:13} {version:>3}  {state}")
+        addresses = f"gRPC {server.grpc_address}   HTTP {server.http_address}"
+        click.echo(f"{addresses}   metrics {server.metrics_address}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End what runs inside on SIGTERM or Ctrl-C, with exit status 0."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

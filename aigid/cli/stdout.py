@@ -1,0 +1,49 @@
+"""Results on stdout, which may be full, closed, or unable to show every character."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from aigid.errors import AigidError
+
+
+class OutputError(AigidError):
+    """Stdout cannot be written to; what the command did is done (exit status 1)."""
+
+
+def replace_unprintable() -> None:
+    r"""Have stdout and stderr print characters that their encoding lacks as escapes, such as \xe9.
+
+    A terminal or log may be ASCII only, and a file's name may hold bytes that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def printing(what: str, done: str = "") -> Iterator[None]:
+    """Raise OutputError where what is printed inside cannot be written.
+
+    The error names `what` was printed and what is `done` all the same. A closed pipe is no error:
+    its reader (`head -1`) has read what it wanted.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_stdout()
+    except OSError as error:
+        _discard_stdout()
+        reason = f"cannot print {what}: {error.strerror or error}"
+        raise OutputError(f"{reason}; {done}" if done else reason) from error
+
+
+def _discard_stdout() -> None:
+    """Send what stdout still holds to nowhere: Python would fail on it once more at its exit."""
+    with suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

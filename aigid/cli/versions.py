@@ -1,0 +1,28 @@
+"""The versions of aigid and of the packages that decide what it computes."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from aigid import __version__
+
+REQUIRED = ("numpy", "onnxruntime", "pyarrow", "pillow", "tokenizers")
+OPTIONAL = ("torch", "ray", "tritonclient", "transformers")
+
+
+def print_versions() -> None:
+    """Print a line for each version."""
+    click.echo("\n".join(f"{name} {number}" for name, number in versions()))
+
+
+def versions() -> Iterator[tuple[str, str]]:
+    """Yield name and version of aigid, Python and the installed packages, importing none."""
+    yield "aigid", __version__
+    yield "python", platform.python_version()
+    for name in (*REQUIRED, *OPTIONAL):
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
