@@ -1,14 +1,15 @@
-"""The weights of the paper's authors to a checkpoint: the same network under other names."""
+"""Convert the weights of the paper's authors to a checkpoint."""
 
 from pathlib import Path
 
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.export.authors_to_checkpoint import convert_weights
-from aigid.training.checkpoint import WEIGHTS_FILE
-from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
-from aigid.training.run import read_encoder_config
+with shown_errors():
+    from aigid.export import convert_weights
+    from aigid.training.checkpoint import WEIGHTS_FILE
+    from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
+    from aigid.training.run import read_encoder_config
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -34,12 +35,15 @@ def main(
     text_config: Path | None,
     image_config: Path | None,
 ) -> None:
-    """Write the authors' WEIGHTS, as transformers' Trainer saved them, as a checkpoint into FOLDER.
+    """Convert the authors' WEIGHTS to a checkpoint in FOLDER.
 
-    Example: python build/authors_to_checkpoint.py model.safetensors runs/authors --tokenizer model_repository/tokenizer.json
+    WEIGHTS is the safetensors file that the Trainer of transformers saves.
+
+    Example: python build/authors_to_checkpoint.py model.safetensors runs/authors
+    --tokenizer model_repository/tokenizer.json
     """
     with shown_errors():
-        # The defaults of transformers are these very encoders' values.
+        # The defaults of transformers' configurations are those of the authors' two encoders.
         text = text_encoder_from_config(
             read_encoder_config(text_config) if text_config else {"model_type": "bert"}
         )

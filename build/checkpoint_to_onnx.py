@@ -1,12 +1,13 @@
-"""A checkpoint to the three ONNX graphs of a model, bert, clip_vision and fusion_heads, in fp32 or fp16."""
+"""Export a checkpoint as three ONNX graphs: bert, clip_vision and fusion_heads."""
 
 from pathlib import Path
 
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
-from aigid.training.checkpoint import load_checkpoint
+with shown_errors():
+    from aigid.export import Precision, export_checkpoint
+    from aigid.training.checkpoint import load_checkpoint
 
 
 @click.command()
@@ -17,8 +18,9 @@ from aigid.training.checkpoint import load_checkpoint
     type=click.Choice([one.value for one in Precision]),
     default="fp32",
     show_default=True,
+    help="Type that the encoders compute in.",
 )
-def main(checkpoint: Path, folder: Path, precision: Precision) -> None:
+def main(checkpoint: Path, folder: Path, precision: str) -> None:
     """Export CHECKPOINT as three graphs into FOLDER.
 
     Example: python build/checkpoint_to_onnx.py runs/best graphs/

@@ -1,14 +1,15 @@
-"""An fp32 encoder to INT8 for CPUs: fused, with static activation scales, so that no row's answer depends on its batch."""
+"""Quantize the fp32 graphs of a checkpoint to INT8 for CPUs."""
 
 from pathlib import Path
 
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.export.onnx_to_int8 import CALIBRATION_ROWS, quantize_graphs
-from aigid.export.sample_rows import rows_for
 from aigid.scorers.tensors import PARTS
-from aigid.training.checkpoint import load_checkpoint
+
+with shown_errors():
+    from aigid.export import CALIBRATION_ROWS, quantize_graphs, rows_for
+    from aigid.training.checkpoint import load_checkpoint
 
 
 @click.command()
@@ -23,18 +24,20 @@ from aigid.training.checkpoint import load_checkpoint
     type=click.IntRange(min=1),
     default=CALIBRATION_ROWS,
     show_default=True,
-    help="Rows to calibrate on.",
+    help="Number of rows to calibrate on.",
 )
 def main(checkpoint: Path, graphs: Path, folder: Path, calibration: str, rows: int) -> None:
-    """Quantize the fp32 GRAPHS made from CHECKPOINT, and write the INT8 ones into FOLDER.
+    """Quantize the fp32 graphs of CHECKPOINT, in the folder GRAPHS, to INT8 graphs in FOLDER.
 
-    Example: python build/onnx_to_int8.py runs/best graphs/ graphs/ --calibration data/validation.parquet
+    GRAPHS is the output of build/checkpoint_to_onnx.py.
+
+    Example: python build/onnx_to_int8.py runs/best graphs/ graphs/
+    --calibration data/validation.parquet
     """
-    source = {part: graphs / f"{part}.fp32.onnx" for part in PARTS}
     with shown_errors():
-        paths = quantize_graphs(
-            source, folder, rows_for(load_checkpoint(checkpoint), calibration, rows)
-        )
+        loaded = load_checkpoint(checkpoint)
+        fp32 = {part: graphs / f"{part}.fp32.onnx" for part in PARTS}
+        paths = quantize_graphs(fp32, folder, rows_for(loaded, calibration, rows))
     print_sizes({str(path): path.stat().st_size for path in paths.values()})
 
 

@@ -1,4 +1,4 @@
-"""The strongly typed fp16 graphs of a model repository to TensorRT engines, with TensorRT or TensorRT for RTX."""
+"""Compile the fp16 graphs of a model repository into TensorRT engines."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.export.onnx_to_tensorrt import Compiler, EngineSettings, build_engines
+with shown_errors():
+    from aigid.export import Compiler, EngineSettings, build_engines
 
 
 @click.command()
@@ -21,29 +22,43 @@ from aigid.export.onnx_to_tensorrt import Compiler, EngineSettings, build_engine
     type=click.Choice([one.value for one in Compiler]),
     default="tensorrt",
     show_default=True,
+    help="tensorrt_rtx compiles without a GPU; Triton cannot load its plans.",
 )
 @click.option(
     "--compute-capability",
     "compute_capabilities",
     multiple=True,
-    help="A GPU to compile for, such as 8.9; repeatable; with tensorrt_rtx.",
+    help="GPU to compile for, such as 8.9; repeatable; for tensorrt_rtx only.",
 )
 @click.option(
     "--timing-cache",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Read and written; with tensorrt.",
+    help="File that keeps the timings of kernels for the next run; for tensorrt only.",
 )
-@click.option("--workspace-mib", type=click.IntRange(min=1), default=4096, show_default=True)
-@click.option("--optimisation-level", type=click.IntRange(0, 5), default=3, show_default=True)
+@click.option(
+    "--workspace-mib",
+    type=click.IntRange(min=1),
+    default=4096,
+    show_default=True,
+    help="GPU memory that a kernel may use as scratch space.",
+)
+@click.option(
+    "--optimisation-level",
+    type=click.IntRange(0, 5),
+    default=3,
+    show_default=True,
+    help="Higher levels try more kernels and take longer.",
+)
 def main(repository: Path, out: Path | None, compiler: str, **options: Any) -> None:
-    """Compile the fp16 graphs of REPOSITORY into TensorRT engines, on the GPU that will serve them.
+    """Compile the fp16 graphs of REPOSITORY into TensorRT engines.
+
+    Run this on the GPU that will serve them.
 
     Example: python build/onnx_to_tensorrt.py model/ --timing-cache timing.cache
     """
     with shown_errors():
-        sizes = build_engines(
-            repository, out or repository, EngineSettings(Compiler(compiler), **options)
-        )
+        settings = EngineSettings(Compiler(compiler), **options)
+        sizes = build_engines(repository, out or repository, settings)
     print_sizes(sizes)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint to a model repository in one command: export, quantize, compare with torch, lay out."""
+"""Build a model repository from a checkpoint: export, quantize, compare with torch, lay out."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,15 @@ from typing import Any
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
-from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository
-from aigid.export.verify_parity import PARITY_ROWS, report_text
+with shown_errors():
+    from aigid.export import (
+        CALIBRATION_ROWS,
+        PARITY_ROWS,
+        PRECISIONS,
+        BuildConfig,
+        build_repository,
+        report_text,
+    )
 
 _ROWS = click.IntRange(min=1)
 
@@ -25,28 +31,36 @@ _ROWS = click.IntRange(min=1)
     type=_ROWS,
     default=CALIBRATION_ROWS,
     show_default=True,
-    help="To calibrate on.",
+    help="Number of rows to calibrate on.",
 )
 @click.option(
     "--parity",
-    help="Manifest to compare with torch on; with labels, macro-F1 too.  [default: --calibration's]",
+    help="Manifest to compare with torch on; if it has labels, macro-F1 is compared too.  "
+    "[default: that of --calibration]",
 )
 @click.option(
-    "--parity-rows", type=_ROWS, default=PARITY_ROWS, show_default=True, help="To compare on."
+    "--parity-rows",
+    type=_ROWS,
+    default=PARITY_ROWS,
+    show_default=True,
+    help="Number of rows to compare on.",
 )
 @click.option(
     "--precision",
     "precisions",
     multiple=True,
     type=click.Choice(PRECISIONS),
-    help="Published; repeatable.  [default: all]",
+    help="Precision to publish; repeatable; int8 must be among them.  [default: all]",
 )
 def main(
     checkpoint: Path, repository: Path, calibration: str, parity: str | None, **options: Any
 ) -> None:
-    """Build the next version of the model REPOSITORY of CHECKPOINT, for the embedded scorer and for Triton.
+    """Build the next version of the model REPOSITORY from CHECKPOINT.
 
-    Example: python build/pipeline.py runs/best model/ --calibration data/train.parquet --parity data/validation.parquet
+    The embedded scorer and Triton both read the repository.
+
+    Example: python build/pipeline.py runs/best model/ --calibration data/train.parquet
+    --parity data/validation.parquet
     """
     with shown_errors():
         precisions = options.pop("precisions") or PRECISIONS
@@ -56,7 +70,8 @@ def main(
     print(report_text(built.parity))
     contract = built.contract
     print(
-        f"{repository}: model {contract.name}, version {contract.version}, fingerprint {contract.fingerprint[:12]}"
+        f"{repository}: model {contract.name}, version {contract.version}, "
+        f"fingerprint {contract.fingerprint[:12]}"
     )
 
 

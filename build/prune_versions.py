@@ -1,16 +1,19 @@
-"""A model repository to one with its latest versions alone."""
+"""Remove old versions from a model repository."""
 
 from pathlib import Path
 
 import click
 from command_line import shown_errors
 
-from aigid.export.prune_versions import prune_versions
+with shown_errors():
+    from aigid.export import prune_versions
 
 
 @click.command()
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--keep", type=click.IntRange(min=1), required=True, help="How many versions stay.")
+@click.option(
+    "--keep", type=click.IntRange(min=1), required=True, help="Number of versions to keep."
+)
 def main(repository: Path, keep: int) -> None:
     """Remove all but the latest versions from a model REPOSITORY.
 

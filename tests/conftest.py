@@ -24,8 +24,7 @@ def _build_tiny(folder: Path) -> None:
     import torch
 
     from aigid.contract import ImageSpec
-    from aigid.export.pipeline import BuildConfig, build_repository
-    from aigid.export.verify_parity import LIMITS, Limits
+    from aigid.export import LIMITS, BuildConfig, Limits, build_repository
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
 
     text = {

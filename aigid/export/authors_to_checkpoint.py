@@ -1,6 +1,7 @@
-"""The weights of the paper's authors to a checkpoint: the same network under other names.
+"""Convert the weights of the paper's authors to a checkpoint: the same network under other names.
 
-They trained it with "Caption: " before each prompt, but tested it without, and so is the checkpoint used: without.
+The authors trained with "Caption: " before each prompt, and tested without it. The checkpoint is
+used without it.
 """
 
 import re
@@ -11,14 +12,12 @@ from torch import nn
 from aigid.contract import Resizing
 from aigid.errors import CheckpointError
 from aigid.training.checkpoint import WEIGHTS_FILE, check_weights, read_weights, save_checkpoint
-from aigid.training.encoders import (
-    image_spec_of,
-)
+from aigid.training.encoders import image_spec_of
 from aigid.training.fusion_model import FusionModel
 from aigid.training.run import describe_model, open_prompts
 
 _RENAMED = {"fusion": "projection", "head_a": "classifier_A", "head_b": "classifier_B"}
-# Saved beside the weights, but no part of the forward pass.
+# Saved with the weights, but not part of the forward pass.
 _UNUSED = re.compile(r"text_encoder\.pooler\..+|(text|image)_encoder\.embeddings\.position_ids")
 _FUSION_BIAS, _PAPER_HIDDEN = "projection.bias", 512
 
@@ -26,14 +25,17 @@ _FUSION_BIAS, _PAPER_HIDDEN = "projection.bias", 512
 def convert_weights(
     weights: Path, folder: Path, tokenizer: Path, text: nn.Module, image: nn.Module
 ) -> None:
-    """Write the authors' weights (safetensors) as a checkpoint folder; the encoders give the architecture.
+    """Write the authors' weights (safetensors) as a checkpoint folder.
 
-    Raises CheckpointError where the file is a pickle or damaged, or a tensor is missing, unknown or misshapen.
+    `text` and `image` are encoders of the same architecture; their weights are not used. Raises
+    CheckpointError if the file is a pickle or damaged, or if a tensor is missing, unknown or of
+    another shape.
     """
     if weights.suffix != ".safetensors":
         raise CheckpointError(
-            f"{weights}: only safetensors are read, for a pickle can run code: transformers' Trainer.save_model writes "
-            f"{WEIGHTS_FILE}; a pickle that you trust can be written anew with safetensors.torch.save_file"
+            f"{weights}: expected a safetensors file, because a pickle can run code; transformers' "
+            f"Trainer.save_model writes {WEIGHTS_FILE}; convert a pickle that you trust with "
+            "safetensors.torch.save_file"
         )
     state = {
         name: value for name, value in read_weights(weights).items() if not _UNUSED.fullmatch(name)
@@ -44,14 +46,13 @@ def convert_weights(
     open_prompts(tokenizer, info)
     model = FusionModel(text, image, info.image, hidden)
     names = {name: authors_name(name) for name in model.state_dict()}
-    check_weights(
-        {names[name]: value for name, value in model.state_dict().items()}, state, weights
-    )
+    expected = {names[name]: value for name, value in model.state_dict().items()}
+    check_weights(expected, state, weights)
     model.load_state_dict({own: state[theirs] for own, theirs in names.items()})
     save_checkpoint(model, info, tokenizer, folder)
 
 
 def authors_name(name: str) -> str:
-    """What the authors call the tensor `name` of a FusionModel."""
+    """Return the authors' name for the tensor `name` of a FusionModel."""
     part, _, rest = name.partition(".")
     return f"{_RENAMED.get(part, part)}.{rest}"

@@ -1,4 +1,4 @@
-"""A checkpoint to one of half the size: its weights as float16, as they are kept in git."""
+"""Store a checkpoint's weights as float16, at half the size; checkpoints in git are kept so."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ from aigid.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def halve_checkpoint(checkpoint: Path, folder: Path) -> None:
-    """Write the checkpoint folder `checkpoint` to `folder` with float16 weights: another model, with its own fingerprint.
+    """Write the checkpoint folder `checkpoint` to `folder` with float16 weights.
 
-    Raises CheckpointError where `checkpoint` is damaged or not whole.
+    The result is another model, with its own fingerprint. Raises CheckpointError if `checkpoint`
+    is damaged or incomplete.
     """
     loaded = load_checkpoint(checkpoint)
     save_checkpoint(loaded.model, loaded.info, loaded.tokenizer_file, folder, half=True)

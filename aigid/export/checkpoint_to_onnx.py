@@ -1,4 +1,4 @@
-"""A checkpoint to the three ONNX graphs of a model, bert, clip_vision and fusion_heads, in fp32 or fp16."""
+"""Export a checkpoint as three ONNX graphs: bert, clip_vision and fusion_heads, in fp32 or fp16."""
 
 import copy
 import logging
@@ -26,13 +26,13 @@ OPSET = 20
 
 
 class Precision(StrEnum):
-    """What the encoders compute in; inputs, features and the heads are float32 (or integers) in both."""
+    """The type that the encoders compute in; inputs, features and heads are the same in both."""
 
     FP32 = "fp32"
     FP16 = "fp16"
 
 
-# Added to the attention scores of padding: far below any score, and still a number in half precision.
+# Added to the attention scores of padding: far below any score, and within the range of fp16.
 MASKED_SCORE = -1e4
 
 _ROWS = torch.export.Dim("N")
@@ -42,42 +42,40 @@ class TextPart(nn.Module):
     """The graph `bert`: token ids and mask, int32 [N, T], to text_features [N, Dt]."""
 
     def __init__(self, model: FusionModel) -> None:
-        """Take a model whose encoders are ready for export."""
         super().__init__()
         self.model = model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The text features."""
-        # A mask that is already one of scores spares the graph the general construction of such masks (GatherND, int64).
+        """Return the text features."""
+        # The encoder takes a 4-dimensional mask as attention scores. This keeps its own, general
+        # construction of such a mask (GatherND, int64) out of the graph.
         encoder: Any = self.model.text_encoder
         scores = (1 - attention_mask[:, None, None, :].to(encoder.dtype)) * MASKED_SCORE
         return self.model.text_features(input_ids, scores).to(torch.float32)
 
 
 class ImagePart(nn.Module):
-    """The graph `clip_vision`: pixels, uint8 [N, S, S, 3], to image_features [N, Di]."""
+    """The graph `clip_vision`: pixels, uint8 [N, H, W, 3], to image_features [N, Di]."""
 
     def __init__(self, model: FusionModel) -> None:
-        """Take a model whose encoders are ready for export."""
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        """The image features."""
+        """Return the image features."""
         return self.model.image_features(image).to(torch.float32)
 
 
 class HeadsPart(nn.Module):
-    """The graph `fusion_heads`: both features to calibrated probabilities, p_ai [N, 1] and p_source [N, 6]."""
+    """The graph `fusion_heads`: both features to calibrated p_ai [N, 1] and p_source [N, 6]."""
 
     def __init__(self, model: FusionModel, temperatures: Temperatures) -> None:
-        """Take a model and what its logits are divided by."""
         super().__init__()
         self.model = model
         self.temperatures = temperatures
 
     def forward(self, text_features: Tensor, image_features: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities; head B's logit of "real" plays no part, head A answers that."""
+        """Return the probabilities; head B's logit for "real" is not used, head A decides that."""
         logits = self.model.fuse(text_features, image_features)
         p_ai = torch.sigmoid(logits.a / self.temperatures.a).unsqueeze(1)
         share = torch.softmax(logits.b[:, 1:] / self.temperatures.b, dim=1)
@@ -87,7 +85,10 @@ class HeadsPart(nn.Module):
 def export_checkpoint(
     checkpoint: Checkpoint, folder: Path, precision: Precision = Precision.FP32
 ) -> dict[str, Path]:
-    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`; returns their paths by part."""
+    """Write `bert.fp32.onnx`, `clip_vision.fp32.onnx` and so on into `folder`.
+
+    Return their paths by part.
+    """
     paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
     for part, path in paths.items():
         graph = export_part(checkpoint, part, precision)
@@ -99,16 +100,16 @@ def export_checkpoint(
 def export_part(
     checkpoint: Checkpoint, part: str, precision: Precision = Precision.FP32
 ) -> onnx.ModelProto:
-    """The graph of one part, any number of rows (and tokens) at a time.
+    """Return the graph of one part, which takes any number of rows (and tokens).
 
-    fp16 graphs are strongly typed: what computes in half precision says so in the graph, as TensorRT wants it. Raises
-    BuildError where the exporter does not know what an encoder does.
+    fp16 graphs are strongly typed, as TensorRT requires: casts in the graph say what computes in
+    half precision. Raises BuildError if torch's exporter does not support an encoder.
     """
-    # A copy, for the caller's model stays as it is.
+    # A copy, because the export changes the model.
     model = copy.deepcopy(checkpoint.model).float().cpu().eval()
     encoders: tuple[Any, Any] = (model.text_encoder, model.image_encoder)
     for encoder in encoders:
-        # Exported as plain products and a softmax, which later steps recognise.
+        # Exported as plain products and a softmax, which the fusions for CPUs recognise.
         encoder.set_attn_implementation("eager")
         if precision is Precision.FP16:
             encoder.half()
@@ -126,6 +127,7 @@ def export_part(
 
 
 def _narrow_integers(encoder: nn.Module) -> None:
+    """Turn the encoder's int64 buffers into int32."""
     for module in encoder.modules():
         for name, value in module.named_buffers(recurse=False):
             if value.dtype == torch.int64:
@@ -134,14 +136,11 @@ def _narrow_integers(encoder: nn.Module) -> None:
 
 def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
     ids = torch.ones(2, prompt.buckets[0], dtype=torch.int32)
-    # A tensor of its own: the exporter takes one tensor given twice for one input.
+    # A tensor of its own: the exporter makes one input of a tensor that is passed twice.
     mask = torch.ones_like(ids)
     axes = {0: _ROWS, 1: torch.export.Dim("T", max=prompt.max_tokens)}
-    graph = _export(
-        TextPart(model),
-        {"input_ids": (ids, axes), "attention_mask": (mask, axes)},
-        ["text_features"],
-    )
+    inputs = {"input_ids": (ids, axes), "attention_mask": (mask, axes)}
+    graph = _export(TextPart(model), inputs, ["text_features"])
     encoder: Any = model.text_encoder
     guard_tokens(graph, encoder.config.vocab_size, prompt.max_tokens)
     return graph
@@ -150,6 +149,7 @@ def _export_text(model: FusionModel, prompt: PromptSpec) -> onnx.ModelProto:
 def _export(
     module: nn.Module, inputs: dict[str, tuple[Tensor, dict[int, Any]]], outputs: list[str]
 ) -> onnx.ModelProto:
+    """Export a module, given an example and the dynamic axes of each input."""
     try:
         with torch.no_grad(), _quiet_exporter():
             program = torch.onnx.export(
@@ -165,24 +165,28 @@ def _export(
             )
     except torch.onnx.OnnxExporterError as error:
         raise BuildError(
-            f"torch's exporter cannot make a graph of {', '.join(outputs)}: {_first_cause(error)}; "
-            "encoders of the classes BertModel and CLIPVisionModel are known to do"
+            f"torch cannot export the graph of {', '.join(outputs)}: {_first_cause(error)}; "
+            "encoders of the classes BertModel and CLIPVisionModel are known to work"
         ) from error
     if program is None:
-        raise BuildError("torch.onnx.export gave no graph; is this version of torch supported?")
+        raise BuildError(
+            f"torch.onnx.export returned no graph of {', '.join(outputs)}: "
+            f"torch {torch.__version__} may not be supported"
+        )
     return program.model_proto
 
 
 def _first_cause(error: BaseException) -> str:
-    """What went wrong first, in a line: the exporter wraps it in advice for its own developers."""
+    """Return the original error in one line, without the exporter's advice to its developers."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason given'}"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Silence what the exporter says of itself: shared axis names, its own deprecations, absent torchvision."""
+    """Silence the exporter's remarks: shared axis names, its own deprecations, no torchvision."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)

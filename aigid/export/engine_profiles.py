@@ -1,4 +1,7 @@
-"""The optimisation profiles of the TensorRT engines: compiled into a plan, and named by its Triton configuration."""
+"""The optimisation profiles of the TensorRT engines.
+
+They are compiled into a plan, and its Triton configuration names them.
+"""
 
 from dataclasses import dataclass
 
@@ -6,28 +9,25 @@ from aigid.contract import ModelContract
 
 Shape = tuple[int, ...]
 
-# A lone request, the batch that a scan sends, and what many clients together fill.
+# A single request, the batch that a scan sends, and the largest batch of merged requests.
 BATCH_ROWS = (1, 32, 256)
 MAX_BATCH_ROWS = BATCH_ROWS[-1]
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Shapes that an engine is compiled for, by input: least, best and greatest."""
+    """The minimum, optimum and maximum shape of each input of an engine."""
 
     name: str
     shapes: dict[str, tuple[Shape, Shape, Shape]]
 
     def as_trtexec(self) -> dict[str, str]:
-        """The shapes as the options of NVIDIA's `trtexec` have them: `image:32x224x224x3`."""
-        options = zip(
-            ("minShapes", "optShapes", "maxShapes"),
-            zip(*self.shapes.values(), strict=True),
-            strict=True,
-        )
+        """Return the shapes as options of NVIDIA's `trtexec`, such as `image:32x224x224x3`."""
+        options = ("minShapes", "optShapes", "maxShapes")
+        columns = zip(*self.shapes.values(), strict=True)
         return {
             option: _as_text(dict(zip(self.shapes, shapes, strict=True)))
-            for option, shapes in options
+            for option, shapes in zip(options, columns, strict=True)
         }
 
 
@@ -36,19 +36,16 @@ def _as_text(shapes: dict[str, Shape]) -> str:
 
 
 def engine_profiles(contract: ModelContract, part: str) -> tuple[Profile, ...]:
-    """The profiles of one part: a batch size each, and for `bert` each with every token bucket.
+    """Return the profiles of one part: one for each batch size, for `bert` also by token bucket.
 
-    Together they take any batch from 1 to 256 rows and any length up to the model's token limit.
+    Together they cover every batch from 1 to 256 rows and every length up to the token limit.
     """
     if part == "bert":
-        lengths = zip(
-            (1, *(bucket + 1 for bucket in contract.prompt.buckets)),
-            contract.prompt.buckets,
-            strict=False,
-        )
+        buckets = contract.prompt.buckets
+        shortest = (1, *(bucket + 1 for bucket in buckets[:-1]))
         return tuple(
-            _text_profile(rows, shortest, bucket)
-            for shortest, bucket in lengths
+            _text_profile(rows, least, bucket)
+            for least, bucket in zip(shortest, buckets, strict=True)
             for rows in BATCH_ROWS
         )
     if part == "clip_vision":

@@ -1,5 +1,6 @@
-"""What a graph file says of itself, and how it is written: checked, and the same bytes for the same model anywhere."""
+"""The metadata of graph files, and writing them: checked, and the same bytes for the same model."""
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,52 @@ from aigid.storage import locate, write_atomic
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
 
 
+@dataclass(frozen=True)
+class GraphFacts:
+    """The facts that a graph file states about itself; empty strings for those it does not state.
+
+    `part` is bert, clip_vision or fusion_heads, `fingerprint` the model's, `labels` and
+    `built_with` comma-separated lists.
+    """
+
+    part: str
+    fingerprint: str
+    precision: str
+    labels: str
+    built_with: str
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> "GraphFacts":
+        """Return the facts of a graph."""
+        stated = {item.key: item.value for item in model.metadata_props}
+        names = ("part", "fingerprint", "precision", "labels", "built_with")
+        return cls(*(stated.get(f"aigid.{name}", "") for name in names))
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the facts as ONNX metadata."""
+        return {
+            "aigid.part": self.part,
+            "aigid.fingerprint": self.fingerprint,
+            "aigid.precision": self.precision,
+            "aigid.labels": self.labels,
+            "aigid.built_with": self.built_with,
+        }
+
+
 def describe_graph(model: onnx.ModelProto, part: str, fingerprint: str, precision: str) -> None:
-    """Replace the metadata of `model` by what its users need: part, model fingerprint, precision, labels, tool versions."""
+    """Replace the metadata of `model` by GraphFacts, in place."""
     strip_origins(model)
     model.producer_name, model.producer_version = "aigid", ""
-    facts = {
-        "aigid.part": part,
-        "aigid.fingerprint": fingerprint,
-        "aigid.precision": precision,
-        "aigid.labels": ",".join(SOURCES),
-        "aigid.built_with": ", ".join(f"{tool} {version(tool)}" for tool in TOOLS),
-    }
-    onnx.helper.set_model_props(model, facts)
+    tools = ", ".join(f"{tool} {version(tool)}" for tool in TOOLS)
+    facts = GraphFacts(part, fingerprint, precision, ",".join(SOURCES), tools)
+    onnx.helper.set_model_props(model, facts.to_metadata())
 
 
 def strip_origins(model: onnx.ModelProto) -> None:
-    """Drop what the exporter notes on each node and value: source lines, stack traces and paths of the building machine."""
+    """Drop the exporter's notes on nodes and values.
+
+    They hold source lines, stack traces and paths of the computer that exported the graph.
+    """
     del model.metadata_props[:]
     model.doc_string = ""
     _strip_graph(model.graph)
@@ -38,15 +69,11 @@ def strip_origins(model: onnx.ModelProto) -> None:
             _clear(node)
 
 
-def graph_facts(model: onnx.ModelProto) -> dict[str, str]:
-    """The metadata of a graph as a mapping."""
-    return {item.key: item.value for item in model.metadata_props}
-
-
 def write_graph(model: onnx.ModelProto, path: Path) -> None:
-    """Check the graph and write it, weights included, in deterministic bytes; makes the folder where it is missing.
+    """Check a graph and write it with its weights, as deterministic bytes.
 
-    Raises BuildError where it cannot be written; then there is no file, or the one that was there.
+    Creates the folder if it is missing. Raises BuildError if the file cannot be written; an
+    existing file stays as it was then.
     """
     onnx.checker.check_model(model, full_check=True)
     try:

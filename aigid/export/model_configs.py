@@ -1,7 +1,7 @@
-"""Triton's configuration of every model of the repository, made from the contract alone.
+"""Triton's configurations of every model of the repository, derived from its contract.
 
-For GPUs (`config.pbtxt`, TensorRT) and for CPUs (`configs/cpu.pbtxt`, ONNX Runtime; `tritonserver --model-config-name=cpu`).
-Why they say what they say is in `build/README.md`.
+`config.pbtxt` is for GPUs (TensorRT), `configs/cpu.pbtxt` for CPUs (ONNX Runtime), as in
+`tritonserver --model-config-name=cpu`. The reasons for the settings are in `build/README.md`.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,15 @@ from aigid.scorers.tensors import (
 ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
 GPU_GRAPH, GPU_PRECISION = "model.plan", "fp16"
 
-# How long a request may wait to be merged with others: little beside the 20 ms and more that a batch takes.
+# How long a request may wait to be merged with others. A batch takes 20 ms or more.
 MERGE_DELAY_US = 2000
 
-# Rows that one thread of our own backend takes at a time: as in the embedded scorer, what they need stays in a core's cache.
+# Rows that one thread of our own backend takes at a time. As in the embedded scorer, their
+# activations then stay in a core's cache.
 CPU_SLICE_ROWS = {"bert": 16, "clip_vision": 8, "fusion_heads": 64}
 
-# Two instances of the image encoder: one batch is copied to the GPU (150 KB an image) while the other is computed.
+# With two instances of the image encoder, one batch is copied to the GPU (150 KB an image) while
+# the other is computed.
 GPU_INSTANCES = {"bert": 1, "clip_vision": 2, "fusion_heads": 1}
 
 _GRAPH_TYPES: dict[int, str] = {
@@ -43,7 +45,7 @@ _GRAPH_TYPES: dict[int, str] = {
 
 
 def model_configs(contract: ModelContract) -> dict[str, str]:
-    """The text of every configuration by its path in the repository."""
+    """Return the text of every configuration, by its path in the repository."""
     specs = model_specs(contract)
     configs = {}
     for part in PARTS:
@@ -58,7 +60,7 @@ def model_configs(contract: ModelContract) -> dict[str, str]:
 
 
 def check_graph(graph: onnx.GraphProto, part: str, contract: ModelContract) -> None:
-    """Raise ContractError where the tensors of a graph are not those that the contract, and so the configs, speak of."""
+    """Raise ContractError if a graph's tensors differ from those of the contract and configs."""
     spec = model_specs(contract)[part]
     for what, declared, found in (
         ("inputs", spec.inputs, graph.input),
@@ -68,7 +70,8 @@ def check_graph(graph: onnx.GraphProto, part: str, contract: ModelContract) -> N
         got = {item.name: _graph_tensor(item) for item in found}
         if got != wanted:
             raise ContractError(
-                f"the graph of {part} has the {what} {got}, but the contract asks for {wanted}: export it anew"
+                f"the graph of {part} has the {what} {got}, but the contract asks for {wanted}: "
+                "export the checkpoint again"
             )
 
 
@@ -86,7 +89,7 @@ def _gpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
     group = config.instance_group.add(
         count=GPU_INSTANCES[part], kind=triton.ModelInstanceGroup.KIND_GPU
     )
-    # Without this Triton would use the first profile alone: one row at a time.
+    # By default Triton uses the first profile only: one row at a time.
     group.profile.extend(str(number) for number in range(len(profiles)))
     _merge_requests(config)
     for profile in profiles:
@@ -103,10 +106,10 @@ def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
     config.parameters["precision"].string_value = contract.cpu_precision
     config.parameters["slice_rows"].string_value = str(CPU_SLICE_ROWS[part])
     if part == "fusion_heads":
-        # Features are no numbers where the tokens were wrong: see token_guard.py.
+        # Wrong tokens give features of NaN: see token_guard.py.
         config.parameters["nan_input_error"].string_value = (
-            f"input_ids must be those of the vocabulary, at most {contract.prompt.max_tokens} a row, with an attention_mask "
-            "as long"
+            f"input_ids must be ids of the vocabulary, at most {contract.prompt.max_tokens} a row, "
+            "and attention_mask must have the same length"
         )
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
     _merge_requests(config)
@@ -116,7 +119,7 @@ def _cpu_config(contract: ModelContract, part: str, spec: ModelSpec) -> Any:
 
 def _described(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
     config = triton.ModelConfig(name=name, max_batch_size=MAX_BATCH_ROWS)
-    # By this a client knows that it prepares its pairs for the model that is served.
+    # Clients check that they prepare their pairs for the model that is served.
     config.parameters["fingerprint"].string_value = contract.fingerprint
     for tensor in spec.inputs:
         config.input.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -130,7 +133,7 @@ def _merge_requests(config: Any) -> None:
 
 
 def _warm_up(config: Any, profile: Profile) -> None:
-    """Have the server run one batch of zeros of the profile's best shape before it says that the model is ready."""
+    """Add a batch of zeros of the profile's optimum shape, run before the model is ready."""
     request = config.model_warmup.add(name=profile.name)
     for tensor in config.input:
         _, (request.batch_size, *dims), _ = profile.shapes[tensor.name]
@@ -140,7 +143,10 @@ def _warm_up(config: Any, profile: Profile) -> None:
 
 
 def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
-    """The model that decodes images and tokenizes prompts: in Python, on the CPU, wherever the graphs run."""
+    """Return the configuration of the model that decodes images and tokenizes prompts.
+
+    It is a Python model on the CPU, wherever the graphs run.
+    """
     config = _described(contract, PREPROCESS, spec)
     config.backend = "python"
     config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
@@ -149,7 +155,7 @@ def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
 
 
 def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) -> Any:
-    """The ensemble of `models`, whose tensors have the same name wherever they pass."""
+    """Return the ensemble of `models`, which pass tensors on by name."""
     specs = model_specs(contract)
     config = _described(contract, name, specs[name])
     config.platform = "ensemble"

@@ -1,4 +1,4 @@
-"""One build at a time: a staging folder beside the repository that takes its place when all went well."""
+"""One build at a time, in a staging folder next to the repository that replaces it at the end."""
 
 import fcntl
 import os
@@ -13,20 +13,23 @@ from aigid.storage import replace_folder, restore_folder
 
 @contextmanager
 def staged_repository(repository: Path) -> Iterator[Path]:
-    """An empty folder, locked against other builds, that becomes `repository`; on an error nothing changes.
+    """Yield an empty, locked folder that replaces `repository` at the end.
 
-    Raises BuildError where another build is under way, or the files cannot be written.
+    If the body raises, the repository stays as it was. Raises BuildError if another build is
+    running, or if the files cannot be written.
     """
     repository = repository.resolve()
     with locked_repository(repository) as staging:
         yield staging
-        staging.chmod(0o755)
         replace_folder(staging, repository)
 
 
 @contextmanager
 def locked_repository(repository: Path) -> Iterator[Path]:
-    """Hold off other builds of `repository`; gives a scratch folder beside it, which is removed in the end."""
+    """Lock `repository` against other builds; yield a scratch folder next to it.
+
+    The scratch folder is removed at the end. Raises BuildError as `staged_repository` does.
+    """
     repository = repository.resolve()
     staging = repository.with_name(f".{repository.name}.building")
     handle = None
@@ -38,12 +41,12 @@ def locked_repository(repository: Path) -> Iterator[Path]:
         yield staging
     except BlockingIOError as error:
         raise BuildError(
-            f"{repository}: another build is writing to it now; wait until it has ended"
+            f"{repository}: another build is writing to it: wait until that one has ended"
         ) from error
     except OSError as error:
         reason = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         raise BuildError(
-            f"{repository}: cannot be built: {reason}; what was there is as it was"
+            f"{repository}: cannot be built: {reason}; the repository stays as it was"
         ) from error
     finally:
         if handle is not None:
@@ -53,7 +56,10 @@ def locked_repository(repository: Path) -> Iterator[Path]:
 
 
 def _lock(staging: Path) -> int:
-    """A handle that locks the folder until it is closed; a folder that a killed build left is taken over."""
+    """Return a handle that locks the folder until it is closed.
+
+    A folder that a killed build left behind is reused.
+    """
     while True:
         staging.mkdir(exist_ok=True)
         handle = os.open(staging, os.O_RDONLY)
@@ -64,11 +70,12 @@ def _lock(staging: Path) -> int:
             raise
         if _is_at(handle, staging):
             return handle
-        # Another build ended between the two calls: the folder is the repository now, or gone.
+        # Another build ended between the two calls: it has moved or removed the folder.
         os.close(handle)
 
 
 def _is_at(handle: int, path: Path) -> bool:
+    """Tell whether `path` still is the open folder."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:

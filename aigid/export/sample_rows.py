@@ -1,4 +1,4 @@
-"""Rows of a manifest, spread over all of it, as what the encoders see: scales and parity are measured on them."""
+"""Sample rows spread over a manifest, to calibrate INT8 scales and to measure parity on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +16,16 @@ from aigid.records import RowFailure
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.labelled import check_labels, has_labels, label_columns
 
-# Manifests are often sorted by class: this many runs of rows, evenly spread, meet them all.
+# Manifests are often sorted by class. This many runs of rows, spread evenly, meet every class.
 RUNS = 32
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A usable row: pixels uint8 [1, *ImageSpec.shape], token ids int32 [1, T] unpadded, Label_A and Label_B if known."""
+    """A usable row: pixels uint8 [1, H, W, 3], token ids int32 [1, T] without padding, labels.
+
+    `labels` are Label_A and Label_B, or None if the manifest has none.
+    """
 
     image: Pixels
     input_ids: Tokens
@@ -30,68 +33,69 @@ class SampleRow:
 
 
 def sample_rows(
-    source: str, image: ImageSpec, prompts: PromptEncoder, rows: int
+    path: str, image: ImageSpec, prompts: PromptEncoder, rows: int
 ) -> Iterator[SampleRow]:
-    """Give `rows` usable rows of the manifest `source`, one at a time; rows whose image cannot be read are passed over.
+    """Yield `rows` usable rows of the manifest at `path`; skip rows whose image cannot be read.
 
-    Raises ManifestError at once where the manifest has no prompts or too few rows; while iterating, where too few can be used.
+    Raises ManifestError at once if the manifest has no prompts or too few rows, and at its end if
+    too few of them are usable.
     """
-    manifest = open_manifest([source])
+    manifest = open_manifest([path])
     if has_labels(manifest):
-        manifest = open_manifest([source], ColumnChoice(keep=label_columns(manifest)))
+        manifest = open_manifest([path], ColumnChoice(keep=label_columns(manifest)))
     if manifest.columns.prompt is None:
         raise ManifestError(
-            f"{source}: no prompt column; the text encoder needs prompts like those to be scanned"
+            f"{path}: no prompt column: calibration and parity need image-prompt pairs "
+            "like those to be scanned"
         )
     if manifest.rows < rows:
-        raise _too_few(source, manifest.rows, manifest.rows, rows)
-    return _take_usable(source, manifest, image, prompts, rows)
+        raise _too_few_rows(path, manifest.rows, manifest.rows, rows)
+    return _usable_rows(path, manifest, image, prompts, rows)
 
 
-def rows_for(checkpoint: Checkpoint, source: str, rows: int) -> Iterator[SampleRow]:
-    """`sample_rows`, prepared as the inputs of the checkpoint's own model are."""
+def rows_for(checkpoint: Checkpoint, path: str, rows: int) -> Iterator[SampleRow]:
+    """Call `sample_rows` with the image and prompt settings of a checkpoint."""
     prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
-    return sample_rows(source, checkpoint.info.image, prompts, rows)
+    return sample_rows(path, checkpoint.info.image, prompts, rows)
 
 
-def _take_usable(
-    source: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
+def _usable_rows(
+    path: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
 ) -> Iterator[SampleRow]:
-    policy = FetchPolicy(image_root_of([source]))
+    policy = FetchPolicy(image_root_of([path]))
     found = 0
     for segment in spread_segments(manifest, rows):
-        for row in _usable_rows(manifest, segment, policy, image, prompts):
+        for row in _rows_of_segment(manifest, segment, policy, image, prompts):
             found += 1
             yield row
             if found == rows:
                 return
-    raise _too_few(source, found, manifest.rows, rows)
+    raise _too_few_rows(path, found, manifest.rows, rows)
 
 
-def _too_few(source: str, found: int, total: int, wanted: int) -> ManifestError:
+def _too_few_rows(path: str, found: int, total: int, wanted: int) -> ManifestError:
     return ManifestError(
-        f"{source}: {found} of its {total} rows can be used, but {wanted} were asked for: "
-        "ask for fewer, or give a manifest with more"
+        f"{path}: {found} of its {total} rows are usable, but {wanted} are needed: "
+        "ask for fewer rows, or give a manifest with more"
     )
 
 
 def spread_segments(manifest: Manifest, rows: int) -> Iterator[Segment]:
-    """Runs that start evenly over the manifest, `rows` rows in all, and then the rest of it, for rows that fail."""
+    """Yield runs spread evenly over the manifest, `rows` rows in total, and then all other rows.
+
+    The other rows replace those that turn out unusable.
+    """
     runs = min(RUNS, rows)
     length = -(-rows // runs)
     starts = sorted({run * manifest.rows // runs for run in range(runs)})
-    ends = [
-        min(start + length, end)
-        for start, end in zip(starts, [*starts[1:], manifest.rows], strict=True)
-    ]
-    for start, end in zip(starts, ends, strict=True):
-        yield from _segments(manifest, start, end)
-    for start, end in zip(ends, [*starts[1:], manifest.rows], strict=True):
+    next_starts = [*starts[1:], manifest.rows]
+    ends = [min(start + length, end) for start, end in zip(starts, next_starts, strict=True)]
+    for start, end in (*zip(starts, ends, strict=True), *zip(ends, next_starts, strict=True)):
         yield from _segments(manifest, start, end)
 
 
 def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
-    """The manifest's rows `start` to `end`, file by file."""
+    """Yield the manifest's rows `start` to `end`, file by file."""
     before = 0
     for file in manifest.files:
         first, last = max(start - before, 0), min(end - before, file.rows)
@@ -100,7 +104,7 @@ def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
         before += file.rows
 
 
-def _usable_rows(
+def _rows_of_segment(
     manifest: Manifest,
     segment: Segment,
     policy: FetchPolicy,
@@ -108,17 +112,15 @@ def _usable_rows(
     prompts: PromptEncoder,
 ) -> Iterator[SampleRow]:
     for batch in read_segment(manifest, segment):
-        captions = texts(batch.column(manifest.columns.prompt))
         references = image_references(batch.column(manifest.columns.image))
+        token_ids = prompts.token_ids(texts(batch.column(manifest.columns.prompt)))
         labels = _labels(manifest, segment, batch)
-        for reference, token_ids, label in zip(
-            references, prompts.token_ids(captions), labels, strict=True
-        ):
+        for reference, ids, label in zip(references, token_ids, labels, strict=True):
             try:
                 pixels = decode_image(fetch_image(reference, policy), image, policy.limits)
             except RowFailure:
                 continue
-            yield SampleRow(pixels[None], np.array([token_ids], np.int32), label)
+            yield SampleRow(pixels[None], np.array([ids], np.int32), label)
 
 
 def _labels(

@@ -1,6 +1,6 @@
-"""Built graphs to a model repository, as Triton serves it and as the embedded scorer reads it.
+"""Lay out built graphs as a model repository, which Triton serves and the embedded scorer reads.
 
-A build adds a version; the versions before it stay until `prune_versions.py` removes them.
+A build adds a version. Earlier versions stay until `prune_versions` removes them.
 """
 
 import os
@@ -13,26 +13,30 @@ import onnx
 
 from aigid.contract import CONTRACT_FILE, TOKENIZER_FILE, ModelContract, save_contract
 from aigid.errors import CheckpointError
-from aigid.export.graph_metadata import graph_facts
+from aigid.export.graph_metadata import GraphFacts
 from aigid.export.model_configs import ENSEMBLES, check_graph, model_configs
 from aigid.export.repository_lock import staged_repository
-from aigid.scorers.tensors import PARTS, PREPROCESS
+from aigid.export.repository_versions import versions_of
+from aigid.scorers.tensors import PREPROCESS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 
-_PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the package aigid that is installed beside the server."""
+# Paths of graphs by precision and part.
+Graphs = Mapping[str, Mapping[str, Path]]
+
+_PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the server's package aigid."""
 
 from aigid.serving.triton_preprocess import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
 
-# Written anew by every build; all else in a repository is carried over.
+# Every build writes these anew; everything else in a repository is carried over.
 _WRITTEN = (CONTRACT_FILE, TOKENIZER_FILE)
 
 
 def contract_of(checkpoint: Checkpoint) -> ModelContract:
-    """The contract of the model in a checkpoint."""
+    """Return the contract of the model in a checkpoint."""
     info = checkpoint.info
     return ModelContract(
         name=info.name,
@@ -47,31 +51,22 @@ def contract_of(checkpoint: Checkpoint) -> ModelContract:
     )
 
 
-def versions_of(repository: Path) -> list[int]:
-    """The versions that a repository holds of any part, in order."""
-    folders = [
-        path for part in PARTS for path in (repository / part).glob("[0-9]*") if path.is_dir()
-    ]
-    return sorted({int(path.name) for path in folders if path.name.isdecimal()})
+def write_repository(checkpoint: Checkpoint, graphs: Graphs, repository: Path) -> ModelContract:
+    """Write graphs, contract, tokenizer and configurations as the next version of `repository`.
 
-
-def write_repository(
-    checkpoint: Checkpoint, graphs: Mapping[str, Mapping[str, Path]], repository: Path
-) -> ModelContract:
-    """Write `graphs` (paths by precision and part) as the next version of the folder `repository`.
-
-    With them come contract, tokenizer and configs. All is made beside the repository and then put in its place: a
-    failed build leaves it as it was. Raises CheckpointError where a graph was made from another checkpoint,
-    ContractError where its tensors are not the contract's, and BuildError where the repository cannot be written.
+    Everything is written to a folder next to the repository, which then takes its place: a failed
+    build leaves the repository as it was. Raises CheckpointError if a graph belongs to another
+    checkpoint, ContractError if its tensors are not the contract's, and BuildError if the
+    repository cannot be written.
     """
     with staged_repository(repository) as folder:
         return fill_repository(checkpoint, graphs, repository, folder)
 
 
 def fill_repository(
-    checkpoint: Checkpoint, graphs: Mapping[str, Mapping[str, Path]], repository: Path, folder: Path
+    checkpoint: Checkpoint, graphs: Graphs, repository: Path, folder: Path
 ) -> ModelContract:
-    """What `write_repository` does, into the staging folder that the caller holds."""
+    """Write what `write_repository` does into the caller's staging folder."""
     contract = contract_of(checkpoint)
     for paths in graphs.values():
         _check_graphs(paths, contract)
@@ -87,7 +82,8 @@ def fill_repository(
 
 
 def _write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
-    # Triton wants a version folder even of an ensemble, which has no file to put there; git keeps no empty folder.
+    # Triton wants a version folder even of an ensemble, which has no file to put there, and git
+    # does not keep empty folders.
     files = {f"{ensemble}/{contract.version}/.gitkeep": "" for ensemble in ENSEMBLES}
     files[f"{PREPROCESS}/{contract.version}/model.py"] = _PREPROCESS_MODEL
     for name, text in (model_configs(contract) | files).items():
@@ -101,18 +97,18 @@ def _write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: P
 def _check_graphs(paths: Mapping[str, Path], contract: ModelContract) -> None:
     for part, path in paths.items():
         model = onnx.load(path)
-        facts = graph_facts(model)
-        found = facts.get("aigid.part"), facts.get("aigid.fingerprint")
-        wanted = part, contract.fingerprint
-        if found != wanted:
+        facts = GraphFacts.of(model)
+        if (facts.part, facts.fingerprint) != (part, contract.fingerprint):
             raise CheckpointError(
-                f"{path}: is {found[0]} of model {found[1]}, not {part} of model {wanted[1]}: export it anew"
+                f"{path}: expected {part} of model {contract.fingerprint}, "
+                f"got {facts.part or 'an unnamed part'} of model {facts.fingerprint or 'unknown'}: "
+                "export the checkpoint again"
             )
         check_graph(model.graph, part, contract)
 
 
 def _carry_over(repository: Path, folder: Path) -> None:
-    """Take over what is in the repository: earlier versions, and what other tools and people put there."""
+    """Copy earlier versions, and files of other tools and people, into the new folder."""
     if not repository.is_dir():
         return
     for item in sorted(repository.iterdir()):
@@ -125,12 +121,12 @@ def _carry_over(repository: Path, folder: Path) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """Link large files, which nothing ever changes in place, and copy the rest."""
+    """Hard-link large files, which are never changed in place, and copy all others."""
     if source.endswith((".onnx", ".plan")):
         try:
             os.link(source, target)
             return
         except OSError:
-            # Not every file system can.
+            # Not every file system has hard links.
             pass
     shutil.copy2(source, target)

@@ -1,7 +1,8 @@
-"""A text encoder that never fails: where token ids are wrong, the features are no numbers.
+"""Guard a text encoder, so that it never fails: wrong token ids give features of NaN.
 
-An operator that fails would fail every request that a server has put into the same batch. And in an ensemble, where the image
-encoder is at work meanwhile, Triton 2.51 frees the pixels under its hands and crashes.
+A failing operator would fail every request that a server has put into the same batch. In an
+ensemble, where the image encoder works at the same time, Triton 2.51 then frees the pixels while
+they are read, and crashes.
 """
 
 import numpy as np
@@ -10,15 +11,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 IDS, MASK, FEATURES = "input_ids", "attention_mask", "text_features"
 
-# What the encoder itself reads and writes, once it is guarded.
+# The names that a guarded encoder reads and writes.
 SAFE_IDS, SAFE_MASK, ENCODED = "safe_ids", "safe_mask", "encoded_features"
 
 
 def guard_tokens(model: onnx.ModelProto, vocabulary: int, max_tokens: int) -> None:
-    """Put the guard before and behind the encoder of `bert`, in place; right rows keep their features, bit for bit.
+    """Put the guard around the encoder of `bert`, in place; valid rows keep their exact features.
 
-    Ids outside 0 to `vocabulary` - 1 give their rows features of NaN; none at all, more than `max_tokens` of them, or a mask
-    of another length give that to all.
+    A row with an id outside 0 to `vocabulary` - 1 gets features of NaN. So do all rows, if there
+    are no tokens, more than `max_tokens`, or a mask of another length.
     """
     graph = model.graph
     names = {IDS: SAFE_IDS, MASK: SAFE_MASK, FEATURES: ENCODED}
@@ -28,7 +29,7 @@ def guard_tokens(model: onnx.ModelProto, vocabulary: int, max_tokens: int) -> No
                 values[index] = names.get(name, name)
     encoder = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*_before(), *encoder, *_behind()])
+    graph.node.extend([*_before(), *encoder, *_after()])
     graph.initializer.extend(
         numpy_helper.from_array(value, name)
         for name, value in _constants(vocabulary, max_tokens).items()
@@ -51,7 +52,7 @@ def _constants(vocabulary: int, max_tokens: int) -> dict[str, np.ndarray]:
 
 
 def _before() -> list[onnx.NodeProto]:
-    """Ids cut and replaced, and a mask of their length, whatever came in."""
+    """Return nodes that make valid ids, at least one and not too many, and a mask as long."""
     return [
         helper.make_node("Shape", [IDS], ["tokens"], start=1, end=2),
         helper.make_node("Max", ["tokens", "guard_one"], ["tokens_or_one"]),
@@ -71,8 +72,8 @@ def _before() -> list[onnx.NodeProto]:
     ]
 
 
-def _behind() -> list[onnx.NodeProto]:
-    """Features where all was right, NaN elsewhere."""
+def _after() -> list[onnx.NodeProto]:
+    """Return nodes that pass on the features of valid rows, and NaN for all others."""
     return [
         helper.make_node("Cast", ["ids_known"], ["ids_known_01"], to=TensorProto.INT32),
         helper.make_node("ReduceMin", ["ids_known_01", "guard_axis"], ["row_known"], keepdims=1),

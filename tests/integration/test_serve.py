@@ -126,7 +126,7 @@ def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:
         "ids": (
             images,
             TokenBatch(ids * 10**6, ids),
-            "input_ids must be those of the vocabulary, at most 128 a row",
+            "input_ids must be ids of the vocabulary, at most 128 a row",
         ),
         "tokens": (
             images,

@@ -127,7 +127,10 @@ def requests(pairs: Pairs) -> dict[str, tuple[float, Ask]]:
             np.full((rows, length), value, np.int32), np.ones((rows, mask_length), np.int32)
         )
 
-    wrong_tokens = "input_ids must be those of the vocabulary, at most 128 a row, with an attention_mask as long"
+    wrong_tokens = (
+        "input_ids must be ids of the vocabulary, at most 128 a row, "
+        "and attention_mask must have the same length"
+    )
 
     return {
         "tensors": (0.4, tensors),

@@ -1,4 +1,4 @@
-"""Decodes images and tokenizes prompts, with the package aigid that is installed beside the server."""
+"""Decodes images and tokenizes prompts, with the server's package aigid."""
 
 from aigid.serving.triton_preprocess import TritonPythonModel
 

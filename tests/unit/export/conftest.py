@@ -1,4 +1,4 @@
-"""One tiny model with random weights, and what the build makes of it: shared by the tests of build/."""
+"""A tiny model with random weights and its built repository, shared by the export tests."""
 
 import io
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures
+from aigid.export.parity_report import LIMITS
 from aigid.export.pipeline import BuildConfig, BuiltRepository, build_repository
-from aigid.export.verify_parity import LIMITS
 from aigid.scorers.tensors import PARTS
 from aigid.training.checkpoint import (
     Checkpoint,
@@ -89,7 +89,7 @@ def make_checkpoint(folder: Path, info: CheckpointInfo, seed: int = 0) -> Path:
     model = new_model(info)
     with torch.no_grad():
         for name, values in model.named_parameters():
-            # Random weights as they come give almost the same answer for every input; these do not.
+            # Default random weights give almost the same answer for every input; these do not.
             if values.ndim > 1 and not name.startswith("head"):
                 values.mul_(6.0)
             elif "norm" not in name.lower():
@@ -112,19 +112,19 @@ def checkpoint(checkpoint_folder: Path) -> Checkpoint:
 
 @pytest.fixture
 def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes a checkpoint like the tiny one for images of another side."""
+    """Make a checkpoint like the tiny one for images of another side."""
     return lambda side: make_checkpoint(tmp_path / f"side-{side}", tiny_info(side))
 
 
 @pytest.fixture
-def checkpoint_seeing_with(tmp_path: Path) -> Callable[[str, Resizing], Path]:
-    """Makes a checkpoint like the tiny one with another kind of vision encoder, or of crops."""
+def checkpoint_with_image_encoder(tmp_path: Path) -> Callable[[str, Resizing], Path]:
+    """Make a checkpoint like the tiny one with another image encoder or resizing."""
 
     def make(model_type: str, resizing: Resizing) -> Path:
         info = tiny_info()
         image = replace(info.image, resizing=resizing)
         return make_checkpoint(
-            tmp_path / "seeing",
+            tmp_path / "other-image-encoder",
             replace(
                 info, image=image, image_config={**info.image_config, "model_type": model_type}
             ),
@@ -134,10 +134,10 @@ def checkpoint_seeing_with(tmp_path: Path) -> Callable[[str, Resizing], Path]:
 
 
 @pytest.fixture
-def checkpoint_reading_with(tmp_path: Path) -> Callable[..., Path]:
-    """Makes a checkpoint like the tiny one with another text encoder, given by its configuration."""
+def checkpoint_with_text_encoder(tmp_path: Path) -> Callable[..., Path]:
+    """Make a checkpoint like the tiny one with another text encoder, given by its config."""
     return lambda **text_config: make_checkpoint(
-        tmp_path / "other", replace(tiny_info(), text_config=text_config)
+        tmp_path / "other-text-encoder", replace(tiny_info(), text_config=text_config)
     )
 
 
@@ -153,7 +153,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_config(manifest: Path) -> BuildConfig:
-    # The tiny model was never trained: small errors change many of its decisions.
+    # The tiny model is untrained: small errors change many of its decisions.
     limits = LIMITS | {"int8": replace(LIMITS["int8"], equal_decisions=0.7)}
     return BuildConfig(
         str(manifest), str(manifest), calibration_rows=24, parity_rows=40, limits=limits
@@ -167,5 +167,5 @@ def built(checkpoint_folder: Path, repository: Path, build_config: BuildConfig) 
 
 @pytest.fixture(scope="session")
 def fp32(built: BuiltRepository, repository: Path) -> dict[str, Path]:
-    """The exported graphs by part."""
+    """Return the exported fp32 graphs by part."""
     return {part: repository / part / "1" / "model.fp32.onnx" for part in PARTS}

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import authors_to_checkpoint
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, BertConfig, CLIPConfig, CLIPModel, CLIPVisionConfig
 
-import aigid.export.authors_to_checkpoint as authors_to_checkpoint
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.export.authors_to_checkpoint import authors_name
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
@@ -44,7 +44,7 @@ Convert = Callable[..., Result]
 
 
 class Authors:
-    """The authors' network, of small encoders with random weights: built without aigid."""
+    """The authors' network with small random encoders, built without aigid."""
 
     def __init__(self) -> None:
         torch.manual_seed(3)
@@ -61,7 +61,7 @@ class Authors:
         self.image = clip.vision_model.eval()
         for encoder in (self.text, self.image):
             for value in encoder.parameters():
-                # As they come, biases are zero and norms one; trained ones are not.
+                # New biases are zero and new norms one; those of trained encoders are not.
                 value.data += 0.1 * torch.randn_like(value)
         sizes = {
             "projection": (HIDDEN, 16 + 24),
@@ -72,7 +72,7 @@ class Authors:
         self.heads |= {f"{name}.bias": torch.randn(size[0]) for name, size in sizes.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """What Trainer.save_model writes, with the buffers that transformers used to save too."""
+        """Return what Trainer.save_model writes, with buffers that older transformers saved."""
         state = dict(self.heads)
         for part, encoder, positions in (
             ("text_encoder", self.text, 40),
@@ -113,7 +113,7 @@ def authors() -> Authors:
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Convert:
-    """Saves weights, converts them with the small encoders' configs, and gives click's result."""
+    """Save weights, convert them with the small encoders' configs; return click's result."""
 
     def run(state: dict[str, Tensor], *more: object, name: str = "model.safetensors") -> Result:
         weights = tmp_path / name
@@ -142,14 +142,14 @@ def pairs(rows: int, padding: int) -> tuple[Tensor, Tensor, Tensor]:
         torch.ones(rows, 12, dtype=torch.long),
     )
     for row in range(padding and rows):
-        # Prompts of different lengths, in one batch.
+        # One batch with prompts of different lengths.
         ids[row, 12 - row % 4 :], mask[row, 12 - row % 4 :] = 0, 0
     return pixels, functional.pad(ids, (0, padding)), functional.pad(mask, (0, padding))
 
 
 @pytest.mark.parametrize("padding", [0, 20])
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], [0, 0, 0], [5, 1, 1, 4], [0, 0, 0, 0, 3]])
-def test_logits_and_loss_are_the_authors_(
+def test_logits_and_loss_equal_the_authors(
     authors: Authors, convert: Convert, tmp_path: Path, labels: list[int], padding: int
 ) -> None:
     made = convert(authors.state())
@@ -159,7 +159,7 @@ def test_logits_and_loss_are_the_authors_(
     label_a = (label_b > 0).long()
     with torch.no_grad():
         found, expected = load_checkpoint(tmp_path / "made").model(*inputs), authors.logits(*inputs)
-    # Far apart enough for the comparison to mean something.
+    # The logits differ enough between rows for the comparison to mean something.
     assert float(expected.a.std()) > 0.1
     torch.testing.assert_close(found.a, expected.a, rtol=0, atol=1e-5)
     torch.testing.assert_close(found.b, expected.b, rtol=0, atol=1e-5)
@@ -171,7 +171,7 @@ def test_logits_and_loss_are_the_authors_(
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4, 5], [0, 0, 0], [0, 0, 0, 0, 3]])
-def test_gradients_are_the_authors_(
+def test_gradients_equal_the_authors(
     authors: Authors, convert: Convert, tmp_path: Path, labels: list[int]
 ) -> None:
     convert(authors.state())
@@ -188,8 +188,8 @@ def test_gradients_are_the_authors_(
         theirs |= {f"{part}.{name}": value for name, value in encoder.named_parameters()}
     authors_loss(authors.logits(*inputs), label_a, label_b).backward()
     for name, value in model.named_parameters():
-        expected = theirs[authors_to_checkpoint.authors_name(name)]
-        # Without an AI-generated row their head B has no gradient, ours has zeros.
+        expected = theirs[authors_name(name)]
+        # Without AI-generated rows their head B has no gradient, and ours has zeros.
         gradient = torch.zeros_like(expected) if expected.grad is None else expected.grad
         assert value.grad is not None, name
         torch.testing.assert_close(
@@ -200,7 +200,7 @@ def test_gradients_are_the_authors_(
         value.requires_grad_(False)
 
 
-def test_the_checkpoint_says_what_the_encoders_expect(
+def test_the_checkpoint_records_what_the_encoders_expect(
     authors: Authors, convert: Convert, tmp_path: Path
 ) -> None:
     made = convert(authors.state())
@@ -212,7 +212,7 @@ def test_the_checkpoint_says_what_the_encoders_expect(
     assert (tmp_path / "made" / "tokenizer.json").read_bytes() == TOKENIZER.read_bytes()
 
 
-def test_what_the_forward_pass_does_not_use_may_be_absent(
+def test_tensors_outside_the_forward_pass_may_be_absent(
     authors: Authors, convert: Convert, tmp_path: Path
 ) -> None:
     needed = {
@@ -227,7 +227,7 @@ def test_what_the_forward_pass_does_not_use_may_be_absent(
     assert (tmp_path / "made" / "model.safetensors").read_bytes() == lean
 
 
-def test_half_precision_weights_are_taken(
+def test_half_precision_weights_are_converted(
     authors: Authors, convert: Convert, tmp_path: Path
 ) -> None:
     state = {
@@ -274,16 +274,17 @@ def test_tensors_that_do_not_fit_are_named(
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "best.pt"])
-def test_a_pickle_is_refused_unread_and_told_how_to_be_replaced(
+def test_a_pickle_is_refused_without_reading_it(
     convert: Convert, tmp_path: Path, name: str
 ) -> None:
     refused = convert({"classifier_A.bias": torch.zeros(1)}, name=name)
     assert refused.exit_code == 2
+    assert "expected a safetensors file, because a pickle can run code" in refused.stderr
     assert "Trainer.save_model writes model.safetensors" in refused.stderr
     assert not (tmp_path / "made").exists()
 
 
-def test_a_pickle_that_is_named_safetensors_is_refused(
+def test_a_pickle_with_the_suffix_of_safetensors_is_refused(
     authors: Authors, convert: Convert, tmp_path: Path
 ) -> None:
     torch.save(authors.state(), tmp_path / "pickle.safetensors")
@@ -309,7 +310,7 @@ def test_a_tokenizer_of_another_encoder_is_refused(
 @pytest.mark.parametrize(
     "text", ["{", "[1]", '{"vocab_size": 9}', '{"model_type": "bert", "hidden_size": "wide"}']
 )
-def test_a_config_that_will_not_do_is_refused_in_one_line(
+def test_an_invalid_config_is_refused_in_one_line(
     authors: Authors, convert: Convert, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "bad.json").write_text(text)
@@ -320,7 +321,7 @@ def test_a_config_that_will_not_do_is_refused_in_one_line(
 
 
 def test_the_defaults_are_bert_base_uncased_and_clip_b_32() -> None:
-    # Their values, from the config.json files that were published with them.
+    # Values of the config.json files published with the two encoders.
     text = {
         "vocab_size": 30522,
         "hidden_size": 768,
@@ -351,7 +352,7 @@ def test_the_defaults_are_bert_base_uncased_and_clip_b_32() -> None:
         assert {name: getattr(config, name) for name in values} == values
 
 
-def test_at_the_real_sizes_every_tensor_has_its_place() -> None:
+def test_at_full_size_every_tensor_has_a_counterpart() -> None:
     info = CheckpointInfo("real", "", {"model_type": "bert"}, {}, 512)
     with torch.device("meta"):
         own = new_model(info).state_dict()
@@ -373,7 +374,7 @@ def test_at_the_real_sizes_every_tensor_has_its_place() -> None:
     shapes |= {f"{name}.weight": size for name, size in heads.items()}
     shapes |= {f"{name}.bias": size[:1] for name, size in heads.items()}
     assert {authors_name(name): tuple(value.shape) for name, value in own.items()} == shapes
-    # The parameters of BERT-base without its pooler, of CLIP's vision transformer B/32, and of the heads.
+    # The parameters of BERT-base without its pooler, of CLIP's ViT-B/32, and of the heads.
     assert (
         sum(value.numel() for value in own.values())
         == 109_482_240 - 590_592 + 87_456_000 + 786_944 + 513 + 3_078

@@ -1,10 +1,10 @@
 from pathlib import Path
 
+import checkpoint_to_half
 import pytest
 import torch
 from click.testing import CliRunner
 
-import aigid.export.checkpoint_to_half as checkpoint_to_half
 from aigid.training.checkpoint import WEIGHTS_FILE, Checkpoint, load_checkpoint
 
 
@@ -33,7 +33,7 @@ def test_a_half_checkpoint_is_another_model(half: Path, checkpoint: Checkpoint) 
     assert load_checkpoint(half).fingerprint != checkpoint.fingerprint
 
 
-def test_a_folder_that_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     ended = CliRunner().invoke(checkpoint_to_half.main, [str(tmp_path), str(tmp_path / "half")])
     assert ended.exit_code == 2
     assert "not a whole checkpoint" in ended.output

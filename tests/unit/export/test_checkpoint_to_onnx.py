@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import checkpoint_to_onnx
 import numpy as np
 import onnx
 import pytest
@@ -11,11 +12,10 @@ import torch
 from click.testing import CliRunner
 from support.onnx_graphs import example_feed, run_graph
 
-import aigid.export.checkpoint_to_onnx as checkpoint_to_onnx
 from aigid.contract import Temperatures
 from aigid.errors import BuildError
 from aigid.export.checkpoint_to_onnx import export_part
-from aigid.export.graph_metadata import graph_facts
+from aigid.export.graph_metadata import GraphFacts
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.token_guard import ENCODED, SAFE_MASK
 from aigid.scorers.tensors import PARTS
@@ -51,7 +51,7 @@ def torch_probabilities(
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 1e-4), ("fp16", 5e-3)])
 @pytest.mark.parametrize(("rows", "tokens"), [(1, 2), (1, 8), (2, 16), (7, 32), (33, 16)])
-def test_the_graphs_together_say_what_torch_says(
+def test_the_graphs_together_give_the_probabilities_of_torch(
     fp32: dict[str, Path],
     checkpoint: Checkpoint,
     precision: str,
@@ -74,7 +74,7 @@ def test_the_graphs_together_say_what_torch_says(
 
 
 @pytest.mark.parametrize("part", ["bert", "clip_vision"])
-def test_fp16_graphs_compute_in_half_precision_and_speak_float32(
+def test_fp16_graphs_compute_in_half_precision_with_float32_inputs_and_outputs(
     fp32: dict[str, Path], part: str
 ) -> None:
     graph = onnx.shape_inference.infer_shapes(
@@ -90,7 +90,7 @@ def test_fp16_graphs_compute_in_half_precision_and_speak_float32(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_int64_is_left_to_shapes_and_indices_alone(fp32: dict[str, Path], part: str) -> None:
+def test_only_shapes_and_indices_are_int64(fp32: dict[str, Path], part: str) -> None:
     graph = onnx.load(fp32[part]).graph
     wide = {
         item.name: item for item in graph.initializer if item.data_type == onnx.TensorProto.INT64
@@ -112,8 +112,8 @@ def test_int64_is_left_to_shapes_and_indices_alone(fp32: dict[str, Path], part: 
     }
 
 
-def test_the_answers_differ_between_rows(fp32: dict[str, Path]) -> None:
-    """Else the comparisons here would compare constants."""
+def test_outputs_differ_between_rows(fp32: dict[str, Path]) -> None:
+    """Otherwise the other tests would compare constants."""
     for part, spread in (("bert", 0.1), ("clip_vision", 0.1)):
         assert run_graph(fp32[part], example_feed(part, 8))[0].std(axis=0).mean() > spread
     assert np.ptp(run_graph(fp32["fusion_heads"], example_feed("fusion_heads", 8))[0]) > 0.05
@@ -126,7 +126,7 @@ def test_p_source_is_a_distribution_that_agrees_with_p_ai(fp32: dict[str, Path])
     assert p_source.min() >= 0
 
 
-def test_other_temperatures_give_other_probabilities_but_the_same_order(
+def test_temperatures_change_probabilities_but_not_their_order(
     checkpoint: Checkpoint,
 ) -> None:
     feed = example_feed("fusion_heads", 20)
@@ -142,7 +142,9 @@ def test_other_temperatures_give_other_probabilities_but_the_same_order(
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_inputs_are_the_contracts_with_any_number_of_rows(fp32: dict[str, Path], part: str) -> None:
+def test_inputs_are_those_of_the_contract_with_any_number_of_rows(
+    fp32: dict[str, Path], part: str
+) -> None:
     inputs = onnx.load(fp32[part]).graph.input
     found = {
         item.name: (item.type.tensor_type.elem_type, len(item.type.tensor_type.shape.dim))
@@ -159,7 +161,7 @@ def test_pixels_are_cast_before_anything_else(fp32: dict[str, Path]) -> None:
 
 
 def test_the_mask_is_made_without_general_indexing(fp32: dict[str, Path]) -> None:
-    """GatherND and its int64 indices are what the encoder's own construction of masks would leave in the graph."""
+    """The encoder's own construction of masks would leave GatherND and int64 indices."""
     nodes = onnx.load(fp32["bert"]).graph.node
     first, last = (
         next(i for i, node in enumerate(nodes) if name in node.output)
@@ -174,19 +176,19 @@ def test_the_mask_is_made_without_general_indexing(fp32: dict[str, Path]) -> Non
     }
 
 
-def test_each_graph_says_what_it_is(
+def test_each_graph_states_its_facts(
     built: BuiltRepository, repository: Path, checkpoint: Checkpoint
 ) -> None:
     for name in built.graph_bytes:
-        facts = graph_facts(onnx.load(repository / name))
-        assert facts["aigid.part"] == name.split("/")[0]
-        assert facts["aigid.precision"] == name.split(".")[-2]
-        assert facts["aigid.fingerprint"] == checkpoint.fingerprint
-        assert facts["aigid.labels"] == "real,sd21,sdxl,sd3,dalle3,midjourney"
-        assert "torch " in facts["aigid.built_with"]
+        facts = GraphFacts.of(onnx.load(repository / name))
+        assert facts.part == name.split("/")[0]
+        assert facts.precision == name.split(".")[-2]
+        assert facts.fingerprint == checkpoint.fingerprint
+        assert facts.labels == "real,sd21,sdxl,sd3,dalle3,midjourney"
+        assert "torch " in facts.built_with
 
 
-def test_no_file_knows_where_it_was_made(
+def test_no_file_contains_paths_of_the_building_host(
     built: BuiltRepository, repository: Path, manifest: Path
 ) -> None:
     places = (
@@ -204,26 +206,26 @@ def test_no_file_knows_where_it_was_made(
         assert b".py" not in data, path
 
 
-def test_exporting_leaves_the_model_as_it_was(checkpoint: Checkpoint) -> None:
+def test_exporting_does_not_change_the_model(checkpoint: Checkpoint) -> None:
     before = checkpoint.model.text_encoder.config._attn_implementation
     export_part(checkpoint, "bert")
     assert checkpoint.model.text_encoder.config._attn_implementation == before
 
 
-def test_an_architecture_that_the_exporter_does_not_know_is_refused_with_its_reason(
-    checkpoint_reading_with: Callable[..., Path],
+def test_an_architecture_that_torch_cannot_export_is_refused_with_the_reason(
+    checkpoint_with_text_encoder: Callable[..., Path],
 ) -> None:
-    folder = checkpoint_reading_with(
+    folder = checkpoint_with_text_encoder(
         model_type="xlnet", d_model=32, n_layer=2, n_head=2, d_inner=64, vocab_size=16
     )
     with pytest.raises(
         BuildError,
-        match=r"cannot make a graph of text_features: \w+: .+; encoders of the classes BertModel",
+        match=r"cannot export the graph of text_features: \w+: .+; encoders .* BertModel",
     ):
         export_part(load_checkpoint(folder), "bert")
 
 
-def test_where_the_disk_is_full_the_command_says_so_and_leaves_what_was_there(
+def test_a_full_disk_is_reported_and_existing_files_stay(
     checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bert.fp32.onnx").write_text("as it was")

@@ -10,7 +10,7 @@ from aigid.scorers.tensors import PARTS
 CONTRACT = load_contract(Path(__file__).parents[3] / "model_repository")
 
 
-def takes(part: str, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+def profiles_that_take(part: str, shapes: dict[str, tuple[int, ...]]) -> list[str]:
     return [
         profile.name
         for profile in engine_profiles(CONTRACT, part)
@@ -24,19 +24,19 @@ def takes(part: str, shapes: dict[str, tuple[int, ...]]) -> list[str]:
     ]
 
 
-def test_any_batch_and_any_length_has_a_profile() -> None:
+def test_every_batch_and_every_length_has_a_profile() -> None:
     for rows, tokens in product(
         (1, 2, 31, 32, 33, 255, 256), range(1, CONTRACT.prompt.max_tokens + 1)
     ):
         shape = (rows, tokens)
-        assert takes("bert", {"input_ids": shape, "attention_mask": shape}), shape
-    assert not takes("bert", {"input_ids": (MAX_BATCH_ROWS + 1, 16)})
-    assert not takes("bert", {"input_ids": (1, CONTRACT.prompt.max_tokens + 1)})
-    assert takes("clip_vision", {"image": (200, 224, 224, 3)}) == ["256 rows"]
+        assert profiles_that_take("bert", {"input_ids": shape, "attention_mask": shape}), shape
+    assert not profiles_that_take("bert", {"input_ids": (MAX_BATCH_ROWS + 1, 16)})
+    assert not profiles_that_take("bert", {"input_ids": (1, CONTRACT.prompt.max_tokens + 1)})
+    assert profiles_that_take("clip_vision", {"image": (200, 224, 224, 3)}) == ["256 rows"]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_each_batch_size_and_bucket_is_one_profiles_best(part: str) -> None:
+def test_each_batch_size_and_bucket_is_the_optimum_of_one_profile(part: str) -> None:
     best = [
         next(iter(profile.shapes.values()))[1][:2] for profile in engine_profiles(CONTRACT, part)
     ]
@@ -46,7 +46,7 @@ def test_each_batch_size_and_bucket_is_one_profiles_best(part: str) -> None:
         assert [rows for rows, _ in best] == [1, 32, 256]
 
 
-def test_shapes_are_written_as_trtexec_reads_them() -> None:
+def test_shapes_are_written_in_the_format_of_trtexec() -> None:
     assert engine_profiles(CONTRACT, "bert")[4].as_trtexec() == {
         "minShapes": "input_ids:1x17,attention_mask:1x17",
         "optShapes": "input_ids:32x32,attention_mask:32x32",

@@ -13,7 +13,8 @@ from aigid.export.graph_fusion import fuse_for_cpu
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.encoders import IMAGE_ENCODERS
 
-# One head of attention over 4 tokens of width 4, whose scores are divided instead of multiplied: not the known form.
+# Attention with one head over 4 tokens of width 4. Its scores are divided instead of multiplied,
+# which is not the known form.
 STRANGE_ATTENTION = """
 <ir_version: 10, opset_import: ["" : 20]>
 strange (float[N,4,4] x) => (float[N,4,4] y)
@@ -28,7 +29,7 @@ strange (float[N,4,4] x) => (float[N,4,4] y)
 """
 
 
-def test_an_image_that_patches_do_not_fill_keeps_its_convolution(
+def test_patches_that_do_not_fill_the_image_keep_their_convolution(
     tiny_checkpoint: Callable[[int], Path],
 ) -> None:
     exported = export_part(load_checkpoint(tiny_checkpoint(36)), "clip_vision")
@@ -50,15 +51,16 @@ def test_an_image_that_patches_do_not_fill_keeps_its_convolution(
         ("clip_vision_model", Resizing.FOUR_NATIVE_CROPS),
     ],
 )
-def test_every_kind_of_vision_encoder_and_crops_too_are_fused_to_the_same_function(
-    kind: str, resizing: Resizing, checkpoint_seeing_with: Callable[[str, Resizing], Path]
+def test_fusion_keeps_the_function_of_every_image_encoder_and_of_crops(
+    kind: str, resizing: Resizing, checkpoint_with_image_encoder: Callable[[str, Resizing], Path]
 ) -> None:
-    checkpoint = load_checkpoint(checkpoint_seeing_with(kind, resizing))
+    checkpoint = load_checkpoint(checkpoint_with_image_encoder(kind, resizing))
     exported = export_part(checkpoint, "clip_vision")
     fused = ir.from_proto(exported)
     fuse_for_cpu(fused)
     assert "Conv" not in {node.op_type for node in fused.graph}
-    # DINOs have a form of attention that is not known: DINOv2 adds an empty mask, DINOv3 turns its queries and keys.
+    # The attention of DINOs has another form: DINOv2 adds an empty mask, DINOv3 rotates queries
+    # and keys.
     assert ("MultiHeadAttention" in {node.op_type for node in fused.graph}) == ("dino" not in kind)
     for rows in (1, 3):
         image = np.random.default_rng(0).integers(
@@ -76,7 +78,7 @@ def test_every_kind_of_vision_encoder_and_crops_too_are_fused_to_the_same_functi
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_not_recognised_stays_as_it_is() -> None:
+def test_unknown_patterns_stay_unchanged() -> None:
     model = ir.from_onnx_text(STRANGE_ATTENTION)
     feed = {"x": np.random.default_rng(0).normal(size=(2, 4, 4)).astype(np.float32)}
     expected = run_graph(ir.to_proto(model).SerializeToString(), feed)[0]

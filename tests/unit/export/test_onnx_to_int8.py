@@ -7,25 +7,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_to_int8
 import onnxruntime as ort
 import pytest
 from support.onnx_graphs import example_feed, rows_of, run_graph
 
-import aigid.export.onnx_to_int8 as onnx_to_int8
 from aigid.errors import AigidError
 from aigid.export.checkpoint_to_onnx import export_part
 from aigid.export.graph_fusion import fuse_for_cpu
 from aigid.export.graph_metadata import describe_graph
-from aigid.export.onnx_to_int8 import (
-    PAIR_MAX,
-    EncoderQuantizer,
-    SeenChannels,
-    activation_scale,
-    quantize_columns,
-    rounding_error,
-    see_channels,
-    smoothing_factors,
-)
+from aigid.export.int8_scales import PAIR_MAX
+from aigid.export.onnx_to_int8 import EncoderQuantizer
 from aigid.export.pipeline import BuiltRepository
 from aigid.scorers.tensors import PARTS
 from aigid.training.checkpoint import Checkpoint
@@ -43,7 +35,9 @@ def operators(graph: onnx.GraphProto) -> Counter[str]:
 
 
 @pytest.mark.parametrize("part", ENCODERS)
-def test_the_fused_graph_says_what_the_exported_one_says(checkpoint: Checkpoint, part: str) -> None:
+def test_the_fused_graph_computes_the_same_as_the_exported_one(
+    checkpoint: Checkpoint, part: str
+) -> None:
     exported = export_part(checkpoint, part)
     fused = ir.from_proto(exported)
     fuse_for_cpu(fused)
@@ -55,14 +49,14 @@ def test_the_fused_graph_says_what_the_exported_one_says(checkpoint: Checkpoint,
 
 
 @pytest.mark.parametrize("part", ENCODERS)
-def test_the_encoders_are_made_of_integer_products_and_whole_attentions(
+def test_encoders_consist_of_integer_products_and_fused_attentions(
     built: BuiltRepository, repository: Path, part: str
 ) -> None:
     found = operators(onnx.load(graph_of(repository, part, "int8")).graph)
     patches = part == "clip_vision"
     assert found["MultiHeadAttention"] == LAYERS
     assert found["MatMulIntegerToFloat"] == 6 * LAYERS + patches
-    # Pixels need none; the last layer quantizes the one token of its query apart.
+    # Pixels need none; the last layer quantizes the only token of its query separately.
     assert found["QuantizeLinear"] == 4 * LAYERS + 1
     assert not found.keys() & {
         "MatMul",
@@ -76,13 +70,14 @@ def test_the_encoders_are_made_of_integer_products_and_whole_attentions(
 
 @pytest.mark.parametrize(
     ("part", "expected"),
-    # Of BERT's norms, the residual uses every one; of CLIP's, the last layer picks its query's token from one.
+    # The residual reads every norm of BERT; of CLIP's norms, the last layer picks its query's token
+    # from one.
     [
         ("bert", {"Gelu": LAYERS, "LayerNormalization": 2 * LAYERS, "Gather": 1}),
         ("clip_vision", {"Mul": LAYERS, "LayerNormalization": 1, "Gather": 1}),
     ],
 )
-def test_smoothing_takes_no_operator_of_its_own_where_weights_before_can_take_it(
+def test_smoothing_goes_into_earlier_weights_wherever_they_can_take_it(
     built: BuiltRepository, repository: Path, part: str, expected: dict[str, int]
 ) -> None:
     graph = onnx.load(graph_of(repository, part, "int8")).graph
@@ -97,7 +92,7 @@ def test_smoothing_takes_no_operator_of_its_own_where_weights_before_can_take_it
 
 
 @pytest.mark.parametrize("part", ENCODERS)
-def test_the_last_layer_computes_only_the_token_that_leaves(
+def test_the_last_layer_computes_only_the_first_token(
     built: BuiltRepository, repository: Path, part: str
 ) -> None:
     model = onnx.load(graph_of(repository, part, "int8"))
@@ -110,7 +105,7 @@ def test_the_last_layer_computes_only_the_token_that_leaves(
 
 
 @pytest.mark.parametrize("part", ENCODERS)
-def test_int8_features_are_near_the_fp32_ones(
+def test_int8_features_are_close_to_fp32_features(
     built: BuiltRepository, repository: Path, part: str
 ) -> None:
     feed = example_feed(part, 64, tokens=16)
@@ -122,10 +117,10 @@ def test_int8_features_are_near_the_fp32_ones(
 
 
 @pytest.mark.parametrize("part", ENCODERS)
-def test_the_sums_of_two_products_fit_into_16_bits(
+def test_sums_of_two_products_fit_into_16_bits(
     built: BuiltRepository, repository: Path, part: str
 ) -> None:
-    """CPUs without VNNI instructions cut off what does not fit, and their answers would be others."""
+    """CPUs without VNNI saturate larger sums, and would give other results."""
     graph = onnx.load(graph_of(repository, part, "int8")).graph
     weights = {item.name: onnx.numpy_helper.to_array(item) for item in graph.initializer}
     products = [
@@ -136,18 +131,18 @@ def test_the_sums_of_two_products_fit_into_16_bits(
         pairs = weight.astype(np.int32).reshape(-1, 2, weight.shape[1])
         for sums in (np.clip(pairs, 0, None).sum(axis=1), np.clip(-pairs, 0, None).sum(axis=1)):
             assert np.iinfo(np.uint8).max * sums.max() <= np.iinfo(np.int16).max
-            # The room that there is is used.
+            # The whole range is used.
             assert sums.max() >= PAIR_MAX - 2
 
 
 @pytest.mark.parametrize("part", ENCODERS)
 @pytest.mark.parametrize("rows", [1, 8, 33])
-def test_int8_answers_are_those_of_exact_products(
+def test_int8_results_equal_those_of_exact_products(
     built: BuiltRepository, repository: Path, part: str, rows: int
 ) -> None:
     graph, feed = graph_of(repository, part, "int8"), example_feed(part, rows, tokens=16)
     options = ort.SessionOptions()
-    # On CPUs without VNNI instructions, this has ONNX Runtime take slower products that cut nothing off.
+    # On CPUs without VNNI, ONNX Runtime then uses slower products that do not saturate.
     options.add_session_config_entry("session.x64quantprecision", "1")
     exact = ort.InferenceSession(graph, options, ["CPUExecutionProvider"]).run(None, feed)
     np.testing.assert_array_equal(run_graph(graph, feed)[0], exact[0])
@@ -175,7 +170,7 @@ def test_the_command_works_in_a_process_of_its_own(
     ]
 
 
-def test_int8_probabilities_are_near_the_fp32_ones(
+def test_int8_probabilities_are_close_to_fp32_probabilities(
     built: BuiltRepository, repository: Path
 ) -> None:
     answers = {}
@@ -195,7 +190,7 @@ def test_int8_probabilities_are_near_the_fp32_ones(
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("part", PARTS)
-def test_a_rows_answer_does_not_depend_on_its_neighbours(
+def test_the_result_of_a_row_does_not_depend_on_its_batch(
     built: BuiltRepository, repository: Path, part: str, precision: str, threads: int
 ) -> None:
     graph = graph_of(repository, part, precision)
@@ -211,7 +206,7 @@ def test_a_rows_answer_does_not_depend_on_its_neighbours(
         np.testing.assert_array_equal(answer[:5], expected[:5])
 
 
-def test_padding_changes_a_prompts_features_by_rounding_only(
+def test_padding_changes_the_features_of_a_prompt_by_rounding_only(
     built: BuiltRepository, repository: Path
 ) -> None:
     short = example_feed("bert", 4, tokens=8)
@@ -220,78 +215,8 @@ def test_padding_changes_a_prompts_features_by_rounding_only(
     np.testing.assert_allclose(run_graph(graph, short)[0], run_graph(graph, longer)[0], atol=1e-5)
 
 
-def test_an_encoder_that_saw_no_rows_is_refused(checkpoint: Checkpoint) -> None:
+def test_quantizing_without_calibration_rows_is_refused(checkpoint: Checkpoint) -> None:
     fp32 = export_part(checkpoint, "bert")
     describe_graph(fp32, "bert", checkpoint.fingerprint, "fp32")
     with pytest.raises(AigidError, match="calibration rows"):
         EncoderQuantizer(fp32).quantized()
-
-
-def unlike_channels() -> tuple[np.ndarray, np.ndarray]:
-    generator = np.random.default_rng(0)
-    activation = generator.normal(size=(50, 6)).astype(np.float32) * np.float32(
-        [1, 100, 1, 1, 0.01, 0]
-    )
-    return activation, generator.normal(size=(6, 4)).astype(np.float32)
-
-
-def test_smoothing_moves_range_between_activation_and_weights_without_changing_the_product() -> (
-    None
-):
-    activation, weight = unlike_channels()
-    factors = smoothing_factors(see_channels(activation), [weight[:, :1], weight[:, 1:]])
-    np.testing.assert_allclose(
-        (activation / factors) @ (weight * factors[:, None]), activation @ weight, rtol=1e-3
-    )
-    smooth = np.abs(activation / factors).max(axis=0)[:4]
-    assert smooth.max() / smooth.min() < 20
-    assert factors[5] == 1
-
-
-def test_smoothing_lowers_the_expected_error() -> None:
-    activation, weight = unlike_channels()
-    seen = see_channels(activation)
-    with_smoothing = rounding_error(seen, weight, smoothing_factors(seen, [weight]))
-    assert with_smoothing < 0.5 * rounding_error(seen, weight, np.ones(6, np.float32))
-
-
-def test_the_expected_rounding_error_is_the_one_that_comes() -> None:
-    generator = np.random.default_rng(0)
-    activation = generator.normal(size=(400, 64)).astype(np.float32) * generator.uniform(
-        0.1, 3, 64
-    ).astype(np.float32)
-    weight = generator.normal(size=(64, 48)).astype(np.float32)
-    seen, factors = see_channels(activation), generator.uniform(0.5, 2, 64).astype(np.float32)
-    scale, zero_point = activation_scale(seen, factors)
-    codes = np.clip(np.rint(activation / factors / scale) + zero_point, 0, 255)
-    weights, scales = quantize_columns(weight * factors[:, None])
-    error = (codes - zero_point) * scale @ (weights * scales) - activation @ weight
-    expected = rounding_error(seen, weight, factors)
-    assert np.square(error).sum(axis=1).mean() == pytest.approx(expected, rel=0.1)
-
-
-def test_what_is_seen_in_parts_is_what_is_seen_at_once() -> None:
-    activation, _ = unlike_channels()
-    parts, whole = (
-        see_channels(activation[:7]).joined(see_channels(activation[7:])),
-        see_channels(activation),
-    )
-    assert parts.tokens == whole.tokens == 50
-    np.testing.assert_array_equal((parts.low, parts.high), (whole.low, whole.high))
-    np.testing.assert_allclose(parts.squares, whole.squares, rtol=1e-5)
-
-
-def test_zero_is_exact_in_every_activation_scale_and_all_that_was_seen_fits() -> None:
-    for low, high in ((-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)):
-        seen = SeenChannels(np.float32([low]), np.float32([high]), np.float32([1]), 1)
-        scale, zero_point = activation_scale(seen, np.float32([1]))
-        assert 0 <= zero_point <= 255
-        assert (0 - zero_point) * scale <= min(low, 0) + scale / 2
-        assert (255 - zero_point) * scale >= max(high, 0) - scale / 2
-
-
-def test_columns_keep_their_own_scale_and_empty_ones_stay_zero() -> None:
-    weight = np.float32([[1.0, 0.001, 0.0], [-0.5, -0.0005, 0.0]])
-    codes, scales = quantize_columns(weight)
-    np.testing.assert_allclose(codes * scales, weight, rtol=0.01)
-    assert codes[:, :2].max() == 127

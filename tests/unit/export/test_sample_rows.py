@@ -18,7 +18,9 @@ def take(source: Path, checkpoint: Checkpoint, rows: int) -> list[SampleRow]:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, 40])
-def test_rows_are_what_the_encoders_take(manifest: Path, checkpoint: Checkpoint, rows: int) -> None:
+def test_rows_have_the_shapes_and_types_of_the_encoders(
+    manifest: Path, checkpoint: Checkpoint, rows: int
+) -> None:
     found = take(manifest, checkpoint, rows)
     assert len(found) == rows
     assert all(row.image.shape == (1, 32, 32, 3) and row.image.dtype == np.uint8 for row in found)
@@ -28,7 +30,7 @@ def test_rows_are_what_the_encoders_take(manifest: Path, checkpoint: Checkpoint,
     )
 
 
-def test_rows_come_from_all_over_the_manifest(manifest: Path) -> None:
+def test_rows_are_spread_over_the_manifest(manifest: Path) -> None:
     segments = list(spread_segments(open_manifest([str(manifest)]), 4))
     assert [(segment.start, segment.stop) for segment in segments[:4]] == [
         (0, 1),
@@ -41,7 +43,7 @@ def test_rows_come_from_all_over_the_manifest(manifest: Path) -> None:
     ) == list(range(40))
 
 
-def test_segments_reach_over_several_files(tmp_path: Path) -> None:
+def test_segments_span_several_files(tmp_path: Path) -> None:
     for name, count in (("a", 3), ("b", 1), ("c", 5)):
         pq.write_table(
             pa.table({"image": [b"x"] * count, "prompt": ["y"] * count}),
@@ -56,7 +58,7 @@ def test_segments_reach_over_several_files(tmp_path: Path) -> None:
     assert found == [("a", 0), ("a", 1), ("a", 2), ("b", 0), *(("c", row) for row in range(5))]
 
 
-def test_a_row_that_cannot_be_decoded_is_passed_over(
+def test_rows_that_cannot_be_decoded_are_skipped(
     tmp_path: Path, checkpoint: Checkpoint, manifest: Path
 ) -> None:
     table = pq.read_table(manifest)
@@ -65,7 +67,7 @@ def test_a_row_that_cannot_be_decoded_is_passed_over(
     broken = tmp_path / "broken.parquet"
     pq.write_table(table.set_column(0, "image", pa.array(images)), broken)
     assert len(take(broken, checkpoint, 38)) == 38
-    with pytest.raises(ManifestError, match="38 of its 40 rows can be used, but 39 were asked for"):
+    with pytest.raises(ManifestError, match="38 of its 40 rows are usable, but 39 are needed"):
         take(broken, checkpoint, 39)
 
 

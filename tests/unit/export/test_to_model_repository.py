@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 import onnx
+import prune_versions
 import pytest
 from click.testing import CliRunner
 from google.protobuf import text_format
 from support.onnx_graphs import example_feed
 from tritonclient.grpc import model_config_pb2
 
-import aigid.export.prune_versions as prune_versions
-import aigid.export.to_model_repository as to_model_repository
 from aigid.contract import load_contract
-from aigid.errors import BuildError, CheckpointError, ContractError
+from aigid.errors import BuildError, CheckpointError, ContractError, UsageError
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.model_configs import ENSEMBLES, model_configs
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.repository_lock import staged_repository
-from aigid.export.to_model_repository import contract_of, versions_of, write_repository
+from aigid.export.repository_versions import prune_versions as prune_old_versions
+from aigid.export.repository_versions import versions_of
+from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import TokenBatch
 from aigid.scorers.onnx_embedded import OnnxScorer
 from aigid.scorers.tensors import PARTS, PREPROCESS
@@ -61,7 +62,7 @@ def graph_tensors(values: Any) -> dict[str, tuple[int, list[int]]]:
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("config", ["config.pbtxt", "configs/cpu.pbtxt"])
-def test_triton_is_told_the_tensors_that_the_graphs_have(
+def test_configs_declare_the_tensors_of_the_graphs(
     built: BuiltRepository, repository: Path, part: str, config: str
 ) -> None:
     found = parsed(repository / part / config)
@@ -86,7 +87,7 @@ def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(
     assert (repository / part / "1" / cpu.default_model_filename).is_file()
     kinds = model_config_pb2.ModelInstanceGroup
     assert [group.kind for group in gpu.instance_group] == [kinds.KIND_GPU]
-    # Every profile of the engine must be named, or Triton uses the first alone.
+    # Triton uses only the first profile of an engine, unless all are named.
     profiles = engine_profiles(load_contract(repository), part)
     assert list(gpu.instance_group[0].profile) == [str(number) for number in range(len(profiles))]
     assert [request.name for request in gpu.model_warmup] == [profile.name for profile in profiles]
@@ -127,7 +128,7 @@ def test_an_ensemble_joins_its_models_by_tensor_name(
     assert (repository / ensemble / "1" / ".gitkeep").is_file()
 
 
-def test_preprocessing_runs_in_python_on_the_cpu_whatever_serves_the_graphs(
+def test_preprocessing_is_a_python_model_on_the_cpu(
     built: BuiltRepository, repository: Path
 ) -> None:
     config = parsed(repository / "preprocess" / "config.pbtxt")
@@ -159,7 +160,7 @@ def test_the_embedded_scorer_runs_the_repository(
     np.testing.assert_array_equal(scores.p_source[:, 0], 1 - scores.p_ai)
 
 
-def test_a_rebuild_adds_a_version_and_keeps_what_was_there(
+def test_a_rebuild_adds_a_version_and_keeps_existing_files(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     repository = tmp_path / "repository"
@@ -203,12 +204,19 @@ def test_old_versions_stay_until_they_are_pruned(
     assert "contract.json" in refused.stderr
 
 
+def test_at_least_one_version_must_stay(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`keep` must be at least 1: got 0"):
+        prune_old_versions(tmp_path, 0)
+
+
 def test_two_builds_at_once_are_refused(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     repository = tmp_path / "repository"
     with staged_repository(repository) as folder:
-        with pytest.raises(BuildError, match="another build is writing to it now"):
+        with pytest.raises(
+            BuildError, match="another build is writing to it: wait until that one has ended"
+        ):
             write_repository(checkpoint, {"int8": fp32}, repository)
         (folder / "made").write_text("by the first")
     assert contents(repository) == {"made": b"by the first"}
@@ -216,7 +224,7 @@ def test_two_builds_at_once_are_refused(
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
-def test_what_a_killed_build_left_is_cleared_away(
+def test_leftovers_of_a_killed_build_are_removed(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     left = tmp_path / ".repository.building"
@@ -227,7 +235,7 @@ def test_what_a_killed_build_left_is_cleared_away(
     assert not list((tmp_path / "repository").glob("**/half.onnx"))
 
 
-def test_graphs_with_other_tensors_than_the_contracts_are_refused(
+def test_graphs_whose_tensors_differ_from_the_contract_are_refused(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     model = onnx.load(fp32["bert"])
@@ -246,15 +254,17 @@ def test_graphs_of_another_model_are_refused(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
 ) -> None:
     other = replace(checkpoint, fingerprint="0" * 64)
-    with pytest.raises(CheckpointError, match="export it anew"):
+    with pytest.raises(CheckpointError, match="export the checkpoint again"):
         write_repository(other, {"fp32": fp32}, tmp_path / "repository")
     swapped = {"bert": fp32["clip_vision"]}
-    with pytest.raises(CheckpointError, match="clip_vision of model"):
+    with pytest.raises(
+        CheckpointError, match="expected bert of model .*, got clip_vision of model"
+    ):
         write_repository(checkpoint, {"fp32": swapped}, tmp_path / "repository")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_build_leaves_the_repository_as_it_was(
+def test_a_failed_build_does_not_change_the_repository(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = tmp_path / "repository"
@@ -264,16 +274,16 @@ def test_a_failed_build_leaves_the_repository_as_it_was(
     def no_space(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(to_model_repository, "save_contract", no_space)
+    monkeypatch.setattr("aigid.export.to_model_repository.save_contract", no_space)
     with pytest.raises(
-        BuildError, match="cannot be built: No space left on device; what was there is as it was"
+        BuildError, match="cannot be built: No space left on device; the repository stays as it was"
     ):
         write_repository(checkpoint, {"fp32": fp32}, repository)
     assert {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
-def test_a_repository_named_by_a_relative_path_is_made_there(
+def test_a_relative_path_is_relative_to_the_current_folder(
     checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -282,7 +292,7 @@ def test_a_repository_named_by_a_relative_path_is_made_there(
     shutil.rmtree("here")
 
 
-def test_the_contract_carries_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
+def test_the_contract_carries_the_settings_of_the_checkpoint(checkpoint: Checkpoint) -> None:
     contract = contract_of(checkpoint)
     assert (contract.text_features, contract.image_features) == (32, 32)
     assert contract.thresholds == {"0.01": 0.9}

@@ -1,4 +1,4 @@
-"""What is wrong with the token ids of one row never fails the graph, nor touches another row."""
+"""Wrong token ids in one row neither fail the graph nor change another row."""
 
 from pathlib import Path
 
@@ -29,26 +29,26 @@ def features(bert: ort.InferenceSession, ids: Tokens, mask: Tokens) -> npt.NDArr
 @pytest.mark.parametrize(
     "wrong", [VOCABULARY, -1, 10**6, np.iinfo(np.int32).max, np.iinfo(np.int32).min]
 )
-def test_an_id_outside_the_vocabulary_costs_its_own_row_alone(
+def test_an_id_outside_the_vocabulary_affects_only_its_own_row(
     bert: ort.InferenceSession, wrong: int
 ) -> None:
     feed = example_feed("bert", 5, tokens=16)
     ids, mask = feed["input_ids"], feed["attention_mask"]
     right = features(bert, ids, mask)
     assert np.isfinite(right).all()
-    spoilt = ids.copy()
-    spoilt[2, 7] = wrong
-    answer = features(bert, spoilt, mask)
+    changed = ids.copy()
+    changed[2, 7] = wrong
+    answer = features(bert, changed, mask)
     assert np.isnan(answer[2]).all()
     np.testing.assert_array_equal(np.delete(answer, 2, axis=0), np.delete(right, 2, axis=0))
 
 
-def test_the_first_and_the_last_id_of_the_vocabulary_are_right(bert: ort.InferenceSession) -> None:
+def test_the_first_and_last_id_of_the_vocabulary_are_valid(bert: ort.InferenceSession) -> None:
     ids = np.array([[2, 0, VOCABULARY - 1, 3]], np.int32)
     assert np.isfinite(features(bert, ids, np.ones_like(ids))).all()
 
 
-def test_more_tokens_than_the_model_takes_and_none_are_no_numbers(
+def test_too_many_tokens_and_none_give_nan(
     bert: ort.InferenceSession,
 ) -> None:
     ids = np.ones((3, MAX_TOKENS), np.int32)
@@ -62,7 +62,7 @@ def test_more_tokens_than_the_model_takes_and_none_are_no_numbers(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
 )
 @given(st.integers(1, 4), st.integers(0, 80), st.integers(0, 80), st.integers(0, 2**32 - 1))
-def test_whatever_the_lengths_there_is_an_answer(
+def test_every_combination_of_lengths_gives_an_answer(
     bert: ort.InferenceSession, rows: int, tokens: int, mask_tokens: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)

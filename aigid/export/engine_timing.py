@@ -1,4 +1,4 @@
-"""A repository's TensorRT engines, run on this machine's GPU: rows a second, and how far from the graphs they were made of."""
+"""Run a repository's TensorRT engines on this host's GPU: speed, and difference from the graphs."""
 
 import time
 from collections.abc import Mapping
@@ -16,19 +16,22 @@ from aigid.contract import ModelContract, load_contract
 from aigid.errors import BuildError, ContractError
 from aigid.export.engine_profiles import Profile, engine_profiles
 from aigid.export.model_configs import GPU_GRAPH
-from aigid.export.onnx_to_tensorrt import Compiler, collecting_logger, import_compiler
+from aigid.export.tensorrt_compiler import Compiler, collecting_logger, import_compiler
 from aigid.scorers.tensors import PARTS, ModelSpec, model_specs
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
-RUNS, WARM_UP = 20, 3
+RUNS, WARM_UP_RUNS = 20, 3
 
 _TORCH_TYPES = {"TYPE_UINT8": torch.uint8, "TYPE_INT32": torch.int32, "TYPE_FP32": torch.float32}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One profile of one engine at its best shape; `delta` is the greatest |difference| from the fp16 graph on the CPU."""
+    """One profile of one engine at its optimum shape.
+
+    `delta` is the largest |difference| from the fp16 graph on the CPU.
+    """
 
     part: str
     profile: str
@@ -38,22 +41,28 @@ class Timing:
 
 
 class EngineRunner:
-    """A plan on the GPU, ready to run."""
+    """A plan that is loaded on the GPU."""
 
     def __init__(self, plan: Path, compiler: Compiler, spec: ModelSpec) -> None:
-        """Load the plan; raises ContractError where there is none, BuildError where this machine cannot run it."""
+        """Load the plan.
+
+        Raises ContractError if there is no such file, and BuildError if this host cannot run it.
+        """
         if not plan.is_file():
             raise ContractError(
-                f"{plan}: no such file; make it with: python build/onnx_to_tensorrt.py"
+                f"{plan}: no such file; compile it with: "
+                "python build/onnx_to_tensorrt.py REPOSITORY"
             )
         trt = import_compiler(compiler)
         if not torch.cuda.is_available():
-            raise BuildError("no GPU that torch can use: run this where the engines will be served")
+            raise BuildError(
+                "torch finds no GPU on this host: time engines on the host that will serve them"
+            )
         logger = collecting_logger(trt)
         self._spec = spec
         self._engine = trt.Runtime(logger).deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
-            reasons = "; ".join(logger.errors()) or "it gives no reason"
+            reasons = "; ".join(logger.messages) or "no reason given"
             raise BuildError(f"{plan}: {compiler} {trt.__version__} cannot load it: {reasons}")
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -61,7 +70,10 @@ class EngineRunner:
     def run(
         self, number: int, feed: Feed, runs: int
     ) -> tuple[dict[str, npt.NDArray[Any]], list[float]]:
-        """The answers under profile `number`, and the seconds of each of `runs` runs, inputs on the GPU already."""
+        """Return the outputs with profile `number`, and the seconds of each of `runs` runs.
+
+        Copying the inputs to the GPU is not timed.
+        """
         self._context.set_optimization_profile_async(number, self._stream.cuda_stream)
         inputs = {
             name: torch.from_numpy(np.ascontiguousarray(value)).cuda()
@@ -78,7 +90,7 @@ class EngineRunner:
             self._context.set_input_shape(name, tuple(value.shape))
         for name, value in {**inputs, **outputs}.items():
             self._context.set_tensor_address(name, value.data_ptr())
-        # What torch put on its own stream must be there before this one reads it.
+        # The copies run on torch's own stream, and must end before this stream reads them.
         torch.cuda.synchronize()
         seconds = [self._run_once() for _ in range(runs)]
         return {name: value.cpu().numpy() for name, value in outputs.items()}, seconds
@@ -86,13 +98,16 @@ class EngineRunner:
     def _run_once(self) -> float:
         start = time.perf_counter()
         if not self._context.execute_async_v3(self._stream.cuda_stream):
-            raise BuildError("the engine refused to run: see what it printed above")
+            raise BuildError("the engine did not run: the compiler printed the reason above")
         self._stream.synchronize()
         return time.perf_counter() - start
 
 
 def example_of(spec: ModelSpec, profile: Profile, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Inputs of the profile's best shape: random pixels, features and token ids that any vocabulary has; no padding."""
+    """Return random inputs of the profile's optimum shape, without padding.
+
+    Token ids are below 10, which every vocabulary has.
+    """
     generator, feed = np.random.default_rng(seed), {}
     for tensor in spec.inputs:
         shape = profile.shapes[tensor.name][1]
@@ -110,10 +125,11 @@ def example_of(spec: ModelSpec, profile: Profile, seed: int = 0) -> dict[str, np
 def time_engines(
     repository: Path, engines: Path, compiler: Compiler = Compiler.TENSORRT
 ) -> list[Timing]:
-    """Run every profile of the engines in the folder `engines` (a repository's own, as a rule) of its current version.
+    """Run every profile of the engines of a repository's current version.
 
-    Raises ContractError where a plan is missing, MissingExtraError where the runtime is, and BuildError where there is no
-    GPU or it cannot load a plan.
+    `engines` is the folder of the plans, usually the repository itself. Raises ContractError if a
+    plan is missing, MissingExtraError if the runtime is, and BuildError if there is no GPU or it
+    cannot load a plan.
     """
     contract = load_contract(repository)
     timings: list[Timing] = []
@@ -132,11 +148,11 @@ def _time_part(
     names, timings = [tensor.name for tensor in spec.outputs], []
     for number, profile in enumerate(engine_profiles(contract, part)):
         feed = example_of(spec, profile)
-        engine.run(number, feed, WARM_UP)
-        answers, seconds = engine.run(number, feed, RUNS)
+        engine.run(number, feed, WARM_UP_RUNS)
+        outputs, seconds = engine.run(number, feed, RUNS)
         expected = reference.run(names, feed)
         delta = max(
-            float(np.abs(answers[name] - value).max())
+            float(np.abs(outputs[name] - value).max())
             for name, value in zip(names, expected, strict=True)
         )
         rows = len(next(iter(feed.values())))
