@@ -18,8 +18,10 @@ from aigid.prompts import PromptEncoder
 from aigid.training.ablation import HARDENING
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import LabelledManifest, Reading, TrainingBatch
+from aigid.training.datasets import LabelledManifest
 from aigid.training.optimization import Optimization
+from aigid.training.row_decoder import ReadOptions
+from aigid.training.training_batch import TrainingBatch
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "build" / "demo"
@@ -61,7 +63,7 @@ def measure(
     """Rows a second, and the share of steps in the time, of the first `limit` rows of an epoch."""
     torch.manual_seed(0)
     prompts = PromptEncoder(ROOT / "model_repository/tokenizer.json", info.prompt)
-    data = LabelledManifest([manifest], prompts, info.image, Reading(threads=available_cores()))
+    data = LabelledManifest([manifest], prompts, info.image, ReadOptions(threads=available_cores()))
     waits, batches = Waits(), data.batches
 
     def limited(*arguments: Any) -> Iterator[TrainingBatch]:
@@ -71,7 +73,7 @@ def measure(
                 return
 
     data.batches = limited  # type: ignore[method-assign]
-    optimization = Optimization(new_model(info), config, data.rows_drawn(1))
+    optimization = Optimization(new_model(info), config, data.epoch_class_counts(1))
     started = time.perf_counter()
     optimization.train_epoch(data, 0, NoProgress())
     seconds = time.perf_counter() - started

@@ -1,6 +1,7 @@
-"""An ablation: variants of one recipe, several seeds each, and the table of what each is worth."""
+"""An ablation: variants of one recipe, trained with several seeds and compared in a table."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,34 +9,35 @@ from statistics import fmean
 from typing import Any
 
 from aigid.contract import Resizing
-from aigid.errors import UsageError
+from aigid.errors import TrainingError, UsageError
+from aigid.progress import OnMessage
 from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
-from aigid.training.datasets import Input, LabelledManifest, Reading
-from aigid.training.hub_data import downloaded
+from aigid.training.datasets import LabelledManifest
+from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import DEGRADATIONS, Augmentation, ImageChange, unify
 from aigid.training.inference import score_manifest
-from aigid.training.labelled import open_labelled, require_truth
+from aigid.training.labelled import count_classes, open_labelled, reject_pseudo_labels
 from aigid.training.losses import LossConfig
-from aigid.training.metrics import all_metrics
+from aigid.training.metrics import Metrics, compute_metrics
+from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.run import RunConfig, open_prompts, train
 from aigid.training.trainer import LAST
 from aigid.training.training_progress import TrainingProgress
 
 TABLE_FILE, FIGURES_FILE = "ablation.md", "ablation.json"
 _TEST_FILE = "test.json"
-_COLUMNS = ("A macro-F1", "A AUROC", "B macro-F1")
-_CHANGED = ("A macro-F1 changed", "B macro-F1 changed")
 HARDENING = Augmentation(crop=0.3, resize=0.3, blur=0.3, jpeg=0.5)
-"""What pictures in the wild go through, as often as it is worth training on."""
+"""The augmentation of the variants "augmented" and "paired"."""
 
 
 @dataclass(frozen=True)
 class AblationConfig:
-    """A recipe, what to measure it and its variants on, and with how many seeds.
+    """A recipe, the manifests to test its variants on, and the number of seeds.
 
-    Without `variants`, all are run; that with pseudo-labels where there are some. With `robustness`, the mean over the
-    test pictures changed in each of the usual ways is measured too.
+    Without `variants`, all that differ from the recipe are run; the one with pseudo-labels only
+    where `pseudo` names a manifest. With `robustness`, the mean over changed test images is
+    measured too.
     """
 
     base: RunConfig
@@ -48,11 +50,46 @@ class AblationConfig:
     def __post_init__(self) -> None:
         unknown = [name for name in self.variants if name not in VARIANTS]
         if unknown:
-            raise UsageError(f"--variant {unknown[0]}: the variants are {', '.join(VARIANTS)}")
+            raise UsageError(
+                f"`variants`: unknown variant {unknown[0]}: the variants are {', '.join(VARIANTS)}"
+            )
         if WITH_PSEUDO_LABELS in self.variants and not self.pseudo:
             raise UsageError(
-                f"--variant {WITH_PSEUDO_LABELS}: give the pseudo-labelled manifest with --pseudo"
+                f"`variants`: the variant {WITH_PSEUDO_LABELS} needs a pseudo-labelled manifest: "
+                "give it as `pseudo`"
             )
+
+
+@dataclass(frozen=True)
+class VariantFigures:
+    """What was measured of one run. The last two are means over changed images, or None."""
+
+    a_macro_f1: float
+    a_auroc: float
+    b_macro_f1: float
+    a_macro_f1_changed: float | None = None
+    b_macro_f1_changed: float | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, float]) -> "VariantFigures":
+        """Return the record that `to_json` wrote."""
+        return cls(
+            **{name: values[column] for name, column in _COLUMNS.items() if column in values}
+        )
+
+    def to_json(self) -> dict[str, float]:
+        """Return the figures by the columns of the table, without those that are None."""
+        found = {column: getattr(self, name) for name, column in _COLUMNS.items()}
+        return {column: value for column, value in found.items() if value is not None}
+
+
+_COLUMNS = {
+    "a_macro_f1": "A macro-F1",
+    "a_auroc": "A AUROC",
+    "b_macro_f1": "B macro-F1",
+    "a_macro_f1_changed": "A macro-F1 changed",
+    "b_macro_f1_changed": "B macro-F1 changed",
+}
 
 
 def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
@@ -68,7 +105,7 @@ def _augmented(config: RunConfig) -> RunConfig:
 
 
 def _paired(config: RunConfig) -> RunConfig:
-    # Each step sees every picture twice: half of the epochs are the same cost.
+    # Each step processes every image twice, so half of the epochs have the same cost.
     epochs = max(1, config.training.epochs // 2)
     return _with_loss(consistency=1.0)(
         replace(config, training=replace(_augmented(config).training, epochs=epochs))
@@ -102,95 +139,115 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "unified": lambda config: replace(config, training=replace(config.training, unify=True)),
     WITH_PSEUDO_LABELS: lambda config: config,
 }
-"""What each makes of the recipe. "paired" has half of its epochs, for each step costs twice as much."""
+"""Each variant as a function of the recipe."""
 
 
 def run_ablation(
-    config: AblationConfig, progress: TrainingProgress, on_message: Callable[[str], None]
+    config: AblationConfig, progress: TrainingProgress, on_message: OnMessage
 ) -> AblationTable:
-    """Run what is not done yet of all variants and seeds; writes ablation.md and ablation.json, and gives the table."""
-    # Before hours of training: there is something to measure it all on.
-    for source in config.test_manifests:
-        require_truth(open_labelled([downloaded(source)]))
+    """Run all variants with all seeds, except what an earlier call finished, and return the table.
+
+    Writes ablation.md and ablation.json into the recipe's folder.
+    """
+    _check_test_manifests(config.test_manifests)
+
+    def run_one(name: str, seed: int) -> VariantFigures:
+        return _run_variant(config, name, seed, progress, on_message)
+
     names = config.variants or _variants(config)
-    figures = {
-        name: [_figures(config, name, seed, progress, on_message) for seed in range(config.seeds)]
-        for name in names
-    }
-    table = AblationTable.of(figures, BASE)
+    runs = {name: [run_one(name, seed).to_json() for seed in range(config.seeds)] for name in names}
+    table = AblationTable.of(runs, BASE)
     folder = config.base.folder
-    (folder / FIGURES_FILE).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    (folder / FIGURES_FILE).write_text(json.dumps(runs, indent=2) + "\n", encoding="utf-8")
     (folder / TABLE_FILE).write_text(table.to_markdown(), encoding="utf-8")
     return table
 
 
+def _check_test_manifests(paths: tuple[str, ...]) -> None:
+    """Raise AigidError where nothing can be measured on the test manifests: before training."""
+    counts: Counter[int] = Counter()
+    for path in paths:
+        manifest = open_labelled([local_manifest_path(path)])
+        reject_pseudo_labels(manifest)
+        counts += count_classes(manifest)
+    if not 0 < counts[0] < counts.total():
+        raise UsageError(
+            "`test_manifests`: an ablation needs real and AI-generated rows to measure on: "
+            f"found {counts[0]} real and {counts.total() - counts[0]} AI-generated rows"
+        )
+
+
 def _variants(config: AblationConfig) -> list[str]:
-    """All that differ from the recipe."""
+    """Return the recipe and all variants that differ from it."""
     differing = [name for name, change in VARIANTS.items() if change(config.base) != config.base]
     return [BASE, *differing, *([WITH_PSEUDO_LABELS] if config.pseudo else [])]
 
 
-def _figures(
-    config: AblationConfig,
-    name: str,
-    seed: int,
-    progress: TrainingProgress,
-    on_message: Callable[[str], None],
-) -> dict[str, float]:
-    """The test figures of one run; trains it first, or what is left to train of it."""
-    run = VARIANTS[name](config.base)
-    folder = config.base.folder / f"{name.replace(' ', '_')}-{seed}"
-    run = replace(
-        run, folder=folder, training=replace(run.training, seed=config.base.training.seed + seed)
-    )
-    if name == WITH_PSEUDO_LABELS:
-        run = replace(run, train=run.train + config.pseudo)
+def _run_variant(
+    config: AblationConfig, name: str, seed: int, progress: TrainingProgress, on_message: OnMessage
+) -> VariantFigures:
+    """Train and measure one variant with one seed, except what an earlier call finished."""
+    run = _run_config(config, name, seed)
     best = train(
         run,
         progress,
-        lambda line: on_message(f"{folder.name}: {line}"),
-        resume=(folder / LAST).is_dir(),
+        lambda line: on_message(f"{run.folder.name}: {line}"),
+        resume=(run.folder / LAST).is_dir(),
     )
     if best is None:
-        raise UsageError("an ablation is run by one process: start it without accelerate launch")
-    test_file = folder / _TEST_FILE
-    known: dict[str, float] = (
-        json.loads(test_file.read_text(encoding="utf-8")) if test_file.is_file() else {}
+        raise UsageError("an ablation runs in one process: start it without `accelerate launch`")
+    file = run.folder / _TEST_FILE
+    if file.is_file():
+        figures = VariantFigures.from_json(json.loads(file.read_text(encoding="utf-8")))
+        if not config.robustness:
+            return replace(figures, a_macro_f1_changed=None, b_macro_f1_changed=None)
+        if figures.b_macro_f1_changed is not None:
+            return figures
+    figures = _measure(best, config, run)
+    file.write_text(json.dumps(figures.to_json(), indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+def _run_config(config: AblationConfig, name: str, seed: int) -> RunConfig:
+    run = VARIANTS[name](config.base)
+    if name == WITH_PSEUDO_LABELS:
+        run = replace(run, train=run.train + config.pseudo)
+    return replace(
+        run,
+        folder=config.base.folder / f"{name.replace(' ', '_')}-{seed}",
+        training=replace(run.training, seed=config.base.training.seed + seed),
     )
-    wanted = (*_COLUMNS, *(_CHANGED if config.robustness else ()))
-    if any(column not in known for column in wanted):
-        known |= _measure(best, config, run)
-        test_file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    return {column: known[column] for column in wanted}
 
 
-def _measure(best: Path, config: AblationConfig, run: RunConfig) -> dict[str, float]:
+def _measure(best: Path, config: AblationConfig, run: RunConfig) -> VariantFigures:
     checkpoint = load_checkpoint(best)
     prompts = open_prompts(checkpoint.tokenizer_file, checkpoint.info)
     own = unify if run.training.unify else None
 
-    def after(change: ImageChange | None) -> dict[str, float]:
-        reading = Reading(_in_turn(change, own), run.threads or 2, run.without)
-        manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, reading)
+    def metrics_after(change: ImageChange | None) -> Metrics:
+        options = ReadOptions(_in_turn(change, own), run.threads or 2, run.without)
+        manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, options)
         scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
-        found = all_metrics(scored.answers(checkpoint.info.temperatures))
-        return dict(
-            zip(
-                _COLUMNS,
-                (found["a"]["macro_f1"], found["a"]["auroc"], found["b"]["macro_f1"]),
-                strict=True,
-            )
-        )
+        return compute_metrics(scored.calibrated(checkpoint.info.temperatures))
 
-    figures = after(None)
-    if config.robustness:
-        changed = [after(change) for change in DEGRADATIONS.values()]
-        for column in ("A macro-F1", "B macro-F1"):
-            figures[f"{column} changed"] = fmean(one[column] for one in changed)
-    return figures
+    plain = metrics_after(None)
+    if plain.a.auroc is None:
+        raise TrainingError(
+            f"{config.test_manifests[0]}: images of one class only could be decoded: nothing to "
+            "tell apart"
+        )
+    figures = VariantFigures(plain.a.macro_f1, plain.a.auroc, plain.b.macro_f1)
+    if not config.robustness:
+        return figures
+    changed = [metrics_after(change) for change in DEGRADATIONS.values()]
+    return replace(
+        figures,
+        a_macro_f1_changed=fmean(metrics.a.macro_f1 for metrics in changed),
+        b_macro_f1_changed=fmean(metrics.b.macro_f1 for metrics in changed),
+    )
 
 
 def _in_turn(first: ImageChange | None, then: ImageChange | None) -> ImageChange | None:
     if first is None or then is None:
         return first or then
-    return lambda picture: then(first(picture))
+    return lambda image: then(first(image))

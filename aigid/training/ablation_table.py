@@ -1,4 +1,4 @@
-"""The table of an ablation: means over seeds with confidence intervals, and differences seed by seed."""
+"""The table of an ablation: means over seeds, confidence intervals, and differences per seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from scipy.stats import t as student
 _DIFFERENCES = "differences from the recipe with the same seeds"
 
 Figures = Mapping[str, float]
-"""What was measured of one run."""
+"""The figures of one run, by column."""
 
 
 @dataclass(frozen=True)
@@ -23,58 +23,69 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Interval":
-        """Of two values or more, by Student's t."""
-        return cls(
-            fmean(values),
-            float(student.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5,
-        )
+        """Return the interval of two or more values, by Student's t."""
+        quantile = float(student.ppf(0.975, len(values) - 1))
+        return cls(fmean(values), quantile * stdev(values) / len(values) ** 0.5)
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} ± {self.half_width:.3f}"
 
     @property
     def as_difference(self) -> str:
-        """With its sign."""
+        """The same text, with the mean's sign."""
         return f"{self.mean:+.3f} ± {self.half_width:.3f}"
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is more than the seeds explain."""
+        """Whether the interval excludes 0, so that the seeds do not explain a difference."""
         return abs(self.mean) > self.half_width
 
 
 Intervals = Mapping[str, Mapping[str, Interval]]
-"""By variant, by figure."""
+"""Intervals by variant and column."""
 
 
 @dataclass(frozen=True)
 class AblationTable:
-    """Every variant's figures, and their differences from the recipe's with the same seeds (none where it was not run)."""
+    """The figures of every variant, and their differences from the recipe's with the same seeds.
+
+    `differences` is empty where the recipe itself was not run.
+    """
 
     figures: Intervals
     differences: Intervals
 
     @classmethod
     def of(cls, runs: Mapping[str, Sequence[Figures]], recipe: str) -> "AblationTable":
-        """From the figures of each variant's runs, of which one is the recipe, in the order of their seeds."""
+        """Return the table of `runs`: the figures of each variant's runs, in the order of seeds.
+
+        `recipe` is the name of the variant that the others are compared with.
+        """
         if recipe not in runs:
             return cls(_intervals(runs), {})
-        less = {
-            name: list(map(_less, own, runs[recipe]))
+        differences = {
+            name: list(map(_subtract, own, runs[recipe]))
             for name, own in runs.items()
             if name != recipe
         }
-        return cls(_intervals(runs), _intervals(less))
+        return cls(_intervals(runs), _intervals(differences))
 
     def to_markdown(self) -> str:
-        """Both tables, differences whose interval excludes 0 in bold."""
+        """Return both tables as Markdown; differences whose interval excludes 0 are bold."""
         figures = _markdown(self.figures, str)
         if not self.differences:
             return figures
         return f"{figures}\n{_DIFFERENCES.capitalize()}:\n\n{_markdown(self.differences, _in_bold)}"
 
 
-def _less(run: Figures, other: Figures) -> Figures:
+def print_table(table: AblationTable) -> None:
+    """Print both tables to stdout; differences whose interval excludes 0 have a star."""
+    _print("means and 95 % confidence intervals over the seeds", table.figures, str)
+    if table.differences:
+        _print(f"{_DIFFERENCES} (*: the interval excludes 0)", table.differences, _starred)
+
+
+def _subtract(run: Figures, other: Figures) -> Figures:
     return {column: value - other[column] for column, value in run.items()}
 
 
@@ -85,8 +96,12 @@ def _intervals(runs: Mapping[str, Sequence[Figures]]) -> Intervals:
     }
 
 
+def _columns(intervals: Intervals) -> list[str]:
+    return list(next(iter(intervals.values())))
+
+
 def _markdown(intervals: Intervals, shown: Callable[[Interval], str]) -> str:
-    columns = list(next(iter(intervals.values())))
+    columns = _columns(intervals)
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     lines += [
         f"| {name} | {' | '.join(shown(row[column]) for column in columns)} |"
@@ -96,20 +111,12 @@ def _markdown(intervals: Intervals, shown: Callable[[Interval], str]) -> str:
 
 
 def _in_bold(difference: Interval) -> str:
-    return (
-        f"**{difference.as_difference}**" if difference.excludes_zero else difference.as_difference
-    )
-
-
-def print_table(table: AblationTable) -> None:
-    """Print both tables to stdout, differences whose interval excludes 0 with a star."""
-    _print("means and 95 % confidence intervals over the seeds", table.figures, str)
-    if table.differences:
-        _print(f"{_DIFFERENCES} (*: the interval excludes 0)", table.differences, _starred)
+    text = difference.as_difference
+    return f"**{text}**" if difference.excludes_zero else text
 
 
 def _print(title: str, intervals: Intervals, shown: Callable[[Interval], str]) -> None:
-    columns = list(next(iter(intervals.values())))
+    columns = _columns(intervals)
     printed = Table(title=title, title_justify="left")
     printed.add_column("variant")
     for column in columns:

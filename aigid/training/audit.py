@@ -1,7 +1,8 @@
-"""Format bias: how well the class of a labelled image can be guessed from facts of its file, without its picture.
+"""Format bias: how well a labelled image's class can be guessed from its file, not its content.
 
-Real and generated images of a data set often differ in format, size and JPEG quality. A detector learns that, does well on the
-data set and badly elsewhere, and robustness figures are inflated (arXiv 2606.20488).
+Real and generated images of a data set often differ in format, size and JPEG quality. A detector
+learns these differences: it does well on the data set, badly elsewhere, and its robustness figures
+are inflated (arXiv 2606.20488).
 """
 
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import JpegImagePlugin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -21,32 +21,25 @@ from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import read_segment
-from aigid.pixels import FORMATS, DecodeLimits, open_image
 from aigid.records import SOURCES, RowFailure
-from aigid.training.hub_data import downloaded
+from aigid.training.file_facts import FACT_GROUPS, fact_names, file_facts
+from aigid.training.hub_data import local_manifest_path
 from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
 
 FOLDS = 5
-# So far above chance a guess from file facts is a bias that a detector will learn.
-BIAS = 0.1
+MIN_BIAS = 0.1
+"""A guess whose accuracy exceeds chance by more than this reveals a bias."""
 _FETCH_THREADS = 16
-_SIZE = ("width", "height")
-_GROUPS = {
-    "format": ("format", "mode"),
-    "dimensions": (*_SIZE, "pixels", "ratio"),
-    "byte size": ("bytes", "bytes a pixel"),
-    "JPEG tables": ("luminance table", "chrominance table", "subsampling", "progressive"),
-    "metadata": ("exif", "icc profile", "other metadata"),
-}
-"""The facts, by what a person would unify."""
-_MODES = ("L", "RGB", "RGBA", "P", "CMYK", "1", "LA", "I;16")
-
-Facts = npt.NDArray[np.float64]
+_ALL = "all"
 
 
 @dataclass(frozen=True)
 class Guess:
-    """Balanced accuracy of guessing a task's classes from some facts, cross-validated, and that of guessing blindly."""
+    """The balanced accuracy of guessing the classes from some facts, over cross-validation folds.
+
+    `accuracy` is the mean and `spread` the standard deviation over the folds; `chance` is the
+    accuracy of a random guess.
+    """
 
     accuracy: float
     spread: float
@@ -54,13 +47,25 @@ class Guess:
 
     @property
     def is_biased(self) -> bool:
-        """Whether it is well above chance, and not by the luck of the folds."""
-        return self.accuracy > self.chance + max(BIAS, 2 * self.spread)
+        """Whether the accuracy is well above chance, by more than the folds' spread explains."""
+        return self.accuracy > self.chance + max(MIN_BIAS, 2 * self.spread)
+
+    def to_json(self) -> dict[str, float | bool]:
+        """Return the guess for `json.dumps`."""
+        return {
+            "accuracy": self.accuracy,
+            "spread": self.spread,
+            "chance": self.chance,
+            "biased": self.is_biased,
+        }
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the file facts of a manifest give away: per task ("a", "b") and group of facts, "all" among them."""
+    """What file facts reveal in a manifest: guesses by task ("a", "b") and group of facts.
+
+    The group "all" holds all facts. `unreadable` counts images that were left out.
+    """
 
     rows: int
     unreadable: int
@@ -68,143 +73,123 @@ class Audit:
 
     @property
     def biased(self) -> dict[str, list[str]]:
-        """Per task, the groups of facts that tell its classes apart, the most telling first."""
+        """By task, the groups of facts that reveal the classes, the most accurate first."""
         return {
             task: sorted(
-                (name for name, guess in found.items() if guess.is_biased),
-                key=lambda name: -found[name].accuracy,
+                (name for name, guess in guesses.items() if guess.is_biased),
+                key=lambda name: -guesses[name].accuracy,
             )
-            for task, found in self.guesses.items()
+            for task, guesses in self.guesses.items()
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The same for `json.dumps`."""
+        """Return the audit for `json.dumps`."""
         guesses = {
-            task: {
-                name: {**vars(guess), "biased": guess.is_biased} for name, guess in found.items()
-            }
-            for task, found in self.guesses.items()
+            task: {name: guess.to_json() for name, guess in of_task.items()}
+            for task, of_task in self.guesses.items()
         }
         return {"rows": self.rows, "unreadable": self.unreadable, "guesses": guesses}
 
 
-def audit(sources: tuple[str, ...], limit: int | None = None, seed: int = 0) -> Audit:
-    """Guess the labels of a manifest's images from their files' facts; `limit` takes that many rows, spread over it.
+def audit(paths: tuple[str, ...], limit: int | None = None, seed: int = 0) -> Audit:
+    """Guess the labels of a manifest's images from facts about their files.
 
-    Raises UsageError where the manifest has no labels, or of a class fewer rows than folds.
+    `limit` takes that many rows, from row groups drawn at random. Raises UsageError where the
+    manifest has no labels, or a class has fewer rows than there are folds.
     """
     facts, labels, unreadable = [], [], 0
-    for row, label in _rows(sources, limit, seed):
+    for row, label in _rows(paths, limit, seed):
         if row is None:
             unreadable += 1
         else:
             facts.append(row)
             labels.append(label)
-    names, table = list(fact_names()), np.array(facts).reshape(len(facts), -1)
-    sources_b = np.array(labels, dtype=np.int64)
-    guesses = {}
-    for task, truth in (("a", (sources_b > 0).astype(np.int64)), ("b", sources_b)):
-        _check_classes(truth, task)
-        columns = {name: [names.index(fact) for fact in group] for name, group in _GROUPS.items()}
-        columns = {"all": list(range(len(names))), **columns}
-        guesses[task] = {
-            name: _guess(table[:, chosen], truth, seed, name == "all")
-            for name, chosen in columns.items()
-        }
-    return Audit(len(facts), unreadable, guesses)
-
-
-def fact_names() -> Iterator[str]:
-    """The facts' names, in the order of `file_facts`."""
-    for group in _GROUPS.values():
-        yield from group
-
-
-def file_facts(data: bytes, limits: DecodeLimits = DecodeLimits()) -> list[float]:
-    """What an encoded image's file says without its picture, as numbers; raises RowFailure where it is no image."""
-    image = open_image(data, limits)
-    pixels = image.width * image.height
-    tables = getattr(image, "quantization", {})
-    luminance, chrominance = (float(sum(tables[key])) if key in tables else 0.0 for key in (0, 1))
-    known = {"exif", "icc_profile"}
-    facts = {
-        "format": FORMATS.index(image.format) if image.format in FORMATS else -1,
-        "mode": _MODES.index(image.mode) if image.mode in _MODES else -1,
-        "width": image.width,
-        "height": image.height,
-        "pixels": pixels,
-        "ratio": image.width / image.height,
-        "bytes": len(data),
-        "bytes a pixel": len(data) / pixels,
-        "luminance table": luminance,
-        "chrominance table": chrominance,
-        "subsampling": JpegImagePlugin.get_sampling(image)
-        if isinstance(image, JpegImagePlugin.JpegImageFile)
-        else -2,
-        "progressive": bool(image.info.get("progressive")),
-        "exif": "exif" in image.info,
-        "icc profile": "icc_profile" in image.info,
-        "other metadata": len(set(image.info) - known),
-    }
-    return [float(facts[name]) for name in fact_names()]
+    table = np.array(facts).reshape(len(facts), -1)
+    label_b = np.array(labels, dtype=np.int64)
+    return Audit(
+        len(facts),
+        unreadable,
+        {
+            "a": _guesses(table, (label_b > 0).astype(np.int64), ("real", "ai"), seed),
+            "b": _guesses(table, label_b, SOURCES, seed),
+        },
+    )
 
 
 def _rows(
-    sources: tuple[str, ...], limit: int | None, seed: int
+    paths: tuple[str, ...], limit: int | None, seed: int
 ) -> Iterator[tuple[list[float] | None, int]]:
-    """The facts and the Label_B of rows, in an order that does not depend on how the manifest is sorted."""
-    sources = tuple(map(downloaded, sources))
-    policy = FetchPolicy(image_root_of(sources))
+    """Yield the facts and the Label_B of rows, with row groups in random order.
+
+    The facts are None where the image cannot be read.
+    """
+    paths = tuple(map(local_manifest_path, paths))
+    policy = FetchPolicy(image_root_of(paths))
 
     def with_facts(pair: tuple[ImageReference, int]) -> tuple[list[float] | None, int]:
+        reference, label = pair
         try:
-            return file_facts(fetch_image(pair[0], policy), policy.limits), pair[1]
+            return file_facts(fetch_image(reference, policy), policy.limits), label
         except RowFailure:
-            return None, pair[1]
+            return None, label
 
-    return bounded_map(with_facts, islice(_references(sources, seed), limit), _FETCH_THREADS)
+    return bounded_map(with_facts, islice(_references(paths, seed), limit), _FETCH_THREADS)
 
 
-def _references(sources: tuple[str, ...], seed: int) -> Iterator[tuple[ImageReference, int]]:
-    manifest = open_labelled(sources)
+def _references(paths: tuple[str, ...], seed: int) -> Iterator[tuple[ImageReference, int]]:
+    manifest = open_labelled(paths)
     names = label_columns(manifest)
     groups = row_group_segments(manifest)
     for index in np.random.default_rng(seed).permutation(len(groups)):
         for rows in read_segment(manifest, groups[index]):
-            labels = zip(*(rows.column(name).to_pylist() for name in names), strict=True)
-            for image, (label_a, label_b) in zip(
-                image_references(rows.column(manifest.columns.image)), labels, strict=True
-            ):
+            references = image_references(rows.column(manifest.columns.image))
+            labels = [rows.column(name).to_pylist() for name in names]
+            for reference, label_a, label_b in zip(references, *labels, strict=True):
                 check_labels(label_a, label_b, groups[index].file.path)
-                yield image, label_b
+                yield reference, label_b
 
 
-def _check_classes(truth: npt.NDArray[np.int64], task: str) -> None:
-    classes, counts = np.unique(truth, return_counts=True)
-    if len(classes) < 2 or counts.min() < FOLDS:
-        names = ("real", "ai") if task == "a" else SOURCES
-        found = (
-            ", ".join(
-                f"{names[label]} {count}" for label, count in zip(classes, counts, strict=True)
-            )
-            or "none"
-        )
-        raise UsageError(
-            f"an audit needs two classes or more, of each {FOLDS} readable rows or more: found {found}"
-        )
-
-
-def _guess(facts: Facts, truth: npt.NDArray[np.int64], seed: int, all_facts: bool) -> Guess:
-    model: Any = DecisionTreeClassifier(
+def _guesses(
+    table: npt.NDArray[np.float64],
+    truth: npt.NDArray[np.int64],
+    class_names: tuple[str, ...],
+    seed: int,
+) -> dict[str, Guess]:
+    """Return the guess of one task's classes from each group of facts."""
+    _check_classes(truth, class_names)
+    names = list(fact_names())
+    forest = RandomForestClassifier(
+        100, min_samples_leaf=3, class_weight="balanced", random_state=seed
+    )
+    tree = DecisionTreeClassifier(
         max_depth=8, min_samples_leaf=5, class_weight="balanced", random_state=seed
     )
-    if all_facts:
-        model = RandomForestClassifier(
-            100, min_samples_leaf=3, class_weight="balanced", random_state=seed
+    guesses = {_ALL: _guess(forest, table, truth, seed)}
+    for group, facts in FACT_GROUPS.items():
+        columns = [names.index(fact) for fact in facts]
+        guesses[group] = _guess(tree, table[:, columns], truth, seed)
+    return guesses
+
+
+def _check_classes(truth: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> None:
+    classes, counts = np.unique(truth, return_counts=True)
+    if len(classes) < 2 or counts.min() < FOLDS:
+        found = ", ".join(
+            f"{class_names[label]} {count}" for label, count in zip(classes, counts, strict=True)
         )
+        raise UsageError(
+            f"an audit needs at least two classes with at least {FOLDS} readable rows each: "
+            f"found {found or 'none'}"
+        )
+
+
+def _guess(
+    model: Any, facts: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], seed: int
+) -> Guess:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    answers = cross_val_predict(model, facts, truth, cv=folds)
-    parts = [
-        balanced_accuracy_score(truth[test], answers[test]) for _, test in folds.split(facts, truth)
+    predicted = cross_val_predict(model, facts, truth, cv=folds)
+    accuracies = [
+        balanced_accuracy_score(truth[test], predicted[test])
+        for _, test in folds.split(facts, truth)
     ]
-    return Guess(float(np.mean(parts)), float(np.std(parts)), 1 / len(np.unique(truth)))
+    return Guess(float(np.mean(accuracies)), float(np.std(accuracies)), 1 / len(np.unique(truth)))

@@ -1,17 +1,27 @@
-"""An audit as a person reads it."""
+"""An audit as tables and sentences on the terminal."""
 
 from rich.console import Console
 from rich.table import Table
 
 from aigid.training.audit import Audit
 
-_TASKS = {"a": "real or AI-generated", "b": "which source"}
+_TASKS = {"a": "real or AI-generated", "b": "which generator"}
 
 
 def print_audit(audit: Audit, name: str) -> None:
-    """Print how well file facts tell the classes apart, to stdout, and what to do about it."""
+    """Print how well file facts reveal the classes of the manifest `name`, and what to do about it.
+
+    Prints to stdout.
+    """
     console = Console(markup=False, emoji=False, highlight=False)
-    table = Table(title=f"guessed from file facts alone, {audit.rows:,} rows", title_justify="left")
+    console.print(_accuracy_table(audit))
+    for line in _conclusions(audit, name):
+        console.print(line, soft_wrap=True)
+
+
+def _accuracy_table(audit: Audit) -> Table:
+    title = f"accuracy of guesses from file facts alone, {audit.rows:,} rows"
+    table = Table(title=title, title_justify="left")
     table.add_column("facts")
     for task in audit.guesses:
         table.add_column(f"{task.upper()}: {_TASKS[task]}", justify="right")
@@ -20,25 +30,24 @@ def print_audit(audit: Audit, name: str) -> None:
         table.add_row(
             facts, *(f"{guess.accuracy:.3f}{' !' if guess.is_biased else '  '}" for guess in found)
         )
-    table.add_row(
-        "by chance", *(f"{guesses['all'].chance:.3f}  " for guesses in audit.guesses.values())
-    )
-    console.print(table)
+    chances = (guesses["all"].chance for guesses in audit.guesses.values())
+    table.add_row("by chance", *(f"{chance:.3f}  " for chance in chances))
+    return table
+
+
+def _conclusions(audit: Audit, name: str) -> list[str]:
+    lines = []
     if audit.unreadable:
-        console.print(
-            f"{audit.unreadable:,} images could not be read, and are left out", soft_wrap=True
-        )
-    telling = {
-        task: [facts for facts in names if facts != "all"] or ["all"]
-        for task, names in audit.biased.items()
-        if names
-    }
-    for task, names in telling.items():
-        console.print(f"{name}: {', '.join(names)} give away {_TASKS[task]} (!)", soft_wrap=True)
-    if telling:
-        console.print(
-            "a detector will learn that: train with --unify, and evaluate with it and without",
-            soft_wrap=True,
+        lines.append(f"{audit.unreadable:,} images could not be read and are left out")
+    biased = {task: groups for task, groups in audit.biased.items() if groups}
+    for task, groups in biased.items():
+        facts = [group for group in groups if group != "all"] or ["all"]
+        lines.append(f"{name}: {', '.join(facts)} reveal the class: {_TASKS[task]} (!)")
+    if biased:
+        lines.append(
+            "a detector learns these differences: train with the unify option, and evaluate with "
+            "and without it"
         )
     else:
-        console.print(f"{name}: file facts do not give the classes away", soft_wrap=True)
+        lines.append(f"{name}: file facts do not reveal the class")
+    return lines

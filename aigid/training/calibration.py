@@ -1,4 +1,7 @@
-"""Temperatures that make probabilities honest, and thresholds for given false-positive rates, from validation rows."""
+"""Temperatures that calibrate probabilities, and thresholds for false-positive rates.
+
+Both are fitted on validation rows.
+"""
 
 from collections.abc import Callable
 
@@ -12,7 +15,10 @@ from aigid.training.metrics import FALSE_POSITIVE_RATES, Labels, threshold_at
 
 
 def fit_temperatures(logits: Logits, label_a: Tensor, label_b: Tensor) -> Temperatures:
-    """The temperature of each head with the least log loss (Guo et al. 2017); head B's over its five generators."""
+    """Return the temperature of each head with the lowest log loss (Guo et al. 2017).
+
+    Head B's is fitted over the five generators, on AI-generated rows; it is 1 without such rows.
+    """
     generated = label_a == 1
     a = _fit(
         lambda temperature: functional.binary_cross_entropy_with_logits(
@@ -28,14 +34,20 @@ def fit_temperatures(logits: Logits, label_a: Tensor, label_b: Tensor) -> Temper
 
 
 def probabilities(logits: Logits, temperatures: Temperatures) -> tuple[Tensor, Tensor]:
-    """`p_ai` [N] and `p_source` [N, 6] of logits: p_source[0] = 1 - p_ai, the generators share the rest."""
+    """Return `p_ai` [N] and `p_source` [N, 6] of logits.
+
+    p_source[0] is 1 - p_ai; the generators divide p_ai among them, as head B says.
+    """
     p_ai = torch.sigmoid(logits.a / temperatures.a)
-    share = torch.softmax(logits.b[:, 1:] / temperatures.b, dim=1)
-    return p_ai, torch.cat([(1 - p_ai)[:, None], p_ai[:, None] * share], dim=1)
+    p_generator = torch.softmax(logits.b[:, 1:] / temperatures.b, dim=1)
+    return p_ai, torch.cat([(1 - p_ai)[:, None], p_ai[:, None] * p_generator], dim=1)
 
 
 def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, float]:
-    """The threshold for each false-positive rate that the contract stores, by the rate as text."""
+    """Return the threshold for each of FALSE_POSITIVE_RATES, by the rate as text.
+
+    Empty without real rows.
+    """
     found = {
         f"{rate:g}": threshold_at(label_a, p_ai.numpy(), rate) for rate in FALSE_POSITIVE_RATES
     }
@@ -43,6 +55,7 @@ def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, float]:
 
 
 def _fit(loss_at: Callable[[Tensor], Tensor]) -> float:
+    """Return the temperature that minimises a loss, between 0.05 and 20."""
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
 
@@ -53,5 +66,5 @@ def _fit(loss_at: Callable[[Tensor], Tensor]) -> float:
         return loss
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    # Perfectly separated rows would drive it to 0 and every probability to 0 or 1.
+    # On perfectly separated rows it goes to 0, and every probability to 0 or 1.
     return float(log_temperature.detach().exp().clamp(0.05, 20))

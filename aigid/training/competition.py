@@ -1,4 +1,4 @@
-"""The folders of the CT2 competition (De-Factify 4) as labelled manifests that lie beside them."""
+"""Labelled manifests for the folders of the CT2 competition (De-Factify 4)."""
 
 import csv
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from openpyxl import load_workbook
 from aigid.errors import ManifestError
 from aigid.records import SOURCES
 
-# The folders of pictures, by Label_B.
+# The image folders of Train, in the order of Label_B.
 _FOLDERS = (
     "coco_image",
     "sd21_image",
@@ -34,10 +34,12 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_Row = tuple[str, str, int, int]
+
 
 @dataclass(frozen=True)
 class WrittenManifest:
-    """A manifest that was written: its rows, and how many pictures that a list names are not there."""
+    """A manifest that was written; `missing` counts the listed images that do not exist."""
 
     path: Path
     rows: int
@@ -45,11 +47,12 @@ class WrittenManifest:
 
 
 def write_competition_manifests(folder: Path) -> list[WrittenManifest]:
-    """Write `train.parquet` and `validation.parquet` into the competition's folder; images are paths relative to it.
+    """Write `train.parquet` and `validation.parquet` into the competition's folder.
 
-    Train has `captions.xlsx` (Index, Caption) and a folder of `image_<Index>.jpg` for each source; Validation has
-    `val_shuffle.csv` (Index, Caption, Label_A, Label_B) and its pictures beside it. Pictures that are not there are left out
-    and counted. Raises ManifestError where a list is missing, is none, or not one of its pictures is there.
+    Image paths in them are relative to the folder. Train holds `captions.xlsx` (Index, Caption) and
+    one folder of `image_<Index>.jpg` per class. Validation holds `val_shuffle.csv` (Index, Caption,
+    Label_A, Label_B) and its images. Listed images that do not exist are left out and counted.
+    Raises ManifestError where a list is missing or malformed, or none of its images exists.
     """
     return [
         _write(folder, "train", _train_rows(folder)),
@@ -57,7 +60,7 @@ def write_competition_manifests(folder: Path) -> list[WrittenManifest]:
     ]
 
 
-def _write(folder: Path, name: str, rows: Iterator[tuple[str, str, int, int]]) -> WrittenManifest:
+def _write(folder: Path, name: str, rows: Iterator[_Row]) -> WrittenManifest:
     found, missing = [], 0
     for row in rows:
         if (folder / row[0]).is_file():
@@ -66,7 +69,8 @@ def _write(folder: Path, name: str, rows: Iterator[tuple[str, str, int, int]]) -
             missing += 1
     if not found:
         raise ManifestError(
-            f"{folder}: not one picture of {name} is there: is it the competition's folder?"
+            f"{folder}: none of the {name} images exists: give the folder that holds Train and "
+            "Validation"
         )
     path = folder / f"{name}.parquet"
     columns = [
@@ -77,7 +81,7 @@ def _write(folder: Path, name: str, rows: Iterator[tuple[str, str, int, int]]) -
     return WrittenManifest(path, len(found), missing)
 
 
-def _train_rows(folder: Path) -> Iterator[tuple[str, str, int, int]]:
+def _train_rows(folder: Path) -> Iterator[_Row]:
     for index, caption in _captions(folder.joinpath(*_CAPTIONS)):
         for label, name in enumerate(_FOLDERS):
             yield f"{_CAPTIONS[0]}/{name}/image_{index}.jpg", caption, int(label > 0), label
@@ -98,7 +102,7 @@ def _captions(file: Path) -> Iterator[tuple[int, str]]:
         raise ManifestError(f"{file}: not a list of Index and Caption: {error}") from error
 
 
-def _validation_rows(folder: Path) -> Iterator[tuple[str, str, int, int]]:
+def _validation_rows(folder: Path) -> Iterator[_Row]:
     file = folder.joinpath(*_VALIDATION)
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
@@ -106,14 +110,11 @@ def _validation_rows(folder: Path) -> Iterator[tuple[str, str, int, int]]:
                 label_a, label_b = int(row["Label_A"]), int(row["Label_B"])
                 if label_b not in range(len(SOURCES)) or label_a != int(label_b > 0):
                     raise ManifestError(
-                        f"{file}, line {number}: Label_A {label_a} and Label_B {label_b} contradict each other"
+                        f"{file}, line {number}: Label_A {label_a} and Label_B {label_b} "
+                        "contradict each other"
                     )
-                yield (
-                    f"{_VALIDATION[0]}/image_{int(row['Index'])}.jpg",
-                    row["Caption"],
-                    label_a,
-                    label_b,
-                )
+                image = f"{_VALIDATION[0]}/image_{int(row['Index'])}.jpg"
+                yield image, row["Caption"], label_a, label_b
     except FileNotFoundError as error:
         raise ManifestError(f"{file}: no such file") from error
     except (OSError, KeyError, ValueError, TypeError) as error:

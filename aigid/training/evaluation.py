@@ -1,6 +1,8 @@
-"""Evaluation of a detector on a labelled manifest: figures, a table, metrics.json and the confusion matrix as a picture."""
+"""Evaluation of a detector on labelled manifests: metrics, tables, metrics.json and two plots."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,159 +10,196 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from aigid.contract import TOKENIZER_FILE, ModelContract, Temperatures
+from aigid.contract import TOKENIZER_FILE, ImageSpec
 from aigid.prompts import PromptEncoder
 from aigid.records import SOURCES
 from aigid.scorers import Scorer
 from aigid.training.checkpoint import Checkpoint
-from aigid.training.datasets import LabelledManifest, Reading
+from aigid.training.datasets import LabelledManifest
 from aigid.training.image_changes import ImageChange
 from aigid.training.inference import score_manifest
-from aigid.training.metrics import Labelled, all_metrics
-from aigid.training.reliability import RELIABILITY_FILE, draw_reliability, reliabilities, to_json
+from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
+from aigid.training.reliability import (
+    RELIABILITY_FILE,
+    Calibration,
+    draw_reliability,
+    measure_calibration,
+)
+from aigid.training.row_decoder import ReadOptions
 from aigid.training.training_progress import TrainingProgress
 
 METRICS_FILE = "metrics.json"
 CONFUSION_FILE = "confusion.png"
+_BATCH_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a model. `after` holds the same after image changes, by their names."""
+
+    model: str
+    fingerprint: str
+    undecodable: int
+    metrics: Metrics
+    calibration: Calibration
+    after: Mapping[str, "Evaluation"] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of metrics.json."""
+        record = {
+            "model": self.model,
+            "fingerprint": self.fingerprint,
+            "undecodable": self.undecodable,
+            **self.metrics.to_json(),
+            "calibration": self.calibration.to_json(),
+        }
+        if self.after:
+            record["after"] = {name: found.to_json() for name, found in self.after.items()}
+        return record
 
 
 def evaluate_checkpoint(
     checkpoint: Checkpoint,
-    sources: tuple[str, ...],
+    paths: tuple[str, ...],
     progress: TrainingProgress,
     *,
     threshold: float = 0.5,
     batch_rows: int = 64,
     change: ImageChange | None = None,
-) -> dict[str, Any]:
-    """The figures of a torch checkpoint on a labelled manifest, with its temperatures; `change` is made to every picture."""
+) -> Evaluation:
+    """Evaluate a torch checkpoint at its temperatures; `change` is applied to every image first."""
     info = checkpoint.info
-    manifest = LabelledManifest(
-        sources, PromptEncoder(checkpoint.tokenizer_file, info.prompt), info.image, Reading(change)
-    )
-    manifest.require_truth()
+    prompts = PromptEncoder(checkpoint.tokenizer_file, info.prompt)
+    manifest = _open(paths, prompts, info.image, change)
     progress.start(manifest.rows, 0)
     scored = score_manifest(
         checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0)
     )
-    about = {
-        "model": info.name,
-        "fingerprint": checkpoint.fingerprint,
-        "undecodable": scored.undecodable,
-    }
-    return about | _figures(scored.answers(info.temperatures), threshold, info.temperatures)
+    scores = scored.calibrated(info.temperatures)
+    return Evaluation(
+        model=info.name,
+        fingerprint=checkpoint.fingerprint,
+        undecodable=scored.undecodable,
+        metrics=compute_metrics(scores, threshold),
+        calibration=measure_calibration(scores, info.temperatures),
+    )
 
 
 def evaluate_repository(
     repository: Path,
     scorer: Scorer,
-    sources: tuple[str, ...],
+    paths: tuple[str, ...],
     progress: TrainingProgress,
     *,
     threshold: float = 0.5,
     change: ImageChange | None = None,
-) -> dict[str, Any]:
-    """The figures of a model repository's graphs on a labelled manifest, through the embedded scorer."""
-    contract: ModelContract = scorer.contract
+) -> Evaluation:
+    """Evaluate a model repository through a scorer; `change` is applied to every image first."""
+    contract = scorer.contract
     prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
-    manifest = LabelledManifest(sources, prompts, contract.image, Reading(change))
-    manifest.require_truth()
+    manifest = _open(paths, prompts, contract.image, change)
+    scores = _score(scorer, manifest, progress)
+    return Evaluation(
+        model=contract.name,
+        fingerprint=contract.fingerprint,
+        undecodable=manifest.rows - len(scores.label_a),
+        metrics=compute_metrics(scores, threshold),
+        calibration=measure_calibration(scores, contract.temperatures),
+    )
+
+
+def _open(
+    paths: tuple[str, ...], prompts: PromptEncoder, image: ImageSpec, change: ImageChange | None
+) -> LabelledManifest:
+    manifest = LabelledManifest(paths, prompts, image, ReadOptions(change))
+    manifest.reject_pseudo_labels()
+    return manifest
+
+
+def _score(
+    scorer: Scorer, manifest: LabelledManifest, progress: TrainingProgress
+) -> LabelledScores:
     progress.start(manifest.rows, 0)
     parts = []
-    for batch in manifest.batches(32, None):
+    for batch in manifest.batches(_BATCH_ROWS, None):
         if len(batch.label_a):
             scores = scorer.score(batch.images, batch.tokens)
             parts.append((batch.label_a, batch.label_b, scores.p_ai, scores.p_source))
         progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-    label_a, label_b, p_ai, p_source = (
-        np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    rows = Labelled(label_a, label_b, p_ai, p_source)
-    about = {
-        "model": contract.name,
-        "fingerprint": contract.fingerprint,
-        "undecodable": manifest.rows - len(label_a),
-    }
-    return about | _figures(rows, threshold, contract.temperatures)
+    return LabelledScores(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _figures(rows: Labelled, threshold: float, temperatures: Temperatures) -> dict[str, Any]:
-    return {
-        **all_metrics(rows, threshold),
-        "calibration": to_json(reliabilities(rows, temperatures)),
-    }
-
-
-def write_evaluation(metrics: dict[str, Any], folder: Path) -> None:
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     """Write metrics.json, confusion.png and reliability.png into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    draw_confusion(metrics["b"]["confusion"], folder / CONFUSION_FILE)
-    draw_reliability(metrics["calibration"], folder / RELIABILITY_FILE)
+    text = json.dumps(evaluation.to_json(), indent=2) + "\n"
+    (folder / METRICS_FILE).write_text(text, encoding="utf-8")
+    draw_confusion(evaluation.metrics.b.confusion, folder / CONFUSION_FILE)
+    draw_reliability(evaluation.calibration, folder / RELIABILITY_FILE)
 
 
 def draw_confusion(confusion: list[list[int]], file: Path) -> None:
-    """Draw a 6 x 6 confusion matrix, coloured by the share of each true class, as a PNG."""
+    """Draw a 6 x 6 confusion matrix as a PNG, each row coloured by its own total."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     counts = np.array(confusion)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(6, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    picture = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(picture, label="share of the true class")
+    drawn = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(drawn, label="fraction of the true class")
     axes.set_xticks(range(len(SOURCES)), SOURCES, rotation=30)
     axes.set_yticks(range(len(SOURCES)), SOURCES)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("truth")
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
     for (row, column), count in np.ndenumerate(counts):
-        axes.text(
-            column,
-            row,
-            str(count),
-            ha="center",
-            va="center",
-            color="white" if share[row, column] > 0.5 else "black",
-        )
+        color = "white" if fractions[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=color)
     figure.savefig(file, dpi=120)
 
 
-def print_evaluation(metrics: dict[str, Any]) -> None:
-    """Print both tasks' figures beside the constant answer's, and the confusion matrix, to stdout."""
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the metrics beside the constant answer's, and the confusion matrix, to stdout."""
     console = Console()
-    a, b, constant = metrics["a"], metrics["b"], metrics["constant"]
-    table = Table(title=f"{metrics['model']} on {metrics['rows']:,} rows", title_justify="left")
-    for column in ("figure", "model", "constant answer"):
-        table.add_column(column, justify="left" if column == "figure" else "right")
-    for name, value in a.items():
-        table.add_row(f"A {name}", _shown(value), _shown(constant["a"].get(name)))
-    table.add_row("A calibration error", _shown(metrics["calibration"]["a"]["after"]["error"]), "-")
-    for name in ("macro_f1", "accuracy"):
-        table.add_row(f"B {name}", _shown(b[name]), _shown(constant["b"][name]))
-    for source, value in b["f1"].items():
-        table.add_row(f"B f1 {source}", _shown(value), _shown(constant["b"]["f1"][source]))
-    table.add_row("B calibration error", _shown(metrics["calibration"]["b"]["after"]["error"]), "-")
-    console.print(table)
-    matrix = Table(title="truth (rows) by answer (columns)", title_justify="left")
+    console.print(_metrics_table(evaluation))
+    matrix = Table(title="true class (rows) by predicted class (columns)", title_justify="left")
     for column in ("", *SOURCES):
         matrix.add_column(column, justify="right")
-    for name, counts in zip(SOURCES, b["confusion"], strict=True):
+    for name, counts in zip(SOURCES, evaluation.metrics.b.confusion, strict=True):
         matrix.add_row(name, *map(str, counts))
     console.print(matrix)
 
 
-def print_views(metrics: dict[str, Any]) -> None:
-    """Print what is left of the figures after each of `metrics["after"]`, beside those of the pictures as they are."""
-    table = Table(title="pictures changed before they are looked at", title_justify="left")
+def _metrics_table(evaluation: Evaluation) -> Table:
+    metrics, calibration = evaluation.metrics, evaluation.calibration
+    b, constant_b = metrics.b, metrics.constant.b
+    constant_a = metrics.constant.a.to_json()
+    table = Table(title=f"{evaluation.model} on {metrics.rows:,} rows", title_justify="left")
+    table.add_column("metric")
+    for column in ("model", "constant answer"):
+        table.add_column(column, justify="right")
+    for name, value in metrics.a.to_json().items():
+        table.add_row(f"A {name}", _shown(value), _shown(constant_a.get(name)))
+    table.add_row("A calibration error", _shown(calibration.a.after.error), "-")
+    table.add_row("B macro_f1", _shown(b.macro_f1), _shown(constant_b.macro_f1))
+    table.add_row("B accuracy", _shown(b.accuracy), _shown(constant_b.accuracy))
+    for name, value in b.f1.items():
+        table.add_row(f"B f1 {name}", _shown(value), _shown(constant_b.f1[name]))
+    table.add_row("B calibration error", _shown(calibration.b.after.error), "-")
+    return table
+
+
+def print_robustness(evaluation: Evaluation) -> None:
+    """Print the metrics after each image change, below those of the unchanged images."""
+    table = Table(title="metrics after image changes", title_justify="left")
     for column in ("change", "A macro_f1", "A auroc", "A tpr_at_fpr_0.01", "B macro_f1"):
         table.add_column(column, justify="left" if column == "change" else "right")
-    for name, view in {"none": metrics, **metrics["after"]}.items():
-        a, b = view["a"], view["b"]
-        table.add_row(
-            name, *map(_shown, (a["macro_f1"], a["auroc"], a["tpr_at_fpr_0.01"], b["macro_f1"]))
-        )
+    for name, found in {"none": evaluation, **evaluation.after}.items():
+        a, b = found.metrics.a, found.metrics.b
+        values = (a.macro_f1, a.auroc, a.tpr_at_fpr[0.01], b.macro_f1)
+        table.add_row(name, *map(_shown, values))
     Console().print(table)
 
 

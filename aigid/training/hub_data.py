@@ -1,4 +1,7 @@
-"""Data sets on the Hugging Face hub: `hf://datasets/OWNER/NAME/PATH`, downloaded into the hub's own cache."""
+"""Data sets on the Hugging Face hub, downloaded into the hub's own cache.
+
+They are named `hf://datasets/OWNER/NAME/PATH`.
+"""
 
 import re
 from fnmatch import translate
@@ -17,42 +20,45 @@ _URI = re.compile(r"hf://datasets/([^/]+/[^/]+?)(?:/(.*))?")
 _SCHEME = "hf://"
 
 
-def downloaded(source: str) -> str:
-    """Where a source of a manifest is on this machine: itself, or of `hf://` the downloaded file, folder or glob.
+def local_manifest_path(path: str) -> str:
+    """Return a manifest path that is readable here: `path` itself, or the local copy of `hf://`.
 
-    Of a folder the Parquet files right in it are taken, without a path those of the whole data set. What was downloaded
-    before is not downloaded again. Raises ManifestError where there is none, or the hub cannot be reached.
+    A folder stands for the Parquet files directly in it, and no path for the whole data set. Files
+    in the hub's cache are not downloaded again. Raises ManifestError where the data set or its
+    files do not exist, or the hub cannot be reached.
     """
-    if not source.startswith(_SCHEME):
-        return source
-    named = _URI.fullmatch(source.rstrip("/"))
-    if named is None:
+    if not path.startswith(_SCHEME):
+        return path
+    match = _URI.fullmatch(path.rstrip("/"))
+    if match is None:
         raise ManifestError(
-            f"{source}: not a data set of the hub: give hf://datasets/OWNER/NAME or .../NAME/PATH"
+            f"{path}: not a data set on the hub: give hf://datasets/OWNER/NAME or "
+            "hf://datasets/OWNER/NAME/PATH"
         )
-    repository, path = named[1], named[2] or ""
-    patterns = (
-        [path] if path.endswith(".parquet") or "*" in path else [f"{path}/*.parquet".lstrip("/")]
-    )
+    inner = match[2] or ""
+    is_file = inner.endswith(".parquet") or "*" in inner
+    pattern = inner if is_file else f"{inner}/*.parquet".lstrip("/")
+    folder = _download(path, match[1], pattern)
+    wanted = re.compile(translate(pattern))
+    found = (file.relative_to(folder).as_posix() for file in folder.rglob("*.parquet"))
+    if not any(map(wanted.fullmatch, found)):
+        raise ManifestError(f"{path}: the data set has no Parquet files there")
+    return str(folder / inner)
+
+
+def _download(path: str, repository: str, pattern: str) -> Path:
     try:
-        folder = Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns))
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
-        if not isinstance(error, LocalEntryNotFoundError):
-            raise ManifestError(
-                f"{source}: the hub has no such data set, or you may not read it (`hf auth login`)"
-            ) from error
+        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[pattern]))
+    except LocalEntryNotFoundError as error:
         raise ManifestError(
-            f"{source}: not downloaded before, and the hub cannot be reached: {_one_line(error)}"
+            f"{path}: not in the local cache, and the hub cannot be reached: {_one_line(error)}"
+        ) from error
+    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+        raise ManifestError(
+            f"{path}: the hub has no such data set, or you may not read it (`hf auth login`)"
         ) from error
     except Exception as error:
-        raise ManifestError(f"{source}: cannot be downloaded: {_one_line(error)}") from error
-    matching = re.compile(translate(patterns[0]))
-    if not any(
-        matching.fullmatch(file.relative_to(folder).as_posix())
-        for file in folder.rglob("*.parquet")
-    ):
-        raise ManifestError(f"{source}: the data set has no Parquet files there")
-    return str(folder / path)
+        raise ManifestError(f"{path}: cannot be downloaded: {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:

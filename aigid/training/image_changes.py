@@ -1,6 +1,7 @@
-"""What happens to pictures on their way: random changes to train with, fixed ones to evaluate after, and one for all alike.
+"""Changes of images: random ones for training, fixed ones for evaluation, and one common encoding.
 
-Detectors live off traces that recompression and resizing weaken; trained on such pictures, they keep what survives.
+Detectors rely on traces that recompression and resizing weaken. Trained on changed images, they
+rely on what survives.
 """
 
 import io
@@ -21,10 +22,11 @@ UNIFIED_SIDE, UNIFIED_QUALITY = 512, 90
 
 @dataclass(frozen=True)
 class Augmentation:
-    """With which probability each change is made to a training picture, in this order; by default it is mirrored, or not.
+    """The probability of each random change of a training image; they are applied in this order.
 
-    `crop` keeps 50 to 100 % of each side, `resize` scales by 0.5 to 1.5, `blur` has a radius of 0.3 to 1.5 pixels, `jpeg`
-    re-encodes at a quality of 40 to 95; `flip` mirrors what comes of it, left and right.
+    `crop` keeps 50 to 100 % of each side, `resize` scales by 0.5 to 1.5, `blur` has a radius of 0.3
+    to 1.5 pixels, `jpeg` re-encodes at a quality of 40 to 95, and `flip` mirrors left to right. By
+    default images are flipped half of the time and not changed otherwise.
     """
 
     crop: float = 0.0
@@ -35,14 +37,16 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if not 0 <= getattr(self, field.name) <= 1:
+            value = getattr(self, field.name)
+            if not 0 <= value <= 1:
                 raise UsageError(
-                    f"--augment {field.name}={getattr(self, field.name):g}: a probability is from 0 to 1"
+                    f"`augment`: the probability of {field.name} must be between 0 and 1: "
+                    f"got {value:g}"
                 )
 
     @classmethod
     def parse(cls, words: tuple[str, ...]) -> "Augmentation":
-        """From `NAME=PROBABILITY` each; raises UsageError where one is nothing of the kind."""
+        """Parse words of the form NAME=PROBABILITY; raises UsageError for any other."""
         names = [field.name for field in fields(cls)]
         found: dict[str, float] = {}
         for word in words:
@@ -51,69 +55,71 @@ class Augmentation:
                 found[name] = float(value)
             except ValueError as error:
                 raise UsageError(
-                    f"--augment {word}: give NAME=PROBABILITY, as in jpeg=0.5"
+                    f"`augment`: {word} is not NAME=PROBABILITY, as in jpeg=0.5"
                 ) from error
             if name not in names:
-                raise UsageError(f"--augment {word}: the changes are {', '.join(names)}")
+                raise UsageError(
+                    f"`augment`: unknown change in {word}: the changes are {', '.join(names)}"
+                )
         return cls(**found)
 
     @property
     def is_off(self) -> bool:
-        """Whether pictures stay as they are, but for being mirrored."""
+        """Whether images stay unchanged, apart from flipping."""
         return not any(getattr(self, name) for name in _RANDOM)
 
     def change(self, rng: np.random.Generator) -> ImageChange:
-        """The changes that `rng` draws for one picture."""
+        """Return a function that draws its changes from `rng` anew for each image (no flipping)."""
 
-        def apply(picture: Image.Image) -> Image.Image:
+        def apply(image: Image.Image) -> Image.Image:
             for name, make in _RANDOM.items():
                 if rng.random() < getattr(self, name):
-                    picture = make(picture, rng)
-            return picture
+                    image = make(image, rng)
+            return image
 
         return apply
 
 
-def unify(picture: Image.Image) -> Image.Image:
-    """The same encoding for all: a shorter side of at most 512 pixels, JPEG at quality 90, 4:2:0."""
-    scale = UNIFIED_SIDE / min(picture.size)
-    return _jpeg(
-        _scaled(picture, scale, Image.Resampling.BICUBIC) if scale < 1 else picture, UNIFIED_QUALITY
-    )
+def unify(image: Image.Image) -> Image.Image:
+    """Return the image in the common encoding: a JPEG (quality 90, 4:2:0), shorter side <= 512."""
+    scale = UNIFIED_SIDE / min(image.size)
+    if scale < 1:
+        image = _scaled(image, scale, Image.Resampling.BICUBIC)
+    return _jpeg(image, UNIFIED_QUALITY)
 
 
-def _screenshot(picture: Image.Image) -> Image.Image:
-    # Shown at another size, captured without loss, and saved by whatever app it is sent with.
-    shown = _scaled(picture, 0.8, Image.Resampling.BILINEAR)
-    return _jpeg(shown, 80)
+def _screenshot(image: Image.Image) -> Image.Image:
+    # Displayed at another size, captured losslessly, and saved again by a messaging app.
+    displayed = _scaled(image, 0.8, Image.Resampling.BILINEAR)
+    return _jpeg(displayed, 80)
 
 
 DEGRADATIONS: Mapping[str, ImageChange] = {
-    "JPEG 70": lambda picture: _jpeg(picture, 70),
-    "JPEG 50": lambda picture: _jpeg(picture, 50),
-    "half size": lambda picture: _scaled(picture, 0.5, Image.Resampling.BICUBIC),
-    "blur 1": lambda picture: picture.filter(ImageFilter.GaussianBlur(1)),
-    "crop 70 %": lambda picture: _cropped(picture, 0.7, 0.7, 0.5, 0.5),
+    "JPEG 70": lambda image: _jpeg(image, 70),
+    "JPEG 50": lambda image: _jpeg(image, 50),
+    "half size": lambda image: _scaled(image, 0.5, Image.Resampling.BICUBIC),
+    "blur 1": lambda image: image.filter(ImageFilter.GaussianBlur(1)),
+    "crop 70 %": lambda image: _cropped(image, 0.7, 0.7, 0.5, 0.5),
     "screenshot": _screenshot,
 }
-"""What pictures go through in the wild, by name; each is a pure function of the picture."""
+"""Changes that images commonly undergo, by name. Each is a pure function of the image."""
 
 
-def _random_crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def _random_crop(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     across, down = rng.uniform(0.5, 1, 2)
-    return _cropped(picture, across, down, rng.random(), rng.random())
+    return _cropped(image, across, down, rng.random(), rng.random())
 
 
-def _random_resize(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return _scaled(picture, rng.uniform(0.5, 1.5), _RESAMPLINGS[rng.integers(len(_RESAMPLINGS))])
+def _random_resize(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return _scaled(image, rng.uniform(0.5, 1.5), _RESAMPLINGS[rng.integers(len(_RESAMPLINGS))])
 
 
-def _random_blur(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5)))
+def _random_blur(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.5)))
 
 
-def _random_jpeg(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return _jpeg(picture, int(rng.integers(40, 96)))
+def _random_jpeg(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    return _jpeg(image, int(rng.integers(40, 96)))
 
 
 _RANDOM = {
@@ -124,26 +130,29 @@ _RANDOM = {
 }
 
 
-def _cropped(picture: Image.Image, across: float, down: float, x: float, y: float) -> Image.Image:
-    """A part of so much of each side, `x` and `y` of the way from one edge to the other."""
+def _cropped(image: Image.Image, across: float, down: float, x: float, y: float) -> Image.Image:
+    """Keep the fractions `across` and `down` of the sides.
+
+    `x` and `y` place the crop: 0 is the left or upper edge, 1 the right or lower one.
+    """
     width, height = (
-        min(side, max(_SMALLEST_SIDE, round(side * share)))
-        for side, share in zip(picture.size, (across, down), strict=True)
+        min(side, max(_SMALLEST_SIDE, round(side * fraction)))
+        for side, fraction in zip(image.size, (across, down), strict=True)
     )
-    left, top = round((picture.width - width) * x), round((picture.height - height) * y)
-    return picture.crop((left, top, left + width, top + height))
+    left, top = round((image.width - width) * x), round((image.height - height) * y)
+    return image.crop((left, top, left + width, top + height))
 
 
-def _scaled(picture: Image.Image, scale: float, resampling: Image.Resampling) -> Image.Image:
-    smallest = min(picture.size)
+def _scaled(image: Image.Image, scale: float, resampling: Image.Resampling) -> Image.Image:
+    smallest = min(image.size)
     scale = max(scale, min(1, _SMALLEST_SIDE / smallest))
-    width, height = (max(1, round(side * scale)) for side in picture.size)
-    return picture.resize((width, height), resampling)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), resampling)
 
 
-def _jpeg(picture: Image.Image, quality: int) -> Image.Image:
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=quality, subsampling=2)
-    again = Image.open(stream, formats=("JPEG",))
-    again.load()
-    return again
+    image.save(stream, "JPEG", quality=quality, subsampling=2)
+    decoded = Image.open(stream, formats=("JPEG",))
+    decoded.load()
+    return decoded

@@ -1,4 +1,4 @@
-"""A torch model's answers for a whole labelled manifest, in its order."""
+"""A torch model's logits for a whole labelled manifest, in the manifest's order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,33 +8,36 @@ from torch import Tensor
 
 from aigid.contract import Temperatures
 from aigid.training.calibration import probabilities
-from aigid.training.datasets import LabelledManifest, Share, TrainingBatch
+from aigid.training.datasets import LabelledManifest, ProcessRank
 from aigid.training.fusion_model import FusionModel, Logits
-from aigid.training.metrics import Labelled
+from aigid.training.metrics import LabelledScores
+from aigid.training.training_batch import TrainingBatch
 
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """Logits and labels (int64 [N]) of every row that could be decoded, and how many could not."""
+    """Logits and labels (int64 [N]) of the decoded rows; `undecodable` counts the others."""
 
     logits: Logits
     label_a: Tensor
     label_b: Tensor
     undecodable: int
 
-    def answers(self, temperatures: Temperatures) -> Labelled:
-        """The probabilities at these temperatures, with the labels, as metrics are told of."""
+    def calibrated(self, temperatures: Temperatures) -> LabelledScores:
+        """Return labels and probabilities at these temperatures."""
         p_ai, p_source = probabilities(self.logits, temperatures)
-        return Labelled(self.label_a.numpy(), self.label_b.numpy(), p_ai.numpy(), p_source.numpy())
+        return LabelledScores(
+            self.label_a.numpy(), self.label_b.numpy(), p_ai.numpy(), p_source.numpy()
+        )
 
 
 def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
-    """The logits of a batch, on the model's device."""
+    """Return the logits of a batch, on the model's device."""
     arrays = batch.images, batch.tokens.input_ids, batch.tokens.attention_mask
-    answer: Logits = model(
+    logits: Logits = model(
         *(torch.from_numpy(array).to(model.head_a.weight.device) for array in arrays)
     )
-    return answer
+    return logits
 
 
 def score_manifest(
@@ -42,24 +45,25 @@ def score_manifest(
     manifest: LabelledManifest,
     batch_rows: int,
     on_rows: Callable[[int], None] = lambda rows: None,
-    share: Share = Share(),
+    process: ProcessRank = ProcessRank(),
 ) -> LabelledLogits:
-    """The logits of every row of a share, without gradients; raises TrainingError where no image can be decoded."""
+    """Return the logits of every row of the process's part of a manifest, without gradients.
+
+    `on_rows` is called with the number of rows of each batch. Raises TrainingError where not one
+    image can be decoded.
+    """
     model.eval()
-    parts: list[tuple[Logits, Tensor, Tensor]] = []
+    logits: list[Logits] = []
+    labels: list[tuple[Tensor, Tensor]] = []
+    undecodable = 0
     with torch.inference_mode():
-        for batch in manifest.batches(batch_rows, None, share):
+        for batch in manifest.batches(batch_rows, None, process):
             if len(batch.label_a):
-                labels = torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)
-                answer = apply_model(model, batch)
-                parts.append((Logits(answer.a.cpu(), answer.b.cpu()), *labels))
+                found = apply_model(model, batch)
+                logits.append(Logits(found.a.cpu(), found.b.cpu()))
+                labels.append((torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)))
+            undecodable += batch.undecodable
             on_rows(len(batch.label_a) + batch.undecodable)
-    logits = Logits(
-        torch.cat([part[0].a for part in parts]), torch.cat([part[0].b for part in parts])
-    )
-    label_a, label_b = (
-        torch.cat([part[1] for part in parts]),
-        torch.cat([part[2] for part in parts]),
-    )
-    # Counted from the rows that are there: a batch of which nothing is left is no batch.
-    return LabelledLogits(logits, label_a, label_b, manifest.rows - len(label_a))
+    a, b = (torch.cat(parts) for parts in zip(*logits, strict=True))
+    label_a, label_b = (torch.cat(parts) for parts in zip(*labels, strict=True))
+    return LabelledLogits(Logits(a, b), label_a, label_b, undecodable)

@@ -1,5 +1,6 @@
-"""How well a detector does: figures that a constant answer cannot fake, beside that constant answer's own."""
+"""Metrics of a detector, each beside that of a constant answer, which a detector has to beat."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ FALSE_POSITIVE_RATES = (0.01, 0.001)
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The truth and the answers for N rows: labels int [N], `p_ai` [N], `p_source` [N, 6]."""
+class LabelledScores:
+    """Labels and probabilities of N rows: labels int [N], `p_ai` [N], `p_source` [N, 6]."""
 
     label_a: Labels
     label_b: Labels
@@ -31,25 +32,119 @@ class Labelled:
     p_source: Probabilities
 
 
-def all_metrics(rows: Labelled, threshold: float = 0.5) -> dict[str, Any]:
-    """Every figure of both tasks, and the constant answer's; a figure that is not defined is None."""
-    is_ai = decide_ai(rows.p_ai, threshold)
-    source = decide_source(is_ai, rows.p_source)
-    most_frequent = int(np.bincount(rows.label_b, minlength=len(SOURCES)).argmax())
-    return {
-        "rows": len(rows.label_a),
-        "threshold": threshold,
-        "a": {**_decided(rows.label_a, is_ai.astype(np.int64)), **_ranked(rows.label_a, rows.p_ai)},
-        "b": _attributed(rows.label_b, source.astype(np.int64)),
-        "constant": {
-            "a": _decided(rows.label_a, np.ones_like(rows.label_a)),
-            "b": _attributed(rows.label_b, np.full_like(rows.label_b, most_frequent)),
-        },
-    }
+@dataclass(frozen=True)
+class DecisionMetrics:
+    """Metrics of task A (AI-generated or real) at one threshold.
+
+    `balanced_accuracy` is None where one of the two classes has no rows.
+    """
+
+    macro_f1: float
+    binary_f1: float
+    accuracy: float
+    balanced_accuracy: float | None
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the metrics as they stand in metrics.json."""
+        return {
+            "macro_f1": self.macro_f1,
+            "binary_f1": self.binary_f1,
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+        }
+
+
+@dataclass(frozen=True)
+class DetectionMetrics(DecisionMetrics):
+    """Metrics of task A at one threshold and over all thresholds.
+
+    `tpr_at_fpr` maps each of FALSE_POSITIVE_RATES to the highest true-positive rate within it.
+    It and `auroc` are None where one of the two classes has no rows.
+    """
+
+    auroc: float | None
+    tpr_at_fpr: Mapping[float, float | None]
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return the metrics as they stand in metrics.json."""
+        rates = {f"tpr_at_fpr_{rate:g}": tpr for rate, tpr in self.tpr_at_fpr.items()}
+        return {**super().to_json(), "auroc": self.auroc, **rates}
+
+
+@dataclass(frozen=True)
+class AttributionMetrics:
+    """Metrics of task B (which generator).
+
+    `f1` maps each class to its F1, or None where the class has no rows; `macro_f1` is the mean of
+    the others. `confusion` counts rows by true class (outer) and predicted class (inner).
+    """
+
+    macro_f1: float
+    accuracy: float
+    f1: Mapping[str, float | None]
+    confusion: list[list[int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics as they stand in metrics.json."""
+        return {
+            "macro_f1": self.macro_f1,
+            "accuracy": self.accuracy,
+            "f1": dict(self.f1),
+            "confusion": self.confusion,
+        }
+
+
+@dataclass(frozen=True)
+class ConstantMetrics:
+    """Metrics of a constant answer: "AI-generated" in task A, the most frequent class in task B."""
+
+    a: DecisionMetrics
+    b: AttributionMetrics
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of both tasks over `rows` rows, and those of the constant answer."""
+
+    rows: int
+    threshold: float
+    a: DetectionMetrics
+    b: AttributionMetrics
+    constant: ConstantMetrics
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics as they stand in metrics.json."""
+        return {
+            "rows": self.rows,
+            "threshold": self.threshold,
+            "a": self.a.to_json(),
+            "b": self.b.to_json(),
+            "constant": {"a": self.constant.a.to_json(), "b": self.constant.b.to_json()},
+        }
+
+
+def compute_metrics(scores: LabelledScores, threshold: float = 0.5) -> Metrics:
+    """Return the metrics of both tasks for decisions at `threshold`."""
+    is_ai = decide_ai(scores.p_ai, threshold)
+    source = decide_source(is_ai, scores.p_source)
+    most_frequent = int(np.bincount(scores.label_b, minlength=len(SOURCES)).argmax())
+    return Metrics(
+        rows=len(scores.label_a),
+        threshold=threshold,
+        a=_detection_metrics(scores, is_ai.astype(np.int64)),
+        b=_attribution_metrics(scores.label_b, source.astype(np.int64)),
+        constant=ConstantMetrics(
+            DecisionMetrics(*_decision_values(scores.label_a, np.ones_like(scores.label_a))),
+            _attribution_metrics(scores.label_b, np.full_like(scores.label_b, most_frequent)),
+        ),
+    )
 
 
 def threshold_at(label_a: Labels, p_ai: Probabilities, max_fpr: float) -> float | None:
-    """The lowest threshold at which at most `max_fpr` of the real rows are called AI-generated; None without real rows."""
+    """Return the lowest threshold whose false-positive rate is at most `max_fpr`.
+
+    None without real rows.
+    """
     real = np.sort(p_ai[label_a == 0])[::-1]
     if not len(real):
         return None
@@ -60,36 +155,36 @@ def threshold_at(label_a: Labels, p_ai: Probabilities, max_fpr: float) -> float 
     return float(np.nextafter(np.float32(real[allowed]), np.float32(2)))
 
 
-def _decided(truth: Labels, answer: Labels) -> dict[str, float | None]:
-    both = len(np.unique(truth)) == 2
-    return {
-        "macro_f1": float(f1_score(truth, answer, average="macro", labels=[0, 1], zero_division=0)),
-        "binary_f1": float(f1_score(truth, answer, zero_division=0)),
-        "accuracy": float(np.mean(truth == answer)),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, answer)) if both else None,
-    }
+def _decision_values(truth: Labels, predicted: Labels) -> tuple[float, float, float, float | None]:
+    both_classes = len(np.unique(truth)) == 2
+    return (
+        float(f1_score(truth, predicted, average="macro", labels=[0, 1], zero_division=0)),
+        float(f1_score(truth, predicted, zero_division=0)),
+        float(np.mean(truth == predicted)),
+        float(balanced_accuracy_score(truth, predicted)) if both_classes else None,
+    )
 
 
-def _ranked(truth: Labels, p_ai: Probabilities) -> dict[str, float | None]:
-    names = {rate: f"tpr_at_fpr_{rate:g}" for rate in FALSE_POSITIVE_RATES}
+def _detection_metrics(scores: LabelledScores, predicted: Labels) -> DetectionMetrics:
+    truth = scores.label_a
+    decisions = _decision_values(truth, predicted)
     if len(np.unique(truth)) < 2:
-        return {"auroc": None, **dict.fromkeys(names.values())}
-    fpr, tpr, _ = roc_curve(truth, p_ai, drop_intermediate=False)
-    return {
-        "auroc": float(roc_auc_score(truth, p_ai)),
-        **{name: float(tpr[fpr <= rate].max()) for rate, name in names.items()},
-    }
+        return DetectionMetrics(*decisions, None, dict.fromkeys(FALSE_POSITIVE_RATES))
+    fpr, tpr, _ = roc_curve(truth, scores.p_ai, drop_intermediate=False)
+    tpr_at_fpr = {rate: float(tpr[fpr <= rate].max()) for rate in FALSE_POSITIVE_RATES}
+    return DetectionMetrics(*decisions, float(roc_auc_score(truth, scores.p_ai)), tpr_at_fpr)
 
 
-def _attributed(truth: Labels, answer: Labels) -> dict[str, Any]:
+def _attribution_metrics(truth: Labels, predicted: Labels) -> AttributionMetrics:
+    classes = range(len(SOURCES))
     present = sorted(set(truth.tolist()))
-    per_class = f1_score(truth, answer, average=None, labels=range(len(SOURCES)), zero_division=0)
-    return {
-        "macro_f1": float(np.mean(per_class[present])),
-        "accuracy": float(np.mean(truth == answer)),
-        "f1": {
-            name: float(per_class[index]) if index in present else None
-            for index, name in enumerate(SOURCES)
+    per_class = f1_score(truth, predicted, average=None, labels=classes, zero_division=0)
+    return AttributionMetrics(
+        macro_f1=float(np.mean(per_class[present])),
+        accuracy=float(np.mean(truth == predicted)),
+        f1={
+            name: float(per_class[label]) if label in present else None
+            for label, name in enumerate(SOURCES)
         },
-        "confusion": confusion_matrix(truth, answer, labels=range(len(SOURCES))).tolist(),
-    }
+        confusion=confusion_matrix(truth, predicted, labels=classes).tolist(),
+    )

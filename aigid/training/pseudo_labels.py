@@ -1,9 +1,11 @@
-"""Pseudo-labels: the pairs of a scanned manifest about which both heads are sure, as a labelled manifest of their own."""
+"""Pseudo-labels: the pairs of a finished scan that both heads are confident about, as a manifest.
+
+The new manifest is labelled, and holds the images themselves.
+"""
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -15,7 +17,7 @@ from aigid.config import ScanConfig
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
 from aigid.manifest import Manifest, open_manifest, read_segment, texts
-from aigid.records import SOURCES, RowFailure
+from aigid.records import RowFailure
 from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
@@ -29,12 +31,17 @@ from aigid.storage import (
     write_atomic,
 )
 from aigid.training.labelled import has_labels, is_pseudo_labelled, label_columns
+from aigid.training.pseudo_label_record import (
+    RECORD_FILE,
+    KeptCounter,
+    PseudoLabelOrigin,
+    PseudoLabelRecord,
+)
 from aigid.training.pseudo_selection import Selection, SelectionConfig
 
-RECORD_FILE = "pseudo_labels.json"
-# Rows that are held with their images, and then a file of the manifest.
+# Rows of one file of the new manifest. They are held in memory with their images.
 _PART_ROWS = 500
-# Images of stores and the web are waited for.
+# Images in object stores and on the web take long to fetch.
 _FETCH_THREADS = 16
 _SCHEMA = pa.schema(
     [
@@ -49,96 +56,83 @@ _SCHEMA = pa.schema(
 
 
 class _Pair(NamedTuple):
+    """One row of the scanned manifest: `truth` is its known Label_B, or None."""
+
     position: int
     image: ImageReference
     prompt: str | None
     truth: int | None
 
 
-def write_pseudo_labels(config: ScanConfig, out: str, sure: SelectionConfig) -> dict[str, Any]:
-    """Write the kept pairs of a finished scan into the folder `out`, and beside them what was kept; gives the latter.
+def write_pseudo_labels(
+    config: ScanConfig, labels: str, selection: SelectionConfig
+) -> PseudoLabelRecord:
+    """Write the selected pairs of a finished scan into the folder or URI `labels`.
 
-    The images' bytes are written too: the new manifest needs nothing else. Raises UsageError where the folder holds those
-    of another scan or threshold, and ResultsError where the scan is not finished.
+    A record of what was kept is written beside them and returned. Raises UsageError where the
+    folder holds pseudo-labels of another scan or selection, and ResultsError where the scan is not
+    finished.
     """
-    results, folder = open_results(config.out), locate(out)
+    results, folder = open_results(config.out), locate(labels)
     summary = results.read_summary()
     if summary is None:
         raise ResultsError(f"{config.out}: the scan is not finished: run it again first")
-    record: dict[str, Any] = {"scan": config.out, "model": asdict(summary.model), **asdict(sure)}
-    _claim(folder, record)
+    origin = PseudoLabelOrigin(config.out, summary.model, selection)
+    _claim(folder, origin)
     manifest = _open(config, results)
-    selection = Selection(
-        sure, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results
+    chosen = Selection(
+        selection, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results
     )
-    tally, policy = _Tally(), fetch_policy(config)
-    for shard in selection.shards():
-        rows = _kept_rows(selection, manifest, shard, tally, policy)
-        for part in count():
-            some = list(islice(rows, _PART_ROWS))
-            if not some:
-                break
-            buffer = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
-            _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
-    record |= {"rows": summary.rows, **tally.to_json()}
-    _write_record(folder, record)
+    counter, policy = KeptCounter(), fetch_policy(config)
+    for shard in chosen.shards():
+        _write_shard(folder, shard, _kept_rows(chosen, manifest, shard, counter, policy))
+    record = counter.record(origin, summary.rows)
+    _write_json(folder, record.to_json())
     return record
 
 
-class _Tally:
-    """How many pairs of each class are kept, and how many of these are of it, where that is known."""
-
-    def __init__(self) -> None:
-        self.kept: Counter[int] = Counter()
-        self.known: Counter[int] = Counter()
-        self.right: Counter[int] = Counter()
-
-    def add(self, label: int, truth: int | None) -> None:
-        self.kept[label] += 1
-        if truth is not None:
-            self.known[label] += 1
-            self.right[label] += label == truth
-
-    def to_json(self) -> dict[str, Any]:
-        classes = {name: self.kept[label] for label, name in enumerate(SOURCES)}
-        found: dict[str, Any] = {"kept": self.kept.total(), "classes": classes}
-        if self.known:
-            found["precision"] = self.right.total() / self.known.total()
-            found["precisions"] = {
-                SOURCES[label]: self.right[label] / rows
-                for label, rows in sorted(self.known.items())
-            }
-        return found
+def _claim(folder: Location, origin: PseudoLabelOrigin) -> None:
+    """Write the origin into a new folder, or check that the folder holds labels of the same one."""
+    make_folder(folder)
+    file = folder.child(RECORD_FILE)
+    if exists(file):
+        try:
+            before = PseudoLabelOrigin.from_json(json.loads(read_bytes(file)))
+        except ValueError as error:
+            raise ResultsError(f"{file.text}: damaged: {error}; remove the folder") from error
+        differing = before.differences(origin)
+        if differing:
+            raise UsageError(
+                f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: "
+                "give another folder as `labels`"
+            )
+    _write_json(folder, origin.to_json())
 
 
 def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
-    """The manifest, with its labels where it has some: how often the model is right is told then."""
+    """Open the scanned manifest, with its label columns where it has some that are known."""
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
     if not has_labels(manifest) or is_pseudo_labelled(manifest):
         return manifest
     columns = replace(config.columns, keep=label_columns(manifest))
-    # The footers are read again: every file must have the labels, which nobody has looked for so far.
+    # Not with the recorded files: the scan did not check that every file has the label columns.
     return open_manifest(config.paths, columns, limit=config.limit)
 
 
-def _claim(folder: Location, record: dict[str, Any]) -> None:
-    make_folder(folder)
-    file = folder.child(RECORD_FILE)
-    if exists(file):
-        before = json.loads(read_bytes(file))
-        differing = [name for name, value in record.items() if before.get(name) != value]
-        if differing:
-            raise UsageError(
-                f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: give another folder"
-            )
-    _write_record(folder, record)
+def _write_shard(folder: Location, shard: Shard, rows: Iterator[dict[str, Any]]) -> None:
+    for part in count():
+        some = list(islice(rows, _PART_ROWS))
+        if not some:
+            return
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
+        _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
 
 
-def _write_record(folder: Location, record: dict[str, Any]) -> None:
-    _write(folder, RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
+def _write_json(folder: Location, values: dict[str, Any]) -> None:
+    _write(folder, RECORD_FILE, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
@@ -152,30 +146,37 @@ def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
 
 
 def _kept_rows(
-    selection: Selection, manifest: Manifest, shard: Shard, tally: _Tally, policy: FetchPolicy
+    selection: Selection,
+    manifest: Manifest,
+    shard: Shard,
+    counter: KeptCounter,
+    policy: FetchPolicy,
 ) -> Iterator[dict[str, Any]]:
-    """The kept rows of a shard with their images. Raises ResultsError where an image has gone since it was scanned."""
-    kept = selection.labels(shard)
+    """Yield the kept rows of a shard with their images.
+
+    Raises ResultsError where an image can no longer be read.
+    """
+    kept = selection.kept_rows(shard)
 
     def with_data(pair: _Pair) -> tuple[_Pair, bytes]:
         try:
             return pair, fetch_image(pair.image, policy)
         except RowFailure as failure:
             raise ResultsError(
-                f"an image that was scanned cannot be read any more: {failure}"
+                f"an image that was scanned can no longer be read: {failure}"
             ) from failure
 
     wanted = (pair for pair in _pairs(manifest, shard) if pair.position in kept)
     for pair, data in bounded_map(with_data, wanted, _FETCH_THREADS):
-        label, p_ai, share = kept[pair.position]
-        tally.add(label, pair.truth)
+        label_b, p_ai, p_generator = kept[pair.position]
+        counter.add(label_b, pair.truth)
         yield {
             "image": {"bytes": data, "path": pair.image.path},
             "prompt": pair.prompt,
-            "Label_A": int(label > 0),
-            "Label_B": label,
+            "Label_A": int(label_b > 0),
+            "Label_B": label_b,
             "p_ai": p_ai,
-            "p_generator": share,
+            "p_generator": p_generator,
         }
 
 

@@ -1,15 +1,16 @@
-"""Which pairs of a scan become pseudo-labels: those that both heads are sure about, of each class the surest.
+"""Which pairs of a scan become pseudo-labels: the most confident ones.
 
-Source: the NAU-QMUL system (arXiv 2602.23863), which keeps a pair where max(p, 1 - p) of head A and the largest softmax of
-head B reach a threshold, 0.8 in the submitted run. Here head B speaks of generators alone, so it has a say in AI-generated
-pairs only, with the generator's share among the five.
+Source: the NAU-QMUL system (arXiv 2602.23863). It keeps a pair where max(p, 1 - p) of head A and
+the largest softmax of head B both reach a threshold, 0.8 in the submitted run. Here head B tells
+generators apart and nothing else, so its threshold applies to AI-generated pairs only, and its
+confidence is the likeliest generator's probability among the five.
 """
 
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,90 +23,117 @@ from aigid.shards import Shard
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """From which probability on each head counts as sure, and how many pairs of a class are kept: the surest, or all."""
+    """The least confidence of each head, and the most pairs to keep of each class (None: all).
 
-    head_a: float = 0.8
-    head_b: float = 0.8
+    Of a class with more pairs, the most confident are kept.
+    """
+
+    min_confidence_a: float = 0.8
+    min_confidence_b: float = 0.8
     max_per_class: int | None = None
 
     def __post_init__(self) -> None:
-        if not (0.5 <= self.head_a <= 1 and 0 <= self.head_b <= 1):
-            raise UsageError(
-                f"to be sure is a probability, of head A at least 0.5: got {self.head_a} and {self.head_b}"
-            )
+        # Head A's confidence is max(p, 1 - p), which is never below 0.5.
+        for name, lowest in (("min_confidence_a", 0.5), ("min_confidence_b", 0)):
+            value = getattr(self, name)
+            if not lowest <= value <= 1:
+                raise UsageError(f"`{name}` must be between {lowest:g} and 1: got {value}")
+        if self.max_per_class is not None and self.max_per_class < 1:
+            raise UsageError(f"`max_per_class` must be 1 or more: got {self.max_per_class}")
+
+
+class PseudoLabels(NamedTuple):
+    """The pseudo-labels of N rows, [N] each.
+
+    `kept` tells which rows are confident enough; `label_b` is 0 (real) or the generator, 1 to 5;
+    `p_generator` is head B's confidence in it, and 1 for real rows.
+    """
+
+    kept: npt.NDArray[np.bool_]
+    label_b: npt.NDArray[np.int32]
+    p_generator: npt.NDArray[np.float32]
+
+
+class KeptRow(NamedTuple):
+    """The pseudo-label of one row that is kept."""
+
+    label_b: int
+    p_ai: float
+    p_generator: float
 
 
 def pseudo_labels(
-    p_ai: npt.NDArray[np.float32], p_source: npt.NDArray[np.float32], sure: SelectionConfig
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """For N rows: which are kept, their Label_B (0 real, 1 to 5 the generator), and the generator's share, 1 for real ones.
+    p_ai: npt.NDArray[np.float32], p_source: npt.NDArray[np.float32], config: SelectionConfig
+) -> PseudoLabels:
+    """Return the pseudo-labels of N rows, whatever `max_per_class` is.
 
-    `p_ai` float32 [N] and `p_source` float32 [N, 6] are the scan's; NaN where a row was not scored, which is never kept.
+    `p_ai` [N] and `p_source` [N, 6] are the scan's, NaN for rows that were not scored. These are
+    never kept.
     """
-    ai = p_ai > 0.5
+    is_ai = p_ai > 0.5
     generators = p_source[:, 1:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = np.where(ai, generators.max(axis=1) / p_ai, 1).astype(np.float32)
-        kept = (np.maximum(p_ai, 1 - p_ai) >= sure.head_a) & (share >= sure.head_b)
-    return (
-        kept & ~np.isnan(p_ai),
-        np.where(ai, 1 + generators.argmax(axis=1), 0).astype(np.int32),
-        share,
-    )
+        p_generator = np.where(is_ai, generators.max(axis=1) / p_ai, 1).astype(np.float32)
+        kept = np.maximum(p_ai, 1 - p_ai) >= config.min_confidence_a
+        kept &= p_generator >= config.min_confidence_b
+    label_b = np.where(is_ai, 1 + generators.argmax(axis=1), 0).astype(np.int32)
+    return PseudoLabels(kept & ~np.isnan(p_ai), label_b, p_generator)
 
 
 class Selection:
-    """Which rows of a scan's shards are kept: those that are sure, of each class the surest."""
+    """The rows of a scan's shards that are kept."""
 
     def __init__(
-        self, sure: SelectionConfig, shards: Callable[[], Iterator[Shard]], results: ResultsFolder
+        self, config: SelectionConfig, shards: Callable[[], Iterator[Shard]], results: ResultsFolder
     ) -> None:
-        """Look through all shards where only the surest are kept; raises ResultsError where a result file is damaged."""
-        self._sure, self.shards, self._results = sure, shards, results
-        self._least = self._surest() if sure.max_per_class is not None else {}
-        # Of several as sure as the last that is kept, the first are.
-        self._left = Counter(dict.fromkeys(range(len(SOURCES)), sure.max_per_class or 0))
+        """With `max_per_class`, read the results of all shards to find the most confident rows.
 
-    def labels(self, shard: Shard) -> dict[int, tuple[int, float, float]]:
-        """By position in the shard: Label_B, p_ai and the generator's share of the rows that are kept. Shards in order."""
+        Raises ResultsError where a result file is damaged.
+        """
+        self._config, self.shards, self._results = config, shards, results
+        limit = config.max_per_class
+        self._lowest = {} if limit is None else self._lowest_kept(limit)
+        # Of rows as confident as the last one that is kept, the first in the manifest are kept.
+        self._left = Counter(dict.fromkeys(range(len(SOURCES)), limit or 0))
+
+    def kept_rows(self, shard: Shard) -> dict[int, KeptRow]:
+        """Return the kept rows of a shard by their position in it. Call it for shards in order."""
         found = {}
-        p_ai, kept, labels, share = self._answers(shard)
-        for position in np.flatnonzero(kept).tolist():
-            label = int(labels[position])
-            if self._sure.max_per_class is not None:
-                if (
-                    _certainty(p_ai[position], share[position]) < self._least[label]
-                    or not self._left[label]
-                ):
+        for position, row in self._confident_rows(shard):
+            if self._config.max_per_class is not None:
+                if _confidence(row) < self._lowest[row.label_b] or not self._left[row.label_b]:
                     continue
-                self._left[label] -= 1
-            found[position] = (label, float(p_ai[position]), float(share[position]))
+                self._left[row.label_b] -= 1
+            found[position] = row
         return found
 
-    def _surest(self) -> dict[int, float]:
-        """For each class, how sure the last pair is that is kept; 0 where all are."""
-        most = self._sure.max_per_class or 0
+    def _lowest_kept(self, limit: int) -> dict[int, float]:
+        """Return by class the confidence of the last row that is kept; 0 where all rows are."""
         heaps: dict[int, list[float]] = {label: [] for label in range(len(SOURCES))}
         for shard in self.shards():
-            p_ai, kept, labels, share = self._answers(shard)
-            for position in np.flatnonzero(kept).tolist():
-                heap, certainty = (
-                    heaps[int(labels[position])],
-                    _certainty(p_ai[position], share[position]),
-                )
-                (heapq.heappush if len(heap) < most else heapq.heappushpop)(heap, certainty)
-        return {label: heap[0] if len(heap) == most else 0.0 for label, heap in heaps.items()}
+            for _, row in self._confident_rows(shard):
+                heap = heaps[row.label_b]
+                push = heapq.heappush if len(heap) < limit else heapq.heappushpop
+                push(heap, _confidence(row))
+        return {label: heap[0] if len(heap) == limit else 0.0 for label, heap in heaps.items()}
 
-    def _answers(self, shard: Shard) -> tuple[npt.NDArray[np.float32], Any, Any, Any]:
-        answers = self._results.read(shard, ["p_ai", "p_source"])
-        p_ai = answers.column("p_ai").to_numpy().astype(np.float32)
-        flat = (
-            answers.column("p_source").combine_chunks().fill_null([np.nan] * len(SOURCES)).flatten()
-        )
-        return p_ai, *pseudo_labels(
-            p_ai, flat.to_numpy(zero_copy_only=False).reshape(-1, len(SOURCES)), self._sure
-        )
+    def _confident_rows(self, shard: Shard) -> Iterator[tuple[int, KeptRow]]:
+        """Yield position and pseudo-label of the rows that both heads are confident about."""
+        results = self._results.read(shard, ["p_ai", "p_source"])
+        p_ai = results.column("p_ai").to_numpy().astype(np.float32)
+        p_source = results.column("p_source").combine_chunks().fill_null([np.nan] * len(SOURCES))
+        flat = p_source.flatten().to_numpy(zero_copy_only=False)
+        labels = pseudo_labels(p_ai, flat.reshape(-1, len(SOURCES)), self._config)
+        for position in np.flatnonzero(labels.kept).tolist():
+            yield (
+                position,
+                KeptRow(
+                    int(labels.label_b[position]),
+                    float(p_ai[position]),
+                    float(labels.p_generator[position]),
+                ),
+            )
 
 
-def _certainty(p_ai: np.float32, share: np.float32) -> float:
-    return max(float(p_ai), 1 - float(p_ai)) * float(share)
+def _confidence(row: KeptRow) -> float:
+    return max(row.p_ai, 1 - row.p_ai) * row.p_generator

@@ -15,10 +15,10 @@ from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
 from aigid.scorers import Scores
 from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.simulation.simulate import SimulationConfig, simulate
+from aigid.simulation import SimulationConfig, simulate
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.datasets import LabelledManifest
-from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.metrics import LabelledScores, compute_metrics
 
 pytestmark = pytest.mark.integration
 
@@ -64,7 +64,7 @@ def fp32_repository(tmp_path_factory: pytest.TempPathFactory, checkpoint: Checkp
     return folder / "repository"
 
 
-def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Labelled]:
+def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, LabelledScores]:
     batches = list(labelled.batches(32, None))
     answers = [scorer.score(batch.images, batch.tokens) for batch in batches]
     scores = Scores(
@@ -75,7 +75,7 @@ def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Label
         np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("label_a", "label_b")
     ]
-    return scores, Labelled(*truth, scores.p_ai, scores.p_source)
+    return scores, LabelledScores(*truth, scores.p_ai, scores.p_source)
 
 
 def test_the_repository_was_built_from_the_checkpoint_beside_it(
@@ -103,12 +103,12 @@ def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(
     fp32, fp32_rows = score(OnnxScorer(fp32_repository, precision="fp32"), labelled)
     assert np.mean((int8.p_ai >= 0.5) == (fp32.p_ai >= 0.5)) >= 0.99
     assert np.mean(int8.p_source.argmax(axis=1) == fp32.p_source.argmax(axis=1)) >= 0.99
-    small, large = all_metrics(int8_rows), all_metrics(fp32_rows)
-    assert small["rows"] == ROWS
-    for task, bar in {"a": 0.95, "b": 0.88}.items():
+    small, large = compute_metrics(int8_rows), compute_metrics(fp32_rows)
+    assert small.rows == ROWS
+    for int8_task, fp32_task, bar in ((small.a, large.a, 0.95), (small.b, large.b, 0.88)):
         # Fewer rows than the card's: two points of leeway on the bar, for chance.
-        assert small[task]["macro_f1"] >= bar - 0.02
-        assert small[task]["macro_f1"] >= large[task]["macro_f1"] - 0.005
+        assert int8_task.macro_f1 >= bar - 0.02
+        assert int8_task.macro_f1 >= fp32_task.macro_f1 - 0.005
 
 
 def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(
@@ -123,12 +123,13 @@ def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(
         resized,
     )
     with_traces, without = (
-        all_metrics(score(OnnxScorer(REPOSITORY), manifest)[1]) for manifest in (cropped, shrunk)
+        compute_metrics(score(OnnxScorer(REPOSITORY), manifest)[1])
+        for manifest in (cropped, shrunk)
     )
-    assert with_traces["a"]["macro_f1"] > 0.9
-    assert with_traces["b"]["macro_f1"] > 0.9
+    assert with_traces.a.macro_f1 > 0.9
+    assert with_traces.b.macro_f1 > 0.9
     # CLIP's resize wipes what the model looks for.
-    assert without["b"]["macro_f1"] < 0.5
+    assert without.b.macro_f1 < 0.5
 
 
 def test_an_answer_is_the_same_whatever_shares_its_batch(labelled: LabelledManifest) -> None:

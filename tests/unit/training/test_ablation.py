@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +15,7 @@ from aigid.training.ablation import VARIANTS, AblationConfig, run_ablation
 from aigid.training.ablation_table import Interval
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import Input
+from aigid.training.row_decoder import Input
 from aigid.training.run import RunConfig
 
 Label = Callable[..., Path]
@@ -52,13 +53,13 @@ def config(
 def test_every_variant_is_trained_with_every_seed_and_measured(
     config: AblationConfig, progress: object
 ) -> None:
-    said: list[str] = []
-    table = run_ablation(config, progress, said.append)
+    messages: list[str] = []
+    table = run_ablation(config, progress, messages.append)
     assert list(table.figures) == ["fusion", "image only", "with pseudo-labels"]
     assert all(
         list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.figures.values()
     )
-    assert [line.split(":")[0] for line in said] == [
+    assert [line.split(":")[0] for line in messages] == [
         f"{name}-{seed}"
         for name in ("fusion", "image_only", "with_pseudo-labels")
         for seed in (0, 1)
@@ -75,38 +76,38 @@ def test_every_variant_is_trained_with_every_seed_and_measured(
     assert (config.base.folder / "ablation.md").read_text() == table.to_markdown()
 
 
-def test_it_goes_on_where_it_stopped(
+def test_finished_runs_are_not_repeated(
     config: AblationConfig, progress: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
-    said: list[str] = []
+    messages: list[str] = []
     measured: list[Path] = []
     measure = ablation._measure
     monkeypatch.setattr(
         ablation, "_measure", lambda best, *rest: measured.append(best) or measure(best, *rest)
     )
     again = run_ablation(
-        replace(config, variants=("fusion", "class-balanced")), progress, said.append
+        replace(config, variants=("fusion", "class-balanced")), progress, messages.append
     )
     assert again.figures["fusion"] == first.figures["fusion"]
-    assert [line.split(":")[0] for line in said] == ["class-balanced-0", "class-balanced-1"]
+    assert [line.split(":")[0] for line in messages] == ["class-balanced-0", "class-balanced-1"]
     assert {path.parent.name for path in measured} == {"class-balanced-0", "class-balanced-1"}
 
 
-def test_robustness_is_measured_after_and_without_training_again(
+def test_robustness_is_measured_later_without_training_again(
     config: AblationConfig, progress: object
 ) -> None:
     plain = run_ablation(replace(config, variants=("fusion",)), progress, lambda line: None)
-    said: list[str] = []
+    messages: list[str] = []
     table = run_ablation(
-        replace(config, variants=("fusion",), robustness=True), progress, said.append
+        replace(config, variants=("fusion",), robustness=True), progress, messages.append
     )
-    assert not said
+    assert not messages
     assert list(table.figures["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
     assert table.figures["fusion"]["A AUROC"] == plain.figures["fusion"]["A AUROC"]
 
 
-def test_variants_differ_from_the_recipe_in_what_their_name_says(config: AblationConfig) -> None:
+def test_variants_differ_from_the_recipe_as_their_names_say(config: AblationConfig) -> None:
     base = config.base
     assert VARIANTS["image only"](base).without is Input.PROMPT
     assert VARIANTS["prompt only"](base).without is Input.IMAGE
@@ -120,7 +121,7 @@ def test_variants_differ_from_the_recipe_in_what_their_name_says(config: Ablatio
     assert VARIANTS["native crop"](base).resizing is Resizing.NATIVE_CROP
     assert VARIANTS["4 native crops"](base).resizing is Resizing.FOUR_NATIVE_CROPS
     assert VARIANTS["one-cycle rate"](base).training.schedule == "one_cycle"
-    # The recipe's own rate is constant, and it resizes: variants of that would be trained in vain.
+    # The recipe has a constant rate and resizes, so these two variants would equal it.
     every = ablation._variants(replace(config, variants=()))
     assert every == [
         "fusion",
@@ -129,16 +130,17 @@ def test_variants_differ_from_the_recipe_in_what_their_name_says(config: Ablatio
     assert "with pseudo-labels" not in ablation._variants(replace(config, variants=(), pseudo=()))
 
 
-def test_what_cannot_be_run_is_refused(config: AblationConfig) -> None:
+def test_impossible_configs_are_refused(config: AblationConfig) -> None:
     with pytest.raises(
-        UsageError, match="--variant everything: the variants are fusion, image only"
+        UsageError,
+        match="`variants`: unknown variant everything: the variants are fusion, image only",
     ):
         replace(config, variants=("everything",))
-    with pytest.raises(UsageError, match="give the pseudo-labelled manifest with --pseudo"):
+    with pytest.raises(UsageError, match="needs a pseudo-labelled manifest: give it as `pseudo`"):
         replace(config, pseudo=())
 
 
-def test_what_cannot_be_measured_on_is_refused_before_training(
+def test_unusable_test_manifests_are_refused_before_training(
     config: AblationConfig, progress: object, tmp_path: Path
 ) -> None:
     labels = pq.read_table(config.test_manifests[0])
@@ -146,8 +148,10 @@ def test_what_cannot_be_measured_on_is_refused_before_training(
         labels.append_column("p_generator", pa.array([0.9] * len(labels))),
         tmp_path / "pseudo-labels.parquet",
     )
+    pq.write_table(labels.filter(pc.field("Label_A") == 0), tmp_path / "real.parquet")
     for file, reason in (
-        ("pseudo-labels.parquet", "pseudo-labels say what a model thinks"),
+        ("pseudo-labels.parquet", "its labels are pseudo-labels"),
+        ("real.parquet", "`test_manifests`: an ablation needs real and AI-generated rows"),
         ("none.parquet", "no such file"),
     ):
         with pytest.raises(AigidError, match=reason):

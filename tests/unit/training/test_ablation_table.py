@@ -5,15 +5,15 @@ from aigid.training.ablation_table import AblationTable, Interval, print_table
 
 @pytest.fixture
 def table() -> AblationTable:
-    # Seeds differ by more than the variants do; "surely worse" is worse with each seed.
+    # The seeds differ more than the variants do, but "clearly worse" is worse with every seed.
     runs = {
         "recipe": [{"A": 0.5, "B": 0.7}, {"A": 0.7, "B": 0.5}, {"A": 0.9, "B": 0.6}],
-        "surely worse": [{"A": 0.39, "B": 0.7}, {"A": 0.6, "B": 0.4}, {"A": 0.81, "B": 0.7}],
+        "clearly worse": [{"A": 0.39, "B": 0.7}, {"A": 0.6, "B": 0.4}, {"A": 0.81, "B": 0.7}],
     }
     return AblationTable.of(runs, "recipe")
 
 
-def test_an_interval_is_student_s() -> None:
+def test_an_interval_uses_student_s_t() -> None:
     found = Interval.of([1.0, 2.0, 3.0])
     assert (found.mean, found.half_width) == (2.0, pytest.approx(4.302653 / 3**0.5))
     assert str(Interval(0.5, 0.01234)) == "0.500 ± 0.012"
@@ -21,25 +21,25 @@ def test_an_interval_is_student_s() -> None:
 
 def test_differences_are_taken_seed_by_seed(table: AblationTable) -> None:
     assert str(table.figures["recipe"]["A"]) == "0.700 ± 0.497"
-    difference = table.differences["surely worse"]
+    difference = table.differences["clearly worse"]
     assert difference["A"].as_difference == "-0.100 ± 0.025"
     assert difference["A"].excludes_zero
     assert difference["B"].as_difference == "+0.000 ± 0.248"
     assert not difference["B"].excludes_zero
 
 
-def test_it_is_written_with_differences_beyond_the_seeds_in_bold(table: AblationTable) -> None:
+def test_markdown_has_significant_differences_in_bold(table: AblationTable) -> None:
     assert table.to_markdown() == (
         "| | A | B |\n| --- | --- | --- |\n"
         "| recipe | 0.700 ± 0.497 | 0.600 ± 0.248 |\n"
-        "| surely worse | 0.600 ± 0.522 | 0.600 ± 0.430 |\n"
+        "| clearly worse | 0.600 ± 0.522 | 0.600 ± 0.430 |\n"
         "\nDifferences from the recipe with the same seeds:\n\n"
         "| | A | B |\n| --- | --- | --- |\n"
-        "| surely worse | **-0.100 ± 0.025** | +0.000 ± 0.248 |\n"
+        "| clearly worse | **-0.100 ± 0.025** | +0.000 ± 0.248 |\n"
     )
 
 
-def test_it_is_printed_with_a_star_there(
+def test_printed_significant_differences_have_a_star(
     table: AblationTable, capsys: pytest.CaptureFixture[str]
 ) -> None:
     print_table(table)

@@ -1,4 +1,4 @@
-"""What a file gives away of its class, and what it does not."""
+"""What a file's facts reveal of its class, and what they do not."""
 
 import io
 import json
@@ -16,13 +16,14 @@ from support.manifests import HF_IMAGE
 from aigid.cli.main import main
 from aigid.errors import UsageError
 from aigid.records import ErrorCode, RowFailure
-from aigid.training.audit import audit, fact_names, file_facts
+from aigid.training.audit import audit
+from aigid.training.file_facts import fact_names, file_facts
 
 Encode = Callable[[int, np.random.Generator], bytes]
 ROWS = 180
 
 
-def picture(side: int, rng: np.random.Generator) -> Image.Image:
+def noise(side: int, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
@@ -33,10 +34,8 @@ def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
 
 
 def alike(label: int, rng: np.random.Generator) -> bytes:
-    """The same mix of sizes and qualities for all classes."""
-    return encoded(
-        picture(int(rng.choice([32, 40, 48])), rng), quality=int(rng.choice([70, 80, 90]))
-    )
+    """Encode with the same mix of sizes and qualities for all classes."""
+    return encoded(noise(int(rng.choice([32, 40, 48])), rng), quality=int(rng.choice([70, 80, 90])))
 
 
 def manifest(folder: Path, encode: Encode, labels: list[int] | None = None) -> Path:
@@ -49,7 +48,7 @@ def manifest(folder: Path, encode: Encode, labels: list[int] | None = None) -> P
     return folder / "m.parquet"
 
 
-def test_classes_that_are_encoded_alike_are_not_told_apart(tmp_path: Path) -> None:
+def test_classes_with_the_same_encoding_are_not_told_apart(tmp_path: Path) -> None:
     found = audit((str(manifest(tmp_path, alike)),))
     assert (found.rows, found.unreadable) == (ROWS, 0)
     assert found.biased == {"a": [], "b": []}
@@ -60,24 +59,24 @@ def test_classes_that_are_encoded_alike_are_not_told_apart(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("encode", "facts"),
     [
-        (lambda label, rng: encoded(picture(40, rng), "JPEG" if label else "PNG"), "format"),
-        (lambda label, rng: encoded(picture(32 + 2 * label, rng)), "dimensions"),
+        (lambda label, rng: encoded(noise(40, rng), "JPEG" if label else "PNG"), "format"),
+        (lambda label, rng: encoded(noise(32 + 2 * label, rng)), "dimensions"),
         (
             lambda label, rng: encoded(
-                picture(int(rng.choice([32, 40, 48])), rng), quality=60 + 5 * label
+                noise(int(rng.choice([32, 40, 48])), rng), quality=60 + 5 * label
             ),
             "JPEG tables",
         ),
         (
             lambda label, rng: encoded(
-                picture(40, rng), exif=b"Exif\0\0" + b"x" * 20 if label else b""
+                noise(40, rng), exif=b"Exif\0\0" + b"x" * 20 if label else b""
             ),
             "metadata",
         ),
     ],
     ids=["format", "dimensions", "quality", "metadata"],
 )
-def test_what_differs_between_the_classes_is_named(
+def test_facts_that_differ_between_classes_are_named(
     encode: Encode, facts: str, tmp_path: Path
 ) -> None:
     found = audit((str(manifest(tmp_path, encode)),))
@@ -104,7 +103,7 @@ def test_images_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> 
     assert (found.rows, found.unreadable) == (ROWS - 20, 20)
 
 
-def test_a_limit_takes_rows_from_all_over_the_manifest(tmp_path: Path) -> None:
+def test_a_limit_is_repeatable(tmp_path: Path) -> None:
     found = audit((str(manifest(tmp_path, alike, [row % 2 for row in range(400)])),), limit=100)
     assert found.rows == 100
     again = audit((str(tmp_path / "m.parquet"),), limit=100)
@@ -112,7 +111,7 @@ def test_a_limit_takes_rows_from_all_over_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "found"),
     [
         ([0] * 50, "found real 50"),
         ([0] * 50 + [3] * 4, "found real 50, ai 4"),
@@ -120,26 +119,24 @@ def test_a_limit_takes_rows_from_all_over_the_manifest(tmp_path: Path) -> None:
     ],
 )
 def test_too_few_rows_of_a_class_are_a_usage_error(
-    labels: list[int], said: str, tmp_path: Path
+    labels: list[int], found: str, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        UsageError, match=f"two classes or more, of each 5 readable rows or more: {said}"
+        UsageError, match=f"at least two classes with at least 5 readable rows each: {found}"
     ):
         audit((str(manifest(tmp_path, alike, labels)),))
 
 
-def test_facts_are_of_the_file_alone() -> None:
+def test_facts_describe_the_file_only() -> None:
     rng = np.random.default_rng(0)
-    data = encoded(
-        picture(40, rng).crop((0, 0, 40, 20)), quality=75, subsampling=2, progressive=True
-    )
+    data = encoded(noise(40, rng).crop((0, 0, 40, 20)), quality=75, subsampling=2, progressive=True)
     facts = dict(zip(fact_names(), file_facts(data), strict=True))
     assert (facts["width"], facts["height"], facts["pixels"], facts["ratio"]) == (40, 20, 800, 2)
-    assert (facts["bytes"], facts["bytes a pixel"]) == (len(data), len(data) / 800)
+    assert (facts["bytes"], facts["bytes per pixel"]) == (len(data), len(data) / 800)
     assert (facts["subsampling"], facts["progressive"], facts["exif"]) == (2, 1, 0)
-    better = dict(zip(fact_names(), file_facts(encoded(picture(40, rng), quality=95)), strict=True))
+    better = dict(zip(fact_names(), file_facts(encoded(noise(40, rng), quality=95)), strict=True))
     assert 0 < better["luminance table"] < facts["luminance table"]
-    png = dict(zip(fact_names(), file_facts(encoded(picture(40, rng), "PNG")), strict=True))
+    png = dict(zip(fact_names(), file_facts(encoded(noise(40, rng), "PNG")), strict=True))
     assert png["luminance table"] == png["chrominance table"] == 0
     with pytest.raises(RowFailure) as caught:
         file_facts(b"no image")
@@ -150,25 +147,23 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(main, ["audit", *map(str, words)], catch_exceptions=False)
 
 
-def test_the_command_prints_a_table_and_what_to_do(tmp_path: Path) -> None:
-    path = manifest(tmp_path, lambda label, rng: encoded(picture(32 + 2 * label, rng)))
+def test_the_command_prints_accuracies_and_what_to_do(tmp_path: Path) -> None:
+    path = manifest(tmp_path, lambda label, rng: encoded(noise(32 + 2 * label, rng)))
     result = invoke(path)
     assert result.exit_code == 0
-    assert f"guessed from file facts alone, {ROWS} rows" in result.output
+    assert f"accuracy of guesses from file facts alone, {ROWS} rows" in result.output
     assert f"{path}: dimensions" in result.output
-    assert "give away real or AI-generated (!)" in result.output
-    assert "--unify" in result.output
+    assert "reveal the class: real or AI-generated (!)" in result.output
+    assert "train with the unify option" in result.output
     figures = json.loads(invoke(path, "--json").output)
     assert figures["rows"] == ROWS
     assert figures["guesses"]["a"]["dimensions"]["biased"]
 
 
-def test_the_command_says_so_where_nothing_is_given_away(tmp_path: Path) -> None:
+def test_the_command_tells_where_facts_reveal_nothing(tmp_path: Path) -> None:
     path = manifest(tmp_path, alike)
     result = invoke(path)
-    assert (
-        result.output.strip().splitlines()[-1] == f"{path}: file facts do not give the classes away"
-    )
+    assert result.output.strip().splitlines()[-1] == f"{path}: file facts do not reveal the class"
     assert "!" not in result.output
 
 

@@ -10,24 +10,24 @@ from aigid.training.fusion_model import Logits
 
 
 def overconfident(rows: int, a: float, b: float) -> tuple[Logits, torch.Tensor, torch.Tensor]:
-    """Logits that are those temperatures too large for labels drawn from them."""
+    """Return logits too large by the factors `a` and `b`, with labels of the right ones."""
     rng = np.random.default_rng(4)
-    honest_a, honest_b = rng.normal(0.5, 2, rows), rng.normal(0, 2, (rows, 6))
-    label_a = rng.random(rows) < 1 / (1 + np.exp(-honest_a))
-    share = np.exp(honest_b[:, 1:]) / np.exp(honest_b[:, 1:]).sum(axis=1, keepdims=True)
+    calibrated_a, calibrated_b = rng.normal(0.5, 2, rows), rng.normal(0, 2, (rows, 6))
+    label_a = rng.random(rows) < 1 / (1 + np.exp(-calibrated_a))
+    share = np.exp(calibrated_b[:, 1:]) / np.exp(calibrated_b[:, 1:]).sum(axis=1, keepdims=True)
     generator = 1 + (share.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1)
-    logits = Logits(torch.tensor(honest_a * a).float(), torch.tensor(honest_b * b).float())
+    logits = Logits(torch.tensor(calibrated_a * a).float(), torch.tensor(calibrated_b * b).float())
     return logits, torch.tensor(label_a).long(), torch.tensor(np.where(label_a, generator, 0))
 
 
 @pytest.mark.parametrize(("a", "b"), [(3.0, 0.4), (0.5, 6.0), (1.0, 1.0)])
-def test_known_temperatures_are_found_again(a: float, b: float) -> None:
+def test_known_temperatures_are_found(a: float, b: float) -> None:
     found = fit_temperatures(*overconfident(20_000, a, b))
     assert found.a == pytest.approx(a, rel=0.05)
     assert found.b == pytest.approx(b, rel=0.05)
 
 
-def test_calibrated_probabilities_are_as_often_right_as_they_say() -> None:
+def test_calibrated_probabilities_match_the_observed_frequency() -> None:
     logits, label_a, label_b = overconfident(20_000, 4.0, 1.0)
     p_ai, _ = probabilities(logits, fit_temperatures(logits, label_a, label_b))
     for low in (0.1, 0.3, 0.5, 0.7, 0.9):
@@ -48,7 +48,7 @@ def test_perfectly_separated_rows_get_finite_temperatures(scale: float) -> None:
     assert bool(torch.isfinite(p_source).all())
 
 
-def test_answers_that_are_all_wrong_are_flattened_as_far_as_allowed() -> None:
+def test_logits_that_are_all_wrong_get_the_highest_temperature() -> None:
     label_b = torch.tensor([0, 1] * 8)
     logits = Logits(torch.where(label_b > 0, -5.0, 5.0), torch.tensor([[0.0, -9, 9, 0, 0, 0]] * 16))
     found = fit_temperatures(logits, (label_b > 0).long(), label_b)
@@ -61,7 +61,7 @@ logit = st.floats(-1e4, 1e4, width=32)
 # Few examples: a fit of hopeless rows takes a fraction of a second.
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.tuples(logit, logit, st.integers(0, 5)), min_size=1, max_size=12))
-def test_whatever_the_logits_temperatures_are_within_their_limits(
+def test_temperatures_of_any_logits_are_within_their_limits(
     rows: list[tuple[float, float, int]],
 ) -> None:
     label_b = torch.tensor([label for _, _, label in rows])
@@ -79,7 +79,7 @@ def test_without_ai_rows_head_b_keeps_its_temperature() -> None:
     assert fit_temperatures(logits, torch.zeros(3).long(), torch.zeros(3).long()).b == 1
 
 
-def test_probabilities_are_head_a_s_and_head_b_shares_them_among_the_generators() -> None:
+def test_head_b_divides_head_a_s_probability_among_the_generators() -> None:
     logits = Logits(torch.tensor([2.0]), torch.tensor([[50.0, 1, 1, 1, 1, 3]]))
     p_ai, p_source = probabilities(logits, Temperatures(a=2.0, b=0.5))
     assert float(p_ai[0]) == pytest.approx(1 / (1 + np.exp(-1)))
@@ -88,7 +88,7 @@ def test_probabilities_are_head_a_s_and_head_b_shares_them_among_the_generators(
     np.testing.assert_allclose(p_source[0].numpy(), expected, rtol=1e-6)
 
 
-def test_thresholds_are_stored_by_their_rate_and_left_out_without_real_rows() -> None:
+def test_thresholds_are_keyed_by_rate_and_absent_without_real_rows() -> None:
     label_a, p_ai = np.array([0] * 1000 + [1] * 9), torch.linspace(0, 1, 1009)
     found = fit_thresholds(label_a, p_ai)
     assert found.keys() == {"0.01", "0.001"}

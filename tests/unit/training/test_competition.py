@@ -1,4 +1,4 @@
-"""The competition's own folders, as it lays them out."""
+"""The competition's own folders, as they are distributed."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def write_captions(folder: Path, rows: list[list[object]]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two captions with six pictures each, one of which is lost; three pictures to validate on."""
+    """Two captions with six images each, one of them missing, and three validation images."""
     for name in FOLDERS:
         (tmp_path / "Train" / name).mkdir(parents=True)
         for index in (4, 17):
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_picture_is_a_row_with_its_caption_and_labels(folder: Path) -> None:
+def test_every_image_is_a_row_with_its_caption_and_labels(folder: Path) -> None:
     train, validation = write_competition_manifests(folder)
     assert [(one.path, one.rows, one.missing) for one in (train, validation)] == [
         (folder / "train.parquet", 11, 1),
@@ -81,10 +81,10 @@ def test_training_reads_them_as_they_are(folder: Path) -> None:
     assert (len(batch.label_b), batch.undecodable) == (11, 0)
 
 
-def test_the_command_says_what_it_wrote_and_what_is_not_there(folder: Path) -> None:
+def test_the_command_prints_rows_and_missing_images(folder: Path) -> None:
     result = CliRunner().invoke(main, ["competition", str(folder)], catch_exceptions=False)
     assert result.output.splitlines() == [
-        f"{folder}/train.parquet: 11 rows, 1 pictures are not there",
+        f"{folder}/train.parquet: 11 rows, 1 image missing",
         f"{folder}/validation.parquet: 3 rows",
     ]
 
@@ -117,7 +117,7 @@ def test_other_columns_and_contradicting_labels_are_named(folder: Path) -> None:
         write_competition_manifests(folder)
 
 
-def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         main, ["competition", str(tmp_path / "gone")], catch_exceptions=False
     )
@@ -125,8 +125,8 @@ def test_a_folder_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     assert "gone/Train/captions.xlsx: no such file" in result.output
 
 
-def test_a_folder_without_pictures_is_not_the_competitions(folder: Path) -> None:
+def test_a_folder_without_images_is_refused(folder: Path) -> None:
     for path in folder.glob("Train/*/*.jpg"):
         path.unlink()
-    with pytest.raises(ManifestError, match="not one picture of train is there"):
+    with pytest.raises(ManifestError, match="none of the train images exists"):
         write_competition_manifests(folder)

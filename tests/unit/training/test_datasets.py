@@ -23,16 +23,10 @@ from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.training import datasets
 from aigid.training.checkpoint import CheckpointInfo
-from aigid.training.datasets import (
-    Input,
-    LabelledManifest,
-    LabelledRow,
-    Reading,
-    Share,
-    StreamOrder,
-    TrainingBatch,
-)
+from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.image_changes import Augmentation
+from aigid.training.row_decoder import Input, LabelledRow, ReadOptions
+from aigid.training.training_batch import TrainingBatch
 
 Label = Callable[..., Path]
 Open = Callable[..., LabelledManifest]
@@ -40,7 +34,7 @@ SPEC = ImageSpec(size=SIDE)
 
 
 def prompt_rows(batches: list[TrainingBatch]) -> list[tuple[int, ...]]:
-    """The token ids of each row, without padding."""
+    """Return the token ids of each row, without padding."""
     return [
         tuple(ids[mask == 1].tolist())
         for batch in batches
@@ -61,7 +55,7 @@ def same(first: list[TrainingBatch], second: list[TrainingBatch]) -> bool:
     )
 
 
-def test_the_data_set_s_own_schema_is_read_as_it_is(
+def test_the_data_set_s_own_schema_is_read(
     write_manifest: Label, open_labelled: Open, tokenizer_file: Path
 ) -> None:
     table = manifest_table(20)
@@ -106,7 +100,7 @@ def test_label_columns_are_found_in_any_case(
 ) -> None:
     table = manifest_table(7).rename_columns(["id", "Caption", "Image", *names])
     manifest = open_labelled(write_manifest(table))
-    assert manifest.rows_of_classes() == (2, 1, 1, 1, 1, 1)
+    assert manifest.class_counts() == (2, 1, 1, 1, 1, 1)
     assert labels_of(list(manifest.batches(4, None))) == [0, 1, 2, 3, 4, 5, 0]
 
 
@@ -123,7 +117,7 @@ def test_labels_may_be_any_integers(
 
 
 @pytest.mark.parametrize(
-    ("label_a", "label_b", "said"),
+    ("label_a", "label_b", "message"),
     [
         (0, 3, "contradict"),
         (1, 0, "contradict"),
@@ -136,12 +130,12 @@ def test_labels_may_be_any_integers(
     ],
 )
 @pytest.mark.parametrize("order", [None, StreamOrder(0, 0)])
-def test_bad_labels_end_with_the_row_s_name(
+def test_an_error_about_labels_names_the_row(
     write_manifest: Label,
     open_labelled: Open,
     label_a: int | None,
     label_b: int | None,
-    said: str,
+    message: str,
     order: StreamOrder | None,
 ) -> None:
     table = manifest_table(12)
@@ -152,12 +146,12 @@ def test_bad_labels_end_with_the_row_s_name(
             table.schema.get_field_index(name), name, pa.array(values, pa.int32())
         )
     path = write_manifest(table, row_group_size=4)
-    with pytest.raises(TrainingError, match=said) as refused:
+    with pytest.raises(TrainingError, match=message) as refused:
         list(open_labelled(path).batches(4, order))
     assert f"{path}, row 9:" in str(refused.value)
 
 
-def test_the_row_s_name_is_right_far_into_a_row_group(
+def test_the_row_number_is_right_far_into_a_row_group(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     path = write_labelled([1] * (3 * READ_ROWS))
@@ -176,14 +170,12 @@ def test_a_manifest_without_labels_is_refused(write_manifest: Label, open_labell
         open_labelled(write_manifest(manifest_table(3).drop_columns("Label_B")))
 
 
-def test_labels_that_are_no_integers_are_refused(
-    write_manifest: Label, open_labelled: Open
-) -> None:
+def test_labels_must_be_integers(write_manifest: Label, open_labelled: Open) -> None:
     table = manifest_table(3)
     table = table.set_column(
         table.schema.get_field_index("Label_A"), "Label_A", table["Label_A"].cast(pa.float32())
     )
-    with pytest.raises(UsageError, match="column Label_A is float; labels are integers"):
+    with pytest.raises(UsageError, match="column Label_A is float; labels must be integers"):
         open_labelled(write_manifest(table))
 
 
@@ -214,7 +206,7 @@ def test_a_file_without_labels_among_others_is_refused_before_training(
         open_labelled(first, second)
 
 
-def test_a_manifest_of_images_alone_has_empty_prompts(
+def test_a_manifest_without_prompts_has_empty_prompts(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     path = write_labelled([0, 1, 2])
@@ -224,7 +216,7 @@ def test_a_manifest_of_images_alone_has_empty_prompts(
 
 
 def write_paths(folder: Path, image: bytes, name: str = "rows.parquet") -> Path:
-    """A manifest of one path that is there and one that is not, relative to `folder`; gives its path."""
+    """Write a manifest of an existing and a missing path, relative to `folder`; return its path."""
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / "one.png").write_bytes(image)
     columns = {
@@ -242,12 +234,12 @@ def test_image_paths_are_relative_to_the_manifest_s_folder(
     tmp_path: Path, open_labelled: Open, name: str
 ) -> None:
     file = write_paths(tmp_path / "data", encoded_image(5), name)
-    sources = {
+    manifests = {
         "rows.parquet": [file, tmp_path / "data"],
         "below/rows.parquet": [tmp_path / "data", tmp_path / "data" / "*" / "*.parquet"],
     }
-    for source in sources[name]:
-        [batch] = open_labelled(source).batches(4, None)
+    for path in manifests[name]:
+        [batch] = open_labelled(path).batches(4, None)
         assert (batch.label_b.tolist(), batch.undecodable) == ([0], 1)
         np.testing.assert_array_equal(batch.images[0], decode_image(encoded_image(5), SPEC))
 
@@ -259,14 +251,14 @@ def test_a_path_is_never_looked_up_in_another_manifest_s_folder(
         write_paths(tmp_path / name, encoded_image(seed))
         for seed, name in enumerate(("train", "more"))
     ]
-    # Two files of one name: which is meant depends on the folder.
+    # Both folders have a one.png, with different images.
     [batch] = open_labelled(*files).batches(4, None)
     assert (batch.label_b.tolist(), batch.undecodable) == ([0, 0], 2)
     for seed, pixels in enumerate(batch.images):
         np.testing.assert_array_equal(pixels, decode_image(encoded_image(seed), SPEC))
 
 
-def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(
+def test_rows_that_cannot_be_decoded_are_skipped_and_counted(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     manifest = open_labelled(write_labelled([0, None, 2, None, 4, 5]))
@@ -277,14 +269,14 @@ def test_rows_that_cannot_be_decoded_are_passed_over_and_counted(
     assert sorted(labels_of(shuffled)) == [0, 2, 4, 5]
 
 
-def test_a_batch_of_which_nothing_is_left_is_empty(
+def test_a_batch_without_readable_images_is_empty(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     batches = list(open_labelled(write_labelled([1, 2, None, None, 5])).batches(2, None))
     assert [batch.label_b.tolist() for batch in batches] == [[1, 2], [], [5]]
 
 
-def test_the_same_order_gives_the_same_batches_and_another_others(
+def test_the_same_order_gives_the_same_batches(
     write_labelled: Label, open_labelled: Open, tokenizer_file: Path, tiny_info: CheckpointInfo
 ) -> None:
     path = write_labelled([0, 1, 2, 3, 4, 5] * 8, row_group_size=5)
@@ -294,7 +286,7 @@ def test_the_same_order_gives_the_same_batches_and_another_others(
         [str(path)],
         PromptEncoder(tokenizer_file, tiny_info.prompt),
         tiny_info.image,
-        Reading(threads=5),
+        ReadOptions(threads=5),
     )
     assert same(first, list(busy.batches(7, StreamOrder(3, 1, 2))))
     for other in (StreamOrder(3, 2, 2), StreamOrder(4, 1, 2)):
@@ -304,7 +296,7 @@ def test_the_same_order_gives_the_same_batches_and_another_others(
 def test_an_epoch_is_mixed_across_files_and_row_groups(
     write_labelled: Label, open_labelled: Open
 ) -> None:
-    # Sorted by class, a file for each: the batches are mixed all the same.
+    # The files are sorted by class, one each; the batches are mixed nevertheless.
     paths = [
         write_labelled([label] * 30, f"{label}.parquet", row_group_size=10) for label in range(6)
     ]
@@ -316,16 +308,16 @@ def test_an_epoch_is_mixed_across_files_and_row_groups(
 @given(
     files=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=25), min_size=1, max_size=3),
     group_rows=st.integers(1, 30),
-    window=st.integers(2, 40),
+    buffer_rows=st.integers(2, 40),
     oversample_real=st.integers(1, 4),
     batch_rows=st.integers(1, 9),
     seed=st.integers(0, 9),
 )
-def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
+def test_an_epoch_has_every_row_once_and_oversamples_real_rows(
     tokenizer_file: Path,
     files: list[list[int]],
     group_rows: int,
-    window: int,
+    buffer_rows: int,
     oversample_real: int,
     batch_rows: int,
     seed: int,
@@ -334,7 +326,7 @@ def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
     image = encoded_image(1, 8)
     expected: Counter[tuple[tuple[int, ...], int]] = Counter()
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(datasets, "WINDOW_ROWS", window)
+        patched.setattr(datasets, "SHUFFLE_BUFFER_ROWS", buffer_rows)
         for number, labels in enumerate(files):
             words = [f"file {number} row {row}" for row in range(len(labels))]
             columns = {"image": [image] * len(labels), "prompt": words, "Label_B": labels}
@@ -345,7 +337,7 @@ def test_an_epoch_has_every_row_once_and_every_real_row_as_often_as_asked(
         manifest = LabelledManifest([name], prompts, SPEC)
         batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, oversample_real)))
         assert Counter(zip(prompt_rows(batches), labels_of(batches), strict=True)) == expected
-        assert sum(manifest.rows_drawn(oversample_real)) == expected.total()
+        assert sum(manifest.epoch_class_counts(oversample_real)) == expected.total()
     assert all(len(batch.label_a) == batch_rows for batch in batches[:-1])
 
 
@@ -355,22 +347,22 @@ def rows_in_memory() -> int:
 
 @pytest.mark.parametrize("group_rows", [50, 5000])
 @pytest.mark.parametrize("order", [None, StreamOrder(0, 0), StreamOrder(0, 0, 4)])
-def test_memory_never_holds_the_set_whatever_its_row_groups(
+def test_memory_is_bounded_for_any_row_groups(
     write_labelled: Label,
     open_labelled: Open,
     monkeypatch: pytest.MonkeyPatch,
     order: StreamOrder | None,
     group_rows: int,
 ) -> None:
-    monkeypatch.setattr(datasets, "WINDOW_ROWS", 64)
+    monkeypatch.setattr(datasets, "SHUFFLE_BUFFER_ROWS", 64)
     path = write_labelled([0, 1, 2, 3, 4, 5] * 250, row_group_size=group_rows)
     held = [rows_in_memory() for _ in islice(open_labelled(path).batches(8, order), 0, None, 40)]
     assert len(held) >= 5
-    # The window, what was read with its last row, and the batches that are being decoded.
+    # The shuffle buffer, the chunk that was read last, and the batches that are being decoded.
     assert 0 < max(held) < 64 + READ_ROWS + 8 * 8
 
 
-def test_training_mirrors_half_of_the_pictures_and_evaluation_none(
+def test_training_flips_half_of_the_images_and_evaluation_none(
     write_manifest: Label, open_labelled: Open
 ) -> None:
     # Dark on the left, bright on the right.
@@ -389,16 +381,14 @@ def test_training_mirrors_half_of_the_pictures_and_evaluation_none(
     manifest = open_labelled(write_manifest(pa.table(columns)))
 
     def mirrored(order: StreamOrder | None) -> list[bool]:
-        pictures = np.concatenate([batch.images for batch in manifest.batches(32, order)]).astype(
-            int
-        )
-        left, right = pictures[:, :, 0].mean(axis=(1, 2)), pictures[:, :, -1].mean(axis=(1, 2))
+        images = np.concatenate([batch.images for batch in manifest.batches(32, order)])
+        left, right = (images[:, :, side].mean(axis=(1, 2)) for side in (0, -1))
         assert (abs(left - right) > 200).all()
         return (left > right).tolist()
 
     assert not any(mirrored(None))
     found = mirrored(StreamOrder(0, 0))
-    # 200 tosses of a coin are outside of this in less than one of 10,000 cases.
+    # 200 coin tosses fall outside this range in less than 1 of 10,000 cases.
     assert 70 < sum(found) < 130
     assert mirrored(StreamOrder(0, 0)) == found
     assert mirrored(StreamOrder(0, 1)) != found
@@ -406,7 +396,7 @@ def test_training_mirrors_half_of_the_pictures_and_evaluation_none(
     assert all(mirrored(StreamOrder(0, 0, augmentation=Augmentation(flip=1))))
 
 
-def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(
+def test_augmentation_follows_the_order_and_is_repeatable(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     opened = open_labelled(write_labelled([0, 1, 2, 3, 4, 5] * 6))
@@ -422,41 +412,41 @@ def test_pictures_are_changed_as_the_order_says_and_again_in_the_same_way(
         for one, other in zip(plain, changed, strict=True)
         for pair in zip(one.images, other.images, strict=True)
     )
-    # A quarter has neither change.
+    # A quarter of the 36 images has neither change.
     assert 18 <= differing <= 34
     assert not same(changed, later)
 
 
-def test_a_change_of_the_manifest_is_made_to_every_picture(
+def test_a_change_of_the_manifest_is_applied_to_every_image(
     write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo
 ) -> None:
     path = str(write_labelled([0, 1, 2]))
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
-    negative = LabelledManifest([path], prompts, SPEC, Reading(ImageOps.invert))
+    negative = LabelledManifest([path], prompts, SPEC, ReadOptions(ImageOps.invert))
     (plain,), (turned,) = (
         list(one.batches(8, None)) for one in (LabelledManifest([path], prompts, SPEC), negative)
     )
     assert np.abs(255 - turned.images.astype(int) - plain.images).max() <= 1
-    # What the order says comes on top of it.
+    # The order's augmentation is applied after it.
     (both,) = negative.batches(8, StreamOrder(0, 0, augmentation=Augmentation(blur=1)))
     assert both.images.shape == plain.images.shape
 
 
-def test_shares_of_a_batch_are_all_of_it_and_no_row_twice(
+def test_the_processes_divide_every_row_of_a_batch_among_them(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     path = write_labelled([0, 1, 2, None, 4, 5] * 4, row_group_size=5)
     order = StreamOrder(3, 1)
     whole = list(open_labelled(path).batches(7, order))
-    shares = [list(open_labelled(path).batches(7, order, Share(index, 3))) for index in range(3)]
-    assert [len(share) for share in shares] == [len(whole)] * 3
+    parts = [list(open_labelled(path).batches(7, order, ProcessRank(rank, 3))) for rank in range(3)]
+    assert [len(part) for part in parts] == [len(whole)] * 3
     for number, batch in enumerate(whole):
-        rows = [row for share in shares for row in prompt_rows([share[number]])]
+        rows = [row for part in parts for row in prompt_rows([part[number]])]
         assert sorted(rows) == sorted(prompt_rows([batch]))
-        assert sum(share[number].undecodable for share in shares) == batch.undecodable
+        assert sum(part[number].undecodable for part in parts) == batch.undecodable
 
 
-def test_paired_pictures_are_the_same_with_and_without_the_change(
+def test_paired_images_come_with_and_without_the_change(
     write_labelled: Label, open_labelled: Open
 ) -> None:
     opened = open_labelled(write_labelled([0, 1, None, 3, 4, 5] * 3))
@@ -475,7 +465,7 @@ def test_paired_pictures_are_the_same_with_and_without_the_change(
 
 @settings(deadline=None, max_examples=30)
 @given(rows=st.integers(1, 9), count=st.integers(1, 12), paired=st.booleans())
-def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, paired: bool) -> None:
+def test_micro_batches_divide_a_batch_in_order(rows: int, count: int, paired: bool) -> None:
     images, ids = (
         np.arange(rows * 12, dtype=np.uint8).reshape(rows, 2, 2, 3),
         np.arange(rows * 3, dtype=np.int32).reshape(rows, 3),
@@ -484,7 +474,7 @@ def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, pair
     batch = TrainingBatch(
         images, TokenBatch(ids, ids + 1), labels, labels + 1, 5, images + 1 if paired else None
     )
-    parts = batch.parts(count)
+    parts = batch.micro_batches(count)
     sizes = [len(part.label_a) for part in parts]
     assert len(parts) == min(rows, count)
     assert max(sizes) - min(sizes) <= 1
@@ -494,7 +484,7 @@ def test_the_parts_of_a_batch_are_all_of_it_in_order(rows: int, count: int, pair
     assert all((part.changed is not None) == paired for part in parts)
 
 
-def test_an_input_is_left_out_on_request(
+def test_an_input_can_be_left_out(
     write_labelled: Label, tokenizer_file: Path, tiny_info: CheckpointInfo
 ) -> None:
     path, prompts = (
@@ -503,9 +493,9 @@ def test_an_input_is_left_out_on_request(
     )
     blind, deaf = (
         list(
-            LabelledManifest([path], prompts, tiny_info.image, Reading(without=without)).batches(
-                8, None
-            )
+            LabelledManifest(
+                [path], prompts, tiny_info.image, ReadOptions(without=without)
+            ).batches(8, None)
         )[0]
         for without in Input
     )
@@ -515,9 +505,7 @@ def test_an_input_is_left_out_on_request(
     assert len({tuple(ids) for ids in deaf.tokens.input_ids}) == 1
 
 
-def test_labels_are_all_looked_at_before_anything_else(
-    write_manifest: Label, open_labelled: Open
-) -> None:
+def test_class_counts_check_all_labels(write_manifest: Label, open_labelled: Open) -> None:
     rows = {
         "image": [encoded_image(1)] * 3,
         "prompt": ["a"] * 3,
@@ -528,25 +516,25 @@ def test_labels_are_all_looked_at_before_anything_else(
     with pytest.raises(
         TrainingError, match=r"row 2: Label_A 1 and Label_B 0 contradict each other"
     ):
-        manifest.rows_of_classes()
+        manifest.class_counts()
 
 
-def test_manifests_of_other_columns_and_folders_are_read_as_one(
+def test_manifests_with_other_columns_and_folders_are_read_as_one(
     write_labelled: Label, tmp_path: Path, open_labelled: Open
 ) -> None:
     first = write_labelled([0, 1, 2], "one/rows.parquet")
     folder = tmp_path / "other"
-    (folder / "pictures").mkdir(parents=True)
-    (folder / "pictures" / "a.png").write_bytes(encoded_image(9))
+    (folder / "images").mkdir(parents=True)
+    (folder / "images" / "a.png").write_bytes(encoded_image(9))
     columns = {
-        "prompt": ["a picture"],
-        "image_path": ["pictures/a.png"],
+        "prompt": ["a photograph"],
+        "image_path": ["images/a.png"],
         "label_b": [4],
         "label_a": [1],
     }
     pq.write_table(pa.table(columns), folder / "rows.parquet")
     both = open_labelled(first, folder / "rows.parquet")
-    assert (both.rows, both.rows_of_classes()) == (4, (1, 1, 1, 0, 1, 0))
+    assert (both.rows, both.class_counts()) == (4, (1, 1, 1, 0, 1, 0))
     [batch] = both.batches(8, None)
     assert (batch.label_b.tolist(), batch.undecodable) == ([0, 1, 2, 4], 0)
     assert len(list(both.batches(1, StreamOrder(0, 0)))) == 4

@@ -1,4 +1,4 @@
-"""Data sets by hub id, from a server on loopback that answers as the hub does."""
+"""Data sets by hub id, from a server on loopback that imitates the hub."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ import pytest
 from support.manifests import manifest_table
 
 from aigid.errors import ManifestError
-from aigid.training.hub_data import downloaded
+from aigid.training.hub_data import local_manifest_path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,7 +35,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
 
 
 class HubServer(ThreadingHTTPServer):
-    """Knows the files of one data set, and keeps the names of those that were fetched."""
+    """Serves the files of one data set, and records the names of fetched files."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         super().__init__(("127.0.0.1", 0), HubRequest)
@@ -104,12 +104,17 @@ def hub(files: dict[str, bytes]) -> Iterator[HubServer]:
     server.server_close()
 
 
-def ask(address: str, cache: Path, *sources: str) -> list[str]:
-    """What `downloaded` gives or says, in a process whose hub is at `address`: its client reads that at the start."""
+def ask(address: str, cache: Path, *paths: str) -> list[str]:
+    """Return what `local_manifest_path` returns or raises for each path, with the hub at `address`.
+
+    It runs in a process of its own, because the hub's client reads its address when imported.
+    """
     program = (
-        "import sys; from aigid.errors import AigidError; from aigid.training.hub_data import downloaded\n"
-        "for source in sys.argv[1:]:\n"
-        "    try: print(downloaded(source))\n"
+        "import sys\n"
+        "from aigid.errors import AigidError\n"
+        "from aigid.training.hub_data import local_manifest_path\n"
+        "for path in sys.argv[1:]:\n"
+        "    try: print(local_manifest_path(path))\n"
         "    except AigidError as error: print(error)"
     )
     environment = {
@@ -119,7 +124,7 @@ def ask(address: str, cache: Path, *sources: str) -> list[str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program, *sources],
+        [sys.executable, "-c", program, *paths],
         capture_output=True,
         text=True,
         env=environment,
@@ -153,7 +158,7 @@ def test_a_split_is_downloaded_once_and_nothing_else(
     assert Path(file).read_bytes() == files["data/validation-0.parquet"]
 
 
-def test_what_the_hub_does_not_have_is_said(hub: HubServer, tmp_path: Path) -> None:
+def test_what_the_hub_does_not_have_is_an_error(hub: HubServer, tmp_path: Path) -> None:
     absent, nothing, odd = ask(
         hub.address,
         tmp_path,
@@ -161,26 +166,28 @@ def test_what_the_hub_does_not_have_is_said(hub: HubServer, tmp_path: Path) -> N
         "hf://datasets/owner/pairs/data/test-*",
         "hf://models/owner/pairs",
     )
-    assert (
-        absent
-        == "hf://datasets/owner/other: the hub has no such data set, or you may not read it (`hf auth login`)"
+    assert absent == (
+        "hf://datasets/owner/other: the hub has no such data set, or you may not read it "
+        "(`hf auth login`)"
     )
     assert (
         nothing == "hf://datasets/owner/pairs/data/test-*: the data set has no Parquet files there"
     )
     assert odd.startswith(
-        "hf://models/owner/pairs: not a data set of the hub: give hf://datasets/OWNER/NAME"
+        "hf://models/owner/pairs: not a data set on the hub: give hf://datasets/OWNER/NAME"
     )
 
 
-def test_without_a_network_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_error_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
-        ManifestError, match="not downloaded before, and the hub cannot be reached"
+        ManifestError, match="not in the local cache, and the hub cannot be reached"
     ) as refused:
-        downloaded("hf://datasets/no-such-owner/no-such-name")
+        local_manifest_path("hf://datasets/no-such-owner/no-such-name")
     assert "\n" not in str(refused.value)
 
 
-def test_other_sources_stay_as_they_are() -> None:
-    assert downloaded("data/train") == "data/train"
+def test_other_paths_are_returned_unchanged() -> None:
+    assert local_manifest_path("data/train") == "data/train"

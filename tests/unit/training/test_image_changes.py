@@ -1,4 +1,4 @@
-"""Changes of pictures: random ones that a seed repeats, fixed ones, and one encoding for all."""
+"""Changes of images: random ones that a seed repeats, fixed ones, and one common encoding."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from aigid.errors import UsageError
 from aigid.training.image_changes import DEGRADATIONS, UNIFIED_SIDE, Augmentation, unify
 
 
-def picture(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
+def sample(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
@@ -22,13 +22,13 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 def test_nothing_changes_by_default() -> None:
     assert Augmentation().is_off
-    before = picture()
+    before = sample()
     assert Augmentation().change(np.random.default_rng(0))(before) is before
 
 
 @pytest.mark.parametrize("name", ["crop", "resize", "blur", "jpeg"])
-def test_each_change_is_made_as_often_as_is_said_and_not_always_alike(name: str) -> None:
-    before = picture()
+def test_each_change_has_its_probability_and_varies(name: str) -> None:
+    before = sample()
     change = Augmentation(**{name: 0.5}).change(np.random.default_rng(3))
     changed = [change(before) for _ in range(200)]
     untouched = sum(one is before for one in changed)
@@ -40,44 +40,45 @@ def test_each_change_is_made_as_often_as_is_said_and_not_always_alike(name: str)
 
 def test_the_same_seed_makes_the_same_changes() -> None:
     every = Augmentation(1, 1, 1, 1)
-    once, again, other = (
-        every.change(np.random.default_rng(seed))(picture()) for seed in (5, 5, 6)
-    )
+    once, again, other = (every.change(np.random.default_rng(seed))(sample()) for seed in (5, 5, 6))
     assert once.tobytes() == again.tobytes()
     assert once.tobytes() != other.tobytes()
 
 
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32))
-def test_a_picture_of_any_size_stays_one(width: int, height: int, seed: int) -> None:
-    changed = Augmentation(1, 1, 1, 1).change(np.random.default_rng(seed))(picture(width, height))
+def test_images_of_any_size_can_be_changed(width: int, height: int, seed: int) -> None:
+    changed = Augmentation(1, 1, 1, 1).change(np.random.default_rng(seed))(sample(width, height))
     assert changed.mode == "RGB"
     assert min(changed.size) >= min(32, width, height)
     for change in (*DEGRADATIONS.values(), unify):
-        assert min(change(picture(width, height)).size) >= 1
+        assert min(change(sample(width, height)).size) >= 1
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("jpeg",), "--augment jpeg: give NAME=PROBABILITY"),
-        (("jpeg=often",), "--augment jpeg=often: give NAME=PROBABILITY"),
-        (("noise=0.5",), "--augment noise=0.5: the changes are crop, resize, blur, jpeg, flip"),
-        (("jpeg=1.5",), "--augment jpeg=1.5: a probability is from 0 to 1"),
-        (("jpeg=nan",), "--augment jpeg=nan: a probability is from 0 to 1"),
+        (("jpeg",), "`augment`: jpeg is not NAME=PROBABILITY"),
+        (("jpeg=often",), "`augment`: jpeg=often is not NAME=PROBABILITY"),
+        (
+            ("noise=0.5",),
+            "unknown change in noise=0.5: the changes are crop, resize, blur, jpeg, flip",
+        ),
+        (("jpeg=1.5",), "`augment`: the probability of jpeg must be between 0 and 1: got 1.5"),
+        (("jpeg=nan",), "`augment`: the probability of jpeg must be between 0 and 1: got nan"),
     ],
 )
-def test_what_is_no_augmentation_is_a_usage_error(words: tuple[str, ...], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_an_invalid_augmentation_is_a_usage_error(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         Augmentation.parse(words)
 
 
-def test_an_augmentation_is_read_from_words() -> None:
+def test_an_augmentation_is_parsed_from_words() -> None:
     assert Augmentation.parse(("jpeg=0.5", "blur=0.25")) == Augmentation(jpeg=0.5, blur=0.25)
     assert Augmentation.parse(()) == Augmentation()
 
 
 def test_degradations_do_what_their_names_say() -> None:
-    before = picture(200, 100)
+    before = sample(200, 100)
     after = {name: change(before) for name, change in DEGRADATIONS.items()}
     assert after["half size"].size == (100, 50)
     assert after["crop 70 %"].size == (140, 70)
@@ -93,9 +94,9 @@ def test_degradations_do_what_their_names_say() -> None:
     )
 
 
-def test_unified_pictures_have_one_encoding_and_at_most_one_size() -> None:
-    assert unify(picture(2000, 1024)).size == (1000, UNIFIED_SIDE)
-    small = unify(picture(100, 60))
+def test_unified_images_have_one_encoding_and_a_largest_size() -> None:
+    assert unify(sample(2000, 1024)).size == (1000, UNIFIED_SIDE)
+    small = unify(sample(100, 60))
     assert small.size == (100, 60)
-    tables = {str(unify(picture(100, 60, seed)).quantization) for seed in range(3)}
+    tables = {str(unify(sample(100, 60, seed)).quantization) for seed in range(3)}
     assert len(tables) == 1

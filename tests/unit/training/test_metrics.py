@@ -7,111 +7,111 @@ from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from aigid.decisions import decide_ai
 from aigid.records import SOURCES
-from aigid.training.metrics import Labelled, all_metrics, threshold_at
+from aigid.training.metrics import LabelledScores, compute_metrics, threshold_at
 
 
-def labelled(label_b: list[int], p_ai: list[float], answer_b: list[int] | None = None) -> Labelled:
-    """Rows whose likeliest generator is `answer_b` (the true one unless given; any for a real row)."""
+def labelled(
+    label_b: list[int], p_ai: list[float], answer_b: list[int] | None = None
+) -> LabelledScores:
+    """Return rows whose likeliest generator is `answer_b`, by default the true one."""
     truth, p = np.array(label_b), np.array(p_ai, dtype=np.float32)
     likeliest = np.maximum(truth if answer_b is None else np.array(answer_b), 1)
     p_source = np.zeros((len(truth), len(SOURCES)), dtype=np.float32)
     p_source[:, 1:] = 0.1 * p[:, None]
     p_source[np.arange(len(truth)), likeliest] = 0.6 * p
     p_source[:, 0] = 1 - p
-    return Labelled((truth > 0).astype(np.int64), truth, p, p_source)
+    return LabelledScores((truth > 0).astype(np.int64), truth, p, p_source)
 
 
 def test_task_a_by_hand() -> None:
     # Real: 2 of 3 right. AI: 4 of 5 right.
-    found = all_metrics(
+    found = compute_metrics(
         labelled([0, 0, 0, 1, 2, 3, 4, 5], [0.1, 0.4, 0.8, 0.9, 0.7, 0.6, 0.5, 0.2])
-    )["a"]
-    assert found["accuracy"] == pytest.approx(6 / 8)
-    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert found["binary_f1"] == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
-    assert found["macro_f1"] == pytest.approx((8 / 10 + 4 / 6) / 2)
-    # Of the 15 pairs of an AI and a real row: 0.9 beats all three; 0.7, 0.6 and 0.5 two each; 0.2 one.
-    assert found["auroc"] == pytest.approx((3 + 2 + 2 + 2 + 1) / 15)
+    ).a
+    assert found.accuracy == pytest.approx(6 / 8)
+    assert found.balanced_accuracy == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert found.binary_f1 == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
+    assert found.macro_f1 == pytest.approx((8 / 10 + 4 / 6) / 2)
+    # Of 15 pairs of an AI and a real row, 0.9 wins 3; 0.7, 0.6 and 0.5 win 2 each; 0.2 wins 1.
+    assert found.auroc == pytest.approx((3 + 2 + 2 + 2 + 1) / 15)
     # Three real rows: no false positive at all is allowed, and only 0.9 is above 0.8.
-    assert found["tpr_at_fpr_0.01"] == found["tpr_at_fpr_0.001"] == pytest.approx(1 / 5)
+    assert found.tpr_at_fpr[0.01] == found.tpr_at_fpr[0.001] == pytest.approx(1 / 5)
 
 
-def test_task_b_by_hand_and_real_where_head_a_says_so() -> None:
+def test_task_b_by_hand_with_real_decided_by_head_a() -> None:
     rows = labelled([0, 0, 1, 1, 2, 5], [0.9, 0.1, 0.9, 0.2, 0.9, 0.9], [3, 3, 1, 1, 1, 5])
-    found = all_metrics(rows)["b"]
+    found = compute_metrics(rows).b
     expected = np.zeros((6, 6), dtype=int)
     for truth, answer in ((0, 3), (0, 0), (1, 1), (1, 0), (2, 1), (5, 5)):
         expected[truth, answer] += 1
-    assert found["confusion"] == expected.tolist()
+    assert found.confusion == expected.tolist()
     f1 = {"real": 0.5, "sd21": 0.5, "sdxl": 0.0, "sd3": None, "dalle3": None, "midjourney": 1.0}
-    assert found["f1"] == pytest.approx(f1)
-    # Over the classes that are there.
-    assert found["macro_f1"] == pytest.approx((0.5 + 0.5 + 0 + 1) / 4)
-    assert found["accuracy"] == pytest.approx(3 / 6)
+    assert found.f1 == pytest.approx(f1)
+    # The mean over the classes that have rows.
+    assert found.macro_f1 == pytest.approx((0.5 + 0.5 + 0 + 1) / 4)
+    assert found.accuracy == pytest.approx(3 / 6)
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(30, 60))
-def test_figures_are_those_of_scikit_learn(seed: int, rows: int) -> None:
+def test_the_metrics_equal_scikit_learn_s(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
     label_b = [0, 1, 2, 3, 4, 5, *rng.integers(0, 6, rows - 6).tolist()]
     made = labelled(label_b, rng.random(rows).round(1).tolist(), rng.integers(1, 6, rows).tolist())
-    found = all_metrics(made, 0.5)
+    found = compute_metrics(made, 0.5)
     says_ai = made.p_ai >= np.float32(0.5)
     answer_b = np.where(says_ai, made.p_source[:, 1:].argmax(axis=1) + 1, 0)
-    assert found["a"]["macro_f1"] == pytest.approx(
+    assert found.a.macro_f1 == pytest.approx(
         f1_score(made.label_a, says_ai, average="macro", zero_division=0)
     )
-    assert found["a"]["auroc"] == pytest.approx(roc_auc_score(made.label_a, made.p_ai))
-    assert found["b"]["macro_f1"] == pytest.approx(
+    assert found.a.auroc == pytest.approx(roc_auc_score(made.label_a, made.p_ai))
+    assert found.b.macro_f1 == pytest.approx(
         f1_score(made.label_b, answer_b, average="macro", zero_division=0)
     )
-    assert found["b"]["confusion"] == confusion_matrix(made.label_b, answer_b).tolist()
+    assert found.b.confusion == confusion_matrix(made.label_b, answer_b).tolist()
 
 
 def test_the_threshold_moves_the_decisions_but_not_the_ranking() -> None:
     rows = labelled([0, 0, 1, 2], [0.1, 0.55, 0.6, 0.9])
-    low, high = all_metrics(rows, 0.5), all_metrics(rows, 0.58)
-    assert (low["a"]["accuracy"], high["a"]["accuracy"]) == (0.75, 1.0)
-    assert (low["threshold"], high["threshold"]) == (0.5, 0.58)
-    assert low["a"]["auroc"] == high["a"]["auroc"] == 1.0
+    low, high = compute_metrics(rows, 0.5), compute_metrics(rows, 0.58)
+    assert (low.a.accuracy, high.a.accuracy) == (0.75, 1.0)
+    assert (low.threshold, high.threshold) == (0.5, 0.58)
+    assert low.a.auroc == high.a.auroc == 1.0
 
 
-def test_the_constant_answer_stands_beside_with_its_flattering_binary_f1() -> None:
-    found = all_metrics(labelled([0, 1, 2, 3, 4, 5] * 20, [0.5] * 120))["constant"]
-    assert found["a"]["binary_f1"] == pytest.approx(10 / 11)
-    assert f"{found['a']['binary_f1']:.3f}" == "0.909"
-    assert found["a"]["accuracy"] == pytest.approx(5 / 6)
-    assert found["a"]["balanced_accuracy"] == pytest.approx(0.5)
-    assert found["a"]["macro_f1"] == pytest.approx(5 / 11)
-    # All classes are as frequent: any one of them is right once in six, precision 1/6, recall 1.
-    assert found["b"]["accuracy"] == pytest.approx(1 / 6)
-    assert found["b"]["macro_f1"] == pytest.approx(2 / 7 / 6)
+def test_a_constant_answer_has_a_flattering_binary_f1() -> None:
+    found = compute_metrics(labelled([0, 1, 2, 3, 4, 5] * 20, [0.5] * 120)).constant
+    assert found.a.binary_f1 == pytest.approx(10 / 11)
+    assert f"{found.a.binary_f1:.3f}" == "0.909"
+    assert found.a.accuracy == pytest.approx(5 / 6)
+    assert found.a.balanced_accuracy == pytest.approx(0.5)
+    assert found.a.macro_f1 == pytest.approx(5 / 11)
+    # All classes are equally frequent: each is right in 1 of 6 rows (precision 1/6, recall 1).
+    assert found.b.accuracy == pytest.approx(1 / 6)
+    assert found.b.macro_f1 == pytest.approx(2 / 7 / 6)
 
 
 def test_the_constant_answer_of_task_b_is_the_most_frequent_class() -> None:
-    found = all_metrics(labelled([0, 4, 4, 4, 2], [0.5] * 5))["constant"]["b"]
-    assert [sum(column) for column in zip(*found["confusion"], strict=True)] == [0, 0, 0, 0, 5, 0]
-    assert found["accuracy"] == pytest.approx(3 / 5)
+    found = compute_metrics(labelled([0, 4, 4, 4, 2], [0.5] * 5)).constant.b
+    assert [sum(column) for column in zip(*found.confusion, strict=True)] == [0, 0, 0, 0, 5, 0]
+    assert found.accuracy == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize(("label_b", "accuracy"), [([0, 0, 0, 0], 0.25), ([1, 2, 3, 3], 0.75)])
-def test_with_one_class_only_what_is_not_defined_is_none(
-    label_b: list[int], accuracy: float
-) -> None:
-    found = all_metrics(labelled(label_b, [0.2, 0.6, 0.7, 0.8]))
-    assert found["a"]["accuracy"] == accuracy
-    for name in ("balanced_accuracy", "auroc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"):
-        assert found["a"][name] is None
-    assert found["constant"]["a"]["balanced_accuracy"] is None
+def test_undefined_metrics_of_one_class_are_none(label_b: list[int], accuracy: float) -> None:
+    found = compute_metrics(labelled(label_b, [0.2, 0.6, 0.7, 0.8]))
+    assert found.a.accuracy == accuracy
+    assert found.a.balanced_accuracy is found.a.auroc is None
+    assert found.a.tpr_at_fpr == {0.01: None, 0.001: None}
+    assert found.constant.a.balanced_accuracy is None
 
 
 def test_the_true_positive_rate_at_a_false_positive_rate_counts_whole_real_rows() -> None:
     # 200 real rows: 1 % allows two of them, 0.1 % none. AI rows lie between the highest real ones.
     real = [0.95, 0.85, 0.75, *np.linspace(0, 0.5, 197)]
-    found = all_metrics(labelled([0] * 200 + [1] * 4, [*real, 0.99, 0.9, 0.8, 0.7]))["a"]
-    assert found["tpr_at_fpr_0.01"] == pytest.approx(3 / 4)
-    assert found["tpr_at_fpr_0.001"] == pytest.approx(1 / 4)
+    found = compute_metrics(labelled([0] * 200 + [1] * 4, [*real, 0.99, 0.9, 0.8, 0.7])).a
+    assert found.tpr_at_fpr[0.01] == pytest.approx(3 / 4)
+    assert found.tpr_at_fpr[0.001] == pytest.approx(1 / 4)
 
 
 # Few distinct values, so that there are ties.
@@ -126,7 +126,7 @@ def false_positives(p_ai: npt.NDArray[np.float32], threshold: float) -> int:
 
 @settings(deadline=None, max_examples=200)
 @given(probabilities, st.floats(0, 1))
-def test_a_threshold_keeps_its_promise_and_no_lower_one_does(
+def test_the_threshold_is_the_lowest_within_the_false_positive_rate(
     real: list[float], max_fpr: float
 ) -> None:
     p_ai = np.array([*real, 0.4, 1.0], dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Which pairs are sure enough to be labels, and the manifest that they become."""
+"""Which pairs are confident enough to be labels, and the manifest that they become."""
 
 import json
 import shutil
@@ -23,32 +23,34 @@ from aigid.training.pseudo_selection import SelectionConfig, pseudo_labels
 
 
 def answers(rows: list[tuple[float, list[float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """`p_ai` and `p_source` from `p_ai` and the generators' shares."""
+    """Return `p_ai` and `p_source` of rows of `p_ai` and the generators' fractions of it."""
     p_ai = np.array([row[0] for row in rows], np.float32)
     shares = np.array([row[1] for row in rows], np.float32)
     return p_ai, np.concatenate([1 - p_ai[:, None], p_ai[:, None] * shares], axis=1)
 
 
-SURE, UNSURE = [0.9, 0.1, 0, 0, 0], [0.4, 0.3, 0.3, 0, 0]
+CONFIDENT, UNCERTAIN = [0.9, 0.1, 0, 0, 0], [0.4, 0.3, 0.3, 0, 0]
 
 
-def test_a_pair_is_kept_where_both_heads_are_sure() -> None:
+def test_a_pair_is_kept_where_both_heads_are_confident() -> None:
     cases = [
-        (0.95, SURE, True, 1),
-        (0.95, UNSURE, False, 1),
-        (0.70, SURE, False, 1),
-        (0.05, UNSURE, True, 0),
-        (0.30, SURE, False, 0),
+        (0.95, CONFIDENT, True, 1),
+        (0.95, UNCERTAIN, False, 1),
+        (0.70, CONFIDENT, False, 1),
+        (0.05, UNCERTAIN, True, 0),
+        (0.30, CONFIDENT, False, 0),
         (0.95, [0, 0, 0, 0.05, 0.95], True, 5),
     ]
-    kept, labels, share = pseudo_labels(*answers([case[:2] for case in cases]), SelectionConfig())
+    kept, labels, p_generator = pseudo_labels(
+        *answers([case[:2] for case in cases]), SelectionConfig()
+    )
     assert kept.tolist() == [case[2] for case in cases]
     assert labels.tolist() == [case[3] for case in cases]
-    assert share[0] == pytest.approx(0.9)
-    assert share[3] == 1
+    assert p_generator[0] == pytest.approx(0.9)
+    assert p_generator[3] == 1
 
 
-def test_a_row_without_an_answer_is_never_kept() -> None:
+def test_a_row_that_was_not_scored_is_never_kept() -> None:
     nothing = np.full((2, 6), np.nan, np.float32)
     kept, _, _ = pseudo_labels(
         np.array([np.nan, np.nan], np.float32), nothing, SelectionConfig(0.5, 0.0)
@@ -59,18 +61,27 @@ def test_a_row_without_an_answer_is_never_kept() -> None:
 @given(
     st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0.5, 1), st.floats(0, 1)
 )
-def test_to_be_surer_keeps_fewer_and_never_others(
-    values: list[float], head_a: float, head_b: float
+def test_higher_confidence_keeps_a_subset(
+    values: list[float], min_confidence_a: float, min_confidence_b: float
 ) -> None:
-    given = answers([(value, SURE) for value in values])
+    given = answers([(value, CONFIDENT) for value in values])
     loose, _, _ = pseudo_labels(*given, SelectionConfig(0.5, 0))
-    strict, _, _ = pseudo_labels(*given, SelectionConfig(head_a, head_b))
+    strict, _, _ = pseudo_labels(*given, SelectionConfig(min_confidence_a, min_confidence_b))
     assert not (strict & ~loose).any()
 
 
-@pytest.mark.parametrize("values", [(0.4, 0.8), (1.1, 0.8), (0.8, -0.1), (0.8, 1.5)])
-def test_values_that_are_no_probabilities_are_refused(values: tuple[float, float]) -> None:
-    with pytest.raises(UsageError, match="to be sure is a probability"):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ((0.4, 0.8), "`min_confidence_a` must be between 0.5 and 1: got 0.4"),
+        ((1.1, 0.8), "`min_confidence_a` must be between 0.5 and 1: got 1.1"),
+        ((0.8, -0.1), "`min_confidence_b` must be between 0 and 1: got -0.1"),
+        ((0.8, float("nan")), "`min_confidence_b` must be between 0 and 1: got nan"),
+        ((0.8, 0.8, 0), "`max_per_class` must be 1 or more: got 0"),
+    ],
+)
+def test_values_out_of_range_are_refused(values: tuple[float, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         SelectionConfig(*values)
 
 
@@ -145,7 +156,7 @@ def test_images_named_by_a_path_are_written_with_their_bytes(
     assert row["image"] == {"bytes": encoded_image(1), "path": "one.png"}
 
 
-def test_labels_of_other_thresholds_are_not_mixed_and_the_same_may_be_written_again(
+def test_pseudo_labels_of_another_selection_are_refused_and_the_same_rewritten(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
     pq.write_table(manifest_table(20), tmp_path / "m.parquet")
@@ -164,7 +175,9 @@ def test_labels_of_other_thresholds_are_not_mixed_and_the_same_may_be_written_ag
     before = {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()}
     refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet", "--min-confidence-a", 0.9)
     assert refused.exit_code == 2
-    assert "holds pseudo-labels of another head_a, head_b: give another folder" in refused.stderr
+    assert (
+        "holds pseudo-labels of another --min-confidence-a, --min-confidence-b: " in refused.stderr
+    )
     assert (
         run(
             tiny_repository,
@@ -180,9 +193,7 @@ def test_labels_of_other_thresholds_are_not_mixed_and_the_same_may_be_written_ag
     assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == before
 
 
-def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(
-    tiny_repository: Path, tmp_path: Path
-) -> None:
+def test_an_image_deleted_since_the_scan_is_an_error(tiny_repository: Path, tmp_path: Path) -> None:
     (tmp_path / "one.png").write_bytes(encoded_image(1))
     pq.write_table(pa.table({"image": ["one.png"], "prompt": ["a cat"]}), tmp_path / "m.parquet")
     options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0)
@@ -190,10 +201,10 @@ def test_an_image_that_has_gone_since_the_scan_is_an_error_and_not_a_pair_less(
     (tmp_path / "one.png").unlink()
     again = run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options)
     assert again.exit_code == ResultsError.exit_status
-    assert "cannot be read any more: missing: one.png" in again.stderr
+    assert "can no longer be read: missing: one.png" in again.stderr
 
 
-def test_of_each_class_the_surest_are_kept_up_to_a_number(
+def test_at_most_the_given_number_of_each_class_is_kept_the_most_confident(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
     pq.write_table(manifest_table(120), tmp_path / "m.parquet")
@@ -211,23 +222,23 @@ def test_of_each_class_the_surest_are_kept_up_to_a_number(
     kept = result_rows(tmp_path / "labels")
     for label in range(6):
         wanted = sorted(
-            (sureness(row) for row in everything if row["Label_B"] == label), reverse=True
+            (confidence(row) for row in everything if row["Label_B"] == label), reverse=True
         )[:7]
         assert (
-            sorted((sureness(row) for row in kept if row["Label_B"] == label), reverse=True)
+            sorted((confidence(row) for row in kept if row["Label_B"] == label), reverse=True)
             == wanted
         )
-    # In the order of the manifest still.
+    # They keep the manifest's order.
     images = [row["image"]["bytes"] for row in everything]
     positions = [images.index(row["image"]["bytes"]) for row in kept]
     assert positions == sorted(positions)
 
 
-def sureness(row: dict[str, float]) -> float:
+def confidence(row: dict[str, float]) -> float:
     return max(row["p_ai"], 1 - row["p_ai"]) * row["p_generator"]
 
 
-def test_where_labels_are_known_it_is_told_how_often_they_are_met(
+def test_precision_is_recorded_where_labels_are_known(
     tiny_repository: Path, tmp_path: Path
 ) -> None:
     table = manifest_table(60)
@@ -253,8 +264,8 @@ def test_where_labels_are_known_it_is_told_how_often_they_are_met(
             one for one, row in zip(right, kept, strict=True) if SOURCES[row["Label_B"]] == name
         ]
         assert value == pytest.approx(sum(of_class) / len(of_class))
-    assert f"{sum(right) / 60:.1%} of them rightly labelled" in done.stdout
-    # Labels of a model's own are no truth.
+    assert f"{sum(right) / 60:.1%} of their pseudo-labels are right" in done.stdout
+    # Pseudo-labels do not count as known labels.
     (tmp_path / "labels").rename(tmp_path / "pseudo")
     (tmp_path / "results").rename(tmp_path / "before")
     assert (
@@ -311,6 +322,6 @@ def test_pseudo_labels_neither_validate_nor_test(tiny_repository: Path, tmp_path
         done = CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
         assert done.exit_code == 2
         assert (
-            "pseudo-labels say what a model thinks: train on them, and measure on rows whose labels"
+            "its labels are pseudo-labels, a model's predictions: use them for training only"
             in done.stderr
         )

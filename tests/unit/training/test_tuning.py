@@ -5,9 +5,9 @@ import torch
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import TrainingBatch
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import apply_model
+from aigid.training.training_batch import TrainingBatch
 from aigid.training.tuning import merged, prepare_encoders, training_mode
 
 

@@ -1,0 +1,49 @@
+"""One batch of training rows, as arrays."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """N rows for the model: `images` uint8 [N, *ImageSpec.shape], tokens padded to one bucket.
+
+    Labels are int64 [N]. `undecodable` counts the rows that were dropped because their image could
+    not be read; N is 0 where none could. `changed` holds the same images after augmentation, in
+    the same order, where both versions were asked for.
+    """
+
+    images: Pixels
+    tokens: TokenBatch
+    label_a: Labels
+    label_b: Labels
+    undecodable: int
+    changed: Pixels | None = None
+
+    def all_images(self) -> Pixels:
+        """Return the images, followed by the changed ones where there are any."""
+        return self.images if self.changed is None else np.concatenate([self.images, self.changed])
+
+    def micro_batches(self, count: int) -> "list[TrainingBatch]":
+        """Split the rows evenly into `count` batches, or into one per row where rows are fewer."""
+        rows = len(self.label_a)
+        bounds = np.linspace(0, rows, min(count, rows) + 1).round().astype(int)
+        return [self._slice(slice(start, stop)) for start, stop in pairwise(bounds)]
+
+    def _slice(self, rows: slice) -> "TrainingBatch":
+        return TrainingBatch(
+            self.images[rows],
+            TokenBatch(self.tokens.input_ids[rows], self.tokens.attention_mask[rows]),
+            self.label_a[rows],
+            self.label_b[rows],
+            0,
+            None if self.changed is None else self.changed[rows],
+        )
