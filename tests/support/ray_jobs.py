@@ -1,10 +1,11 @@
-"""Jobs for a cluster's workers that do next to nothing, or what must not happen; workers import them from here."""
+"""Jobs for workers that do almost nothing, or fail as chosen. Workers import them from here."""
 
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,19 +18,21 @@ BATCHES = 4
 
 @dataclass(frozen=True)
 class StandInJob:
-    """Makes a small table of each shard, in `seconds`; shards in `fates` end otherwise."""
+    """Makes a small table of each shard in `seconds`, and sends `message` at its start.
+
+    `fates` maps the indexes of shards to what happens to them; a shard with the fate "held" is not
+    finished before the file `release` exists.
+    """
 
     seconds: float = 0.0
     fates: tuple[tuple[int, str], ...] = ()
-    start: str = ""
-    say: str = ""
+    message: str = ""
+    release: str = ""
 
     @contextmanager
     def open(self, threads: int, on_message: Callable[[str], None]) -> Iterator[ScanShards]:
-        if self.start == "slow":
-            time.sleep(3)
-        if self.say:
-            on_message(self.say)
+        if self.message:
+            on_message(self.message)
         yield self._scan
 
     def _scan(
@@ -46,10 +49,10 @@ class StandInJob:
         if fate == "fail":
             raise AigidError(f"row {shard.segments[0].start} is cursed")
         if fate == "bug":
-            raise ZeroDivisionError("nobody thought of that")
+            raise ZeroDivisionError("an unexpected bug")
         if fate == "servers gone":
             raise ServerError("no server answers")
         if fate == "crash":
             os._exit(3)
-        if fate == "slow":
-            time.sleep(6)
+        while fate == "held" and not Path(self.release).exists():
+            time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A gRPC server of Triton's protocol whose failures a test chooses: a real one cannot be told to fail just so."""
+"""A gRPC server of Triton's protocol whose failures a test chooses, as with no real server."""
 
 import threading
 from collections.abc import Callable
@@ -11,24 +11,25 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from aigid.contract import ModelContract
-from aigid.scorers.tensors import ENSEMBLE, ModelSpec, model_specs
+from aigid.scorers import ENSEMBLE, ModelSpec, model_specs
+from aigid.serving.ports import choose_ports
 
 Failure = tuple[grpc.StatusCode, str]
 
 
 class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Answers with `p_ai` = the first byte of each image / 255, unless `fail` gives a status for the Nth request."""
+    """Answers with `p_ai` = the first byte of each image / 255.
+
+    Request number N fails if `fail(N)` gives a status. Requests wait while `delay` is not set, and
+    questions about a model's configuration while `config_delay` is not set.
+    """
 
     def __init__(
         self, contract: ModelContract, fail: Callable[[int], Failure | None] = lambda call: None
     ) -> None:
         self.contract, self.fail = contract, fail
-        self.precision, self.max_batch_size, self.names, self.live = (
-            "int8",
-            256,
-            [ENSEMBLE, "bert"],
-            True,
-        )
+        self.precision, self.max_batch_size, self.live = "int8", 256, True
+        self.names = [ENSEMBLE, "bert"]
         self.specs = model_specs(contract)
         self.delay, self.config_delay = threading.Event(), threading.Event()
         self.delay.set()
@@ -39,10 +40,13 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.address = ""
 
     def __enter__(self) -> Self:
-        self._server = grpc.server(ThreadPoolExecutor(32))
+        # Without this option two servers could listen on one port.
+        self._server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address or "127.0.0.1:0")
-        self.address = f"127.0.0.1:{port}"
+        if not self.address:
+            port = choose_ports("127.0.0.1", {"grpc_port": 0})["grpc_port"]
+            self.address = f"127.0.0.1:{port}"
+        assert self._server.add_insecure_port(self.address), f"{self.address} is in use"
         self._server.start()
         return self
 
@@ -52,11 +56,15 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End all connections; the server can be entered again, at the same address."""
         self.delay.set()
         self.config_delay.set()
         self._server.stop(0).wait()
 
-    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the protocol's names
+    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the names of the protocol
         return service_pb2.ServerLiveResponse(live=self.live)
 
     def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802

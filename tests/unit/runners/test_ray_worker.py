@@ -1,4 +1,4 @@
-"""A worker in this process: what it refuses at its start, and that each shard it is given has its own end."""
+"""A worker in this process: what it refuses at its start, and that shards end independently."""
 
 import os
 import threading
@@ -25,7 +25,7 @@ Ordered = Callable[..., WorkOrder]
 
 @pytest.fixture
 def order(tmp_path: Path) -> Iterator[Ordered]:
-    """Makes the order of a scan into `out`, which is held while the test runs."""
+    """Makes the order of a scan into `out`, a folder that is held while the test runs."""
     (tmp_path / "m.parquet").touch()
     before = Path.cwd()
     with open_results(str(tmp_path / "out")).open() as token:
@@ -47,36 +47,34 @@ def committed(tmp_path: Path) -> set[int]:
 
 
 def test_another_version_is_refused_with_both(order: Ordered) -> None:
-    with pytest.raises(
-        UsageError,
-        match=f"has aigid {__version__}, but the scan was started with 0.0.1: install the same",
-    ):
+    message = f"this node has aigid {__version__}, but the scan was started with 0.0.1: install"
+    with pytest.raises(UsageError, match=message):
         ShardWorker().start(order(version="0.0.1"))
 
 
-def test_a_results_folder_that_is_another_one_here_is_refused(
+def test_a_results_folder_that_is_not_the_driver_s_is_refused(
     order: Ordered, tmp_path: Path
 ) -> None:
-    said = "is another folder here than where the scan was started: give one that all machines share, or an object store"
+    message = (
+        "`out` .*: this node has another folder there than the driver: give one that all nodes"
+    )
     (tmp_path / "local_disk").mkdir()
     for other in (
         {"out": str(tmp_path / "gone")},
         {"out": str(tmp_path / "local_disk")},
         {"token": "another scan's"},
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             ShardWorker().start(order(**other))
 
 
-def test_a_manifest_that_is_not_here_is_refused(order: Ordered) -> None:
-    with pytest.raises(
-        UsageError,
-        match=r"gone\.parquet: no such file here: put the manifest where all machines see it",
-    ):
+def test_a_manifest_that_this_node_lacks_is_refused(order: Ordered) -> None:
+    message = r"gone\.parquet: no such file on this node: put the manifest where all nodes can read"
+    with pytest.raises(UsageError, match=message):
         ShardWorker().start(order(first_file="gone.parquet"))
 
 
-def test_a_folder_that_is_not_here_does_not_matter_where_paths_are_whole(
+def test_absolute_paths_need_no_current_folder_of_the_driver(
     order: Ordered, tmp_path: Path
 ) -> None:
     assert (
@@ -99,9 +97,7 @@ def test_shards_given_at_the_same_time_are_scanned_one_after_the_other(
     assert worker.state().shards == {}
 
 
-def test_a_shard_that_fails_takes_none_of_the_others_with_it(
-    order: Ordered, tmp_path: Path
-) -> None:
+def test_a_shard_that_fails_leaves_the_others(order: Ordered, tmp_path: Path) -> None:
     worker = ShardWorker()
     worker.start(order(StandInJob(0.05, ((1, "fail"), (4, "bug")))))
     with ThreadPoolExecutor(6) as callers:
@@ -120,26 +116,26 @@ def test_results_that_cannot_be_written_fail_the_shard_and_the_worker_goes_on(
     worker = ShardWorker()
     worker.start(order())
     first, second = shards(2)
-    (tmp_path / "out" / "detections-000000.parquet").mkdir()
-    with pytest.raises(ResultsError, match=r"cannot write detections-000000\.parquet"):
+    (tmp_path / "out" / "detections" / "part-000000.parquet").mkdir(parents=True)
+    with pytest.raises(ResultsError, match=r"cannot write .*part-000000\.parquet"):
         worker.scan(first)
     assert worker.scan(second).rows == ROWS
 
 
-def test_the_state_says_which_shard_it_is_at_for_how_long_and_how_far(order: Ordered) -> None:
+def test_the_state_tells_the_current_shard_its_seconds_and_its_rows(order: Ordered) -> None:
     worker = ShardWorker()
-    worker.start(order(StandInJob(1.0, say="a line")))
+    worker.start(order(StandInJob(1.0)))
     caller = threading.Thread(target=worker.scan, args=(shards(1)[0],))
     caller.start()
-    wait_until(lambda: worker.state().rows == ROWS // 2, "half of the rows")
+    wait_until(lambda: worker.state().rows == ROWS // 2, "half of the rows are not reported")
     state = worker.state()
     assert state.shards == {0: (ROWS // 2, BATCHES // 2)}
     assert 0.4 < state.seconds < 1.1
     caller.join()
 
 
-def test_lines_are_given_once(order: Ordered) -> None:
+def test_messages_are_given_once(order: Ordered) -> None:
     worker = ShardWorker()
-    worker.start(order(StandInJob(say="server a:8001 does not answer")))
-    assert worker.state().lines == ["server a:8001 does not answer"]
-    assert worker.state().lines == []
+    worker.start(order(StandInJob(message="server a:8001 does not answer")))
+    assert worker.state().messages == ["server a:8001 does not answer"]
+    assert worker.state().messages == []

@@ -1,4 +1,4 @@
-"""The order of shards, the pauses before new attempts, and when a shard is given up."""
+"""The order of shards, the pauses before retries, and when a shard is given up."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ FILES = [ManifestFile(f"{name}.parquet", 10, (100,), "") for name in "ab"]
 
 
 class Clock:
-    """A clock that stands until it is set."""
+    """A clock that a test sets."""
 
     now = 0.0
 
@@ -39,9 +39,7 @@ def test_shards_come_in_the_order_of_the_plan_and_are_taken_from_it_one_by_one()
     assert len(taken) == 6
 
 
-def test_a_shard_that_failed_comes_again_after_a_pause_that_grows_and_only_for_one_who_is_alone_with_it() -> (
-    None
-):
+def test_a_failed_shard_comes_again_after_growing_pauses_and_only_alone() -> None:
     clock = Clock()
     queue = ShardQueue(iter(shards(1)), 4, clock)
     shard = queue.take(alone=True)
@@ -61,7 +59,7 @@ def test_a_shard_that_failed_comes_again_after_a_pause_that_grows_and_only_for_o
     assert not queue
 
 
-def test_shards_that_wait_for_their_pause_hold_up_no_others() -> None:
+def test_shards_in_their_pause_do_not_delay_others() -> None:
     clock = Clock()
     queue = ShardQueue(iter(shards(4)), 2, clock)
     first = queue.take(alone=True)
@@ -94,7 +92,7 @@ def test_every_shard_is_done_or_given_up_whatever_fails(
     assert tries <= count * attempts
 
 
-def test_a_failure_says_which_rows_are_missing() -> None:
+def test_a_failure_names_the_missing_rows() -> None:
     one = Shard(7, (Segment(FILES[0], 10, 20),))
     two = Shard(8, (Segment(FILES[0], 10, 100), Segment(FILES[1], 0, 5)))
     assert str(ShardFailure(one, "gone")) == "shard 7 (row 10 of a.parquet to row 19): gone"

@@ -1,4 +1,4 @@
-"""The embedded scorer: a row's answer is its own, prompts are encoded once, and only graphs of one model are loaded."""
+"""The embedded scorer: rows do not affect each other, prompts are cached, graphs are checked."""
 
 import json
 import shutil
@@ -17,9 +17,7 @@ from support.manifests import SIDE
 from aigid.errors import ContractError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
-from aigid.scorers import Scores
-from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS, OnnxScorer, Scores
 
 BUCKETS = (16, 32, 64, 128)
 ROWS = 40
@@ -27,7 +25,7 @@ ROWS = 40
 
 @pytest.fixture(scope="module", params=["int8", "fp32"])
 def scorer(request: pytest.FixtureRequest, tiny_repository: Path) -> OnnxScorer:
-    # Nothing is remembered, so that each prompt is encoded anew in each batch.
+    # Without a cache each prompt is encoded again in each batch.
     return OnnxScorer(tiny_repository, precision=request.param, cached_prompts=0)
 
 
@@ -36,13 +34,13 @@ def copied_repository(tiny_repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_repository, tmp_path / "repository"))
 
 
-def pictures(count: int = ROWS) -> Pixels:
+def random_images(count: int = ROWS) -> Pixels:
     return np.random.default_rng(1).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
 
 def prompts(bucket: int, count: int = ROWS) -> TokenBatch:
     rng = np.random.default_rng(bucket)
-    # The shortest and the longest of the bucket are among them.
+    # Among them are the shortest and the longest prompt of the bucket.
     lengths = [2, bucket, *rng.integers(4, bucket + 1, count - 2)]
     return pad_to_bucket(
         [[101, *rng.integers(1000, 30_000, length - 2).tolist(), 102] for length in lengths], bucket
@@ -61,7 +59,7 @@ def answers(scores: Scores) -> list[tuple[bytes, bytes]]:
 @pytest.fixture(scope="module")
 def answers_alone(scorer: OnnxScorer) -> dict[int, list[tuple[bytes, bytes]]]:
     """The answer of each row in a batch of its own, by bucket."""
-    images = pictures()
+    images = random_images()
     found = {}
     for bucket in BUCKETS:
         tokens = prompts(bucket)
@@ -72,7 +70,7 @@ def answers_alone(scorer: OnnxScorer) -> dict[int, list[tuple[bytes, bytes]]]:
 
 
 def test_a_score_is_a_probability_and_a_distribution_for_each_row(scorer: OnnxScorer) -> None:
-    scores = scorer.score(pictures(), prompts(16))
+    scores = scorer.score(random_images(), prompts(16))
     assert (scores.p_ai.shape, scores.p_ai.dtype) == ((ROWS,), np.float32)
     assert (scores.p_source.shape, scores.p_source.dtype) == ((ROWS, 6), np.float32)
     assert np.all((scores.p_ai >= 0) & (scores.p_ai <= 1))
@@ -81,7 +79,7 @@ def test_a_score_is_a_probability_and_a_distribution_for_each_row(scorer: OnnxSc
 
 
 def test_both_the_image_and_the_prompt_count(scorer: OnnxScorer) -> None:
-    images, tokens = pictures(2), prompts(16, 2)
+    images, tokens = random_images(2), prompts(16, 2)
     pairs = [(image, prompt) for image in (0, 1) for prompt in (0, 1)]
     scores = scorer.score(
         images[[image for image, _ in pairs]], rows_of(tokens, [prompt for _, prompt in pairs])
@@ -93,7 +91,7 @@ def test_both_the_image_and_the_prompt_count(scorer: OnnxScorer) -> None:
 def test_a_row_alone_and_in_batches_of_1_to_40_gives_the_same_bits(
     scorer: OnnxScorer, bucket: int, answers_alone: dict[int, list[tuple[bytes, bytes]]]
 ) -> None:
-    images, tokens = pictures(), prompts(bucket)
+    images, tokens = random_images(), prompts(bucket)
     for size in range(1, ROWS + 1):
         scores = scorer.score(images[:size], rows_of(tokens, list(range(size))))
         assert answers(scores) == answers_alone[bucket][:size], size
@@ -109,15 +107,15 @@ def test_a_row_at_any_place_among_any_neighbours_gives_the_same_bits(
     bucket: int,
     rows: list[int],
 ) -> None:
-    scores = scorer.score(pictures()[rows], rows_of(prompts(bucket), rows))
+    scores = scorer.score(random_images()[rows], rows_of(prompts(bucket), rows))
     assert answers(scores) == [answers_alone[bucket][row] for row in rows]
 
 
 def test_extreme_neighbours_change_nothing(
     scorer: OnnxScorer, answers_alone: dict[int, list[tuple[bytes, bytes]]]
 ) -> None:
-    # What a quantization by the batch's range would not survive.
-    images = pictures()[:6]
+    # Quantization by the range of the batch would fail here.
+    images = random_images()[:6]
     images[[0, 5]], images[[1, 4]] = 0, 255
     rows = [0, 1, 2, 3, 0, 1]
     scores = scorer.score(images, rows_of(prompts(32), rows))
@@ -132,22 +130,22 @@ def test_threads_at_once_get_the_same_bits(
             BUCKETS[number % 4],
             [(number * 7 + place) % ROWS for place in range(1 + number % 19)],
         )
-        scores = scorer.score(pictures()[rows], rows_of(prompts(bucket), rows))
+        scores = scorer.score(random_images()[rows], rows_of(prompts(bucket), rows))
         return answers(scores) == [answers_alone[bucket][row] for row in rows]
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(score, range(80)))
 
 
-def test_threads_that_share_remembered_prompts_get_the_same_bits(
+def test_threads_that_share_cached_prompts_get_the_same_bits(
     tiny_repository: Path, answers_alone: dict[int, list[tuple[bytes, bytes]]], scorer: OnnxScorer
 ) -> None:
-    # So few are kept that the threads push each other's out all the time.
+    # So small a cache that the threads evict each other's prompts all the time.
     small = OnnxScorer(tiny_repository, precision=scorer.precision, cached_prompts=5)
 
     def score(number: int) -> bool:
         rows = [(number * 3 + place) % 12 for place in range(7)]
-        scores = small.score(pictures()[rows], rows_of(prompts(16), rows))
+        scores = small.score(random_images()[rows], rows_of(prompts(16), rows))
         return answers(scores) == [answers_alone[16][row] for row in rows]
 
     with ThreadPoolExecutor(8) as pool:
@@ -155,7 +153,7 @@ def test_threads_that_share_remembered_prompts_get_the_same_bits(
 
 
 class CountingSession:
-    """The graph's session, which also remembers the rows that it ran."""
+    """A graph's session that also records the rows that it ran."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -191,7 +189,7 @@ def test_a_prompt_repeated_in_a_batch_is_encoded_once(
     counted: Counted, forgetful: OnnxScorer
 ) -> None:
     scorer, session = counted(100)
-    images, tokens, rows = pictures(6), prompts(16), [0, 1, 0, 0, 2, 1]
+    images, tokens, rows = random_images(6), prompts(16), [0, 1, 0, 0, 2, 1]
     scores = scorer.score(images, rows_of(tokens, rows))
     assert sorted(session.rows) == sorted(tokens.input_ids[row].tobytes() for row in (0, 1, 2))
     alone = [
@@ -200,51 +198,51 @@ def test_a_prompt_repeated_in_a_batch_is_encoded_once(
     assert answers(scores) == [answers(score)[0] for score in alone]
 
 
-def test_a_prompt_met_again_in_a_later_batch_is_not_encoded_again(counted: Counted) -> None:
+def test_a_prompt_that_comes_again_in_a_later_batch_is_not_encoded_again(counted: Counted) -> None:
     scorer, session = counted(100)
-    first = scorer.score(pictures(20), prompts(16, 20))
+    first = scorer.score(random_images(20), prompts(16, 20))
     assert len(session.rows) == 20
-    again = scorer.score(pictures(20), prompts(16, 20))
+    again = scorer.score(random_images(20), prompts(16, 20))
     assert len(session.rows) == 20
     assert answers(again) == answers(first)
-    scorer.score(pictures(20), prompts(32, 20))
+    scorer.score(random_images(20), prompts(32, 20))
     assert len(session.rows) == 40
 
 
-def test_only_the_prompts_met_last_are_remembered(counted: Counted) -> None:
+def test_only_the_most_recent_prompts_are_cached(counted: Counted) -> None:
     scorer, session = counted(3)
     tokens = prompts(16)
 
     def encoded(*rows: int) -> int:
         before = len(session.rows)
-        scorer.score(pictures(len(rows)), rows_of(tokens, list(rows)))
+        scorer.score(random_images(len(rows)), rows_of(tokens, list(rows)))
         return len(session.rows) - before
 
     assert encoded(0, 1, 2) == 3
     assert encoded(0) == 0
-    # 1 was met longest ago, for 0 was just met again.
+    # The least recent is 1, for 0 has just come again.
     assert encoded(3) == 1
     assert encoded(0, 2, 3) == 0
     assert encoded(1) == 1
 
 
-def test_a_batch_of_more_prompts_than_are_remembered_is_answered(
+def test_a_batch_of_more_prompts_than_the_cache_holds_is_scored(
     counted: Counted, forgetful: OnnxScorer
 ) -> None:
     scorer, _ = counted(3)
-    assert answers(scorer.score(pictures(), prompts(16))) == answers(
-        forgetful.score(pictures(), prompts(16))
+    assert answers(scorer.score(random_images(), prompts(16))) == answers(
+        forgetful.score(random_images(), prompts(16))
     )
 
 
-def test_memory_for_remembered_prompts_is_bounded(counted: Counted) -> None:
+def test_memory_of_the_cache_is_bounded(counted: Counted) -> None:
     import gc
     import weakref
 
     scorer, _ = counted(4)
     kept: list[weakref.ref[np.ndarray]] = []
     for bucket in BUCKETS:
-        scorer.score(pictures(), prompts(bucket))
+        scorer.score(random_images(), prompts(bucket))
         kept += [weakref.ref(value) for value in scorer._texts._features.values()]
     gc.collect()
     alive = [reference() for reference in kept if reference() is not None]
@@ -275,9 +273,10 @@ def test_a_missing_graph_is_named(copied_repository: Path, part: str) -> None:
 
 
 def test_a_precision_that_was_not_built_is_named(tiny_repository: Path) -> None:
-    with pytest.raises(ContractError, match=r"lacks the bf16 graph of bert") as caught:
+    with pytest.raises(ContractError, match=r"has no bf16 graph of bert") as caught:
         OnnxScorer(tiny_repository, precision="bf16")
     assert str(tiny_repository / "bert" / "1" / "model.bf16.onnx") in str(caught.value)
+    assert "python build/pipeline.py CHECKPOINT REPOSITORY --calibration" in str(caught.value)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -301,12 +300,12 @@ def test_a_damaged_graph_is_named(copied_repository: Path, part: str, damage: st
 
 def with_fingerprint(path: Path, fingerprint: str | None) -> None:
     model = onnx.load(path)
-    facts = {item.key: item.value for item in model.metadata_props}
+    metadata = {item.key: item.value for item in model.metadata_props}
     del model.metadata_props[:]
-    facts.pop("aigid.fingerprint")
+    metadata.pop("aigid.fingerprint")
     if fingerprint is not None:
-        facts["aigid.fingerprint"] = fingerprint
-    onnx.helper.set_model_props(model, facts)
+        metadata["aigid.fingerprint"] = fingerprint
+    onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)
 
 
@@ -336,7 +335,7 @@ def test_the_graph_of_another_part_or_precision_is_named(
     copied_repository: Path, other: str
 ) -> None:
     shutil.copyfile(copied_repository / other, graph(copied_repository, "clip_vision"))
-    with pytest.raises(ContractError, match="not the int8 graph of clip_vision") as caught:
+    with pytest.raises(ContractError, match="expected the int8 graph of clip_vision") as caught:
         OnnxScorer(copied_repository)
     assert str(graph(copied_repository, "clip_vision")) in str(caught.value)
 

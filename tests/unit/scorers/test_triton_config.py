@@ -1,4 +1,4 @@
-"""Addresses and settings of servers: what is understood, and what is refused and how."""
+"""Addresses and settings of servers: what is accepted, and what is refused with which message."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aigid.errors import UsageError
-from aigid.scorers.triton_config import TlsConfig, TritonConfig
+from aigid.scorers import TlsConfig, TritonConfig
 
 
 @pytest.mark.parametrize(
@@ -38,45 +38,36 @@ def test_addresses(text: str, addresses: tuple[str, ...]) -> None:
         "a b:1",
     ],
 )
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(
-        UsageError, match=f"--triton: {re.escape(repr(text))} is no address: give the HOST:PORT"
-    ):
+def test_text_that_is_not_an_address_is_refused(text: str) -> None:
+    message = f"`addresses`: {text!r} is not an address: give the HOST:PORT of Triton's gRPC"
+    with pytest.raises(UsageError, match=re.escape(message)):
         TritonConfig.parse(text)
 
 
 @pytest.mark.parametrize("text", ["", ",", "triton://"])
 def test_no_address_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="--triton: no address given"):
+    with pytest.raises(UsageError, match="`addresses` is empty: give HOST:PORT"):
         TritonConfig.parse(text)
 
 
-def test_an_address_that_is_there_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="an address is there twice: a:1,b:1,a:1"):
+def test_an_address_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="`addresses` names a server twice: a:1,b:1,a:1"):
         TritonConfig.parse("a:1,b:1,a:1")
 
 
-@pytest.mark.parametrize(
-    ("settings", "option"),
-    [
-        ({"in_flight": 0}, "in-flight"),
-        ({"deadline_s": 0}, "deadline"),
-        ({"patience_s": -1}, "patience"),
-    ],
-)
-def test_settings_out_of_range_are_refused_by_their_option(
-    settings: dict[str, Any], option: str
-) -> None:
-    with pytest.raises(UsageError, match=f"--triton-{option} must be more than 0: got"):
+@pytest.mark.parametrize("settings", [{"in_flight": 0}, {"deadline_s": 0}, {"patience_s": -1}])
+def test_settings_out_of_range_are_refused_by_name(settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(UsageError, match=f"`{name}` must be more than 0: got {value}"):
         TritonConfig(("a:1",), **settings)
 
 
-def test_tls_files_are_looked_for_and_belong_together(tmp_path: Path) -> None:
+def test_tls_files_must_exist_and_belong_together(tmp_path: Path) -> None:
     there = tmp_path / "there.pem"
     there.write_text("")
     assert TlsConfig(there, there, there).root_certificates == there
-    with pytest.raises(UsageError, match=r"--triton-ca .*missing\.pem: no such file"):
+    with pytest.raises(UsageError, match=r"`root_certificates` .*missing\.pem: no such file"):
         TlsConfig(tmp_path / "missing.pem")
     for files in ((None, there, None), (None, None, there)):
-        with pytest.raises(UsageError, match="--triton-cert and --triton-key belong together"):
+        with pytest.raises(UsageError, match="`certificate_chain` and `private_key` belong"):
             TlsConfig(*files)

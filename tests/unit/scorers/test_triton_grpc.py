@@ -1,4 +1,4 @@
-"""Scoring on servers that fail in every way: which requests are asked again, of whom, and what ends it."""
+"""Scoring on servers that fail: which requests are sent again, where, and what ends scoring."""
 
 import threading
 import time
@@ -14,15 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.manifests import REPOSITORY
+from support.scan_process import wait_until
 from support.stand_in_triton import StandInServer
 
 from aigid.contract import load_contract
 from aigid.errors import AigidError, ContractError, ServerError
 from aigid.prompts import TokenBatch
-from aigid.scorers import triton_pool
-from aigid.scorers.tensors import ENSEMBLE, ModelSpec, TensorSpec
-from aigid.scorers.triton_config import TritonConfig
-from aigid.scorers.triton_grpc import TritonScorer
+from aigid.scorers import (
+    ENSEMBLE,
+    ModelSpec,
+    TensorSpec,
+    TritonConfig,
+    TritonScorer,
+    triton_pool,
+)
 
 CONTRACT = load_contract(REPOSITORY)
 SIDE = CONTRACT.image.size
@@ -33,7 +38,7 @@ REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape for input 'image'
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for long in these tests."""
+    """Health checks and retries follow each other quickly in these tests."""
     monkeypatch.setattr(triton_pool, "_BACKOFF_FIRST_S", 0.01)
     monkeypatch.setattr(triton_pool, "_HEALTH_EVERY_S", 0.1)
     monkeypatch.setattr(triton_pool, "_HEALTH_TIMEOUT_S", 1.0)
@@ -41,10 +46,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def scoring(
-    *servers: StandInServer, said: list[str] | None = None, batch_rows: int = 4, **options: Any
+    *servers: StandInServer, messages: list[str] | None = None, **options: Any
 ) -> Iterator[TritonScorer]:
     config = TritonConfig(tuple(server.address for server in servers), **options)
-    scorer = TritonScorer(REPOSITORY, config, batch_rows, (said if said is not None else []).append)
+    on_message = ([] if messages is None else messages).append
+    scorer = TritonScorer(REPOSITORY, config, 4, on_message)
     try:
         yield scorer
     finally:
@@ -65,13 +71,7 @@ def assert_right(scorer: TritonScorer, batches: list[tuple[int, ...]]) -> None:
         np.testing.assert_allclose(answer.result(30).p_ai, np.array(firsts, np.float32) / 255)
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not happened() and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def test_every_batch_has_its_own_answer_and_no_more_are_in_flight_than_asked_for() -> None:
+def test_every_batch_has_its_own_answer_and_in_flight_bounds_the_requests() -> None:
     with StandInServer(CONTRACT) as server, scoring(server, in_flight=3) as scorer:
         server.delay.clear()
         threading.Timer(0.5, server.delay.set).start()
@@ -82,14 +82,13 @@ def test_every_batch_has_its_own_answer_and_no_more_are_in_flight_than_asked_for
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from([BUSY, BROKEN, None, None, None]), min_size=1, max_size=20))
-def test_whatever_passes_is_asked_again_until_it_is_answered(failures: list[Any]) -> None:
+def test_a_request_is_sent_again_after_passing_failures(failures: list[Any]) -> None:
     lock = threading.Lock()
 
     def fail(call: int) -> Any:
         with lock:
             return failures.pop() if failures else None
 
-    # No request can fail five times: there are fewer failures than that for each of as many requests.
     with StandInServer(CONTRACT, fail) as server, scoring(server, in_flight=32) as scorer:
         answers = [scorer.submit(*batch(number)) for number in range(6)]
         for number, answer in enumerate(answers):
@@ -99,7 +98,7 @@ def test_whatever_passes_is_asked_again_until_it_is_answered(failures: list[Any]
                 assert "failed 5 times" in str(error)
 
 
-def test_a_request_that_fails_is_asked_of_the_other_server() -> None:
+def test_a_request_that_fails_goes_to_the_other_server() -> None:
     with StandInServer(CONTRACT, lambda call: BROKEN) as bad, StandInServer(CONTRACT) as good:
         with scoring(bad, good) as scorer:
             assert_right(scorer, [(number,) for number in range(20)])
@@ -107,24 +106,22 @@ def test_a_request_that_fails_is_asked_of_the_other_server() -> None:
         assert bad.calls > 0
 
 
-def test_the_least_loaded_server_is_asked() -> None:
+def test_the_least_loaded_server_gets_the_request() -> None:
     with (
         StandInServer(CONTRACT) as slow,
         StandInServer(CONTRACT) as quick,
         scoring(slow, quick, in_flight=8) as scorer,
     ):
         slow.delay.clear()
-        assert_right_later = [scorer.submit(*batch(number)) for number in range(40)]
-        wait_until(lambda: quick.calls == 32)
-        assert (slow.now, quick.calls) == (8, 32), (
-            "the slow one has all that it may have, the other did the rest"
-        )
+        answers = [scorer.submit(*batch(number)) for number in range(40)]
+        wait_until(lambda: quick.calls == 32, "the quick server has not done the rest")
+        assert (slow.now, quick.calls) == (8, 32), "the slow server has as many as it may have"
         slow.delay.set()
-        for number, answer in enumerate(assert_right_later):
+        for number, answer in enumerate(answers):
             np.testing.assert_allclose(answer.result(20).p_ai, [number / 255], rtol=1e-6)
 
 
-def test_a_request_that_is_wrong_is_asked_once_and_the_servers_words_are_handed_on() -> None:
+def test_a_wrong_request_is_sent_once_and_the_error_has_the_server_s_words() -> None:
     with StandInServer(CONTRACT, lambda call: REFUSED) as server, scoring(server) as scorer:
         with pytest.raises(
             ServerError,
@@ -144,7 +141,7 @@ def test_a_request_that_always_fails_ends_with_the_reason() -> None:
         assert server.calls == 5
 
 
-def test_a_request_without_an_answer_in_time_is_asked_again() -> None:
+def test_a_request_without_an_answer_in_time_is_sent_again() -> None:
     with (
         StandInServer(CONTRACT) as hangs,
         StandInServer(CONTRACT) as other,
@@ -157,31 +154,38 @@ def test_a_request_without_an_answer_in_time_is_asked_again() -> None:
             scorer.score(*batch(1))
 
 
-def test_a_server_that_goes_is_waited_for_and_told_of_once() -> None:
-    said: list[str] = []
-    with StandInServer(CONTRACT) as server, scoring(server, said=said, patience_s=60) as scorer:
+def test_a_server_that_goes_is_reported_once_and_waited_for() -> None:
+    messages: list[str] = []
+    with (
+        StandInServer(CONTRACT) as server,
+        scoring(server, messages=messages, patience_s=60) as scorer,
+    ):
         assert_right(scorer, [(1,), (2,)])
-        server.__exit__(None, None, None)
+        server.stop()
         answers = [scorer.submit(*batch(number)) for number in range(5)]
-        wait_until(lambda: bool(said))
+        wait_until(lambda: bool(messages), "the loss of the server is not reported")
+        # Several more health checks fail meanwhile.
         time.sleep(0.5)
-        assert len(said) == 1
-        assert f"Triton server {server.address} does not answer: " in said[0]
-        assert said[0].endswith("; waiting for it, for up to 60 s")
+        assert len(messages) == 1
+        assert f"Triton server {server.address} does not answer: " in messages[0]
+        assert messages[0].endswith("; waiting for it, for up to 60 s")
         with server:
             for number, answer in enumerate(answers):
                 np.testing.assert_allclose(answer.result(30).p_ai, [number / 255], rtol=1e-6)
-            assert said[1:] == [f"Triton server {server.address} answers again"]
+            assert messages[1:] == [f"Triton server {server.address} answers again"]
 
 
-def test_a_server_that_comes_back_with_another_model_is_not_asked() -> None:
-    said: list[str] = []
-    with StandInServer(CONTRACT) as server, scoring(server, said=said, patience_s=1) as scorer:
-        server.__exit__(None, None, None)
+def test_a_server_that_comes_back_with_another_model_gets_no_request() -> None:
+    messages: list[str] = []
+    with (
+        StandInServer(CONTRACT) as server,
+        scoring(server, messages=messages, patience_s=1) as scorer,
+    ):
+        server.stop()
         other = StandInServer(replace(CONTRACT, fingerprint="0" * 64))
         other.address = server.address
         with other:
-            wait_until(lambda: bool(said))
+            wait_until(lambda: bool(messages), "the loss of the server is not reported")
             with pytest.raises(
                 ServerError,
                 match=f"no Triton server .* for 1 s: {other.address}: .*serves model 0000",
@@ -191,14 +195,14 @@ def test_a_server_that_comes_back_with_another_model_is_not_asked() -> None:
 
 
 def test_two_servers_of_which_one_is_gone_at_the_start() -> None:
-    said: list[str] = []
+    messages: list[str] = []
     with StandInServer(CONTRACT) as gone, StandInServer(CONTRACT) as server:
-        gone.__exit__(None, None, None)
-        with scoring(gone, server, said=said) as scorer:
+        gone.stop()
+        with scoring(gone, server, messages=messages) as scorer:
             assert_right(scorer, [(number,) for number in range(5)])
-        assert len(said) == 1
-        assert f"{gone.address} does not answer" in said[0]
-        assert said[0].endswith(f"going on with {server.address}")
+        assert len(messages) == 1
+        assert f"{gone.address} does not answer" in messages[0]
+        assert messages[0].endswith(f"going on with {server.address}")
 
 
 def another_model(server: StandInServer) -> None:
@@ -239,26 +243,29 @@ def small_batches(server: StandInServer) -> None:
     [
         (
             another_model,
-            f"it serves model {'ab' * 8}..., but the scan is to use aigid-demo, {CONTRACT.fingerprint[:16]}",
+            f"it serves model {'ab' * 8}..., but the model asked for is aigid-demo, "
+            f"{CONTRACT.fingerprint[:16]}...: set `model` to the repository that it serves",
         ),
         (
             no_fingerprint,
-            "its configuration does not say which model it serves: build the model repository anew",
+            "its configuration does not name the model that it serves: build the repository again: "
+            "python build/pipeline.py CHECKPOINT REPOSITORY --calibration MANIFEST",
         ),
         (
             other_tensors,
-            r"the inputs of its model aigid are .*image TYPE_FP32 \[3, 64, 64\], .*not the contract's",
+            r"the inputs of its model aigid are .*image TYPE_FP32 \[3, 64, 64\], .*unlike the "
+            "contract's",
         ),
         (
             other_outputs,
-            r"the outputs of its model aigid are logits TYPE_FP32 \[6\], not the contract's",
+            r"the outputs of its model aigid are logits TYPE_FP32 \[6\], unlike the contract's",
         ),
-        (no_such_model, "it has no model aigid, but resnet50, yolo: serve a model repository"),
-        (nothing_served, "it has no model aigid, but none at all"),
-        (small_batches, "it takes 3 pairs at a time, not 4: give a smaller --batch-size"),
+        (no_such_model, r"it has no model aigid \(its models: resnet50, yolo\): serve a model"),
+        (nothing_served, r"it has no model aigid \(its models: none\)"),
+        (small_batches, "it takes at most 3 pairs in a request, not 4: lower `batch_rows`"),
     ],
 )
-def test_a_server_of_another_kind_is_refused_at_once(
+def test_a_server_with_another_model_is_refused_at_once(
     change: Callable[[StandInServer], None], reason: str
 ) -> None:
     with StandInServer(CONTRACT) as server, StandInServer(CONTRACT) as right:
@@ -271,7 +278,7 @@ def test_a_server_of_another_kind_is_refused_at_once(
         assert server.calls == 0
 
 
-def test_a_server_that_is_live_and_says_nothing_of_its_model_is_not_waited_for_for_ever() -> None:
+def test_a_server_that_is_live_but_silent_about_its_model_is_given_up() -> None:
     with StandInServer(CONTRACT) as server:
         server.config_delay.clear()
         with (
@@ -288,17 +295,17 @@ def test_servers_of_different_precision_are_refused() -> None:
             assert scorer.precision == "int8"
         with scoring(gpu) as scorer:
             assert scorer.precision == "fp16"
-        reason = "it computes in .*, another server in .*: an answer would depend on which is asked"
+        reason = "it computes in .*, another server in .*: an answer would depend on which server"
         with pytest.raises(ContractError, match=reason), scoring(cpu, gpu):
             pass
 
 
-def test_closing_gives_up_what_is_in_flight_and_leaves_no_thread() -> None:
+def test_closing_cancels_the_requests_in_flight_and_leaves_no_thread() -> None:
     with StandInServer(CONTRACT) as server:
         with scoring(server, in_flight=2) as scorer:
             server.delay.clear()
             answers = [scorer.submit(*batch(number)) for number in range(6)]
-            time.sleep(0.2)
+            wait_until(lambda: server.now == 2, "the server has no requests")
         assert all(answer.cancelled() for answer in answers)
         scorer.close()
         assert not [thread for thread in threading.enumerate() if thread.name == "triton"]
@@ -307,7 +314,7 @@ def test_closing_gives_up_what_is_in_flight_and_leaves_no_thread() -> None:
 def test_a_server_that_never_answers_leaves_no_thread_behind() -> None:
     with pytest.raises(
         AigidError,
-        match=r"no Triton server has answered for 0\.5 s: 127\.0\.0\.1:9: .*is that the port of",
+        match=r"no Triton server has answered for 0\.5 s: 127\.0\.0\.1:9: .*check that this is the",
     ):
         TritonScorer(REPOSITORY, TritonConfig(("127.0.0.1:9",), patience_s=0.5), 4)
     assert not [thread for thread in threading.enumerate() if thread.name == "triton"]

@@ -1,4 +1,4 @@
-"""A stand-in for the module that only a server's Python backend has."""
+"""A stand-in for the module that exists only inside a server's Python backend."""
 
 import sys
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Response:
 
 @pytest.fixture
 def python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are plain mappings of arrays; what imported the module before is imported anew."""
+    """Requests are plain mappings of arrays. Modules that use the backend are imported again."""
     stand_in = SimpleNamespace(
         Tensor=Tensor,
         InferenceResponse=Response,

@@ -1,3 +1,5 @@
+"""The preprocessing of pairs: as the embedded scorer's, and errors of single pairs."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.errors import ContractError
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, pad_to_bucket
-from aigid.serving.pair_preprocessor import PairPreprocessor
+from aigid.serving import PairPreprocessor
 
 
 def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None:
@@ -38,7 +40,9 @@ def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None
         (encoded_image(0, kind="JPEG")[:90], "undecodable"),
     ],
 )
-def test_a_bad_image_fails_its_pair_alone(tiny_repository: Path, data: bytes, error: str) -> None:
+def test_a_bad_image_is_an_error_of_its_pair_only(
+    tiny_repository: Path, data: bytes, error: str
+) -> None:
     good = encoded_image(1)
     preprocessor = PairPreprocessor(tiny_repository)
     pairs = preprocessor.prepare([good, data, good], [b"a cat"] * 3)
@@ -48,7 +52,7 @@ def test_a_bad_image_fails_its_pair_alone(tiny_repository: Path, data: bytes, er
     np.testing.assert_array_equal(pairs.image[[0, 2]], np.concatenate([alone.image] * 2))
 
 
-def test_prompts_that_are_no_utf8_or_endless_are_taken_all_the_same(tiny_repository: Path) -> None:
+def test_prompts_that_are_very_long_or_not_utf8_are_accepted(tiny_repository: Path) -> None:
     longest = load_contract(tiny_repository).prompt.max_tokens
     tokens = (
         PairPreprocessor(tiny_repository)
@@ -59,16 +63,16 @@ def test_prompts_that_are_no_utf8_or_endless_are_taken_all_the_same(tiny_reposit
     assert tokens.attention_mask.sum(axis=1).tolist()[0] > 2
 
 
-def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"contract\.json"):
         PairPreprocessor(tmp_path)
 
 
-def test_a_server_needs_neither_arrow_nor_a_runtime_to_preprocess() -> None:
-    code = "import sys, aigid.serving.pair_preprocessor; print({'pyarrow', 'onnxruntime', 'rich'} & sys.modules.keys())"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        == "set()\n"
+def test_preprocessing_in_a_server_needs_neither_pyarrow_nor_onnxruntime() -> None:
+    code = (
+        "import sys, aigid.serving.pair_preprocessor; "
+        "print({'pyarrow', 'onnxruntime', 'rich', 'click'} & sys.modules.keys())"
     )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

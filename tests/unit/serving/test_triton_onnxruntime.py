@@ -1,4 +1,4 @@
-"""The backend's batching and its errors, on a real graph, with a stand-in for the module that only a server has."""
+"""The backend's batching and its errors, on a real graph, with a stand-in for Triton's module."""
 
 import importlib
 import json
@@ -23,7 +23,10 @@ BATCHED = {"max_batch_size": 64, "parameters": {"slice_rows": {"string_value": "
 
 @pytest.fixture(params=[BATCHED, {"max_batch_size": 0}], ids=["batched", "alone"])
 def model(request: pytest.FixtureRequest, backend: Any, tmp_path: Path) -> Iterator[Any]:
-    """Looks rows of a table of ten up, and sums them: a row's answer tells which row it was, and an id of ten is refused."""
+    """A model that looks ids up in a table of ten and sums them for each row.
+
+    So each row has an answer of its own, and an id of 10 is refused.
+    """
     table = onnx.numpy_helper.from_array(np.arange(10, dtype=np.float32) + 0.5, "table")
     one = onnx.numpy_helper.from_array(np.array([1], np.int64), "axis")
     nodes = [
@@ -89,7 +92,7 @@ def test_every_request_has_its_own_rows_or_its_own_error(
             )
 
 
-def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(
+def test_threads_are_set_by_the_configuration_or_a_share_of_the_cores(
     backend: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(8)))
@@ -101,7 +104,7 @@ def test_threads_are_what_the_configuration_says_or_a_share_of_the_cores(
     )
 
 
-def test_a_thread_takes_as_many_rows_as_the_configuration_says(backend: Any) -> None:
+def test_the_configuration_sets_the_rows_of_a_slice(backend: Any) -> None:
     assert backend.slice_rows({}) == 8
     assert backend.slice_rows({"parameters": {"slice_rows": {"string_value": "32"}}}) == 32
 
@@ -126,7 +129,7 @@ def test_a_batch_is_computed_in_slices_on_all_threads(
     assert sorted(rows) == ([2, 2, 3, 3] if model._slice_rows else [2, 3, 5])
 
 
-def test_a_request_with_nan_among_its_inputs_is_refused_where_the_configuration_says_why(
+def test_a_request_with_nan_among_its_inputs_gets_the_error_of_the_configuration(
     backend: Any, tmp_path: Path
 ) -> None:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])

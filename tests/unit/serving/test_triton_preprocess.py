@@ -1,4 +1,4 @@
-"""The glue between Triton's Python backend and aigid, with a stand-in for the module that only a server has."""
+"""The model `preprocess`, with a stand-in for Triton's module."""
 
 import runpy
 from pathlib import Path
@@ -13,7 +13,7 @@ from aigid.contract import load_contract
 
 @pytest.fixture
 def model(tiny_repository: Path, python_backend: None) -> Any:
-    """What the backend makes of the file in the repository."""
+    """The model in the repository's file, as the backend loads it."""
     version = load_contract(tiny_repository).version
     names = runpy.run_path(str(tiny_repository / "preprocess" / str(version) / "model.py"))
     model = names["TritonPythonModel"]()
@@ -44,7 +44,7 @@ def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
     }
 
 
-def test_a_request_that_cannot_be_prepared_leaves_the_one_beside_it(
+def test_a_request_that_cannot_be_prepared_leaves_the_others(
     model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def prepare(images: list[bytes], prompts: list[bytes]) -> Any:
