@@ -1,46 +1,85 @@
-"""Rows grouped into batches of one token bucket: padding costs little, and the grouping depends on the rows alone."""
+"""Pairs in batches of one token bucket, and the decoding of a batch.
 
-from collections.abc import Iterator
+The scan and Detector share this. Batches of one bucket need little padding. They depend on the
+pairs alone, never on timing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from aigid.fetch import ImageReference
+import numpy as np
+
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch, pad_to_bucket
+from aigid.records import RowError, RowFailure
+
+Image = TypeVar("Image")
 
 
 @dataclass(frozen=True)
-class PairInput:
-    """One manifest row on its way to the scorer: its position in the shard, its image and its prompt's token ids."""
+class PairInput(Generic[Image]):
+    """A pair on its way to the scorer: its position, its image in any form, its token ids."""
 
     position: int
-    image: ImageReference
+    image: Image
     token_ids: list[int]
 
 
 @dataclass(frozen=True)
-class PairBatch:
-    """Rows whose prompts share a bucket of `bucket` tokens."""
+class PairBatch(Generic[Image]):
+    """Pairs whose prompts share a bucket of `bucket` tokens."""
 
     bucket: int
-    pairs: tuple[PairInput, ...]
+    pairs: tuple[PairInput[Image], ...]
 
 
-class Batcher:
-    """Collects rows by bucket, and gives out a batch whenever a bucket has `batch_rows` of them."""
+@dataclass(frozen=True)
+class DecodedBatch:
+    """A decoded batch: the positions of the decoded pairs, their tensors, and the others' errors.
 
-    def __init__(self, batch_rows: int) -> None:
-        """Start with no rows waiting."""
-        self._batch_rows = batch_rows
-        self._waiting: dict[int, list[PairInput]] = {}
+    `tensors` is None if no image could be decoded.
+    """
 
-    def add(self, bucket: int, pair: PairInput) -> PairBatch | None:
-        """Take one row; the batch that it completes, if it does."""
-        waiting = self._waiting.setdefault(bucket, [])
-        waiting.append(pair)
-        return self._take(bucket) if len(waiting) == self._batch_rows else None
+    positions: list[int]
+    tensors: tuple[Pixels, TokenBatch] | None
+    errors: dict[int, RowError]
 
-    def flush(self) -> Iterator[PairBatch]:
-        """The incomplete batches that are left, shortest prompts first."""
-        for bucket in sorted(self._waiting):
-            yield self._take(bucket)
 
-    def _take(self, bucket: int) -> PairBatch:
-        return PairBatch(bucket, tuple(self._waiting.pop(bucket)))
+def batch_by_bucket(
+    pairs: Iterable[PairInput[Image]], bucket_of: Callable[[int], int], batch_rows: int
+) -> Iterator[PairBatch[Image]]:
+    """Yield a batch whenever a bucket has `batch_rows` pairs; in the end, the incomplete batches.
+
+    `bucket_of` gives the bucket for a number of tokens (`PromptEncoder.bucket`). Within a bucket
+    the pairs keep their order. The incomplete batches begin with the shortest prompts.
+    """
+    waiting: dict[int, list[PairInput[Image]]] = {}
+    for pair in pairs:
+        bucket = bucket_of(len(pair.token_ids))
+        waiting.setdefault(bucket, []).append(pair)
+        if len(waiting[bucket]) == batch_rows:
+            yield PairBatch(bucket, tuple(waiting.pop(bucket)))
+    for bucket in sorted(waiting):
+        yield PairBatch(bucket, tuple(waiting.pop(bucket)))
+
+
+def decode_batch(
+    batch: PairBatch[Image], decode: Callable[[PairInput[Image]], Pixels]
+) -> DecodedBatch:
+    """Decode each image, and pad the prompts of those that could be.
+
+    `decode` raises RowFailure for an image that cannot be read.
+    """
+    decoded: dict[int, Pixels] = {}
+    errors: dict[int, RowError] = {}
+    for pair in batch.pairs:
+        try:
+            decoded[pair.position] = decode(pair)
+        except RowFailure as failure:
+            errors[pair.position] = failure.error
+    if not decoded:
+        return DecodedBatch([], None, errors)
+    ids = [pair.token_ids for pair in batch.pairs if pair.position in decoded]
+    tensors = np.stack(list(decoded.values())), pad_to_bucket(ids, batch.bucket)
+    return DecodedBatch(list(decoded), tensors, errors)

@@ -1,7 +1,7 @@
 """Many calls at a time over a stream: results in order, and a bound on what is held in memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,12 +11,13 @@ Answer = TypeVar("Answer")
 
 def bounded_map(
     function: Callable[[Item], Answer], items: Iterable[Item], threads: int
-) -> Iterator[Answer]:
-    """Yield `function` of each item, in order, from `threads` threads.
+) -> Generator[Answer, None, None]:
+    """Yield `function` of each item, in order, from `threads` threads of its own.
 
-    At most twice as many results as there are threads are running or waiting to be taken. Items are
-    taken from the stream as calls are made, unlike with `Executor.map`, which takes all of them
-    first. The first exception ends the stream.
+    Items are taken from the stream as calls are made, unlike with `Executor.map`, which takes all
+    of them first: at most twice as many results as there are threads are in progress or wait to be
+    taken. The first exception ends the stream, and so does closing it; calls that have not begun
+    are not made then.
     """
     with ThreadPoolExecutor(threads) as pool:
         yield from map_in_pool(pool, function, items, 2 * threads)
@@ -24,10 +25,11 @@ def bounded_map(
 
 def map_in_pool(
     pool: Executor, function: Callable[[Item], Answer], items: Iterable[Item], limit: int
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     """Yield `function` of each item, in order, as `bounded_map` does, from a pool of the caller's.
 
-    At most `limit` results are running or waiting to be taken.
+    The pool may be one of threads or of processes. At most `limit` results are in progress or wait
+    to be taken.
     """
     running: deque[Future[Answer]] = deque()
     try:

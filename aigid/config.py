@@ -1,25 +1,30 @@
 """The settings of a scan, as one frozen value."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from aigid.cores import available_cores
 from aigid.errors import UsageError
 from aigid.manifest import ColumnChoice
-from aigid.scorers.triton_config import TritonConfig
+from aigid.scorers import TritonConfig
 
 _RAY_ADDRESS = re.compile(r"auto|local|(\[[0-9a-fA-F:.]+\]|[^\s:/\[\],]+):\d{1,5}")
 
 
 @dataclass(frozen=True)
 class RayConfig:
-    """A scan on a Ray cluster. Raises UsageError for values out of range.
+    """A scan on a Ray cluster. Raises UsageError for values of a wrong type or out of range.
 
-    `address` is HOST:PORT of the cluster's head, "auto" for the cluster that this machine is in, or "local" for one of this
-    scan's own. Each worker process gets `worker_cpus` cores, as many threads, and whatever else is reserved for it. There are
-    at least `min_workers`, or the scan does not begin, and ends after `start_within_s` seconds; and at most `max_workers`,
-    by default as many as have room. A shard is given up after `shard_attempts`.
+    `address` is HOST:PORT of the cluster's head node, "auto" for the cluster that this host belongs
+    to, or "local" for a cluster that the scan starts for itself. Each worker process gets
+    `worker_cpus` cores, as many threads, and the GPUs, memory and custom resources that are
+    reserved for it. The scan begins with `min_workers` workers, or fails if they have not started
+    after `start_within_s` seconds. It grows to `max_workers`, by default to as many as the cluster
+    has room for. A shard is tried `shard_attempts` times.
     """
 
     address: str = "auto"
@@ -35,41 +40,49 @@ class RayConfig:
     def __post_init__(self) -> None:
         if self.address.startswith("ray://"):
             raise UsageError(
-                f"--ray {self.address}: a scan runs on a machine of its cluster: submit it with `ray job submit -- python "
-                "jobs/scan.py ...`, or give HOST:PORT there"
+                f"`address` {self.address}: a scan runs on a node of its cluster: submit it with "
+                "`ray job submit -- python jobs/scan.py ...`, or give HOST:PORT there"
             )
         if not _RAY_ADDRESS.fullmatch(self.address):
             raise UsageError(
-                f"--ray {self.address!r}: no address of a cluster: give HOST:PORT, auto or local (write --ray=auto, or --ray "
-                "last, where no address follows)"
+                f"`address` {self.address!r}: not the address of a Ray cluster: give HOST:PORT, "
+                "auto or local"
             )
-        for name in ("min_workers", "max_workers", "worker_cpus", "shard_attempts"):
+        _check_counts(self, "min_workers", "max_workers", "worker_cpus", "shard_attempts")
+        if not (_is_real(self.worker_gpus) and self.worker_gpus >= 0):
+            raise UsageError(f"`worker_gpus` must be 0 or more: got {self.worker_gpus!r}")
+        for name in ("worker_memory_gib", "start_within_s"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be 1 or more: got {value}")
+            if value is not None and not (_is_real(value) and value > 0):
+                raise UsageError(f"`{name}` must be more than 0: got {value!r}")
         for name, amount in self.worker_resources:
-            if not (name and amount > 0):
+            if not (name and _is_real(amount) and amount > 0):
                 raise UsageError(
-                    f"--worker-resources {name}={amount:g}: an amount is more than 0 of something with a name"
+                    f"`worker_resources` {name}={amount}: a resource needs a name, and an amount "
+                    "of more than 0"
                 )
         if self.max_workers is not None and self.max_workers < self.min_workers:
             raise UsageError(
-                f"--max-workers {self.max_workers} is less than --min-workers {self.min_workers}"
+                f"`max_workers` {self.max_workers} is less than `min_workers` {self.min_workers}"
             )
 
 
 @dataclass(frozen=True)
 class ScanConfig:
-    """What to scan, with which model, and how. Raises UsageError for values out of range.
+    """What to scan, and how. Raises UsageError for values of a wrong type or out of range.
 
-    `threshold` None means 0.5, or what `max_fpr` (a false-positive rate) stands for in the model's contract.
-    `threads` threads each decode and score one batch of `batch_rows` at a time; with `triton`, servers do the scoring; with
-    `ray`, workers of a cluster scan the shards, with threads of their own.
+    `paths` are the manifests' paths and URIs; results go to the folder or URI `out`. `model` is a
+    model repository, by default the demo model. Columns that are None are found by their usual
+    names. `threshold` None means 0.5, or the threshold that the model's contract has for the
+    false-positive rate `max_fpr`. Each of `threads` threads decodes and scores one batch of
+    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster
+    scan the shards with threads of their own. After the scan, more rows with an error than
+    `max_error_rate` allows make it fail.
     """
 
     paths: tuple[str, ...]
     out: str
-    model: Path | None = None
+    model: Path | str | None = None
     triton: TritonConfig | None = None
     ray: RayConfig | None = None
     image_column: str | None = None
@@ -87,21 +100,55 @@ class ScanConfig:
     max_error_rate: float = 0.05
 
     def __post_init__(self) -> None:
+        for name in ("paths", "keep"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
         if not self.paths:
-            raise UsageError("no manifest given")
+            raise UsageError("`paths` is empty: give a manifest")
+        for name in ("out", "image_column", "prompt_column", "image_root"):
+            value = getattr(self, name)
+            if not (isinstance(value, str) or (value is None and name != "out")):
+                raise UsageError(f"`{name}` must be a str: got {value!r}")
+        if not isinstance(self.model, Path | str | None):
+            raise UsageError(f"`model` must be a path: got {self.model!r}")
         if self.threshold is not None and self.max_fpr is not None:
-            raise UsageError("--threshold and --max-fpr exclude each other: give one of them")
-        for name in ("threshold", "max_fpr", "max_error_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be from 0 to 1: got {value}")
-        for name in ("limit", "threads", "batch_rows", "shard_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                option = "batch-size" if name == "batch_rows" else name.replace("_", "-")
-                raise UsageError(f"--{option} must be 1 or more: got {value}")
+            raise UsageError("give one of `threshold` and `max_fpr`, not both")
+        _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
+        _check_counts(self, "limit", "threads", "batch_rows", "shard_rows")
 
     @property
     def columns(self) -> ColumnChoice:
-        """The columns to read, as the manifest's reader takes them."""
+        """The choice of columns, for the manifest."""
         return ColumnChoice(self.image_column, self.prompt_column, self.keep)
+
+
+def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(values, tuple | list) or not all(isinstance(text, str) for text in values):
+        raise UsageError(f"`{name}` must be a tuple of str: got {values!r}")
+    return tuple(values)
+
+
+def _check_fractions(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not (_is_real(value) and 0 <= value <= 1):
+            raise UsageError(f"`{name}` must be from 0 to 1: got {value!r}")
+        # NumPy's numbers cannot be written as JSON.
+        object.__setattr__(config, name, float(value))
+
+
+def _check_counts(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is None:
+            continue
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            raise UsageError(f"`{name}` must be a whole number: got {value!r}")
+        if value < 1:
+            raise UsageError(f"`{name}` must be 1 or more: got {value}")
+        object.__setattr__(config, name, int(value))
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -1,16 +1,16 @@
-"""What is told of a scan while it runs, whoever shows it."""
+"""The protocol by which a scan reports its progress, whoever shows it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 OnMessage = Callable[[str], None]
-"""Is given lines that a person must see."""
+"""Called with a line that a person must see."""
 
 
 @dataclass(frozen=True)
 class NodeState:
-    """A machine's workers, and their rows a second lately."""
+    """A node of a cluster: its workers, and the rows a second that they did lately."""
 
     workers: int
     rows_per_s: float
@@ -18,7 +18,7 @@ class NodeState:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """The shards of a scan on a cluster, those among the running that are slow, and the machines by name."""
+    """A scan on a cluster: its shards, the running ones that are slow, and the nodes by name."""
 
     total: int
     done: int
@@ -29,16 +29,19 @@ class ClusterState:
 
 
 class ScanProgress(Protocol):
-    """What is told of a scan while it runs."""
+    """What a scan reports while it runs."""
 
     def start(self, total_rows: int, done_rows: int) -> None:
-        """The scan begins; `done_rows` were committed by an earlier run."""
+        """Begin; `done_rows` of the rows were committed by an earlier run."""
         ...
 
     def advance(self, rows: int, errors: int) -> None:
-        """More rows are done, `errors` of them with an error; less, where work was lost with a worker."""
+        """Add rows that are done, `errors` of them with an error.
+
+        Both are negative where work was lost with a worker.
+        """
         ...
 
     def cluster(self, state: ClusterState) -> None:
-        """How it stands with shards and machines; about once a second, on a cluster alone."""
+        """Take the state of the cluster; about once a second, and on a cluster only."""
         ...

@@ -1,45 +1,43 @@
-"""The scan: plan, scan each missing shard, sum up."""
+"""The scan: plan the shards, scan those that are missing, sum up."""
 
-import dataclasses
-import platform
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from aigid.config import RayConfig, ScanConfig
 from aigid.contract import ModelContract, find_model, load_contract
-from aigid.errors import IncompleteScanError, MissingExtraError, ServerError, UsageError
+from aigid.errors import IncompleteScanError, ServerError, UsageError
+from aigid.extras import missing_extra
 from aigid.manifest import Manifest, open_manifest
 from aigid.progress import OnMessage, ScanProgress
 from aigid.results import (
+    SCAN_FORMAT,
+    InputTotals,
     ModelIdentity,
     ResultsFolder,
     RunFigures,
     ScanCounts,
+    ScanModel,
+    ScanRecord,
+    ScanSettings,
     ScanSummary,
+    count_results,
     open_results,
     results_schema,
+    software_versions,
 )
-from aigid.runners.local import run_local
+from aigid.runners import run_local
 from aigid.scan_job import ScanJob, decision_threshold, make_scanner
-from aigid.scorers.load import load_scorer
+from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.storage import is_folder, locate
-from aigid.version import __version__
-
-SCAN_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """How a scan ended: its summary, and whether more rows failed than `max_error_rate` allows."""
+    """The summary of a scan, and whether more rows failed than `max_error_rate` allows."""
 
     summary: ScanSummary
     too_many_errors: bool
@@ -47,7 +45,7 @@ class ScanOutcome:
 
 @dataclass(frozen=True)
 class _Model:
-    """Which model scans, and in which precision."""
+    """The model of a scan, and the precision in which it runs."""
 
     contract: ModelContract
     precision: str
@@ -55,58 +53,70 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Work:
-    """The shards that are missing, with what a way to run them needs to know of the rest."""
+    """The shards still missing, the totals of the whole plan, and the folder for results.
+
+    The folder is held with `token`.
+    """
 
     shards: Iterator[Shard]
-    extent: PlanTotals
+    totals: PlanTotals
     results: ResultsFolder
     token: str
 
 
-_Run = Callable[[_Work, ScanProgress, OnMessage], list[str]]
-"""Scans and commits shards; gives a line for each that was given up."""
+_Runner = Callable[[_Work, ScanProgress, OnMessage], list[str]]
+"""Scans and commits shards; returns a line for each shard that was given up."""
 
 
 def run_scan(
     config: ScanConfig, progress: ScanProgress, on_message: OnMessage = lambda line: None
 ) -> ScanOutcome:
-    """Scan a manifest into a results folder, or go on with a scan that was cut short there.
+    """Scan a manifest into a results folder, or continue a scan that was interrupted there.
 
-    `on_message` gets lines that a person must see (the demo model's notice). Raises UsageError for what cannot be done as
-    asked, ResumeMismatchError where the folder holds another scan, IncompleteScanError where shards were given up, and
-    AigidError where the scan cannot go on.
+    `on_message` is called with lines that a person must see, such as the demo model's notice.
+
+    Raises UsageError for what cannot be done as asked, ResumeMismatchError where the folder holds
+    another scan, IncompleteScanError where shards were given up, and AigidError where the scan
+    cannot go on. Committed shards always stay.
     """
     results = open_results(config.out)
     _refuse_results_among_manifests(config)
+    results.refuse_other_formats()
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
     results_schema(manifest.keep_schema)
-    with _runner(config, manifest, on_message) as (model, run):
+    with _runner(config, manifest, on_message) as (model, runner):
         if model.contract.notice:
             on_message(model.contract.notice)
         with results.open() as token:
             done = results.committed()
-            extent = PlanTotals.of(_plan(config, manifest), done)
-            results.claim(_scan_record(config, model, manifest, extent), manifest.files)
-            summary = results.read_summary() if extent.done_shards == extent.shards else None
+            totals = PlanTotals.of(_plan(config, manifest), done)
+            results.claim(_scan_record(config, model, manifest, totals), manifest.files)
+            summary = results.read_summary() if totals.done_shards == totals.shards else None
             if summary is None:
                 missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
-                run_facts = _run(run, _Work(missing, extent, results, token), progress, on_message)
-                summary = _summary(config, model, results.count(_plan(config, manifest)), run_facts)
+                work = _Work(missing, totals, results, token)
+                figures = _run(runner, work, progress, on_message)
+                counts = count_results(results, _plan(config, manifest))
+                summary = _summary(config, model, counts, figures)
                 results.write_summary(summary)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
+
+
+def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:
+    return plan_shards(manifest.files, config.shard_rows, config.limit)
 
 
 @contextmanager
 def _runner(
     config: ScanConfig, manifest: Manifest, on_message: OnMessage
-) -> Iterator[tuple[_Model, _Run]]:
-    """The model, and the way to run shards that is asked for."""
+) -> Iterator[tuple[_Model, _Runner]]:
+    """Yield the model and the runner that the config asks for."""
     repository = find_model(config.model)
     if config.ray is not None:
-        with _ray_runner(config, config.ray, manifest, repository) as runner:
-            yield runner
+        with _ray_runner(config, config.ray, manifest, repository) as model_and_runner:
+            yield model_and_runner
         return
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:
         scanner = make_scanner(config, repository, manifest, scorer)
@@ -121,33 +131,27 @@ def _runner(
 @contextmanager
 def _ray_runner(
     config: ScanConfig, ray: RayConfig, manifest: Manifest, repository: Path
-) -> Iterator[tuple[_Model, _Run]]:
+) -> Iterator[tuple[_Model, _Runner]]:
     try:
-        from aigid.runners.ray import run_ray
-        from aigid.runners.ray_cluster import ray_cluster
-        from aigid.runners.ray_worker import WorkOrder
+        from aigid.runners import WorkOrder, connect_ray, run_ray
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"scanning on a Ray cluster needs {error.name}: pip install 'aigid[ray]'"
-        ) from error
-    model = _model_of(config, repository)
+        raise missing_extra("scanning on a Ray cluster", error, "ray") from error
+    model = _model_of_workers(config, repository)
 
     def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
         job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
         order = WorkOrder(
             job, config.out, work.token, str(Path.cwd()), manifest.files[0].path, ray.worker_cpus
         )
-        return [
-            str(failure)
-            for failure in run_ray(order, ray, work.shards, work.extent, progress, on_message)
-        ]
+        failures = run_ray(order, ray, work.shards, work.totals, progress, on_message)
+        return [str(failure) for failure in failures]
 
-    with ray_cluster(ray):
+    with connect_ray(ray):
         yield model, run
 
 
-def _model_of(config: ScanConfig, repository: Path) -> _Model:
-    """What the workers will find too: by the contract alone, for the graphs are theirs to load; or by asking the servers."""
+def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
+    """Return the model that the workers will load; with Triton, the one that the servers have."""
     if config.triton is None:
         contract = load_contract(repository)
         return _Model(contract, contract.cpu_precision)
@@ -155,94 +159,67 @@ def _model_of(config: ScanConfig, repository: Path) -> _Model:
         return _Model(scorer.contract, scorer.precision)
 
 
-def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:
-    return plan_shards(manifest.files, config.shard_rows, config.limit)
-
-
-def _run(run: _Run, work: _Work, progress: ScanProgress, on_message: OnMessage) -> RunFigures:
-    progress.start(work.extent.rows, work.extent.done_rows)
+def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> RunFigures:
+    """Scan the missing shards; raises IncompleteScanError where any were given up."""
+    progress.start(work.totals.rows, work.totals.done_rows)
     started = time.perf_counter()
     try:
-        failures = run(work, progress, on_message)
+        failures = runner(work, progress, on_message)
     except ServerError as error:
         raise ServerError(
-            f"{error}; what was committed stays: run the same command again to go on"
+            f"{error}; committed shards stay: run the same scan again to continue"
         ) from error
     if failures:
         raise IncompleteScanError(
-            f"{len(failures)} of {work.extent.shards} shards could not be scanned, all others are committed: mend it and run "
-            f"the same command again for those; the first is {failures[0]}"
+            f"{len(failures)} of {work.totals.shards} shards could not be scanned; all others are "
+            "committed. Solve the problem, then run the same scan again for the missing ones. "
+            f"The first failure: {failures[0]}"
         )
-    elapsed_s, rows = time.perf_counter() - started, work.extent.rows - work.extent.done_rows
-    return RunFigures(
-        rows=rows,
-        seconds=round(elapsed_s, 3),
-        rows_per_s=round(rows / elapsed_s, 2) if rows else None,
-        peak_memory_mib=round(_peak_memory_mib(), 1),
+    return RunFigures.of(work.totals.rows - work.totals.done_rows, time.perf_counter() - started)
+
+
+def _scan_record(
+    config: ScanConfig, model: _Model, manifest: Manifest, totals: PlanTotals
+) -> ScanRecord:
+    contract = model.contract
+    return ScanRecord(
+        format=SCAN_FORMAT,
+        manifests=config.paths,
+        input=InputTotals(len(manifest.files), totals.rows),
+        model=ScanModel(contract.name, contract.fingerprint, model.precision),
+        settings=ScanSettings(
+            columns=manifest.columns,
+            threshold=decision_threshold(config, contract),
+            limit=config.limit,
+            shard_rows=config.shard_rows,
+            image_root=config.image_root,
+            allow_outside_root=config.allow_outside_root,
+            allow_private_addresses=config.allow_private_addresses,
+        ),
+        shards=totals.shards,
+        versions=software_versions(),
     )
 
 
-def _summary(config: ScanConfig, model: _Model, counts: ScanCounts, run: RunFigures) -> ScanSummary:
+def _summary(
+    config: ScanConfig, model: _Model, counts: ScanCounts, figures: RunFigures
+) -> ScanSummary:
     contract = model.contract
     return ScanSummary(
         format=SCAN_FORMAT,
         model=ModelIdentity(contract.name, contract.fingerprint, contract.notice),
         threshold=decision_threshold(config, contract),
-        run=run,
+        run=figures,
         **vars(counts),
     )
 
 
-def _scan_record(
-    config: ScanConfig, model: _Model, manifest: Manifest, extent: PlanTotals
-) -> dict[str, Any]:
-    contract = model.contract
-    return {
-        "format": SCAN_FORMAT,
-        "manifests": list(config.paths),
-        "input": {"files": len(manifest.files), "rows": extent.rows},
-        "model": {
-            "name": contract.name,
-            "fingerprint": contract.fingerprint,
-            "precision": model.precision,
-        },
-        "settings": {
-            "columns": dataclasses.asdict(manifest.columns),
-            "threshold": decision_threshold(config, contract),
-            "limit": config.limit,
-            "shard_rows": config.shard_rows,
-            "image_root": config.image_root,
-            "allow_outside_root": config.allow_outside_root,
-            "allow_private_addresses": config.allow_private_addresses,
-        },
-        "shards": extent.shards,
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ("numpy", "onnxruntime", "pillow", "pyarrow", "tokenizers")
-    return {
-        "aigid": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
-
-
 def _refuse_results_among_manifests(config: ScanConfig) -> None:
-    """A folder is read with all below it: results there would be taken for a manifest when the scan goes on."""
+    """Raise UsageError where a later scan would take the results for a part of the manifest."""
     out = locate(config.out)
     for source in map(locate, config.paths):
         if out.is_below(source) and is_folder(source):
             raise UsageError(
-                f"--out {config.out}: is inside the manifest's folder {source.text}: give one outside it"
+                f"`out` {config.out}: is inside the manifest's folder {source.text}: "
+                "give a folder outside it"
             )
-
-
-def _peak_memory_mib() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():
-        # What getrusage says begins with the size of the process that started this one.
-        return int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())[0]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1024 / 1024 if sys.platform == "darwin" else peak / 1024

@@ -1,4 +1,4 @@
-"""What every process that takes part in a scan must know, and what it makes of it on its own machine."""
+"""A scan as every process that takes part in it sees it: what it is sent, and what it loads."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,27 +17,29 @@ from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
-from aigid.scorers import Scorer
-from aigid.scorers.load import load_scorer
+from aigid.scorers import Scorer, load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
 from aigid.storage import Location, is_folder, locate
 
 ScanShards = Callable[[Iterable[Shard], OnBatch], Generator[tuple[Shard, pa.Table], None, None]]
-"""Scans shards, and tells a function of each batch: `scan_shards` with all the rest settled."""
+"""Scans shards, and calls a function after each batch: `scan_shards` without its other settings."""
 
 
 class ShardJob(Protocol):
-    """What a worker process is sent, and does with shards."""
+    """The work of a worker process, sent to it once; shards follow."""
 
     def open(self, threads: int, on_message: OnMessage) -> AbstractContextManager[ScanShards]:
-        """Get ready on this machine, with so many threads, until the context ends."""
+        """Load what the work needs on this host, for `threads` threads, until the context ends."""
         ...
 
 
 @dataclass(frozen=True)
 class ScanJob:
-    """A scan as worker processes are told of it: they load the model themselves, and read, decode and score there."""
+    """A scan, as it is sent to worker processes, which load the model themselves.
+
+    `fingerprint` and `precision` are those of the model that the scan began with.
+    """
 
     config: ScanConfig
     manifest: Manifest
@@ -46,36 +48,37 @@ class ScanJob:
 
     @contextmanager
     def open(self, threads: int, on_message: OnMessage) -> Iterator[ScanShards]:
-        """Load the model and settle the rest.
+        """Load the model and start the threads.
 
-        Raises ContractError where there is no model here, or another than the scan's.
+        Raises ContractError where this host has no model, or another one than the scan's.
         """
-        repository = find_model(self.config.model)
+        config = replace(self.config, threads=threads)
+        repository = find_model(config.model)
         with closing(
-            load_scorer(repository, self.config.triton, self.config.batch_rows, on_message)
+            load_scorer(repository, config.triton, config.batch_rows, on_message)
         ) as scorer:
-            if (scorer.contract.fingerprint, scorer.precision) != (
-                self.fingerprint,
-                self.precision,
-            ):
-                raise ContractError(
-                    f"{repository}: is model {scorer.contract.fingerprint[:16]}... ({scorer.precision}) here, but the scan "
-                    f"uses {self.fingerprint[:16]}... ({self.precision}): put the same model on every machine"
-                )
-            scanner = make_scanner(
-                replace(self.config, threads=threads), repository, self.manifest, scorer
-            )
+            self._check_model(repository, scorer)
+            scanner = make_scanner(config, repository, self.manifest, scorer)
             pool = ThreadPoolExecutor(threads, thread_name_prefix="scan")
             try:
                 yield lambda shards, on_batch: scan_shards(scanner, shards, pool, on_batch)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
+    def _check_model(self, repository: Path, scorer: Scorer) -> None:
+        fingerprint = scorer.contract.fingerprint
+        if (fingerprint, scorer.precision) != (self.fingerprint, self.precision):
+            raise ContractError(
+                f"`model` {repository}: on this host it is {fingerprint[:16]}... "
+                f"({scorer.precision}), but the scan uses {self.fingerprint[:16]}... "
+                f"({self.precision}): put the same model on every host"
+            )
+
 
 def make_scanner(
     config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer
 ) -> ShardScanner:
-    """Settle where images are read from and where decisions are cut, and load the tokenizer."""
+    """Return the scanner of this process: with the tokenizer, the image root and the threshold."""
     return ShardScanner(
         manifest=manifest,
         policy=fetch_policy(config),
@@ -88,14 +91,14 @@ def make_scanner(
 
 
 def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
-    """The `p_ai` from which on an image is called AI-generated."""
+    """Return the lowest `p_ai` of an image that is called AI-generated."""
     if config.max_fpr is not None:
         return contract.threshold_for(config.max_fpr)
     return DEFAULT_THRESHOLD if config.threshold is None else config.threshold
 
 
 def fetch_policy(config: ScanConfig) -> FetchPolicy:
-    """Where images may come from; raises UsageError where there is no such image root."""
+    """Return where images may come from; raises UsageError where the image root is no folder."""
     return FetchPolicy(
         _image_root(config), config.allow_outside_root, config.allow_private_addresses
     )
@@ -106,5 +109,5 @@ def _image_root(config: ScanConfig) -> Location | None:
         return image_root_of(config.paths)
     root = locate(config.image_root)
     if not root.is_web and not is_folder(root):
-        raise UsageError(f"--image-root {config.image_root}: no such folder")
+        raise UsageError(f"`image_root` {config.image_root}: no such folder")
     return root

@@ -1,32 +1,41 @@
-"""The scan of shards: read, fetch, decode, encode, score, decide. Every way to run a scan calls this."""
+"""The scan of shards: read, fetch, decode, score, decide. Every runner calls this."""
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Self
 
-import numpy as np
 import pyarrow as pa
 
-from aigid.batching import Batcher, PairBatch, PairInput
+from aigid.batching import PairBatch, PairInput, batch_by_bucket, decode_batch
+from aigid.bounded_map import map_in_pool
 from aigid.errors import AigidError
-from aigid.fetch import CircuitBreaker, FetchPolicy, fetch_image, image_references, is_remote
+from aigid.fetch import (
+    CircuitBreaker,
+    FetchPolicy,
+    ImageReference,
+    fetch_image,
+    image_references,
+    is_remote,
+)
 from aigid.manifest import Manifest, read_segment, texts
-from aigid.pixels import decode_image
-from aigid.prompts import PromptEncoder, pad_to_bucket
-from aigid.records import SOURCES, RowError, RowFailure
-from aigid.results import result_table
+from aigid.pixels import Pixels, decode_image
+from aigid.prompts import PromptEncoder
+from aigid.records import RowError
+from aigid.results import ScoredBy, ShardAnswers, image_column, result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
 
-# Images that are waited for at a time, from stores and the web: latency, not this machine, is what limits it.
+# Images over the network that are fetched at a time: latency limits them, not this host.
 _FETCH_THREADS = 64
-# Batches that wait for a free worker: enough that none idles, few enough that encoded images stay small in memory.
+# Batches that wait for a free thread: enough to keep all busy, and few enough that their encoded
+# images need little memory.
 _WAITING_PER_THREAD = 2
 
 OnBatch = Callable[[int, int], None]
-"""Told after each batch: rows done, of these with an error."""
+"""Called after each batch with its rows, and how many of them have an error."""
+
+_Fetched = dict[int, "Future[bytes]"]
 
 
 @dataclass(frozen=True)
@@ -40,163 +49,151 @@ class ShardScanner:
     threshold: float
     batch_rows: int
     threads: int
-    outages: CircuitBreaker = field(default_factory=CircuitBreaker)
+    circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
-
-@dataclass
-class _Answers:
-    """What is known of a shard so far: kept columns, and the answers for its rows by position in the shard."""
-
-    shard: Shard
-    p_ai: np.ndarray
-    p_source: np.ndarray
-    kept: list[pa.RecordBatch] = field(default_factory=list)
-    errors: dict[int, RowError] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, shard: Shard) -> Self:
-        """Nothing yet."""
-        shape = (shard.rows, len(SOURCES))
-        return cls(
-            shard, np.full(shard.rows, np.nan, np.float32), np.full(shape, np.nan, np.float32)
+    @property
+    def scored_by(self) -> ScoredBy:
+        """The model and the threshold, for the metadata of result files."""
+        contract = self.scorer.contract
+        return ScoredBy(
+            model=contract.name,
+            fingerprint=contract.fingerprint,
+            precision=self.scorer.precision,
+            labels=contract.labels,
+            threshold=self.threshold,
         )
-
-
-@dataclass(frozen=True)
-class _BatchAnswer:
-    positions: list[int]
-    scores: Future[Scores] | None
-    errors: dict[int, RowError]
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A batch of a shard that is being worked on, or the shard's end."""
-
-    answers: _Answers
-    batch: Future[_BatchAnswer] | None
 
 
 def scan_shards(
     scanner: ShardScanner, shards: Iterable[Shard], pool: ThreadPoolExecutor, on_batch: OnBatch
 ) -> Generator[tuple[Shard, pa.Table], None, None]:
-    """Each shard with its result rows, in the manifest's order. Close the iterator where it is not exhausted.
+    """Yield each shard with its result rows, in the manifest's order.
 
-    The workers of `pool` each fetch and decode one batch at a time and hand it to the scorer, which computes it there and
-    then, or has a server do it; at most a few batches wait. The next shard's batches follow at once, so that nobody idles
-    at the end of a shard. Batches depend on a shard's rows alone, never on timing.
+    The threads of `pool` each fetch and decode one batch at a time and hand it to the scorer, which
+    computes the answer there and then or has a server do it. A few more batches wait. The batches
+    of the next shard follow at once, so that no thread is idle at the end of a shard. Close the
+    generator if you do not exhaust it.
+
+    Raises AigidError where a shard cannot be read, after those before it.
     """
-    running: deque[_Running] = deque()
-    fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
-    # Beside those that the workers are at: as bytes they wait for a worker, as pixels, which are large, for a server.
-    most = scanner.threads + (scanner.scorer.in_flight or scanner.threads * _WAITING_PER_THREAD)
-    failures: list[AigidError] = []
-    try:
-        for answers, batch in _work(scanner, shards, failures):
-            while len(running) >= most:
-                yield from _collect(running.popleft(), scanner, on_batch)
-            running.append(
-                _Running(answers, _start(scanner, batch, pool, fetching) if batch else None)
-            )
-        while running:
-            yield from _collect(running.popleft(), scanner, on_batch)
-    finally:
-        for one in running:
-            if one.batch is not None:
-                one.batch.cancel()
-        fetching.shutdown(wait=False, cancel_futures=True)
-    for failure in failures:
-        raise failure
+    return _ShardScan(scanner, pool, on_batch).tables(shards)
 
 
-def _work(
-    scanner: ShardScanner, shards: Iterable[Shard], failures: list[AigidError]
-) -> Iterator[tuple[_Answers, PairBatch | None]]:
-    """The batches of all shards, each with where its answers go; behind the last of a shard comes None.
+@dataclass(frozen=True)
+class _Work:
+    """A batch of a shard, with the images that are on their way; or, without one, its end."""
 
-    Where a shard cannot be read they end, and `failures` has the reason: the shards before are finished all the same.
+    answers: ShardAnswers
+    batch: PairBatch[ImageReference] | None = None
+    fetched: _Fetched = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    """A batch that was decoded and given to the scorer; or the end of a shard.
+
+    It has the positions of the decoded images, but not their pixels, which need much memory.
     """
-    try:
-        for shard in shards:
-            answers = _Answers.of(shard)
-            for batch in _batches(scanner, shard, answers.kept):
-                yield answers, batch
-            yield answers, None
-    except AigidError as error:
-        failures.append(error)
+
+    answers: ShardAnswers
+    positions: list[int] = field(default_factory=list)
+    scores: Future[Scores] | None = None
+    errors: dict[int, RowError] = field(default_factory=dict)
+    ends_shard: bool = False
 
 
-def _batches(
-    scanner: ShardScanner, shard: Shard, kept: list[pa.RecordBatch]
-) -> Iterator[PairBatch]:
-    columns, batcher, position = scanner.manifest.columns, Batcher(scanner.batch_rows), 0
-    for segment in shard.segments:
-        for rows in read_segment(scanner.manifest, segment):
-            kept.append(scanner.manifest.kept(rows))
-            images = image_references(rows.column(columns.image))
-            prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
-            for image, token_ids in zip(images, scanner.prompts.token_ids(prompts), strict=True):
-                full = batcher.add(
-                    scanner.prompts.bucket(len(token_ids)), PairInput(position, image, token_ids)
-                )
-                position += 1
-                if full:
-                    yield full
-    yield from batcher.flush()
+class _ShardScan:
+    """One pass of a scanner over shards."""
 
+    def __init__(self, scanner: ShardScanner, pool: ThreadPoolExecutor, on_batch: OnBatch) -> None:
+        self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
+        self._fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
+        self._read_error: AigidError | None = None
 
-def _start(
-    scanner: ShardScanner, batch: PairBatch, pool: ThreadPoolExecutor, fetching: ThreadPoolExecutor
-) -> Future[_BatchAnswer]:
-    """Have a batch worked on, and what of it is not on this machine fetched before a worker comes to it."""
-    remote = (pair for pair in batch.pairs if is_remote(pair.image, scanner.policy))
-    fetched = {pair.position: fetching.submit(_fetch_remote, scanner, pair) for pair in remote}
-    return pool.submit(_submit_batch, scanner, batch, fetched)
-
-
-def _fetch_remote(scanner: ShardScanner, pair: PairInput) -> bytes:
-    with scanner.outages.watch():
-        return fetch_image(pair.image, scanner.policy)
-
-
-def _submit_batch(
-    scanner: ShardScanner, batch: PairBatch, fetched: dict[int, Future[bytes]]
-) -> _BatchAnswer:
-    decoded, errors = {}, {}
-    for pair in batch.pairs:
+    def tables(self, shards: Iterable[Shard]) -> Generator[tuple[Shard, pa.Table], None, None]:
+        scanner, threads = self._scanner, self._scanner.threads
+        # Besides those that the threads work on: batches wait for a thread as encoded images, or
+        # for a server as pixels, which need more memory.
+        limit = threads + (scanner.scorer.in_flight or threads * _WAITING_PER_THREAD)
+        submitted = map_in_pool(self._pool, self._submit, self._work(shards), limit)
         try:
-            waited = fetched.pop(pair.position, None)
-            data = fetch_image(pair.image, scanner.policy) if waited is None else waited.result()
-            decoded[pair.position] = decode_image(
-                data, scanner.scorer.contract.image, scanner.policy.limits
-            )
-        except RowFailure as failure:
-            errors[pair.position] = failure.error
-    if not decoded:
-        return _BatchAnswer([], None, errors)
-    tokens = pad_to_bucket(
-        [pair.token_ids for pair in batch.pairs if pair.position in decoded], batch.bucket
-    )
-    return _BatchAnswer(
-        list(decoded), scanner.scorer.submit(np.stack(list(decoded.values())), tokens), errors
-    )
+            with closing(submitted):
+                for one in submitted:
+                    if one.ends_shard:
+                        table = result_table(scanner.manifest, one.answers, scanner.scored_by)
+                        yield one.answers.shard, table
+                    else:
+                        self._collect(one)
+        finally:
+            self._fetching.shutdown(wait=False, cancel_futures=True)
+        if self._read_error is not None:
+            raise self._read_error
 
+    def _work(self, shards: Iterable[Shard]) -> Iterator[_Work]:
+        """Yield the batches of all shards, and after the last batch of each shard its end.
 
-def _collect(
-    one: _Running, scanner: ShardScanner, on_batch: OnBatch
-) -> Iterator[tuple[Shard, pa.Table]]:
-    """Wait for a batch and note its answers; at the shard's end give the shard."""
-    answers = one.answers
-    if one.batch is None:
-        kept = pa.Table.from_batches(answers.kept, schema=scanner.manifest.keep_schema)
-        scores = Scores(answers.p_ai, answers.p_source)
-        manifest, shard = scanner.manifest, answers.shard
-        yield shard, result_table(manifest, shard, kept, scores, answers.errors, scanner.threshold)
-        return
-    batch = one.batch.result()
-    if batch.scores is not None:
-        scores = batch.scores.result()
-        answers.p_ai[batch.positions] = scores.p_ai
-        answers.p_source[batch.positions] = scores.p_source
-    answers.errors.update(batch.errors)
-    on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))
+        A shard that cannot be read ends the stream; the shards before it are finished first.
+        """
+        scanner = self._scanner
+        try:
+            for shard in shards:
+                answers = ShardAnswers.of(shard)
+                pairs = self._pairs(answers)
+                for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
+                    yield _Work(answers, batch, self._start_fetching(batch))
+                yield _Work(answers)
+        except AigidError as error:
+            self._read_error = error
+
+    def _pairs(self, answers: ShardAnswers) -> Iterator[PairInput[ImageReference]]:
+        """Yield the pairs of a shard, and note the columns that its result rows take over."""
+        manifest, position = self._scanner.manifest, 0
+        columns = manifest.columns
+        for segment in answers.shard.segments:
+            for rows in read_segment(manifest, segment):
+                images = image_references(rows.column(columns.image))
+                answers.kept.append(manifest.kept(rows))
+                answers.images.append(image_column(images))
+                prompts = (
+                    texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
+                )
+                token_ids = self._scanner.prompts.token_ids(prompts)
+                for image, ids in zip(images, token_ids, strict=True):
+                    yield PairInput(position, image, ids)
+                    position += 1
+
+    def _start_fetching(self, batch: PairBatch[ImageReference]) -> _Fetched:
+        """Have the images that come over the network fetched before a thread needs them."""
+        policy = self._scanner.policy
+        remote = (pair for pair in batch.pairs if is_remote(pair.image, policy))
+        return {
+            pair.position: self._fetching.submit(self._fetch_remote, pair.image) for pair in remote
+        }
+
+    def _fetch_remote(self, image: ImageReference) -> bytes:
+        with self._scanner.circuit_breaker.watch():
+            return fetch_image(image, self._scanner.policy)
+
+    def _submit(self, work: _Work) -> _Submitted:
+        """Decode a batch and give it to the scorer; this runs in the threads of the pool."""
+        if work.batch is None:
+            return _Submitted(work.answers, ends_shard=True)
+        scorer, policy, fetched = self._scanner.scorer, self._scanner.policy, work.fetched
+
+        def decode(pair: PairInput[ImageReference]) -> Pixels:
+            fetch = fetched.pop(pair.position, None)
+            data = fetch_image(pair.image, policy) if fetch is None else fetch.result()
+            return decode_image(data, scorer.contract.image, policy.limits)
+
+        decoded = decode_batch(work.batch, decode)
+        scores = scorer.submit(*decoded.tensors) if decoded.tensors else None
+        return _Submitted(work.answers, decoded.positions, scores, decoded.errors)
+
+    def _collect(self, batch: _Submitted) -> None:
+        """Wait for the answers of a batch, and note them."""
+        if batch.scores is not None:
+            scores = batch.scores.result()
+            batch.answers.p_ai[batch.positions] = scores.p_ai
+            batch.answers.p_source[batch.positions] = scores.p_source
+        batch.answers.errors.update(batch.errors)
+        self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))

@@ -1,4 +1,4 @@
-"""The plan of a scan: the manifest cut into shards, the unit of work, of commit and of retry."""
+"""The plan of a scan: the manifest's shards, the units of work, commit and retry."""
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from aigid.manifest_files import ManifestFile
 
 @dataclass(frozen=True)
 class Shard:
-    """A run of consecutive manifest rows: segments of one or several files, in order."""
+    """A run of consecutive manifest rows, as segments of one or more files in order."""
 
     index: int
     segments: tuple[Segment, ...]
 
     @property
     def rows(self) -> int:
-        """How many rows the shard has."""
+        """The number of rows."""
         return sum(segment.rows for segment in self.segments)
 
 
 @dataclass(frozen=True)
 class PlanTotals:
-    """How much there is in a plan, and how much of it is done."""
+    """The shards and rows of a plan, and those that are done."""
 
     shards: int
     rows: int
@@ -32,13 +32,13 @@ class PlanTotals:
 
     @classmethod
     def of(cls, shards: Iterable[Shard], done: Container[int]) -> Self:
-        """Add up the shards, those with an index in `done` as done."""
-        counts = [0, 0, 0, 0]
+        """Return the totals of the shards; the indexes in `done` are of those that are done."""
+        total_shards = total_rows = done_shards = done_rows = 0
         for shard in shards:
-            ready = shard.index in done
-            for place, number in enumerate((1, shard.rows, ready, shard.rows if ready else 0)):
-                counts[place] += number
-        return cls(*counts)
+            total_shards, total_rows = total_shards + 1, total_rows + shard.rows
+            if shard.index in done:
+                done_shards, done_rows = done_shards + 1, done_rows + shard.rows
+        return cls(total_shards, total_rows, done_shards, done_rows)
 
 
 def plan_shards(
@@ -46,9 +46,9 @@ def plan_shards(
 ) -> Iterator[Shard]:
     """Cut the first `limit` rows of the manifest into shards of about `shard_rows` rows.
 
-    A pure function: the same files and numbers give the same plan. Small files and row groups are packed together;
-    shards end at row groups, and only a row group of more than 1.5 times `shard_rows` is cut, evenly. So no shard has
-    more than 1.75 times `shard_rows` rows.
+    The same files and numbers give the same plan. Small files and row groups share a shard. Shards
+    end where a row group ends; only a row group of more than 1.5 times `shard_rows` rows is cut,
+    into even pieces. So no shard has more than 1.75 times `shard_rows` rows.
     """
     pieces: list[Segment] = []
     index = rows = 0

@@ -21,10 +21,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aigid.batching import Batcher, PairInput
+from aigid.batching import PairInput, batch_by_bucket
 from aigid.contract import TOKENIZER_FILE
 from aigid.cores import available_cores
-from aigid.fetch import ImageReference
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
 from aigid.scorers.onnx_embedded import OnnxScorer
@@ -78,11 +77,10 @@ class Parts:
 def _batches(
     pixels: list[Pixels], prompts: PromptEncoder, captions: list[str], batch_rows: int
 ) -> Iterable[tuple[Pixels, TokenBatch]]:
-    batcher, nothing = Batcher(batch_rows), ImageReference(None, None)
-    pairs = [PairInput(row, nothing, ids) for row, ids in enumerate(prompts.token_ids(captions))]
-    full = [batcher.add(prompts.bucket(len(pair.token_ids)), pair) for pair in pairs]
-    for batch in [*filter(None, full), *batcher.flush()]:
-        images = np.stack([pixels[pair.position] for pair in batch.pairs])
+    ids = prompts.token_ids(captions)
+    pairs = (PairInput(row, pixels[row], ids[row]) for row in range(len(pixels)))
+    for batch in batch_by_bucket(pairs, prompts.bucket, batch_rows):
+        images = np.stack([pair.image for pair in batch.pairs])
         yield images, pad_to_bucket([pair.token_ids for pair in batch.pairs], batch.bucket)
 
 

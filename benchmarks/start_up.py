@@ -43,7 +43,7 @@ def first_file_s(manifest: Path, model: Path | None) -> float:
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            while not any(out.glob("*.parquet")):
+            while not any(out.glob("detections/*.parquet")):
                 if process.poll():
                     raise click.ClickException(f"the scan ended with status {process.returncode}")
                 time.sleep(_POLL_S)

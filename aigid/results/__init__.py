@@ -1,16 +1,40 @@
-"""The results of a scan."""
+"""The results of a scan: the folder, the result files and the records in it."""
 
-from aigid.results.folder import ResultsFolder, open_results, result_table, results_schema
-from aigid.results.summary import ErrorExample, ModelIdentity, RunFigures, ScanCounts, ScanSummary
+from aigid.results.content_hash import content_sha256
+from aigid.results.counting import count_results
+from aigid.results.file_metadata import ScoredBy
+from aigid.results.folder import ResultsFolder, open_results
+from aigid.results.record import (
+    SCAN_FORMAT,
+    InputTotals,
+    ScanModel,
+    ScanRecord,
+    ScanSettings,
+    software_versions,
+)
+from aigid.results.run_figures import RunFigures
+from aigid.results.schema import ShardAnswers, image_column, result_table, results_schema
+from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanSummary
 
 __all__ = [
+    "SCAN_FORMAT",
     "ErrorExample",
+    "InputTotals",
     "ModelIdentity",
     "ResultsFolder",
     "RunFigures",
     "ScanCounts",
+    "ScanModel",
+    "ScanRecord",
+    "ScanSettings",
     "ScanSummary",
+    "ScoredBy",
+    "ShardAnswers",
+    "content_sha256",
+    "count_results",
+    "image_column",
     "open_results",
     "result_table",
     "results_schema",
+    "software_versions",
 ]

@@ -1,32 +1,22 @@
-"""The results folder: schema, atomic commits of shards, what was scanned, and the summary."""
+"""The results folder of one scan: atomic commits of shards, records, and who writes there."""
 
-import fcntl
 import json
-import os
 import re
 import secrets
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aigid.bounded_map import bounded_map
-from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
-from aigid.manifest import Manifest
-from aigid.manifest_files import ManifestFile, ManifestFiles
-from aigid.records import SOURCES, ErrorCode, RowError
-from aigid.results.json_records import format_record, parse_record
-from aigid.results.summary import ErrorExample, ScanCounts, ScanSummary
-from aigid.scorers import Scores
+from aigid.manifest_files import ManifestFiles
+from aigid.results.json_records import format_record, record_of
+from aigid.results.lock import holds_token, lock_folder
+from aigid.results.record import SCAN_FORMAT, ScanRecord, file_differences, record_differences
+from aigid.results.summary import ScanSummary
 from aigid.shards import Shard
 from aigid.storage import (
     Location,
@@ -43,179 +33,172 @@ from aigid.storage import (
 SCAN_FILE = "scan.json"
 FILES_FILE = "files.arrow"
 SUMMARY_FILE = "summary.json"
-LOCK_FILE = ".lock"
-RESERVED = ("manifest", "row", "p_ai", "is_ai", "source", "p_source", "error", "error_detail")
-_TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
-# Of a scan's record, what is for people alone: another writing of the same manifest, other versions are no other scan.
-_NO_CONDITION = {"manifests", "versions"}
-_SHARD_NAME = re.compile(r"detections-(\d+)\.parquet")
-_COUNTING_THREADS = 16
-
-
-def results_schema(keep_schema: pa.Schema) -> pa.Schema:
-    """The columns of a result file; raises UsageError where a kept column has the name of a result's."""
-    taken = sorted(set(keep_schema.names) & set(RESERVED))
-    if taken:
-        raise UsageError(
-            f"--keep {', '.join(taken)}: the results have a column of that name; rename it in the manifest"
-        )
-    before = [pa.field("manifest", _TEXT_KEY), pa.field("row", pa.int64())]
-    after = [
-        pa.field("p_ai", pa.float32()),
-        pa.field("is_ai", pa.bool_()),
-        pa.field("source", _TEXT_KEY),
-        pa.field("p_source", pa.list_(pa.float32(), len(SOURCES))),
-        pa.field("error", _TEXT_KEY),
-        pa.field("error_detail", pa.string()),
-    ]
-    kept = [pa.field(field.name, field.type) for field in keep_schema]
-    return pa.schema([*before, *kept, *after])
-
-
-def result_table(
-    manifest: Manifest,
-    shard: Shard,
-    kept: pa.Table,
-    scores: Scores,
-    errors: Mapping[int, RowError],
-    threshold: float,
-) -> pa.Table:
-    """The result rows of a shard, one for each manifest row, in order; `errors` by position in the shard.
-
-    Raises ResultsError where the rows out are not the rows in, or one has neither a probability nor an error.
-    """
-    failed, codes = np.zeros(shard.rows, dtype=bool), np.zeros(shard.rows, dtype=np.int32)
-    failed[list(errors)] = True
-    codes[list(errors)] = [_CODES.index(error.code) for error in errors.values()]
-    is_ai = decide_ai(scores.p_ai, threshold)
-    source = decide_source(is_ai, scores.p_source)
-    files, rows = _row_ids(shard)
-    columns = [
-        pa.DictionaryArray.from_arrays(files, [segment.file.path for segment in shard.segments]),
-        rows,
-        *(kept.column(name) for name in manifest.columns.keep),
-        pa.array(scores.p_ai, pa.float32(), mask=failed),
-        pa.array(is_ai, pa.bool_(), mask=failed),
-        pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), list(SOURCES)),
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(scores.p_source.reshape(-1)), len(SOURCES), mask=pa.array(failed)
-        ),
-        pa.DictionaryArray.from_arrays(
-            pa.array(codes, pa.int32(), mask=~failed), [code.value for code in _CODES]
-        ),
-        _details(errors, shard.rows),
-    ]
-    lengths = {len(column) for column in columns}
-    if lengths != {shard.rows}:
-        raise ResultsError(
-            f"shard {shard.index}: {shard.rows} rows went in and {sorted(lengths)} came out: not committed"
-        )
-    lost = int(np.isnan(scores.p_ai[~failed]).sum())
-    if lost:
-        raise ResultsError(
-            f"shard {shard.index}: {lost} of {shard.rows} rows have neither a probability nor an error: not committed"
-        )
-    return pa.Table.from_arrays(columns, schema=results_schema(manifest.keep_schema))
-
-
-_CODES = list(ErrorCode)
-
-
-def _details(errors: Mapping[int, RowError], rows: int) -> pa.Array:
-    if not errors:
-        return pa.nulls(rows, pa.string())
-    found = [errors.get(position) for position in range(rows)]
-    return pa.array([None if error is None else error.detail for error in found], pa.string())
-
-
-def _row_ids(shard: Shard) -> tuple[pa.Array, pa.Array]:
-    files = np.repeat(
-        np.arange(len(shard.segments), dtype=np.int32), [segment.rows for segment in shard.segments]
-    )
-    rows = np.concatenate(
-        [np.arange(segment.start, segment.stop, dtype=np.int64) for segment in shard.segments]
-    )
-    return pa.array(files), pa.array(rows)
+DETECTIONS_FOLDER = "detections"
+_SHARD_NAME = re.compile(r"part-(\d+)\.parquet")
+# Until format 2, result files were beside scan.json.
+_OLD_SHARD_NAME = re.compile(r"detections-\d+\.parquet")
 
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """Where the results of one scan are, and how its files are named."""
+    """The folder of one scan's results, and the names and forms of the files in it."""
 
     location: Location
 
+    @property
+    def detections(self) -> Location:
+        """The folder of result files, which other programs open as a whole."""
+        return self.location.child(DETECTIONS_FOLDER)
+
     def shard_name(self, index: int) -> str:
-        """The name of a shard's result file."""
-        return f"detections-{index:06d}.parquet"
+        """Return the name of a shard's result file in `detections`."""
+        return f"part-{index:06d}.parquet"
 
-    def committed(self) -> set[int]:
-        """The indexes of the shards whose result file exists, which means that it is whole."""
-        found = map(_SHARD_NAME.fullmatch, list_names(self.location))
-        return {int(name[1]) for name in found if name and name[0] == self.shard_name(int(name[1]))}
+    @contextmanager
+    def open(self) -> Iterator[str]:
+        """Make the folder and hold it alone while a scan writes to it.
 
-    def commit(self, index: int, table: pa.Table) -> None:
-        """Write a shard's results so that the file exists whole or not at all; the same table gives the same bytes.
-
-        Raises ResultsError where they cannot be written: no space, no permission, folder gone.
+        Yields the token by which `is_held_with` knows the holder. Object stores have no locks: two
+        scans that write to one at a time do the same work twice, and commit the same files. Raises
+        UsageError where another scan holds the folder, or it cannot be written to.
         """
-        buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 20)
-        self._write(self.shard_name(index), buffer.getvalue())
+        token = secrets.token_hex(8)
+        with ExitStack() as lock:
+            try:
+                make_folder(self.detections)
+                lock.enter_context(lock_folder(self.location, token))
+                self._remove_leftovers()
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"`out` {self.location.text}: another scan is writing to this folder now"
+                ) from error
+            except OSError as error:
+                raise UsageError(
+                    f"`out` {self.location.text}: cannot be written to: {self._reason(error)}"
+                ) from error
+            try:
+                yield token
+            finally:
+                self._remove_leftovers()
 
-    def recorded_files(self) -> ManifestFiles | None:
-        """The manifest's files by the record of the scan that is there; None where there is none that can be read."""
-        file = self.location.child(FILES_FILE)
+    def is_held_with(self, token: str) -> bool:
+        """Return whether a process that holds its folder with `token` means this folder.
+
+        The process may be on another host, where the same path may be another folder.
+        """
+        return holds_token(self.location, token)
+
+    def refuse_other_formats(self) -> None:
+        """Raise ResumeMismatchError where another version of aigid has left other results."""
+        if not exists(self.location.child(SCAN_FILE)):
+            return
+        if any(map(_OLD_SHARD_NAME.fullmatch, list_names(self.location))):
+            raise self._other_format("detections-*.parquet beside scan.json")
         try:
-            return ManifestFiles.from_bytes(read_bytes(file)) if exists(file) else None
-        except (OSError, pa.ArrowException):
-            # `claim` says so: here it only means that all is read anew.
-            return None
+            found = _read_json(self.location.child(SCAN_FILE)).get("format")
+        except (OSError, ValueError):
+            # `claim` says what is wrong with it.
+            return
+        if found != SCAN_FORMAT:
+            raise self._other_format(f"format {found}")
 
-    def claim(self, scan: Mapping[str, Any], files: ManifestFiles) -> None:
-        """Write `scan.json` and `files.arrow`, or check that those there are of the same scan.
+    def claim(self, scan: ScanRecord, files: ManifestFiles) -> None:
+        """Write `scan.json` and `files.arrow`, or check that the ones there are of this scan.
 
-        Raises ResumeMismatchError where input, model or settings differ, naming what does.
+        Raises ResumeMismatchError where the folder holds another scan, with the differences, or
+        Parquet files of something else.
         """
         file = self.location.child(SCAN_FILE)
         if not exists(file):
-            if any(name.endswith(".parquet") for name in list_names(self.location)):
+            names = [*list_names(self.location), *list_names(self.detections)]
+            if any(name.endswith(".parquet") for name in names):
                 raise ResumeMismatchError(
-                    f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: give another folder"
+                    f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: "
+                    "give another folder"
                 )
             self._write(FILES_FILE, files.to_bytes())
-            self._write(SCAN_FILE, _json(scan))
+            self._write(SCAN_FILE, format_record(scan))
             return
         try:
-            before = _read_record(file)
+            before = record_of(ScanRecord, _read_json(file))
         except (OSError, ValueError) as error:
             raise ResumeMismatchError(
                 f"{file.text}: not readable as a scan's record: {error}; give another folder"
             ) from error
-        differing = [*self._other_files(files), *_differences(before, json.loads(_json(scan)))]
-        if differing:
+        recorded = self.recorded_files()
+        differences = [
+            *([] if recorded else [f"{FILES_FILE}: missing or damaged"]),
+            *(file_differences(recorded, files) if recorded else []),
+            *record_differences(before, scan),
+        ]
+        if differences:
             raise ResumeMismatchError(
-                f"{self.location.text}: holds a scan of another input, model or settings; differing: {'; '.join(differing)}. "
-                "Give another folder, or the same input and settings to resume"
+                f"{self.location.text}: holds a scan of another input, model or settings; "
+                f"differing: {'; '.join(differences)}. Give another folder, or the same input and "
+                "settings to resume"
             )
 
-    def _other_files(self, files: ManifestFiles) -> Iterator[str]:
-        """What differs first in the manifest's files from those that were recorded; nothing where they are the same."""
-        recorded = self.recorded_files()
-        if recorded is None:
-            yield f"{FILES_FILE}: missing or damaged"
-        elif recorded != files:
-            pairs = zip_longest(recorded, files)
-            yield next(
-                _other_file(number, old, new)
-                for number, (old, new) in enumerate(pairs, 1)
-                if old != new
+    def recorded_files(self) -> ManifestFiles | None:
+        """Return the manifest's files as the folder's scan recorded them, or None without any."""
+        file = self.location.child(FILES_FILE)
+        try:
+            return ManifestFiles.from_bytes(read_bytes(file)) if exists(file) else None
+        except (OSError, pa.ArrowException):
+            # `claim` refuses a damaged file; until then, all footers are read.
+            return None
+
+    def committed(self) -> set[int]:
+        """Return the indexes of the committed shards; their files are whole."""
+        found = map(_SHARD_NAME.fullmatch, list_names(self.detections))
+        return {int(name[1]) for name in found if name and name[0] == self.shard_name(int(name[1]))}
+
+    def commit(self, index: int, table: pa.Table) -> None:
+        """Write a shard's result file, whole or not at all; the same table gives the same bytes.
+
+        Raises ResultsError where it cannot be written: no space, no permission, no folder.
+        """
+        buffer = pa.BufferOutputStream()
+        pq.write_table(
+            table, buffer, compression="zstd", row_group_size=1 << 20, write_page_checksum=True
+        )
+        self._write(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}", buffer.getvalue())
+
+    def read(self, shard: Shard, names: list[str]) -> pa.Table:
+        """Return columns of a shard's result file.
+
+        Raises ResultsError where the file is missing or damaged, or has not the shard's rows.
+        """
+        file = self.detections.child(self.shard_name(shard.index))
+        try:
+            table = pq.read_table(
+                file.path,
+                filesystem=file.filesystem,
+                columns=names,
+                page_checksum_verification=True,
             )
+        except (OSError, pa.ArrowException) as error:
+            raise ResultsError(
+                f"{file.text}: damaged or missing: {error}; remove it and run the scan again"
+            ) from error
+        if table.num_rows != shard.rows:
+            raise ResultsError(
+                f"{file.text}: its number of rows is {table.num_rows}, its shard's {shard.rows}; "
+                "remove it and run the scan again"
+            )
+        return table
 
     def read_summary(self) -> ScanSummary | None:
-        """Return the summary of a finished scan, or None; raises ResultsError where it is damaged."""
+        """Return the summary of a finished scan, or None.
+
+        Raises ResultsError where it is damaged, and ResumeMismatchError where another version of
+        aigid wrote it.
+        """
         file = self.location.child(SUMMARY_FILE)
         try:
-            return parse_record(ScanSummary, read_bytes(file)) if exists(file) else None
+            values = _read_json(file) if exists(file) else None
+            if values and values.get("format", SCAN_FORMAT) != SCAN_FORMAT:
+                raise self._other_format(f"format {values['format']}")
+            return None if values is None else ScanSummary.from_json(values)
         except (OSError, ValueError) as error:
             raise ResultsError(
                 f"{file.text}: damaged: {error}; remove it and run the scan again"
@@ -225,171 +208,38 @@ class ResultsFolder:
         """Write `summary.json`, which marks the scan as finished."""
         self._write(SUMMARY_FILE, format_record(summary))
 
-    def count(self, shards: Iterable[Shard]) -> ScanCounts:
-        """Return the totals over all result files.
-
-        Raises ResultsError where a file is missing, damaged, or has another number of rows than its shard.
-        """
-
-        def read(shard: Shard) -> tuple[Shard, pa.Table]:
-            return shard, self.read(shard, ["source", "error"])
-
-        sources: Counter[str] = Counter()
-        errors: Counter[str] = Counter()
-        examples: dict[str, ErrorExample] = {}
-        files = rows = 0
-        for shard, table in bounded_map(read, shards, _COUNTING_THREADS):
-            files, rows = files + 1, rows + table.num_rows
-            sources.update(_tally(table.column("source")))
-            found = _tally(table.column("error"))
-            errors.update(found)
-            for code in found.keys() - examples.keys():
-                position = pc.index(table.column("error"), code).as_py()
-                examples[code] = self._example(shard, position)
-        failed = sum(errors.values())
-        return ScanCounts(
-            shards=files,
-            rows=rows,
-            scored=rows - failed,
-            ai=sum(sources[name] for name in SOURCES[1:]),
-            sources={name: sources[name] for name in SOURCES},
-            errors=dict(sorted(errors.items())),
-            error_rate=failed / rows,
-            error_examples=dict(sorted(examples.items())),
-        )
-
-    def _example(self, shard: Shard, position: int) -> ErrorExample:
-        table = self.read(shard, ["manifest", "row", "error_detail"]).slice(position, 1)
-        row = table.to_pylist()[0]
-        return ErrorExample(row["manifest"], row["row"], None, row["error_detail"])
-
-    @contextmanager
-    def open(self) -> Iterator[str]:
-        """Make the folder and hold it alone while scanning; raises UsageError where that is not possible.
-
-        Gives what `is_held_with` knows the holder by. (An object store has no locks: two scans that write there at a time
-        do the same work twice, and commit the same files.)
-        """
-        token = secrets.token_hex(8)
-        try:
-            make_folder(self.location)
-            lock = _lock(self.location, token)
-        except BlockingIOError as error:
-            raise UsageError(
-                f"--out {self.location.text}: another scan is writing to this folder now"
-            ) from error
-        except OSError as error:
-            raise UsageError(
-                f"--out {self.location.text}: cannot be written to: {error.strerror}"
-            ) from error
-        try:
-            yield token
-        finally:
-            if lock is not None:
-                remove_leftovers(self.location)
-                os.truncate(lock, 0)
-                os.close(lock)
-
-    def is_held_with(self, token: str) -> bool:
-        """Whether another process, maybe on another machine, that holds this folder with `token` means the same folder."""
-        lock = self.location.child(LOCK_FILE)
-        return not self.location.is_local or (
-            exists(lock) and read_bytes(lock).decode("ascii", "replace") == token
-        )
-
     def _write(self, name: str, data: bytes | pa.Buffer) -> None:
         try:
             write_atomic(self.location.child(name), data)
         except OSError as error:
             raise ResultsError(
-                f"{self.location.text}: cannot write {name}: {_reason(error, self.location)}; committed shards stay: "
-                "make room or mend it, then run the same command again"
+                f"{self.location.text}: cannot write {name}: {self._reason(error)}; committed "
+                "shards stay: solve the problem, then run the same command again"
             ) from error
 
-    def read(self, shard: Shard, names: list[str]) -> pa.Table:
-        """Columns of a shard's result file; raises ResultsError where it is missing, damaged, or has not the shard's rows."""
-        file = self.location.child(self.shard_name(shard.index))
-        try:
-            table = pq.read_table(file.path, filesystem=file.filesystem, columns=names)
-        except (OSError, pa.ArrowException) as error:
-            raise ResultsError(
-                f"{file.text}: damaged or missing: {error}; remove it and run the scan again"
-            ) from error
-        if table.num_rows != shard.rows:
-            raise ResultsError(
-                f"{file.text}: has {table.num_rows} rows, its shard {shard.rows}; remove it and run the scan again"
-            )
-        return table
+    def _reason(self, error: OSError) -> str:
+        if self.location.is_local and error.strerror:
+            return error.strerror
+        return explain_failure(error, self.location)
+
+    def _remove_leftovers(self) -> None:
+        remove_leftovers(self.location)
+        remove_leftovers(self.detections)
+
+    def _other_format(self, found: str) -> ResumeMismatchError:
+        return ResumeMismatchError(
+            f"{self.location.text}: holds results of another version of aigid ({found}), which "
+            f"cannot go on here (format {SCAN_FORMAT}): give another folder as `out`"
+        )
 
 
 def open_results(out: str) -> ResultsFolder:
-    """The results folder at a path or URI."""
+    """Return the results folder at a path or URI."""
     return ResultsFolder(locate(out))
 
 
-def _reason(error: OSError, location: Location) -> str:
-    return (
-        error.strerror if location.is_local and error.strerror else explain_failure(error, location)
-    )
-
-
-def _other_file(number: int, old: ManifestFile | None, new: ManifestFile | None) -> str:
-    if old is None or new is None:
-        return (
-            f"input: file {number}: {old.path if old else 'none'} -> {new.path if new else 'none'}"
-        )
-    if old.path != new.path:
-        return f"input: file {number}: {_short(old.path)} -> {_short(new.path)}"
-    return f"input: {new.path}: its size, row groups or footer are others"
-
-
-def _lock(folder: Location, token: str) -> int | None:
-    """Lock a local folder and clear it of what killed writes left; the lock is held until the handle is closed."""
-    if not folder.is_local:
-        return None
-    handle = os.open(Path(folder.path) / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(handle, 0)
-        os.write(handle, token.encode("ascii"))
-        remove_leftovers(folder)
-    except OSError:
-        os.close(handle)
-        raise
-    return handle
-
-
-def _read_record(file: Location) -> dict[str, Any]:
-    record = json.loads(read_bytes(file))
-    if not isinstance(record, dict):
+def _read_json(file: Location) -> dict[str, Any]:
+    values = json.loads(read_bytes(file))
+    if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
-    return record
-
-
-def _json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs, as `section.key: before -> now`; what is for people alone is no condition."""
-    found = []
-    for section in sorted((before.keys() | now.keys()) - _NO_CONDITION):
-        old, new = before.get(section), now.get(section)
-        if isinstance(old, dict) and isinstance(new, dict):
-            keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-            found += [
-                f"{section}.{key}: {_short(old.get(key))} -> {_short(new.get(key))}" for key in keys
-            ]
-        elif old != new:
-            found.append(f"{section}: {_short(old)} -> {_short(new)}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _tally(column: pa.ChunkedArray) -> dict[str, int]:
-    counts = column.drop_null().value_counts()
-    return {item["values"]: item["counts"] for item in counts.to_pylist()}
+    return values

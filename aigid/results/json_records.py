@@ -1,4 +1,4 @@
-"""Frozen dataclasses from parsed JSON: every field must be there, no other key, each of its type."""
+"""Dataclasses from parsed JSON: exactly their fields, each of its type."""
 
 import dataclasses
 import json
@@ -6,11 +6,6 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
 Record = TypeVar("Record")
-
-
-def parse_record(kind: type[Record], data: bytes) -> Record:
-    """Return the record that a JSON text holds; raises ValueError where it holds anything else."""
-    return record_of(kind, json.loads(data))
 
 
 def record_of(kind: type[Record], values: Any) -> Record:

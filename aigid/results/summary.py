@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from aigid.results.json_records import record_of
+from aigid.results.run_figures import RunFigures
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,6 @@ class ErrorExample:
     row: int
     image: str | None
     detail: str
-
-
-@dataclass(frozen=True)
-class RunFigures:
-    """What the last run did: rows, duration, speed (None without rows) and peak memory."""
-
-    rows: int
-    seconds: float
-    rows_per_s: float | None
-    peak_memory_mib: float
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
 from ray._raylet import GcsClient
 from support.manifests import manifest_table
 from support.ray_cluster import add_node, ray_nodes
-from support.scan_results import result_rows
+from support.scan_results import result_files, result_rows
 
 import aigid
 
@@ -188,12 +188,12 @@ def test_a_shard_that_always_fails_is_reported_and_the_rest_is_done_and_later_it
     options = ("--shard-rows", 20, "--shard-attempts", 2)
     with ray_nodes(1) as cluster:
         first = scan_on(cluster.address, tmp_path / "many", *options)
-        committed = sorted(path.name for path in (tmp_path / "out").glob("*.parquet"))
+        committed = sorted(path.name for path in result_files(tmp_path / "out"))
         summary = (tmp_path / "out" / "summary.json").exists()
         paths[1].write_bytes(whole)
         second = scan_on(cluster.address, tmp_path / "many", *options)
     assert first.returncode == 1
-    assert committed == ["detections-000000.parquet", "detections-000002.parquet"]
+    assert committed == ["part-000000.parquet", "part-000002.parquet"]
     assert not summary
     assert "shard 1 failed on" in first.stderr
     assert "given up after 2 attempts: shard 1" in first.stderr

@@ -107,7 +107,7 @@ def committed(tmp_path: Path) -> set[int]:
 def test_every_shard_is_committed_and_told_of(run: Run, notes: Notes, tmp_path: Path) -> None:
     assert run(StandInJob(0.25), 60, RayConfig(min_workers=2)) == []
     assert committed(tmp_path) == set(range(60))
-    assert pq.read_table(tmp_path / "out" / "detections-000007.parquet").column(
+    assert pq.read_table(tmp_path / "out" / "detections" / "part-000007.parquet").column(
         "row"
     ).to_pylist() == list(range(56, 64))
     assert (notes.rows, notes.errors) == (60 * ROWS, 60 * BATCHES)
@@ -213,7 +213,7 @@ def test_results_of_two_attempts_at_a_shard_are_one_whole_file(run: Run, tmp_pat
     started = time.monotonic()
     assert run(StandInJob(0.3, ((2, "crash"),)), 8, RayConfig(shard_attempts=3))[0].shard.index == 2
     assert time.monotonic() - started > 2 + 4
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        ".lock",
-        *(f"detections-{index:06d}.parquet" for index in range(8) if index != 2),
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "detections"]
+    assert sorted(path.name for path in (tmp_path / "out" / "detections").iterdir()) == [
+        f"part-{index:06d}.parquet" for index in range(8) if index != 2
     ]

@@ -12,7 +12,7 @@ from ray.cluster_utils import Cluster
 from support.manifests import manifest_table
 from support.ray_cluster import add_node, ray_nodes, shard_workers
 from support.scan_process import await_commits, start_scan, wait_until
-from support.scan_results import result_rows, summary_of
+from support.scan_results import result_files, result_rows, summary_of
 
 pytestmark = pytest.mark.integration
 
@@ -21,7 +21,7 @@ Options = Callable[..., list[object]]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+    return {path.name: path.read_bytes() for path in result_files(folder)}
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
@@ -84,7 +84,7 @@ def test_a_worker_and_a_whole_node_are_killed_and_the_results_are_the_local_scan
     assert [row["id"] for row in result_rows(tmp_path / "out")] == list(range(ROWS))
     assert "it will be tried again" in stderr
     assert "raylet" not in stdout
-    assert not list((tmp_path / "out").glob(".*.tmp"))
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
     wait_until(lambda: not shard_workers(), "workers are left")
 
 
@@ -95,7 +95,7 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(
     assert await_commits(scan, tmp_path / "out", 10)
     scan.kill()
     finished(scan)
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.parquet")}
+    before = {path.name: path.stat().st_mtime_ns for path in result_files(tmp_path / "out")}
     assert 10 <= len(before) < len(local)
     status, _, stderr = finished(
         start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address)

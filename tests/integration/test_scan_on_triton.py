@@ -16,7 +16,7 @@ import pytest
 import trustme
 from support.manifests import CAPTIONS, REPOSITORY, encoded_image
 from support.scan_process import await_commits, start_scan
-from support.scan_results import result_rows, summary_of
+from support.scan_results import result_files, result_rows, summary_of
 
 from aigid import Detector
 from aigid.contract import load_contract
@@ -212,7 +212,7 @@ def test_servers_that_are_gone_for_good_end_the_scan_which_goes_on_later(
     assert last.startswith(f"aigid: no Triton server has answered for 3 s: {lost.grpc_address}: ")
     assert last.endswith("what was committed stays: run the same command again to go on")
     assert "Traceback" not in said
-    committed = {path: path.read_bytes() for path in tmp_path.glob("*.parquet")}
+    committed = {path: path.read_bytes() for path in result_files(tmp_path)}
     assert 3 <= len(committed) < 10
     done = run_scan(manifest, tmp_path, "--triton", server.grpc_address, *options)
     assert done.returncode == 0, done.stderr

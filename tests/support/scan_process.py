@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from support.scan_results import result_files
+
 
 def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[str]:
     words = [
@@ -24,9 +26,9 @@ def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[
 def await_commits(
     process: subprocess.Popen[str], out: Path, commits: int, *, seconds: float = 300
 ) -> bool:
-    """Whether there are so many result files before the time is over; the scan must not end before."""
+    """Return whether `commits` result files appear in time; the scan must not end before."""
     deadline = time.monotonic() + seconds
-    while len(list(out.glob("*.parquet"))) < commits:
+    while len(result_files(out)) < commits:
         if time.monotonic() > deadline:
             return False
         assert process.poll() is None, process.communicate()
@@ -35,7 +37,7 @@ def await_commits(
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait for what must come; `what` says what it is if it does not."""
+    """Wait until a condition holds; `what` is the failure's message if it does not in time."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what

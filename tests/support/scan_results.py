@@ -6,12 +6,23 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 
-def result_rows(folder: Path) -> list[dict[str, object]]:
-    """All result rows of a folder, in the manifest's order."""
-    tables = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
-    return [row for table in tables for row in table.to_pylist()]
+def result_files(out: Path) -> list[Path]:
+    """The result files of a results folder, in the order of shards."""
+    return sorted((out / "detections").glob("*.parquet"))
 
 
-def summary_of(folder: Path) -> dict[str, object]:
+def result_rows(out: Path) -> list[dict[str, object]]:
+    """All result rows of a results folder, in the manifest's order."""
+    return [row for path in result_files(out) for row in pq.read_table(path).to_pylist()]
+
+
+def parquet_rows(folder: Path) -> list[dict[str, object]]:
+    """The rows of all Parquet files in a folder, by the files' names."""
+    return [
+        row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()
+    ]
+
+
+def summary_of(out: Path) -> dict[str, object]:
     """The summary of a scan."""
-    return dict(json.loads((folder / "summary.json").read_text()))
+    return dict(json.loads((out / "summary.json").read_text()))

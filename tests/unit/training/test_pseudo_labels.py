@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 from support.manifests import HF_IMAGE, encoded_image, manifest_table
-from support.scan_results import result_rows
+from support.scan_results import parquet_rows, result_rows
 
 from aigid.cli.main import main
 from aigid.errors import ResultsError, UsageError
@@ -117,7 +117,7 @@ def test_the_kept_pairs_are_a_labelled_manifest_with_their_images(
         30,
     )
     assert done.exit_code == 0, done.output
-    kept = result_rows(tmp_path / "labels")
+    kept = parquet_rows(tmp_path / "labels")
     source = pq.read_table(tmp_path / "many").to_pylist()
     scanned = result_rows(tmp_path / "results")
     expected = []
@@ -152,7 +152,7 @@ def test_images_named_by_a_path_are_written_with_their_bytes(
     pq.write_table(table, tmp_path / "m.parquet")
     options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0, "--max-error-rate", 1)
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
-    (row,) = result_rows(tmp_path / "labels")
+    (row,) = parquet_rows(tmp_path / "labels")
     assert row["image"] == {"bytes": encoded_image(1), "path": "one.png"}
 
 
@@ -210,7 +210,7 @@ def test_at_most_the_given_number_of_each_class_is_kept_the_most_confident(
     pq.write_table(manifest_table(120), tmp_path / "m.parquet")
     options = ("--min-confidence-a", 0.5, "--min-confidence-b", 0, "--shard-rows", 25)
     assert run(tiny_repository, tmp_path, tmp_path / "m.parquet", *options).exit_code == 0
-    everything = result_rows(tmp_path / "labels")
+    everything = parquet_rows(tmp_path / "labels")
     assert len(everything) == 120
     shutil.rmtree(tmp_path / "labels")
     assert (
@@ -219,7 +219,7 @@ def test_at_most_the_given_number_of_each_class_is_kept_the_most_confident(
         ).exit_code
         == 0
     )
-    kept = result_rows(tmp_path / "labels")
+    kept = parquet_rows(tmp_path / "labels")
     for label in range(6):
         wanted = sorted(
             (confidence(row) for row in everything if row["Label_B"] == label), reverse=True
@@ -252,7 +252,7 @@ def test_precision_is_recorded_where_labels_are_known(
         "--min-confidence-b",
         0,
     )
-    kept = result_rows(tmp_path / "labels")
+    kept = parquet_rows(tmp_path / "labels")
     right = [
         row["Label_B"] == truth
         for row, truth in zip(kept, table.column("Label_B").to_pylist(), strict=True)

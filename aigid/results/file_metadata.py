@@ -1,0 +1,37 @@
+"""The metadata of a result file: which shard it is, what scored it, and a hash of its content."""
+
+import json
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from aigid.results.content_hash import content_sha256
+from aigid.version import __version__
+
+_PREFIX = "aigid."
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """The model that scored a shard, its labels, and the threshold of the decisions."""
+
+    model: str
+    fingerprint: str
+    precision: str
+    labels: tuple[str, ...]
+    threshold: float
+
+
+def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dict[str, str]:
+    """Return the key-value metadata that a result file carries in its Parquet footer."""
+    values = {
+        "shard": str(shard_index),
+        "content_sha256": content_sha256(table),
+        "version": __version__,
+        "model": scored_by.model,
+        "fingerprint": scored_by.fingerprint,
+        "precision": scored_by.precision,
+        "labels": json.dumps(scored_by.labels),
+        "threshold": json.dumps(scored_by.threshold),
+    }
+    return {f"{_PREFIX}{name}": value for name, value in values.items()}
