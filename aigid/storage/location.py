@@ -34,14 +34,14 @@ class Location:
         """Whether it is on a local disk."""
         return self.store is None
 
+    @property
+    def is_web(self) -> bool:
+        """Whether it is on a web server. Web servers have files but no folders."""
+        return self.store is not None and self.store.kind == "web"
+
     def child(self, name: str) -> "Location":
         """Return the location of `name` in this folder."""
         return self.at(f"{self.path.rstrip('/')}/{name}")
-
-    @property
-    def is_web(self) -> bool:
-        """Whether it is on a web server. Those have files but no folders."""
-        return self.store is not None and self.store.kind == "web"
 
     @property
     def parent(self) -> "Location":
@@ -131,7 +131,10 @@ def is_folder(location: Location) -> bool:
 
 
 def explain_failure(error: Exception, location: Location) -> str:
-    """Return in one line what went wrong at a location; of an object store, also what it means."""
+    """Return in one line what went wrong at a location.
+
+    For an object store it explains the error, and says where credentials are looked for.
+    """
     if location.store is not None:
         return explain_store_failure(error, location.store, location.filesystem)
     return " ".join(str(error).split())[:300]
