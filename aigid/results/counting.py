@@ -36,7 +36,7 @@ def count_results(results: ResultsFolder, shards: Iterable[Shard]) -> ScanCounts
         found = _value_counts(table.column("error"))
         errors.update(found)
         for code in found.keys() - examples.keys():
-            position = pc.index(table.column("error"), code).as_py()
+            position = pc.index(table.column("error").cast(pa.string()), code).as_py()
             examples[code] = _example(results, shard, position)
     failed = errors.total()
     return ScanCounts(

@@ -177,8 +177,9 @@ class ResultsFolder:
                 page_checksum_verification=True,
             )
         except (OSError, pa.ArrowException) as error:
+            reason = explain_failure(error, file)
             raise ResultsError(
-                f"{file.text}: damaged or missing: {error}; remove it and run the scan again"
+                f"{file.text}: damaged or missing: {reason}; remove it and run the scan again"
             ) from error
         if table.num_rows != shard.rows:
             raise ResultsError(

@@ -1,0 +1,84 @@
+"""Small result tables and the records beside them, without a scan."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from aigid.fetch import ImageReference
+from aigid.manifest import Columns, Manifest, Segment
+from aigid.manifest_files import ManifestFile, ManifestFiles
+from aigid.records import SOURCES, RowError
+from aigid.results import (
+    InputTotals,
+    ScanModel,
+    ScanRecord,
+    ScanSettings,
+    ScoredBy,
+    ShardAnswers,
+    image_column,
+    result_table,
+)
+from aigid.shards import Shard
+
+DIGEST = "ab" * 32
+FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
+SCORED_BY = ScoredBy("tiny", "f1", "int8", SOURCES, 0.5)
+SCAN = ScanRecord(
+    format=3,
+    manifests=("m.parquet",),
+    input=InputTotals(files=1, rows=3),
+    model=ScanModel("tiny", "f1", "int8"),
+    settings=ScanSettings(Columns("image", None), 0.5, None, 10_000, None, False, False),
+    shards=1,
+    versions={"aigid": "0.1.0", "numpy": "2.0"},
+)
+
+
+def manifest_of(
+    files: Mapping[str, int], keep: Mapping[str, pa.DataType] | None = None
+) -> Manifest:
+    """A manifest of files with so many rows each, and kept columns of these types."""
+    keep = keep or {}
+    return Manifest(
+        ManifestFiles(ManifestFile(name, 1000, (rows,), DIGEST) for name, rows in files.items()),
+        Columns("image", None, tuple(keep)),
+        pa.schema([("image", pa.string()), *keep.items()]),
+    )
+
+
+def answers_of(
+    shard: Shard,
+    p_ai: Sequence[float],
+    errors: Mapping[int, RowError] | None = None,
+    kept: pa.Table | None = None,
+    paths: Sequence[str | None] | None = None,
+) -> ShardAnswers:
+    """A shard's answers, with another likeliest generator for each row."""
+    p_source = np.zeros((len(p_ai), len(SOURCES)), np.float32)
+    for row, value in enumerate(p_ai):
+        p_source[row, 0] = 1 - value
+        p_source[row, 1 + row % 5] = value
+    images = [ImageReference(None, path) for path in paths or [None] * len(p_ai)]
+    batches = kept.to_batches() if kept is not None else []
+    return ShardAnswers(
+        shard,
+        np.array(p_ai, np.float32),
+        p_source,
+        [image_column(images)],
+        batches or [pa.RecordBatch.from_struct_array(pa.array([{}] * len(p_ai), pa.struct([])))],
+        dict(errors or {}),
+    )
+
+
+def small_table(
+    p_ai: Sequence[float],
+    errors: Mapping[int, RowError] | None = None,
+    scored_by: ScoredBy = SCORED_BY,
+    paths: Sequence[str | None] | None = None,
+    index: int = 0,
+) -> pa.Table:
+    """The result rows of a shard of m.parquet with these probabilities and errors."""
+    shard = Shard(index, (Segment(FILES[0], 0, len(p_ai)),))
+    answers = answers_of(shard, p_ai, errors, paths=paths)
+    return result_table(manifest_of({"m.parquet": len(p_ai)}), answers, scored_by)
