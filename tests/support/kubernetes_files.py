@@ -1,4 +1,4 @@
-"""Kubernetes' files as tests read and spoil them."""
+"""Read Kubernetes' files in tests, and make wrong ones."""
 
 import copy
 from collections.abc import Container, Iterator
@@ -10,19 +10,19 @@ Document = dict[str, Any]
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """PyYAML lets the last of two equal keys win; Kubernetes refuses the file."""
+    """A loader that refuses equal keys, as Kubernetes does; PyYAML takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Document:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         if len(set(keys)) < len(keys):
             raise yaml.constructor.ConstructorError(
-                None, None, "a key is there twice", node.start_mark
+                None, None, "a key is given twice", node.start_mark
             )
         return super().construct_mapping(node, deep)
 
 
 def misspelt(document: Document, free: Container[str]) -> Iterator[tuple[str, Document]]:
-    """Copies of a document with one field misspelt in each: every field that is not below a key in `free`."""
+    """Yield copies of a document with one misspelt field each, except below the keys in `free`."""
 
     def fields(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         items = (
@@ -35,7 +35,7 @@ def misspelt(document: Document, free: Container[str]) -> Iterator[tuple[str, Do
         for key, child in items:
             if isinstance(value, dict):
                 yield (*path, key)
-            # A Service's selector is labels; everybody else's has fields.
+            # The selector of a Service consists of labels; other selectors have fields.
             if not (key in free or (key == "selector" and "matchLabels" not in child)):
                 yield from fields(child, (*path, key))
 

@@ -1,4 +1,4 @@
-"""The manifests of jobs/ray/, offline: as KubeRay makes pods of them, against Kubernetes' schemas, jobs/triton/ and the CLI."""
+"""The manifests of jobs/ray/, offline: against Kubernetes' schemas, jobs/triton/ and the CLI."""
 
 import copy
 import os
@@ -32,7 +32,7 @@ PAGE, DOCKERFILE, IGNORED = (
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 SCAN = scan_command
-# Of Ray's own constants: it does not start with less.
+# From Ray's own constants: Ray does not start with less.
 LEAST_OBJECT_STORE_BYTES = 75 << 20
 
 
@@ -50,8 +50,9 @@ ANYTHING, TEXT, FLAG = {"type": "object"}, {"type": "string", "minLength": 1}, {
 COUNT = {"type": "integer", "minimum": 0}
 START_PARAMS = {"type": "object", "additionalProperties": {"type": "string"}}
 
-# Of KubeRay's API reference (ray.io/v1 of 1.4 to 1.7, docs/reference/api.md of its repository): the fields that we use.
-# What is of Kubernetes itself, pod templates and the autoscaler's container, is validated as such.
+# The fields that we use, from KubeRay's API reference (ray.io/v1 of 1.4 to 1.7, in
+# docs/reference/api.md of its repository). Parts of Kubernetes itself (pod templates, the
+# autoscaler's container) are validated against its schemas.
 RAY_JOB = strict(
     apiVersion={"const": "ray.io/v1"},
     kind={"const": "RayJob"},
@@ -116,9 +117,11 @@ each_group = pytest.mark.parametrize("group", GROUPS)
 
 
 def pods(job: Document) -> list[Document]:
-    """The pods of a job as KubeRay makes them: the head with the autoscaler beside Ray, a worker after a wait for the head.
+    """Return the pods of a job as KubeRay makes them.
 
-    Both additions take the image of the container beside them; the wait also its security context and mounts.
+    KubeRay adds a container for the autoscaler to the head, and to workers an init container that
+    waits for the head. Both take the image of the container beside them; the second also takes its
+    security context and mounts.
     """
     cluster = copy.deepcopy(job["spec"]["rayClusterSpec"])
     options = cluster["autoscalerOptions"]
@@ -169,7 +172,7 @@ def mebibytes(quantity: str) -> int:
 
 
 def words_of(entrypoint: str, servers: list[str], tmp_path: Path) -> list[str]:
-    """What the entrypoint's shell line gives to Python, where DNS knows these servers."""
+    """Return the arguments that the entrypoint passes to Python if DNS knows these servers."""
     lines = "".join(f"{server} {kind} x\\n" for server in servers for kind in ("STREAM", "DGRAM"))
     programs = {
         "python": 'printf "%s\\0" "$@"',
@@ -179,7 +182,7 @@ def words_of(entrypoint: str, servers: list[str], tmp_path: Path) -> list[str]:
         (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n", encoding="utf-8")
         (tmp_path / name).chmod(stat.S_IRWXU)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    # As Ray's job supervisor starts it.
+    # Ray's job supervisor starts it like this.
     done = subprocess.run(
         entrypoint, shell=True, env=environment, capture_output=True, text=True, check=True
     )
@@ -188,7 +191,7 @@ def words_of(entrypoint: str, servers: list[str], tmp_path: Path) -> list[str]:
 
 
 def options_of(words: list[str]) -> dict[str, Any]:
-    """The values of the options of `aigid scan`, as jobs/scan.py passes the words on; raises click's UsageError."""
+    """Parse words as `aigid scan` does for jobs/scan.py; raises click's UsageError."""
     return SCAN.make_context("scan", ["--ray=auto", *words], **main.context_settings).params
 
 
@@ -197,20 +200,18 @@ def options(tmp_path: Path) -> dict[str, Any]:
     return options_of(words_of(JOB["spec"]["entrypoint"], ["10.0.0.1", "10.0.0.2"], tmp_path)[1:])
 
 
-# Maps whose keys are the author's own words.
+# Maps whose keys are free.
 _FREE = {"labels", "matchLabels", "annotations", "requests", "limits", "rayStartParams"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @each_document
-def test_every_document_is_what_kubernetes_and_kuberay_take(
-    document: Document, version: str
-) -> None:
+def test_kubernetes_and_kuberay_accept_every_document(document: Document, version: str) -> None:
     validate(document, version)
 
 
 @each_document
-def test_any_field_misspelt_is_refused(document: Document) -> None:
+def test_a_misspelt_field_is_refused(document: Document) -> None:
     changed = dict(misspelt(document, _FREE))
     assert len(changed) >= 3
     for field, wrong in changed.items():
@@ -260,7 +261,7 @@ def test_ray_is_one_version_everywhere() -> None:
     ) == len(GROUPS)
 
 
-def test_the_entrypoint_is_a_scan_with_options_that_there_are(tmp_path: Path) -> None:
+def test_the_entrypoint_is_a_scan_with_options_that_exist(tmp_path: Path) -> None:
     program, *words = words_of(JOB["spec"]["entrypoint"], ["10.0.0.1", "10.0.0.2"], tmp_path)
     workdir = re.search(r"^WORKDIR (\S+)$", DOCKERFILE, re.MULTILINE)[1]
     assert (ROOT / Path(program).relative_to(workdir)).read_text(encoding="utf-8").count(
@@ -309,24 +310,24 @@ def test_the_scan_asks_for_as_many_workers_as_pods_have_room_for(options: dict[s
     assert "num-cpus" not in WORKERS["rayStartParams"]
 
 
-def test_no_worker_runs_on_the_head_and_none_stays_when_there_is_nothing_to_do() -> None:
+def test_no_worker_runs_on_the_head_and_idle_ones_are_removed() -> None:
     assert HEAD["rayStartParams"]["num-cpus"] == "0"
     assert WORKERS["minReplicas"] == 0
     assert CLUSTER["enableInTreeAutoscaling"] is True
     assert (
         CLUSTER["autoscalerOptions"]["idleTimeoutSeconds"] < JOB["spec"]["ttlSecondsAfterFinished"]
     )
-    # The autoscaler's second version takes no other policy.
+    # The autoscaler's second version accepts no other policy.
     assert CLUSTER["autoscalerOptions"]["version"] == "v2"
     assert {specs["template"]["spec"]["restartPolicy"] for specs in GROUPS.values()} == {"Never"}
 
 
-def test_a_job_that_fails_is_tried_again_and_its_cluster_goes_with_it() -> None:
+def test_a_failed_job_is_retried_on_a_new_cluster() -> None:
     spec = JOB["spec"]
     assert spec["backoffLimit"] >= 1
     assert spec["shutdownAfterJobFinishes"] is True
     assert spec["submissionMode"] == "HTTPMode"
-    # KubeRay's own rule, for it makes other names of this one.
+    # KubeRay's own rule, for it derives other names from this one.
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", JOB["metadata"]["name"])
 
 
@@ -343,7 +344,7 @@ def test_the_object_store_is_small_and_its_memory_is_within_the_limit(group: str
 
 
 @pytest.mark.parametrize("pod", pods(JOB), ids=GROUPS)
-def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(pod: Document) -> None:
+def test_pods_follow_the_restricted_standard_and_write_only_to_volumes(pod: Document) -> None:
     spec = pod["spec"]
     user = int(re.search(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[1])
     assert spec["securityContext"]["runAsNonRoot"] is True
@@ -367,7 +368,7 @@ def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(pod: Doc
 
 
 @each_group
-def test_every_container_gets_what_it_asks_for(group: str) -> None:
+def test_requests_and_limits_of_every_container_are_equal(group: str) -> None:
     resources = container(group)["resources"]
     assert resources["requests"] == resources["limits"]
     assert (
@@ -394,7 +395,7 @@ def test_only_the_head_may_ask_kubernetes_and_both_may_ask_the_store() -> None:
 
 
 @each_group
-def test_triton_lets_the_pods_in_and_only_they_and_the_operator_reach_them(group: str) -> None:
+def test_triton_accepts_the_pods_and_only_they_and_the_operator_reach_them(group: str) -> None:
     labels = GROUPS[group]["template"]["metadata"]["labels"]
     triton, ours = (
         of_kind("NetworkPolicy", TRITON_DOCUMENTS)["spec"],
@@ -420,7 +421,7 @@ def test_triton_lets_the_pods_in_and_only_they_and_the_operator_reach_them(group
     )
 
 
-def test_without_the_lines_that_name_triton_it_is_the_embedded_scan(tmp_path: Path) -> None:
+def test_without_the_lines_that_name_triton_the_scan_is_embedded(tmp_path: Path) -> None:
     command = re.search(r"^(sed \S+) (\S+)", PAGE, re.MULTILINE)
     assert command, "the page says how"
     text = subprocess.run(
@@ -436,7 +437,7 @@ def test_without_the_lines_that_name_triton_it_is_the_embedded_scan(tmp_path: Pa
         "triton",
         "triton_in_flight",
     }
-    # Nothing else goes, but the label that says who may ask Triton.
+    # Besides, only the label of Triton's clients goes.
     for specs in (with_triton, job):
         cluster = specs["spec"]["rayClusterSpec"]
         for template in (
@@ -448,7 +449,7 @@ def test_without_the_lines_that_name_triton_it_is_the_embedded_scan(tmp_path: Pa
     assert job == with_triton
 
 
-def test_what_the_image_copies_is_there_and_in_its_context() -> None:
+def test_files_that_the_image_copies_exist_and_are_in_its_context() -> None:
     copies = re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE)
     sources = {source for sources in copies for source in sources.split()}
     assert {
@@ -465,7 +466,7 @@ def test_what_the_image_copies_is_there_and_in_its_context() -> None:
     assert not [source for source in sources if not (ROOT / source).exists()]
 
 
-def test_the_image_has_the_extras_and_a_python_that_will_do() -> None:
+def test_the_image_has_the_extras_and_a_supported_python() -> None:
     extras = re.search(r"pip install .*'\.\[([\w,]+)\]'", DOCKERFILE)[1].split(",")
     assert set(extras) == {"ray", "serve"}
     assert set(extras) <= set(PROJECT["optional-dependencies"])
@@ -480,7 +481,7 @@ def test_hadolint_finds_nothing() -> None:
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def test_the_page_names_files_links_and_options_that_are_there() -> None:
+def test_files_links_and_options_of_the_page_exist() -> None:
     files = set(
         re.findall(r"jobs/[\w./-]+\.(?:yaml|py|md)|jobs/ray/Dockerfile\b", PAGE + DOCKERFILE)
     )

@@ -1,4 +1,4 @@
-"""Every figure of jobs/sizing.md that can be calculated, calculated again from the figures that it states."""
+"""The calculated figures of jobs/sizing.md, calculated again from the figures that it gives."""
 
 import io
 import math
@@ -24,7 +24,7 @@ BATCH_ROWS = 32
 
 
 def tables(page: str) -> list[list[list[str]]]:
-    """The cells of each table, without its head."""
+    """The cells of each table, without the header."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", page, re.MULTILINE)
     return [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
@@ -56,20 +56,21 @@ CLIENT_S, EMBEDDED_S = FIGURES["client"] / 1000, FIGURES["embedded"] / 1000
 
 
 def encoder_flop(tokens: int, width: int, layers: int) -> float:
-    """Two for each multiplication of a transformer's layers of the usual shape, attention included."""
+    """The operations of a transformer's layers of the usual shape, two for each multiplication."""
     return layers * (tokens * 24 * width**2 + 4 * tokens**2 * width)
 
 
 def request_dollars(rows_a_shard: int, rows_a_group: int) -> float:
-    """For a million pairs: 8 reads a shard and one for each row group, and a write."""
+    """The price of requests for a million pairs: 8 reads a shard, one a row group, and a write."""
     shards = 1_000_000 / rows_a_shard
     reads, writes = shards * (8 + rows_a_shard / rows_a_group), shards
     return (reads * FIGURES["reads"] + writes * FIGURES["writes"]) / 1000
 
 
-def test_every_row_says_where_it_is_from() -> None:
+def test_every_figure_has_its_origin() -> None:
     assert list(FIGURES) == [
-        "client", "embedded", "decoding", "work", "utilisation", "pixels", "image", "results", "core", "reads", "writes",
+        "client", "embedded", "decoding", "work", "utilisation", "pixels", "image", "results",
+        "core", "reads", "writes",
     ]  # fmt: skip
     assert all(row[3] for row in GIVEN)
     assert all("November 2026" in row[3] for row in GIVEN if row[2].startswith("$"))
@@ -100,7 +101,7 @@ def test_the_work_of_a_pair_is_that_of_the_architectures() -> None:
     assert shown((vision + bert[16]) / 1e9, GIVEN[3][1])
     assert shown((vision + bert[32]) / 1e9, re.search(r"at 32, work is ([\d.]+)\.", PAGE)[1])
     others, share, tflops = re.search(
-        r"measured ([\d,]+) pictures/s .*?, (\d+) % of its (\d+) TFLOPS", PAGE
+        r"measured ([\d,]+) images/s .*?, (\d+) % of its (\d+) TFLOPS", PAGE
     ).groups()
     assert shown(100 * number(others) * vision / (number(tflops) * 1e12), share)
 
@@ -109,7 +110,7 @@ def test_the_pixels_are_those_of_the_contract() -> None:
     assert load_contract(ROOT / "model_repository").image.size ** 2 * 3 == FIGURES["pixels"]
 
 
-def test_what_a_picture_costs_follows_from_its_decoding() -> None:
+def test_the_cost_of_an_image_follows_from_its_decoding() -> None:
     usual = next(number(row[2]) for row in IMAGES if row[0] == "1,024")
     for pixels, size, alone, ratio, client in IMAGES:
         assert shown(number(alone) / usual, ratio), pixels
@@ -138,7 +139,7 @@ def test_a_night_follows_from_pairs_a_second() -> None:
         assert number(h100) == math.ceil(a_second / GPU["H100 SXM"]["rate"]), pairs
 
 
-def test_a_million_pairs_cost_what_cores_gpus_and_requests_do() -> None:
+def test_the_cost_of_a_million_pairs_is_the_sum_of_cores_gpus_and_requests() -> None:
     requests = request_dollars(10_000, 1_000)
     totals = {}
     for name, core_hours, core_cost, gpu_hours, gpu_cost, total in COSTS:
@@ -165,7 +166,7 @@ def test_a_million_pairs_cost_what_cores_gpus_and_requests_do() -> None:
     )
 
 
-def test_cards_carry_what_they_are_said_to() -> None:
+def test_network_cards_carry_the_stated_traffic() -> None:
     for gbit, rate, images, pixels in CARDS:
         usable = number(gbit) * 1e9 * 0.8 / 8
         assert shown(usable / FIGURES["pixels"], rate), gbit
@@ -179,7 +180,7 @@ def test_cards_carry_what_they_are_said_to() -> None:
     assert f"({l4} of {CARDS[0][1]})" in PAGE
 
 
-def test_shards_take_and_make_what_they_are_said_to() -> None:
+def test_shards_take_the_stated_time_and_make_the_stated_files() -> None:
     threads = int(re.search(r"`--worker-cpus` \((\d+) here\)", PAGE)[1])
     for rows, triton, embedded, megabytes, of_8, of_9 in SHARDS:
         count = number(rows)
@@ -190,18 +191,18 @@ def test_shards_take_and_make_what_they_are_said_to() -> None:
     (default,) = [one.default for one in scan_command.params if one.name == "shard_rows"]
     assert default in [number(row[0]) for row in SHARDS]
     reads, writes, dollars = re.search(
-        r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ ([\d.]+);", PAGE
+        r"are\s+([\d,]+) reads and\s+([\d,]+) writes, \$ (\d+\.\d+)", PAGE
     ).groups()
     assert number(reads) == 1_000_000 / default * (8 + default / 1000)
     assert number(writes) == 1_000_000 / default
     assert shown(request_dollars(default, 1000), dollars)
     assert shown(
         2_000_000 * FIGURES["reads"] / 1000,
-        re.search(r"two million reads more .*?, \$ ([\d.]+),", PAGE, re.DOTALL)[1],
+        re.search(r"two million\s+reads more .*?, \$ ([\d.]+),", PAGE, re.DOTALL)[1],
     )
 
 
-def test_what_is_read_ahead_is_a_row_group() -> None:
+def test_a_row_group_of_images_has_the_stated_size() -> None:
     few, small, many, large = re.search(
         r"\(([\d,]+) rows × 329,000 bytes are ([\d.]+) GB; ([\d,]+), .*?, ([\d.]+) GB\)", PAGE
     ).groups()
@@ -258,7 +259,7 @@ def test_files_and_options_are_there() -> None:
     assert named <= known
 
 
-def test_the_command_measures_a_manifests_pictures(tmp_path: Path) -> None:
+def test_the_command_measures_the_images_of_a_manifest(tmp_path: Path) -> None:
     code = PAGE.partition("<<'END'\n")[2].partition("END\n")[0]
     stream = io.BytesIO()
     Image.effect_noise((640, 480), 60).convert("RGB").save(stream, "JPEG")

@@ -1,4 +1,4 @@
-"""The manifests of jobs/triton/, offline: against Kubernetes' own schemas, and against each other."""
+"""The manifests of jobs/triton/, offline: against Kubernetes' schemas and against each other."""
 
 import copy
 import re
@@ -24,7 +24,7 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
 
 def strict(properties: Document, required: list[str] | None = None) -> Document:
-    """The JSON schema of an object with these properties alone; all of them are required, unless `required` says which."""
+    """The JSON schema of an object with only these properties; all are required by default."""
     names = list(properties) if required is None else required
     return {
         "type": "object",
@@ -40,7 +40,7 @@ TEXT, TEXTS = (
 )
 DURATION = {"type": "string", "pattern": r"^\d+(ms|s|m)$"}
 
-# Of the operator's custom resource, by its documented fields: those that we use.
+# The documented fields of the operator's custom resource that we use.
 POD_MONITOR = strict(
     {
         "apiVersion": {"const": "monitoring.coreos.com/v1"},
@@ -59,7 +59,7 @@ POD_MONITOR = strict(
     }
 )
 
-# Of the chart of the Prometheus Adapter, by its documented values: those that we use.
+# The documented values of the Prometheus Adapter's chart that we use.
 ADAPTER_VALUES = strict(
     {
         "prometheus": strict({"url": TEXT, "port": {"type": "integer"}}),
@@ -102,7 +102,7 @@ each_flavour = pytest.mark.parametrize("flavour", FLAVOURS)
 
 
 def validate(name: str, document: Document, version: str = VERSIONS[-1]) -> None:
-    """Raises jsonschema's ValidationError, or SchemaNotFoundError for a kind that nothing here knows."""
+    """Raise jsonschema's ValidationError, or SchemaNotFoundError for an unknown kind."""
     if name == VALUES_FILE:
         jsonschema.validate(document, ADAPTER_VALUES)
     elif document["kind"] == "PodMonitor":
@@ -112,7 +112,7 @@ def validate(name: str, document: Document, version: str = VERSIONS[-1]) -> None
 
 
 def of_kind(kind: str, name: str | None = None) -> Document:
-    """The one document of a kind, in one file or in all."""
+    """Return the only document of a kind, in one file or in all."""
     (document,) = [
         one for file, one in DOCUMENTS if one.get("kind") == kind and name in (None, file)
     ]
@@ -129,7 +129,7 @@ def container(flavour: str) -> Document:
 
 
 def command(flavour: str) -> list[str]:
-    """What becomes of the container in the end; a shell comes before it."""
+    """Return the command of the container, without the shell that starts it."""
     words = container(flavour)["args"]
     return list(words[words.index("tritonserver") :])
 
@@ -147,21 +147,19 @@ def mebibytes(quantity: str) -> int:
     return int(number) * (1024 if unit == "G" else 1)
 
 
-# Maps whose keys are the author's own words.
+# Maps whose keys are free.
 _FREE = {"labels", "matchLabels", "nodeSelector", "requests", "limits", "overrides"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @each_document
-def test_every_document_is_what_kubernetes_takes(
-    name: str, document: Document, version: str
-) -> None:
+def test_kubernetes_accepts_every_document(name: str, document: Document, version: str) -> None:
     assert name.endswith(".yaml")
     validate(name, document, version)
 
 
 @each_document
-def test_any_field_misspelt_is_refused(name: str, document: Document) -> None:
+def test_a_misspelt_field_is_refused(name: str, document: Document) -> None:
     changed = dict(misspelt(document, _FREE))
     assert len(changed) >= 6
     for field, wrong in changed.items():
@@ -213,7 +211,7 @@ def test_the_flavours_differ_only_where_they_should() -> None:
     assert gpus == [1, None]
 
 
-def test_the_image_is_the_projects_of_the_default_release_and_yours_to_name() -> None:
+def test_the_image_is_of_the_default_release_and_marked_for_replacement() -> None:
     release = re.search(r"^ARG RELEASE=(\S+)$", DOCKERFILE, re.MULTILINE)[1]
     text = "".join(path.read_text(encoding="utf-8") for path in FOLDER.iterdir())
     images = re.findall(r"image: (\S+)( # REPLACE)?", text)
@@ -222,7 +220,7 @@ def test_the_image_is_the_projects_of_the_default_release_and_yours_to_name() ->
 
 
 @each_flavour
-def test_what_a_crashed_server_left_in_shared_memory_is_removed_before_the_next_starts(
+def test_shared_memory_of_a_crashed_server_is_removed_before_the_next_starts(
     flavour: str, tmp_path: Path
 ) -> None:
     names = (
@@ -294,7 +292,7 @@ def test_probes_ask_triton_for_its_health(flavour: str) -> None:
 
 
 @each_flavour
-def test_a_pod_has_time_to_leave(flavour: str) -> None:
+def test_a_pod_has_time_to_stop(flavour: str) -> None:
     leaving = container(flavour)["lifecycle"]["preStop"]["sleep"]["seconds"] + int(
         options(flavour)["--exit-timeout-secs"]
     )
@@ -309,7 +307,7 @@ def test_a_pod_has_time_to_leave(flavour: str) -> None:
     [*(pod(flavour)["spec"] for flavour in FLAVOURS), of_kind("Pod")["spec"]],
     ids=["gpu", "cpu", "copy"],
 )
-def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(spec: Document) -> None:
+def test_pods_follow_the_restricted_standard_and_write_only_to_volumes(spec: Document) -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["runAsUser"] == int(
@@ -325,7 +323,7 @@ def test_pods_keep_to_the_restricted_standard_and_write_only_to_volumes(spec: Do
 
 
 @each_flavour
-def test_whatever_selects_pods_selects_these(flavour: str) -> None:
+def test_every_selector_selects_these_pods(flavour: str) -> None:
     labels = pod(flavour)["metadata"]["labels"]
     selectors = [
         *(one["spec"]["selector"] for _, one in DOCUMENTS if one.get("kind") == "Service"),
@@ -340,7 +338,7 @@ def test_whatever_selects_pods_selects_these(flavour: str) -> None:
     ]
     assert len(selectors) == 7
     assert all(selector and selector.items() <= labels.items() for selector in selectors)
-    # The pod that copies the model is not one of them.
+    # No selector selects the pod that copies the model.
     assert "labels" not in of_kind("Pod")["metadata"]
 
 
@@ -360,7 +358,7 @@ def test_services_name_the_pods_ports_and_one_is_headless(flavour: str) -> None:
 
 
 @each_flavour
-def test_only_labelled_clients_and_the_monitoring_are_let_in_and_nothing_gets_out(
+def test_only_labelled_clients_and_monitoring_come_in_and_nothing_goes_out(
     flavour: str,
 ) -> None:
     policy = of_kind("NetworkPolicy")["spec"]
@@ -395,7 +393,7 @@ def test_the_autoscaler_scales_the_deployment_by_the_adapters_metric(flavour: st
     (rule,) = FILES[VALUES_FILE][0]["rules"]["custom"]
     (metric,) = autoscaler["metrics"]
     assert metric["pods"]["metric"] == {"name": rule["name"]["as"]}
-    # It goes up fast and down slowly.
+    # It scales up fast and down slowly.
     windows = [
         autoscaler["behavior"][way]["stabilizationWindowSeconds"]
         for way in ("scaleUp", "scaleDown")
@@ -419,7 +417,7 @@ def test_the_adapters_rule_finds_its_series_by_pod_and_namespace() -> None:
     }
 
 
-def test_the_page_names_files_options_and_services_that_are_there() -> None:
+def test_files_options_and_services_of_the_page_exist() -> None:
     named = set(re.findall(r"[\w.-]+\.yaml", PAGE))
     assert named == set(FILES)
     assert not [
@@ -438,7 +436,7 @@ def test_the_page_names_files_options_and_services_that_are_there() -> None:
     assert set(re.findall(r"(aigid-triton[\w-]*)\.aigid\b", PAGE)) == services
 
 
-def test_the_pages_line_gives_the_addresses_of_pods() -> None:
+def test_the_command_of_the_page_gives_the_addresses_of_pods() -> None:
     line = re.search(r"^pods=.*$", PAGE, re.MULTILINE)[0]
     last = re.search(r'--triton "\$pods,(.*?)"', PAGE)[1]
     script = f'{line.replace("aigid-triton-pods.aigid", "localhost")}; printf %s "$pods"'
