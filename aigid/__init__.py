@@ -1,16 +1,84 @@
-"""aigid: tell which images are AI-generated, and by which model, at scale."""
+"""aigid tells which images are AI-generated, and by which model, at scale.
 
-__version__ = "0.1.0"
+`Detector` answers for a few images in memory. `scan` does so for whole manifests of image-prompt
+pairs, and writes the answers into a folder of Parquet files.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from aigid.errors import (
+    AigidError,
+    BuildError,
+    CheckpointError,
+    ClusterError,
+    ContractError,
+    IncompleteScanError,
+    ManifestError,
+    MissingExtraError,
+    ModelNoticeWarning,
+    ResultsError,
+    ResumeMismatchError,
+    ServerError,
+    StorageError,
+    TrainingError,
+    UsageError,
+)
+from aigid.version import __version__
+
+if TYPE_CHECKING:
+    from aigid.api import scan
+    from aigid.config import RayConfig, ScanConfig
+    from aigid.detector import Detector
+    from aigid.records import Detection, ErrorCode, RowError
+    from aigid.results import ScanSummary
+    from aigid.scorers import TlsConfig, TritonConfig
+else:
+    # Names are imported on first use: `import aigid` needs neither NumPy nor ONNX Runtime.
+    _MODULES = {
+        "api": ("scan",),
+        "config": ("RayConfig", "ScanConfig"),
+        "detector": ("Detector",),
+        "records": ("Detection", "ErrorCode", "RowError"),
+        "results": ("ScanSummary",),
+        "scorers": ("TlsConfig", "TritonConfig"),
+    }
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> object:
-    """Load `Detector` and `Detection` when asked for, so that `aigid --help` stays quick."""
-    if name == "Detector":
-        from aigid.detector import Detector
-
-        return Detector
-    if name == "Detection":
-        from aigid.records import Detection
-
-        return Detection
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = [
+    "AigidError",
+    "BuildError",
+    "CheckpointError",
+    "ClusterError",
+    "ContractError",
+    "Detection",
+    "Detector",
+    "ErrorCode",
+    "IncompleteScanError",
+    "ManifestError",
+    "MissingExtraError",
+    "ModelNoticeWarning",
+    "RayConfig",
+    "ResultsError",
+    "ResumeMismatchError",
+    "RowError",
+    "ScanConfig",
+    "ScanSummary",
+    "ServerError",
+    "StorageError",
+    "TlsConfig",
+    "TrainingError",
+    "TritonConfig",
+    "UsageError",
+    "__version__",
+    "scan",
+]

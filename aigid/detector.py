@@ -1,39 +1,53 @@
-"""The Python API: detect AI-generated images among a few, in memory."""
+"""The Python API for a few images in memory: load a model, and tell which images it made."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from itertools import islice, repeat, zip_longest
+from pathlib import Path, PurePath
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
-from aigid.errors import UsageError
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image
-from aigid.pixels import Pixels, decode_image, image_pixels
-from aigid.prompts import PromptEncoder, pad_to_bucket
-from aigid.records import Detection, RowError, RowFailure
-from aigid.scorers import Scorer
-from aigid.scorers.load import load_scorer
-from aigid.scorers.triton_config import URI_SCHEME, TritonConfig
-from aigid.storage import locate
+from aigid.errors import ModelNoticeWarning, UsageError
+from aigid.fetch import ImageInput, read_pixels
+from aigid.pixels import Pixels
+from aigid.prompts import PromptEncoder
+from aigid.records import Detection, ErrorCode, RowError, RowFailure
+from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
-ImageInput = Image.Image | Path | str | bytes | npt.NDArray[np.uint8]
+_Pair = tuple[object, object]
 _BATCH_ROWS = 32
+# What stands for one image: iterating it would give bytes, lines, keys or rows of pixels.
+_SINGLE = (str, bytes, bytearray, memoryview, PurePath, Image.Image, Mapping, io.IOBase)
+_MISSING = object()
+_warned_notices: set[str] = set()
 
 
 class Detector:
-    """A loaded model with its preprocessing and threshold; a context manager, which closes connections to servers."""
+    """A loaded model that tells which images are AI-generated, and which generator made them.
+
+    Load one with `Detector.load`. Threads can share it. It is a context manager, which closes the
+    connections to Triton servers at its end.
+
+    Example:
+        >>> import aigid
+        >>> with aigid.Detector.load() as detector:
+        ...     for detection in detector.detect(["one.jpg", "two.png"], ["a red car", None]):
+        ...         print(detection.p_ai, detection.source, detection.error)
+    """
 
     def __init__(
         self, scorer: Scorer, prompts: PromptEncoder, threshold: float = DEFAULT_THRESHOLD
     ) -> None:
-        """Use `load` instead, unless you bring a scorer of your own."""
-        self.scorer = scorer
-        self.prompts = prompts
-        self.threshold = threshold
+        """Make a detector from a scorer of your own. Use `load` otherwise."""
+        self._threshold = _check_threshold(threshold)
+        self._scorer = scorer
+        self._prompts = prompts
 
     @classmethod
     def load(
@@ -43,24 +57,62 @@ class Detector:
         threshold: float = DEFAULT_THRESHOLD,
         repository: Path | str | None = None,
     ) -> Self:
-        """Load a model repository by its path, or the demo model; or use Triton servers, as in "triton://host:8001".
+        """Load a model into this process, or connect to Triton servers.
 
-        Of servers (several: "triton://a:8001,b:8001") `repository` names the model that they serve, the demo model by
-        default: its contract.json and tokenizer.json are read here. Raises ContractError where the model cannot be
-        loaded or a server has another, and ServerError where no server answers.
+        Warns once per process with the model's notice, if it has one (ModelNoticeWarning).
+
+        Args:
+            model: The path of a model repository, or the addresses of Triton servers, as in
+                "triton://gpu1:8001,gpu2:8001". None loads the demo model.
+            threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
+            repository: With Triton servers, the path of the model repository that they serve. The
+                contract and the tokenizer are read from it. None means the demo model.
+
+        Raises:
+            UsageError: An argument is wrong.
+            ContractError: The model repository is missing or damaged, or a server has another
+                model.
+            ServerError: No server answers.
+            MissingExtraError: The extra `serve`, with Triton's client, is not installed.
         """
-        on_servers = isinstance(model, str) and model.startswith(URI_SCHEME)
-        if repository is not None and not on_servers:
+        threshold = _check_threshold(threshold)
+        _check_path("model", model)
+        _check_path("repository", repository)
+        triton = None
+        if isinstance(model, str) and model.startswith(URI_SCHEME):
+            triton = TritonConfig.parse(model)
+            folder = find_model(repository, parameter="repository")
+        elif repository is None:
+            folder = find_model(model)
+        else:
             raise UsageError(
-                "repository= is for Triton servers: give a model repository's path as the model itself"
+                "`repository` belongs to Triton servers: give the path of a model repository "
+                "as `model`"
             )
-        triton = TritonConfig.parse(str(model)) if on_servers else None
-        path = repository if on_servers else model
-        folder = find_model(None if path is None else Path(path))
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
-        return cls(
-            scorer, PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt), threshold
-        )
+        prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
+        warn_of_notice(scorer.contract.notice, stacklevel=3)
+        return cls(scorer, prompts, threshold)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._scorer.contract.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes, in the order of `Detection.p_source`. The first is "real"."""
+        return self._scorer.contract.labels
+
+    @property
+    def notice(self) -> str:
+        """What the model's makers want every user to know, or an empty string."""
+        return self._scorer.contract.notice
+
+    @property
+    def threshold(self) -> float:
+        """The `p_ai` from which on an image is AI-generated."""
+        return self._threshold
 
     def __enter__(self) -> Self:
         return self
@@ -69,104 +121,148 @@ class Detector:
         self.close()
 
     def close(self) -> None:
-        """End the connections to servers, if there are any."""
-        self.scorer.close()
+        """Close the connections to Triton servers, if there are any."""
+        self._scorer.close()
 
     def detect(
-        self, images: Sequence[ImageInput], prompts: Sequence[str | None] | None = None
+        self, images: Iterable[ImageInput], prompts: Iterable[str | None] | None = None
     ) -> list[Detection]:
-        """One Detection for each image, in order; an image that cannot be read gives one with its `error` set.
+        """Return one Detection for each image, in order.
 
-        An image is a PIL image, a path or URI, encoded bytes, or an array uint8 [height, width, 3]. (PIL images and arrays are
-        decoded in full already: a large JPEG's answer then differs slightly from that of its path, see decode_image.)
-        Raises UsageError where an image or a prompt is nothing of the kind, or there are not as many of both.
+        An image or a prompt that cannot be used gives a Detection with its `error` set. It never
+        affects the others. Images and prompts may come from generators, which are read in batches.
+
+        Args:
+            images: Each one is a PIL image; a path or URI; encoded bytes (bytes, bytearray or
+                memoryview); a file open for reading in binary mode, which is read from its start;
+                a dict with "bytes" or "path", as Hugging Face data sets have them; or a uint8
+                array [height, width] or [height, width, channels] with 1 (grey), 3 (RGB) or
+                4 (RGBA) channels. Transparent pixels are composited over white.
+                A large JPEG's `p_ai` differs slightly between its path or bytes, which are decoded
+                at a reduced scale, and its PIL image or array.
+            prompts: The prompt or caption of each image, None where it has none. Without
+                `prompts`, no image has one.
+
+        Raises:
+            UsageError: An argument as a whole is wrong: a single image instead of a list, or
+                another number of prompts than images.
+            ServerError: Triton servers no longer answer.
         """
-        if isinstance(images, str | bytes | Path | Image.Image) or isinstance(prompts, str):
-            raise UsageError("images and prompts are lists: put a single one into brackets")
-        texts = [None] * len(images) if prompts is None else [_text(prompt) for prompt in prompts]
-        if len(texts) != len(images):
-            raise UsageError(
-                f"{len(images)} images but {len(texts)} prompts: give one prompt (or None) for each image"
+        found: dict[int, Detection] = {}
+        pairs = self._encode_prompts(_pair_up(images, prompts))
+        for batch in batch_by_bucket(pairs, self._prompts.bucket, _BATCH_ROWS):
+            decoded = decode_batch(batch, lambda pair: self._decode(pair.image))
+            found.update(self._score(decoded))
+        return [found[position] for position in range(len(found))]
+
+    def _encode_prompts(self, pairs: Iterator[_Pair]) -> Iterator[PairInput[object]]:
+        """Tokenize some prompts at a time. A bad prompt takes its image's place as a RowError."""
+        position = 0
+        while chunk := list(islice(pairs, _BATCH_ROWS)):
+            texts = [_check_prompt(prompt) for _, prompt in chunk]
+            token_ids = self._prompts.token_ids(
+                [None if isinstance(text, RowError) else text for text in texts]
             )
-        detections: list[Detection] = []
-        for start in range(0, len(images), _BATCH_ROWS):
-            stop = start + _BATCH_ROWS
-            detections += self._detect_batch(images[start:stop], texts[start:stop])
-        return detections
+            for (image, _), text, ids in zip(chunk, texts, token_ids, strict=True):
+                yield PairInput(position, text if isinstance(text, RowError) else image, ids)
+                position += 1
 
-    def _detect_batch(
-        self, images: Sequence[ImageInput], prompts: Sequence[str | None]
-    ) -> list[Detection]:
-        read = [self._read(image) for image in images]
-        token_ids = self.prompts.token_ids(prompts)
-        found: list[Detection | None] = [
-            Detection(None, None, None, None, result) if isinstance(result, RowError) else None
-            for result in read
-        ]
-        for bucket in self.prompts.spec.buckets:
-            rows = [
-                row
-                for row, ids in enumerate(token_ids)
-                if self.prompts.bucket(len(ids)) == bucket and found[row] is None
-            ]
-            pixels = [
-                result for result in (read[row] for row in rows) if not isinstance(result, RowError)
-            ]
-            if rows:
-                for row, detection in zip(
-                    rows, self._score(pixels, [token_ids[row] for row in rows], bucket), strict=True
-                ):
-                    found[row] = detection
-        return [detection for detection in found if detection is not None]
+    def _decode(self, image: object) -> Pixels:
+        if isinstance(image, RowError):
+            raise RowFailure(image.code, image.detail)
+        return read_pixels(image, self._scorer.contract.image)
 
-    def _score(
-        self, pixels: list[Pixels], token_ids: list[list[int]], bucket: int
-    ) -> list[Detection]:
-        scores = self.scorer.score(np.stack(pixels), pad_to_bucket(token_ids, bucket))
-        is_ai = decide_ai(scores.p_ai, self.threshold)
+    def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
+        for position, error in decoded.errors.items():
+            yield position, Detection(None, None, None, None, error)
+        if decoded.tensors is None:
+            return
+        scores = self._scorer.score(*decoded.tensors)
+        is_ai = decide_ai(scores.p_ai, self._threshold)
         sources = decide_source(is_ai, scores.p_source)
-        rows = zip(scores.p_ai, is_ai, sources, scores.p_source, strict=True)
-        return [
-            Detection(float(p), bool(ai), source_name(int(source)), tuple(map(float, ps)))
-            for p, ai, source, ps in rows
-        ]
-
-    def _read(self, image: ImageInput) -> Pixels | RowError:
-        spec = self.scorer.contract.image
-        try:
-            if isinstance(image, Image.Image):
-                return image_pixels(image, spec)
-            if isinstance(image, np.ndarray):
-                return image_pixels(_picture(image), spec)
-            return decode_image(_encoded(image), spec)
-        except RowFailure as failure:
-            return failure.error
+        rows = zip(decoded.positions, scores.p_ai, is_ai, sources, scores.p_source, strict=True)
+        for position, p, ai, source, shares in rows:
+            yield (
+                position,
+                Detection(float(p), bool(ai), source_name(int(source)), tuple(map(float, shares))),
+            )
 
 
-def _picture(array: npt.NDArray[np.uint8]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+def warn_of_notice(notice: str, *, stacklevel: int) -> None:
+    """Warn once per process with a model's notice. `stacklevel` is that of `warnings.warn`."""
+    if notice and notice not in _warned_notices:
+        warnings.warn(notice, ModelNoticeWarning, stacklevel=stacklevel)
+        _warned_notices.add(notice)
+
+
+def _check_threshold(threshold: object) -> float:
+    number = (int, float, np.integer, np.floating)
+    if isinstance(threshold, number) and not isinstance(threshold, bool):
+        value = float(threshold)
+        if 0 <= value <= 1:
+            return value
+    raise UsageError(f"`threshold` must be a number between 0 and 1: got {threshold!r}")
+
+
+def _check_path(parameter: str, path: object) -> None:
+    if not isinstance(path, str | Path | None):
+        raise UsageError(f"`{parameter}` must be a path or None: got {_type_name(path)}")
+
+
+def _check_list(parameter: str, values: object) -> None:
+    """Raise UsageError if an argument is one item, or has no order."""
+    kind = _type_name(values)
+    if isinstance(values, _SINGLE):
+        raise UsageError(f"`{parameter}` must be a list: put a single {kind} into brackets")
+    if isinstance(values, np.ndarray) and values.ndim in (2, 3):
         raise UsageError(
-            f"an image array must be uint8 [height, width, 3]: got {array.dtype} {list(array.shape)}"
+            f"`{parameter}` must be a list: put a single array into brackets; an array of images "
+            f"has the shape [images, height, width, channels]: got {list(values.shape)}"
         )
-    return Image.fromarray(array)
+    if isinstance(values, set | frozenset):
+        raise UsageError(f"`{parameter}` must be a list: a {kind} has no order")
+    try:
+        iter(values)  # type: ignore[call-overload]
+    except TypeError as error:
+        raise UsageError(f"`{parameter}` must be a list: got {kind}") from error
 
 
-def _encoded(image: Path | str | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | Path):
-        return fetch_image(
-            ImageReference(None, str(image)), FetchPolicy(locate("."), allow_outside=True)
-        )
-    raise UsageError(
-        f"an image is a PIL image, a path, encoded bytes or an array: got {type(image).__name__}"
+def _pair_up(images: Iterable[ImageInput], prompts: Iterable[str | None] | None) -> Iterator[_Pair]:
+    """Check both arguments as a whole, and return their pairs."""
+    _check_list("images", images)
+    if prompts is None:
+        return zip(images, repeat(None))
+    _check_list("prompts", prompts)
+    if isinstance(images, Sized) and isinstance(prompts, Sized) and len(images) != len(prompts):
+        raise _unequal(f"{len(images)} images but {len(prompts)} prompts")
+    return _zip_equal(images, prompts)
+
+
+def _zip_equal(images: Iterable[ImageInput], prompts: Iterable[str | None]) -> Iterator[_Pair]:
+    for count, pair in enumerate(zip_longest(images, prompts, fillvalue=_MISSING)):
+        if pair[0] is _MISSING:
+            raise _unequal(f"{count} images but more prompts")
+        if pair[1] is _MISSING:
+            raise _unequal(f"{count} prompts but more images")
+        yield pair
+
+
+def _unequal(counts: str) -> UsageError:
+    return UsageError(
+        f"`images` and `prompts` must have the same length: got {counts}; "
+        "give one prompt, or None, for each image"
     )
 
 
-def _text(prompt: str | None) -> str | None:
+def _check_prompt(prompt: object) -> str | RowError | None:
     if prompt is None:
         return None
     if not isinstance(prompt, str):
-        raise UsageError(f"a prompt is text or None: got {type(prompt).__name__}")
-    # Half a surrogate pair, as a cut emoji leaves behind, is no Unicode text: tokenizers refuse it.
+        detail = f"the prompt is not text or None: got {_type_name(prompt)}"
+        return RowError(ErrorCode.UNDECODABLE, detail)
+    # Half of a surrogate pair, as a cut emoji leaves it, is not Unicode: tokenizers refuse it.
     return prompt.encode("utf-8", "ignore").decode("utf-8")
+
+
+def _type_name(value: object) -> str:
+    return type(value).__name__

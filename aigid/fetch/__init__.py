@@ -1,6 +1,7 @@
 """From a manifest's image references to encoded bytes, or to a row's error."""
 
 from aigid.fetch.circuit_breaker import CircuitBreaker
+from aigid.fetch.from_memory import ImageInput, read_pixels
 from aigid.fetch.image import (
     FetchPolicy,
     ImageReference,
@@ -13,9 +14,11 @@ from aigid.fetch.image import (
 __all__ = [
     "CircuitBreaker",
     "FetchPolicy",
+    "ImageInput",
     "ImageReference",
     "fetch_image",
     "image_references",
     "image_root_of",
     "is_remote",
+    "read_pixels",
 ]
