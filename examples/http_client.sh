@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Asks an aigid server about one image over HTTP; prints the answer as JSON, and what the server is to standard error.
+# Scores one image on an aigid server over HTTP. Prints the answer as JSON, and the model's metadata
+# to standard error.
 # Usage: examples/http_client.sh HOST:PORT IMAGE PROMPT
 set -euo pipefail
 
@@ -13,10 +14,11 @@ call() {
   curl --silent --show-error --fail-with-body --max-time 60 "$@"
 }
 
-# What stands before every value of a BYTES tensor: its length, 4 bytes, little-endian.
+# Before every value of a BYTES tensor comes its length: 4 bytes, little-endian.
 write_length() {
   local escapes
-  escapes=$(printf '\\x%02x' $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255)))
+  escapes=$(printf '\\x%02x' \
+    $(($1 & 255)) $(($1 >> 8 & 255)) $(($1 >> 16 & 255)) $(($1 >> 24 & 255)))
   printf '%b' "$escapes"
 }
 
@@ -26,17 +28,19 @@ call "$server/models/aigid_pairs" >&2
 echo >&2
 
 image_bytes=$(wc -c < "$image")
-# wc counts bytes, where ${#prompt} would count letters.
+# wc counts bytes; ${#prompt} would count characters.
 prompt_bytes=$(printf %s "$prompt" | wc -c)
 header='{
   "inputs": [
-    {"name": "image_bytes", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": '$((image_bytes + 4))'}},
-    {"name": "prompt", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": '$((prompt_bytes + 4))'}}
+    {"name": "image_bytes", "datatype": "BYTES", "shape": [1, 1],
+     "parameters": {"binary_data_size": '$((image_bytes + 4))'}},
+    {"name": "prompt", "datatype": "BYTES", "shape": [1, 1],
+     "parameters": {"binary_data_size": '$((prompt_bytes + 4))'}}
   ],
   "parameters": {"binary_data_output": false}
 }'
 
-# The JSON header is followed by the binary inputs, in its order.
+# The binary inputs follow the JSON header, in its order.
 {
   printf %s "$header"
   write_length "$image_bytes"

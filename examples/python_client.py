@@ -1,4 +1,4 @@
-"""Asks an aigid server about images and prints a line for each: its name, p_ai and the source, or the error code.
+"""Score images on an aigid server, and print p_ai and the source, or the error code, of each.
 
 Usage: python examples/python_client.py HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tritonclient.grpc as triton
 
-GENERATORS = ("sd21", "sdxl", "sd3", "dalle3", "midjourney")  # what p_source has after "real"
+GENERATORS = ("sd21", "sdxl", "sd3", "dalle3", "midjourney")  # the labels after "real"
 
 if len(sys.argv) < 4 or len(sys.argv) % 2:
     sys.exit(__doc__)

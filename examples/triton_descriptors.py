@@ -1,4 +1,4 @@
-"""Writes Triton's gRPC protocol as a descriptor set, for clients that read one in place of .proto files.
+"""Write Triton's gRPC protocol as a descriptor set, for clients that do not read .proto files.
 
 Usage: python examples/triton_descriptors.py triton.protoset
 """
@@ -12,13 +12,13 @@ from tritonclient.grpc import service_pb2
 
 
 def with_dependencies(file: FileDescriptor) -> list[FileDescriptor]:
-    """The file and all that it imports, each once and after its own imports, as readers of descriptor sets expect."""
+    """Return the file and its imports, each once and after its own imports, as readers expect."""
     imported = [one for dependency in file.dependencies for one in with_dependencies(dependency)]
     return list({one.name: one for one in [*imported, file]}.values())
 
 
 def descriptor_set(file: FileDescriptor) -> FileDescriptorSet:
-    """The descriptors of the file and of all that it imports."""
+    """Return the descriptors of the file and its imports."""
     files = FileDescriptorSet()
     for one in with_dependencies(file):
         one.CopyToProto(files.file.add())

@@ -143,6 +143,3 @@ def _reason(address: str, error: Exception) -> str:
             "HOST:PORT, start a cluster with `ray start --head`, or give local"
         )
     return f"`address` {address}: {text[:500]}"
-
-
-ray_cluster = connect_ray

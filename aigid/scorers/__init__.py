@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aigid.scorers.onnx_embedded import OnnxScorer
     from aigid.scorers.scorer import Probabilities, Scorer, Scores
     from aigid.scorers.tensors import (
+        BUILD_COMMAND,
         ENSEMBLE,
         PAIRS_ENSEMBLE,
         PARTS,
@@ -28,6 +29,7 @@ else:
         "onnx_embedded": ("OnnxScorer",),
         "scorer": ("Probabilities", "Scorer", "Scores"),
         "tensors": (
+            "BUILD_COMMAND",
             "ENSEMBLE",
             "PAIRS_ENSEMBLE",
             "PARTS",
@@ -47,6 +49,7 @@ else:
 
 
 __all__ = [
+    "BUILD_COMMAND",
     "ENSEMBLE",
     "PAIRS_ENSEMBLE",
     "PARTS",

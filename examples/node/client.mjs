@@ -1,6 +1,6 @@
-// Asks an aigid server about images and prints a line for each: its name, p_ai and the source, or the error code.
+// Scores images on an aigid server, and prints p_ai and the source, or the error code, of each.
 // Usage: node examples/node/client.mjs HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]
-// Beside this file it needs triton.protoset, which examples/triton_descriptors.py writes.
+// Needs triton.protoset beside this file; examples/triton_descriptors.py writes it.
 
 import { readFileSync } from "node:fs";
 import { promisify } from "node:util";
@@ -10,17 +10,21 @@ import protoLoader from "@grpc/proto-loader";
 const USAGE = "usage: node examples/node/client.mjs HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]";
 const SOURCES = ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"];
 const DEADLINE_SECONDS = 60;
-// -1: any length. Requests hold whole images; answers are short, but grpc-js would refuse any over 4 MB.
-const CHANNEL_OPTIONS = { "grpc.max_receive_message_length": -1, "grpc.max_send_message_length": -1 };
+// -1: no limit. Requests contain whole images. By default grpc-js refuses answers over 4 MB.
+const CHANNEL_OPTIONS = {
+  "grpc.max_receive_message_length": -1,
+  "grpc.max_send_message_length": -1,
+};
 
-/** A client of the gRPC service that the descriptor set describes. */
+/** Returns a client of the gRPC service in the descriptor set. */
 function connect(address) {
   const descriptors = readFileSync(new URL("triton.protoset", import.meta.url));
-  const { inference } = grpc.loadPackageDefinition(protoLoader.loadFileDescriptorSetFromBuffer(descriptors));
-  return new inference.GRPCInferenceService(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS);
+  const definition = protoLoader.loadFileDescriptorSetFromBuffer(descriptors);
+  const { GRPCInferenceService } = grpc.loadPackageDefinition(definition).inference;
+  return new GRPCInferenceService(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS);
 }
 
-/** A BYTES tensor as Triton reads it: each value after its length, which is 4 bytes, little-endian. */
+/** Returns a BYTES tensor: each value follows its length, which is 4 bytes, little-endian. */
 function packBytes(values) {
   return Buffer.concat(values.flatMap((value) => [uint32(value.length), value]));
 }
@@ -31,7 +35,7 @@ function uint32(number) {
   return bytes;
 }
 
-/** The values of a BYTES tensor, as texts. */
+/** Returns the values of a BYTES tensor as strings. */
 function unpackTexts(tensor) {
   const texts = [];
   for (let start = 4; start <= tensor.length; ) {
@@ -42,12 +46,12 @@ function unpackTexts(tensor) {
   return texts;
 }
 
-/** The numbers of an FP32 tensor. */
+/** Returns the numbers of an FP32 tensor. */
 function unpackFloats(tensor) {
   return Array.from({ length: tensor.length / 4 }, (_, index) => tensor.readFloatLE(4 * index));
 }
 
-/** Asks about images and prompts, both arrays of Buffers; gives `{ pAi, pSource, error }` of each pair. */
+/** Scores images and prompts (arrays of Buffers); returns `{ pAi, pSource, error }` for each. */
 async function detect(client, images, prompts) {
   const shape = [images.length, 1];
   const request = {
@@ -60,7 +64,8 @@ async function detect(client, images, prompts) {
   };
   const infer = promisify(client.ModelInfer.bind(client));
   const answer = await infer(request, { deadline: Date.now() + 1000 * DEADLINE_SECONDS });
-  const tensor = (name) => answer.raw_output_contents[answer.outputs.findIndex((output) => output.name === name)];
+  const names = answer.outputs.map((output) => output.name);
+  const tensor = (name) => answer.raw_output_contents[names.indexOf(name)];
   const pAi = unpackFloats(tensor("p_ai"));
   const pSource = unpackFloats(tensor("p_source"));
   const labels = SOURCES.length;
@@ -71,18 +76,19 @@ async function detect(client, images, prompts) {
   }));
 }
 
-/** What aigid calls the source: real below 0.5, else the likeliest generator. */
+/** Returns the source as aigid names it: real below 0.5, else the most probable generator. */
 function source({ pAi, pSource }) {
   const generators = pSource.slice(1);
   return pAi < 0.5 ? SOURCES[0] : SOURCES[1 + generators.indexOf(Math.max(...generators))];
 }
 
-/** Asks and prints; `pairs` are IMAGE PROMPT IMAGE PROMPT ... */
+/** Scores and prints `pairs`: IMAGE PROMPT IMAGE PROMPT ... */
 async function main(address, pairs) {
   const names = pairs.filter((_, index) => index % 2 === 0);
   const prompts = pairs.filter((_, index) => index % 2 === 1);
   const client = connect(address);
-  const answers = await detect(client, names.map((name) => readFileSync(name)), prompts.map((prompt) => Buffer.from(prompt)));
+  const images = names.map((name) => readFileSync(name));
+  const answers = await detect(client, images, prompts.map((prompt) => Buffer.from(prompt)));
   client.close();
   for (const [row, answer] of answers.entries()) {
     const result = answer.error || `${answer.pAi.toFixed(4)} ${source(answer)}`;
