@@ -18,7 +18,9 @@ from aigid.cli.main import main
 from aigid.errors import ResultsError, UsageError
 from aigid.manifest import open_manifest
 from aigid.records import SOURCES
+from aigid.results import ModelIdentity
 from aigid.training.labelled import label_columns
+from aigid.training.pseudo_label_record import KeptCounter, PseudoLabelOrigin
 from aigid.training.pseudo_selection import SelectionConfig, pseudo_labels
 
 
@@ -191,6 +193,27 @@ def test_pseudo_labels_of_another_selection_are_refused_and_the_same_rewritten(
         == 0
     )
     assert {path.name: path.read_bytes() for path in (tmp_path / "labels").iterdir()} == before
+
+
+def test_a_damaged_record_is_a_clear_error(tiny_repository: Path, tmp_path: Path) -> None:
+    pq.write_table(manifest_table(6), tmp_path / "m.parquet")
+    assert run(tiny_repository, tmp_path, tmp_path / "m.parquet").exit_code == 0
+    for damaged in ("{", '{"scan": "results"}', "[]"):
+        (tmp_path / "labels" / "pseudo_labels.json").write_text(damaged)
+        refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet")
+        assert refused.exit_code == ResultsError.exit_status
+        assert "pseudo_labels.json: damaged: " in refused.stderr
+
+
+@pytest.mark.parametrize("truth", [None, 3])
+def test_the_record_keeps_its_form(truth: int | None) -> None:
+    origin = PseudoLabelOrigin("results", ModelIdentity("m", "f", ""), SelectionConfig(0.7, 0.6, 9))
+    counter = KeptCounter()
+    counter.add(3, truth)
+    record = counter.record(origin, 10).to_json()
+    keys = ["scan", "model", "head_a", "head_b", "max_per_class", "rows", "kept", "classes"]
+    assert list(record) == (keys if truth is None else [*keys, "precision", "precisions"])
+    assert PseudoLabelOrigin.from_json(json.loads(json.dumps(record))) == origin
 
 
 def test_an_image_deleted_since_the_scan_is_an_error(tiny_repository: Path, tmp_path: Path) -> None:
