@@ -21,7 +21,6 @@ from aigid.training.labelled import open_labelled
 from aigid.training.pseudo_labels import write_pseudo_labels
 from aigid.training.pseudo_selection import SelectionConfig
 from aigid.training.run import RunConfig, train
-from aigid.training.trainer import LAST
 
 # Intermediate models only label rows: their parity is reported, but does not stop the rounds.
 _NO_LIMITS = Limits(probability=None, equal_decisions=0, macro_f1_loss=None)
@@ -68,7 +67,7 @@ def _train_round(config: SelfTrainingConfig, number: int, *pseudo_labelled: str)
     folder = _round_folder(config, number)
     run = replace(config.base, folder=folder, train=config.base.train + pseudo_labelled)
     with show_progress(folder.name) as progress:
-        best = train(run, progress, progress.message, resume=(folder / LAST).is_dir())
+        best = train(run, progress, progress.message, resume=True)
     if best is None:
         raise UsageError("self-training runs in one process: start it without accelerate launch")
     return best

@@ -1,7 +1,7 @@
 """Files on local disks, in object stores and on web servers."""
 
 from aigid.storage import http_errors
-from aigid.storage.folders import replace_folder, restore_folder
+from aigid.storage.folders import replace_folder, restore_folder, staged_folder
 from aigid.storage.http import download
 from aigid.storage.listing import ListedFile, fixed_folder, has_glob, list_parquet
 from aigid.storage.location import (
@@ -46,6 +46,7 @@ __all__ = [
     "remove_leftovers",
     "replace_folder",
     "restore_folder",
+    "staged_folder",
     "store_failures",
     "write_atomic",
 ]

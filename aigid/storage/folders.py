@@ -1,7 +1,27 @@
 """Folders on a local disk that are replaced as a whole."""
 
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def staged_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that replaces `folder` at the end, unless the body raises.
+
+    The umask decides who can read it, as with any new folder. One made by `tempfile.mkdtemp` is
+    readable by its owner alone.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    staging.mkdir()
+    try:
+        yield staging
+        replace_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def replace_folder(new: Path, folder: Path) -> None:

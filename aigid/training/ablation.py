@@ -22,7 +22,6 @@ from aigid.training.losses import LossConfig
 from aigid.training.metrics import Metrics, compute_metrics
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.run import RunConfig, open_prompts, train
-from aigid.training.trainer import LAST
 from aigid.training.training_progress import TrainingProgress
 
 TABLE_FILE, FIGURES_FILE = "ablation.md", "ablation.json"
@@ -192,7 +191,7 @@ def _run_variant(
         run,
         progress,
         lambda line: on_message(f"{run.folder.name}: {line}"),
-        resume=(run.folder / LAST).is_dir(),
+        resume=True,
     )
     if best is None:
         raise UsageError("an ablation runs in one process: start it without `accelerate launch`")

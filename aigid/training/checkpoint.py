@@ -1,9 +1,8 @@
-"""A checkpoint: a folder of model.safetensors, config.json and tokenizer.json, without any pickle."""
+"""A checkpoint: a folder of model.safetensors, config.json and tokenizer.json, no pickle."""
 
 import dataclasses
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from aigid.contract import (
     read_json,
 )
 from aigid.errors import CheckpointError, ContractError
-from aigid.storage import replace_folder
+from aigid.storage import staged_folder
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
 from aigid.training.fusion_model import FusionModel
 
@@ -34,7 +33,11 @@ CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """All of a model but its weights; `training` holds the facts of the run that made it."""
+    """The content of config.json: everything about a model but its weights.
+
+    `text_config` and `image_config` are configs of transformers. `training` records the run that
+    made the model (`RunRecord`), for people to read: other versions may write other keys there.
+    """
 
     name: str
     notice: str
@@ -58,7 +61,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model; `fingerprint` changes with anything that changes its answers."""
+    """A loaded model; `fingerprint` differs between models that give different answers."""
 
     model: FusionModel
     info: CheckpointInfo
@@ -67,11 +70,9 @@ class Checkpoint:
 
 
 def new_model(info: CheckpointInfo) -> FusionModel:
-    """A model of this architecture with random weights."""
-    text, image = (
-        text_encoder_from_config(info.text_config),
-        image_encoder_from_config(info.image_config),
-    )
+    """Return a model of this architecture with random weights."""
+    text = text_encoder_from_config(info.text_config)
+    image = image_encoder_from_config(info.image_config)
     return FusionModel(text, image, info.image, info.fusion_hidden)
 
 
@@ -83,29 +84,36 @@ def save_checkpoint(
     *,
     half: bool = False,
 ) -> None:
-    """Write a checkpoint folder, whole or not at all; `half` stores the weights as float16, at half the size."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        dtype = torch.float16 if half else torch.float32
-        save_file(
-            {key: value.to(dtype).contiguous() for key, value in model.state_dict().items()},
-            temporary / WEIGHTS_FILE,
-        )
-        (temporary / CONFIG_FILE).write_text(
+    """Write a checkpoint folder, whole or not at all.
+
+    `half` stores the weights as float16, in half the space.
+    """
+    dtype = torch.float16 if half else torch.float32
+    weights = {name: value.to(dtype).contiguous() for name, value in model.state_dict().items()}
+    with staged_folder(folder) as staging:
+        save_tensors(weights, staging / WEIGHTS_FILE)
+        (staging / CONFIG_FILE).write_text(
             json.dumps(dataclasses.asdict(info), indent=2) + "\n", encoding="utf-8"
         )
-        shutil.copyfile(tokenizer_file, temporary / TOKENIZER_FILE)
-        temporary.chmod(0o755)
-        replace_folder(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.copyfile(tokenizer_file, staging / TOKENIZER_FILE)
+
+
+def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    """Write tensors to a new safetensors file that the umask decides who can read.
+
+    safetensors itself writes through a temporary file that its owner alone can read.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(tensors, file)
+    file.chmod(mode)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint folder; weights become float32, the model is in evaluation mode.
+    """Read a checkpoint folder; weights become float32, and the model is in evaluation mode.
 
-    Raises CheckpointError where a file is missing or damaged, or the weights do not fit the architecture.
+    Raises CheckpointError where a file is missing or damaged, or the weights do not fit the
+    architecture.
     """
     for name in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE):
         if not (folder / name).is_file():
@@ -122,36 +130,44 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_weights(model: FusionModel, file: Path) -> None:
-    """Load a safetensors file into a model; raises CheckpointError that names what is missing, left over or misshapen."""
-    state = read_weights(file)
-    check_weights(model.state_dict(), state, file)
-    model.load_state_dict(state)
+    """Load a safetensors file into a model; raises CheckpointError where it does not fit."""
+    weights = read_weights(file)
+    check_weights(model.state_dict(), weights, file)
+    model.load_state_dict(weights)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file as float32; raises CheckpointError where it is damaged."""
+    """Return the tensors of a safetensors file as float32.
+
+    Raises CheckpointError where it is missing or damaged.
+    """
     try:
-        return {key: value.float() for key, value in load_file(file).items()}
+        return {name: value.float() for name, value in load_file(file).items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: damaged: {error}") from error
 
 
 def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
-    """Raise CheckpointError that names what `found` lacks, has too much of, or has in another shape than `expected`."""
+    """Raise CheckpointError where `found` has not the names and shapes of `expected`.
+
+    The message counts the weights that are missing, unknown or of another shape, and names some.
+    """
     misshapen = sorted(
-        key for key in expected.keys() & found.keys() if expected[key].shape != found[key].shape
+        name for name in expected.keys() & found.keys() if expected[name].shape != found[name].shape
     )
     problems = {
         "missing": sorted(expected.keys() - found.keys()),
         "unknown": sorted(found.keys() - expected.keys()),
-        "misshapen": misshapen,
+        "of another shape": misshapen,
     }
-    said = [
-        f"{len(keys)} {what} ({', '.join(keys[:5])})" for what, keys in problems.items() if keys
+    reasons = [
+        f"{len(names)} {problem} ({', '.join(names[:5])})"
+        for problem, names in problems.items()
+        if names
     ]
-    if said:
+    if reasons:
         raise CheckpointError(
-            f"{file}: its weights are not of this architecture: {'; '.join(said)}"
+            f"{file}: the weights do not fit the architecture: {'; '.join(reasons)}"
         )
 
 

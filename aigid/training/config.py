@@ -1,7 +1,10 @@
 """The settings of a training run."""
 
+import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aigid.errors import UsageError
 from aigid.training.image_changes import Augmentation
@@ -14,11 +17,15 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a run; the defaults are the paper's. `schedule` is "constant" or "one_cycle" (cosine).
+    """The settings of a training run. The defaults are the paper's.
 
-    `encoders` says what of the two encoders is trained: all ("full"), nothing ("frozen"), or low-rank additions to their
-    linear layers ("lora", of rank `lora_rank`; arXiv 2106.09685). A batch goes through in `gradient_accumulation_steps` parts, which changes
-    what memory it needs and nothing else. With `unify` all pictures, those of validation too, are encoded alike first.
+    `schedule` is "constant" or "one_cycle": a linear warm-up over `warmup_fraction` of all steps,
+    then a cosine to zero. Gradients are clipped to the norm `max_gradient_norm`. `encoders` is
+    "full", "frozen", or "lora": low-rank additions of rank `lora_rank` to the linear layers (arXiv
+    2106.09685). A batch is processed in `gradient_accumulation_steps` micro-batches, which changes
+    the memory it needs, not the result. With `unify`, all images are first encoded alike, also
+    those of validation. Every real row is repeated `oversample_real` times in an epoch. Raises
+    UsageError for a setting out of its range.
     """
 
     epochs: int = 8
@@ -35,33 +42,65 @@ class TrainingConfig:
     lora_rank: int = 16
     precision: str = "fp32"
     gradient_accumulation_steps: int = 1
+    max_gradient_norm: float = 1.0
+    warmup_fraction: float = 0.15
 
     def __post_init__(self) -> None:
-        counts = min(
-            self.epochs,
-            self.batch_rows,
-            self.oversample_real,
-            self.lora_rank,
-            self.gradient_accumulation_steps,
-        )
-        if (
-            counts < 1
-            or not 0 < self.learning_rate < math.inf
-            or not 0 <= self.weight_decay < math.inf
-        ):
+        self._check_counts()
+        self._check_numbers()
+        self._check_choices()
+        if self.loss.consistency and self.augmentation.is_off:
             raise UsageError(
-                f"epochs, batch size, repeats, rank and parts must be 1 or more, the learning rate positive: got {self}"
+                "`consistency` compares an image with its changed copy: set `augmentation`"
             )
-        for name, known in (
+
+    def _check_counts(self) -> None:
+        for name in (
+            "epochs",
+            "batch_rows",
+            "oversample_real",
+            "lora_rank",
+            "gradient_accumulation_steps",
+        ):
+            value = getattr(self, name)
+            if value < 1:
+                raise UsageError(f"`{name}` must be 1 or more: got {value}")
+        if self.seed < 0:
+            raise UsageError(f"`seed` must be 0 or more: got {self.seed}")
+
+    def _check_numbers(self) -> None:
+        for name in ("learning_rate", "max_gradient_norm"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"`{name}` must be a number above 0: got {value:g}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UsageError(f"`weight_decay` must be 0 or more: got {self.weight_decay:g}")
+        if not 0 <= self.warmup_fraction <= 1:
+            raise UsageError(f"`warmup_fraction` must be from 0 to 1: got {self.warmup_fraction:g}")
+
+    def _check_choices(self) -> None:
+        for name, choices in (
             ("schedule", SCHEDULES),
             ("encoders", TUNINGS),
             ("precision", PRECISIONS),
         ):
-            if getattr(self, name) not in known:
-                raise UsageError(
-                    f"{name} must be one of {', '.join(known)}: got {getattr(self, name)}"
-                )
-        if self.loss.consistency and self.augmentation.is_off:
-            raise UsageError(
-                "--consistency compares a picture with itself changed: say how with --augment"
-            )
+            value = getattr(self, name)
+            if value not in choices:
+                raise UsageError(f"`{name}` must be one of {', '.join(choices)}: got {value!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as they stand in state.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainingConfig":
+        """Return the settings that `to_json` wrote.
+
+        A setting that is missing, since an earlier version did not have it, has its default.
+        Raises TypeError for an unknown setting and UsageError for one out of its range.
+        """
+        nested = {
+            "augmentation": Augmentation(**values.get("augmentation", {})),
+            "loss": LossConfig(**values.get("loss", {})),
+        }
+        return cls(**{**values, **nested})

@@ -1,4 +1,4 @@
-"""The two encoders: pretrained ones by hub id or local folder, or random ones of a config; and what pictures they take."""
+"""The text and image encoders: pretrained from a hub id or folder, or random from a config."""
 
 import json
 import logging
@@ -27,7 +27,6 @@ from transformers.utils.hub import cached_file
 from aigid.contract import ImageSpec, Resizing
 from aigid.errors import CheckpointError, ContractError
 
-# By the type of their config; SigLIP 2 of a fixed size is a SigLIP. Each pools its features itself.
 IMAGE_ENCODERS: dict[str, Any] = {
     "clip_vision_model": CLIPVisionModel,
     "metaclip_2_vision_model": MetaClip2VisionModel,
@@ -36,42 +35,57 @@ IMAGE_ENCODERS: dict[str, Any] = {
     "dinov2_with_registers": Dinov2WithRegistersModel,
     "dinov3_vit": DINOv3ViTModel,
 }
-# These take pictures of any size: their own preprocessing says which one they are used with.
-_OF_ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")
+"""The image encoders by the `model_type` of their config; each pools its features itself.
+
+A SigLIP 2 of a fixed size is a SigLIP.
+"""
+
+# These take images of any size: their preprocessor_config.json tells the usual one.
+_ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 # What transformers raises for values of a config that it cannot use.
 _UNUSABLE = (StrictDataclassError, ValueError, TypeError, KeyError, RuntimeError)
 
 
 def encoder_width(encoder: nn.Module) -> int:
-    """The length of an encoder's feature vectors."""
+    """Return the length of an encoder's feature vectors."""
     config: Any = encoder.config
     return int(config.hidden_size)
 
 
 def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
-    """A text encoder with random weights, of the architecture that `config` (with its `model_type`) describes."""
+    """Return a text encoder with random weights, of the architecture that `config` describes.
+
+    Raises CheckpointError where `config` has no `model_type`, or values that cannot be used.
+    """
     values = {key: value for key, value in config.items() if key != "model_type"}
     if "model_type" not in config:
         raise CheckpointError("text_config: model_type is missing; give for example bert")
     from_config: Any = AutoModel.from_config
     return _without_pooler(
-        _built(
+        _build(
             "text_config", lambda: from_config(AutoConfig.for_model(config["model_type"], **values))
         )
     )
 
 
 def image_encoder_from_config(config: dict[str, Any]) -> nn.Module:
-    """A vision encoder with random weights, of the sizes in `config`; CLIP's, where it names no `model_type`."""
+    """Return an image encoder with random weights, of the architecture that `config` describes.
+
+    It is CLIP's where `config` has no `model_type`. Raises CheckpointError for values that cannot
+    be used.
+    """
     values = {"model_type": "clip_vision_model", **config}
-    kind = _kind_of(values["model_type"], "image_config")
-    return _built("image_config", lambda: kind(AutoConfig.for_model(**values)))
+    model_class = _image_encoder_class(values["model_type"], "image_config")
+    return _build("image_config", lambda: model_class(AutoConfig.for_model(**values)))
 
 
 def load_text_encoder(name_or_folder: str) -> nn.Module:
-    """A pretrained text encoder by hub id or local folder, from safetensors only; raises CheckpointError."""
-    encoder = _pretrained(AutoModel, name_or_folder)
+    """Load a pretrained text encoder by hub id or folder, from safetensors only.
+
+    Raises CheckpointError where it cannot be loaded.
+    """
+    encoder = _load_pretrained(AutoModel, name_or_folder)
     if not hasattr(encoder.config, "vocab_size"):
         raise CheckpointError(
             f"{name_or_folder}: not a text encoder: it holds a {type(encoder).__name__}"
@@ -80,38 +94,41 @@ def load_text_encoder(name_or_folder: str) -> nn.Module:
 
 
 def load_image_encoder(name_or_folder: str) -> nn.Module:
-    """A pretrained vision encoder, or that of a model of text and images, as `load_text_encoder` loads them.
+    """Load a pretrained image encoder, as `load_text_encoder` does.
 
-    CLIP, MetaCLIP 2, SigLIP, SigLIP 2 (of a fixed size), DINOv2 and DINOv3.
+    Of a model of text and images the image encoder is loaded. CLIP, MetaCLIP 2, SigLIP, SigLIP 2 of
+    a fixed size, DINOv2 and DINOv3 are supported.
     """
     with _loading(name_or_folder):
         whole = AutoConfig.from_pretrained(name_or_folder)
     config = getattr(whole, "vision_config", whole)
-    return _pretrained(_kind_of(config.model_type, name_or_folder), name_or_folder, config=config)
+    model_class = _image_encoder_class(config.model_type, name_or_folder)
+    return _load_pretrained(model_class, name_or_folder, config=config)
 
 
 def image_spec_of(encoder: nn.Module, name_or_folder: str | None, resizing: Resizing) -> ImageSpec:
-    """The size, mean and std that a vision encoder was pretrained with; CLIP's mean and std, where it is not said.
+    """Return the size, mean and std that an image encoder was pretrained with.
 
-    Raises CheckpointError where its preprocessor_config.json is damaged.
+    Mean and std are CLIP's where `name_or_folder` is None or has no preprocessor_config.json.
+    Raises CheckpointError where that file is damaged.
     """
     config: Any = encoder.config
-    said = {} if name_or_folder is None else _preprocessor(name_or_folder)
+    values = {} if name_or_folder is None else _read_preprocessor(name_or_folder)
     size = int(config.image_size)
-    if config.model_type in _OF_ANY_SIZE:
-        size = _pixels(said.get("crop_size")) or _pixels(said.get("size")) or size
-    known = {
-        name: said[key]
+    if config.model_type in _ANY_SIZE:
+        size = _side_of(values.get("crop_size")) or _side_of(values.get("size")) or size
+    normalisation = {
+        name: values[key]
         for name, key in (("mean", "image_mean"), ("std", "image_std"))
-        if said.get(key)
+        if values.get(key)
     }
     try:
-        return ImageSpec(size=size, resizing=resizing, **known)
+        return ImageSpec(size=size, resizing=resizing, **normalisation)
     except (ContractError, TypeError) as error:
         raise CheckpointError(f"{name_or_folder}: {_PREPROCESSOR_FILE}: {error}") from error
 
 
-def _preprocessor(name_or_folder: str) -> dict[str, Any]:
+def _read_preprocessor(name_or_folder: str) -> dict[str, Any]:
     try:
         found: Any = cached_file(
             name_or_folder, _PREPROCESSOR_FILE, _raise_exceptions_for_missing_entries=False
@@ -123,64 +140,64 @@ def _preprocessor(name_or_folder: str) -> dict[str, Any]:
         ) from error
     if not isinstance(values, dict):
         raise CheckpointError(
-            f"{name_or_folder}: {_PREPROCESSOR_FILE}: expected an object, got {type(values).__name__}"
+            f"{name_or_folder}: {_PREPROCESSOR_FILE}: expected an object, "
+            f"got {type(values).__name__}"
         )
     return values
 
 
-def _pixels(size: Any) -> int | None:
-    """A side of the square of a preprocessor's `size`: a number, or an object of sides."""
+def _side_of(size: Any) -> int | None:
+    """Return the side of the square that a preprocessor's size, a number or an object, gives."""
     if isinstance(size, dict):
         size = size.get("shortest_edge") or size.get("height")
     return size if isinstance(size, int) else None
 
 
-def _kind_of(model_type: Any, where: str) -> Any:
+def _image_encoder_class(model_type: Any, where: str) -> Any:
     if model_type not in IMAGE_ENCODERS:
         known = ", ".join(IMAGE_ENCODERS)
-        raise CheckpointError(f"{where}: model_type is {model_type}; vision encoders are {known}")
+        raise CheckpointError(f"{where}: model_type is {model_type}; image encoders are {known}")
     return IMAGE_ENCODERS[model_type]
 
 
-def _built(what: str, build: Callable[[], nn.Module]) -> nn.Module:
+def _build(where: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
     except _UNUSABLE as error:
-        raise CheckpointError(
-            f"{what}: no encoder can be made of it: {_one_line(error)}"
-        ) from error
+        raise CheckpointError(f"{where}: no encoder can be built: {_one_line(error)}") from error
 
 
 @contextmanager
 def _loading(name_or_folder: str) -> Iterator[None]:
-    """Turn what transformers raises into an error of ours, and keep its reports of unused weights to itself."""
+    """Raise CheckpointError for what transformers raises; hide its reports of unused weights."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity(logging.ERROR)
     try:
         yield
     except (OSError, SafetensorError, *_UNUSABLE) as error:
         raise CheckpointError(
-            f"{name_or_folder}: no encoder can be loaded from it: {_one_line(error)}"
+            f"{name_or_folder}: no encoder can be loaded: {_one_line(error)}"
         ) from error
     finally:
         transformers_logging.set_verbosity(level)
 
 
-def _pretrained(kind: Any, name_or_folder: str, **options: Any) -> nn.Module:
+def _load_pretrained(model_class: Any, name_or_folder: str, **options: Any) -> nn.Module:
     with _loading(name_or_folder):
-        # Weights that are stored as half precision are trained as float32.
-        encoder, loading = kind.from_pretrained(
+        # float32: weights stored in half precision are trained in full precision.
+        encoder, loading = model_class.from_pretrained(
             name_or_folder,
             use_safetensors=True,
             output_loading_info=True,
             dtype=torch.float32,
             **options,
         )
-    # Text models often lack the pooler, which is not used here; anything else missing would be left at random.
+    # Text models often lack the pooler, which is unused here. Any other missing weight would be
+    # left random.
     missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise CheckpointError(
-            f"{name_or_folder}: its weights lack {', '.join(missing[:5])} ({len(missing)} in all)"
+            f"{name_or_folder}: the weights lack {', '.join(missing[:5])} ({len(missing)} in all)"
         )
     model: nn.Module = encoder
     return model
@@ -188,8 +205,8 @@ def _pretrained(kind: Any, name_or_folder: str, **options: Any) -> nn.Module:
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:
     if hasattr(encoder, "pooler"):
-        # Its weights would never be trained, and the exporter would never use them.
-        setattr(encoder, "pooler", None)  # noqa: B010 - the stubs of nn.Module refuse the plain assignment
+        # Its weights would never be trained, and the exported graphs would not have them.
+        setattr(encoder, "pooler", None)  # noqa: B010 - nn.Module's stubs refuse an assignment
     return encoder
 
 

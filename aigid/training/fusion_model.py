@@ -1,4 +1,4 @@
-"""The NAU-QMUL network (arXiv 2602.23863): a BERT text encoder, a CLIP vision encoder, a fusion layer and two heads."""
+"""The NAU-QMUL network (arXiv 2602.23863): text encoder, image encoder, fusion layer, two heads."""
 
 from typing import Any, NamedTuple
 
@@ -11,38 +11,43 @@ from aigid.training.encoders import encoder_width
 
 
 class Logits(NamedTuple):
-    """The heads' answers for N pairs: `a` float [N] (AI-generated?), `b` float [N, 6] (which source?)."""
+    """The logits of N pairs: `a` float [N] (AI-generated or real), `b` float [N, 6] (the class)."""
 
     a: Tensor
     b: Tensor
 
 
 class FusionModel(nn.Module):
-    """Text features and image features, concatenated (text first), through one hidden layer, to two heads."""
+    """The two encoders, whose features are concatenated (text first), one hidden layer, two heads.
+
+    The fusion layer and the heads are new: their weights are random.
+    """
 
     def __init__(
         self, text_encoder: nn.Module, image_encoder: nn.Module, image: ImageSpec, hidden: int = 512
     ) -> None:
-        """Put new fusion and head layers upon the two encoders."""
         super().__init__()
         self.text_encoder = text_encoder
         self.image_encoder = image_encoder
         self.fusion = nn.Linear(encoder_width(text_encoder) + encoder_width(image_encoder), hidden)
         self.head_a = nn.Linear(hidden, 1)
         self.head_b = nn.Linear(hidden, len(SOURCES))
-        # Not persistent: the contract carries them, and a checkpoint must not hold two versions of one fact.
+        # Not persistent: config.json has them, and a checkpoint must not hold one fact twice.
         self._image = image
         self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1), persistent=False)
 
     def text_features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The [CLS] vector of the last hidden state, [N, Dt], of token ids and mask [N, T]."""
+        """Return the [CLS] vectors of the last hidden state, [N, Dt], for ids and mask [N, T]."""
         output = self.text_encoder(input_ids=input_ids, attention_mask=attention_mask)
         features: Tensor = output.last_hidden_state[:, 0]
         return features
 
     def image_features(self, image: Tensor) -> Tensor:
-        """The vision encoder's pooled output, [N, Di], of pixels uint8 [N, *ImageSpec.shape]; that of crops is averaged."""
+        """Return the pooled output of the image encoder, [N, Di], for uint8 [N, *ImageSpec.shape].
+
+        The outputs for several crops of an image are averaged.
+        """
         # The cast comes first: TensorRT refuses any other operation on uint8.
         pixels = image.to(torch.float32)
         crops, size = self._image.crops_across**2, self._image.size
@@ -59,10 +64,10 @@ class FusionModel(nn.Module):
         )
 
     def fuse(self, text: Tensor, image: Tensor) -> Logits:
-        """The logits of both heads for features [N, Dt] and [N, Di]."""
+        """Return the logits of both heads for features [N, Dt] and [N, Di]."""
         hidden = torch.relu(self.fusion(torch.cat([text, image], dim=1)))
         return Logits(self.head_a(hidden)[:, 0], self.head_b(hidden))
 
     def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Logits:
-        """The logits of both heads for N pairs."""
+        """Return the logits of both heads for N pairs."""
         return self.fuse(self.text_features(input_ids, attention_mask), self.image_features(image))

@@ -1,4 +1,4 @@
-"""The paper's multi-task loss (NAU-QMUL, arXiv 2602.23863), and what may be varied in it."""
+"""The multi-task loss of the paper (NAU-QMUL, arXiv 2602.23863), with optional variations."""
 
 import math
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ from aigid.training.fusion_model import Logits
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The weights of the loss's terms; the defaults are the paper's.
+    """The terms of the loss and their weights. The defaults are the paper's.
 
-    `class_balanced` weighs every class alike, however many rows it has. `label_smoothing` gives so much of a label to all
-    classes. `weight_b` is the weight of head B's term: 0 leaves that head untrained. `consistency` is the weight of the
-    distance between a picture's answers and features and those of the same picture changed (as in arXiv 2604.10102).
+    `class_balanced` gives all classes the same weight, however many rows they have.
+    `label_smoothing` is the part of each label that is spread over all classes. `weight_b` weighs
+    the term of head B: 0 leaves that head untrained. `consistency` weighs the distance between the
+    logits and features of an image and those of its changed copy (as in arXiv 2604.10102).
     """
 
     class_balanced: bool = False
@@ -29,41 +30,49 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
-            raise UsageError(f"label smoothing is from 0 to below 1: got {self.label_smoothing:g}")
-        if not (0 <= self.weight_b < math.inf and 0 <= self.consistency < math.inf):
             raise UsageError(
-                f"weights of the loss must not be negative: got {self.weight_b:g} and {self.consistency:g}"
+                f"`label_smoothing` must be from 0 to below 1: got {self.label_smoothing:g}"
             )
+        for name in ("weight_b", "consistency"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UsageError(f"`{name}` must be 0 or more: got {value:g}")
 
 
 class ClassWeights(NamedTuple):
-    """What a row of each class counts: `a` float [2], `b` float [6]."""
+    """The weight of a row of each class: `a` float [2], `b` float [6]."""
 
     a: Tensor
     b: Tensor
 
 
 class BatchTotals(NamedTuple):
-    """Of a whole batch, however many parts it goes through in: its rows, and the rows that each term counts, weighed."""
+    """The number of rows of a whole batch, and the sum of their weights in each head's term."""
 
     rows: float
     a: float
     b: float
 
 
-EVEN = ClassWeights(torch.ones(2), torch.ones(6))
+EQUAL_WEIGHTS = ClassWeights(torch.ones(2), torch.ones(6))
+"""The weights by which every row counts alike."""
 
 
-def balanced_weights(rows: Sequence[int]) -> ClassWeights:
-    """Weights by which each class counts alike in its head's term, for so many rows of each source; 1 on average."""
-    counts = torch.tensor(rows, dtype=torch.float64)
+def balanced_weights(class_counts: Sequence[int]) -> ClassWeights:
+    """Return the weights by which all classes count alike in each head's term; their mean is 1.
+
+    `class_counts` is the number of rows of each Label_B.
+    """
+    counts = torch.tensor(class_counts, dtype=torch.float64)
     a, generated = torch.stack([counts[0], counts[1:].sum()]), counts[1:]
     b = generated.sum() / (len(generated) * generated)
     return ClassWeights((counts.sum() / (2 * a)).float(), torch.cat([torch.zeros(1), b.float()]))
 
 
-def batch_totals(label_a: Tensor, label_b: Tensor, weights: ClassWeights = EVEN) -> BatchTotals:
-    """The totals of a batch, or of a part of one: those of parts add up."""
+def batch_totals(
+    label_a: Tensor, label_b: Tensor, weights: ClassWeights = EQUAL_WEIGHTS
+) -> BatchTotals:
+    """Return the totals of a batch or of a micro-batch; those of micro-batches add up."""
     generated = label_b[label_a == 1].cpu()
     return BatchTotals(
         len(label_a), float(weights.a[label_a.cpu()].sum()), float(weights.b[generated].sum())
@@ -75,38 +84,40 @@ def multi_task_loss(
     label_a: Tensor,
     label_b: Tensor,
     config: LossConfig = LossConfig(),
-    weights: ClassWeights = EVEN,
+    weights: ClassWeights = EQUAL_WEIGHTS,
     totals: BatchTotals | None = None,
 ) -> Tensor:
-    """`BCEWithLogits(A) + CE(B)`, a scalar; labels are integer tensors [N].
+    """Return `BCEWithLogits(A) + CE(B)`, a scalar; labels are integer tensors [N].
 
-    A real row has no generator, so the second term is averaged over the AI-generated rows only, and is 0 without any.
-    Given the `totals` of the batch that these rows are a part of, the losses of its parts add up to that of the batch.
+    A real row has no generator, so the second term is the mean over the AI-generated rows only, and
+    0 without any. `totals` are those of the batch, where these rows are a micro-batch of it: the
+    losses of its micro-batches then add up to the loss of the batch.
     """
     totals = totals or batch_totals(label_a, label_b, weights)
-    truth = label_a.to(logits.a.dtype) * (1 - config.label_smoothing) + config.label_smoothing / 2
+    target = label_a.to(logits.a.dtype) * (1 - config.label_smoothing) + config.label_smoothing / 2
     weight_a, weight_b = (weight.to(logits.a) for weight in weights)
     losses = functional.binary_cross_entropy_with_logits(
-        logits.a, truth, weight=weight_a[label_a.long()], reduction="sum"
+        logits.a, target, weight=weight_a[label_a.long()], reduction="sum"
     )
     loss_a = losses / totals.a
     generated = label_a == 1
     if not bool(generated.any()):
-        # Still a function of the logits, so that its gradient is zero instead of absent.
+        # It stays a function of the logits of head B, so that their gradient is zero, not None.
         return loss_a + 0.0 * logits.b.sum()
     labels = label_b[generated].long()
-    each = functional.cross_entropy(
+    losses_b = functional.cross_entropy(
         logits.b[generated], labels, reduction="none", label_smoothing=config.label_smoothing
     )
-    return loss_a + config.weight_b * (each * weight_b[labels]).sum() / totals.b
+    return loss_a + config.weight_b * (losses_b * weight_b[labels]).sum() / totals.b
 
 
 def consistency_loss(
     clean: Logits, changed: Logits, features: tuple[Tensor, Tensor], totals: BatchTotals
 ) -> Tensor:
-    """How far a picture's answers and features, [N, D] each, are from those of the same picture changed; a scalar.
+    """Return the distance between the outputs for images and for their changed copies, a scalar.
 
-    The symmetric Kullback-Leibler divergence of both heads' answers, and 1 less the features' cosine.
+    It is the symmetric Kullback-Leibler divergence of both heads, plus 1 minus the cosine of the
+    two `features`, [N, D] each.
     """
     divergence = _divergence(_two_classes(clean.a), _two_classes(changed.a)) + _divergence(
         clean.b, changed.b
@@ -120,6 +131,6 @@ def _two_classes(logits: Tensor) -> Tensor:
 
 
 def _divergence(one: Tensor, other: Tensor) -> Tensor:
-    """[N], of the answers that logits [N, C] stand for."""
+    """Return the symmetric divergence [N] of the distributions given by logits [N, C]."""
     p, q = functional.log_softmax(one, dim=1), functional.log_softmax(other, dim=1)
     return ((p.exp() - q.exp()) * (p - q)).sum(dim=1)

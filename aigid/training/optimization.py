@@ -1,7 +1,7 @@
-"""Epochs of optimizer steps: in parts where a batch is too large, in mixed precision, on several devices (accelerate)."""
+"""Epochs of optimizer steps: gradient accumulation, mixed precision, distributed by accelerate."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -12,77 +12,73 @@ from torch import Tensor
 
 from aigid.errors import TrainingError
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import LabelledManifest, Share, StreamOrder, TrainingBatch
+from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.fusion_model import FusionModel, Logits
 from aigid.training.inference import LabelledLogits, score_manifest
-from aigid.training.losses import EVEN, BatchTotals, balanced_weights, batch_totals
+from aigid.training.losses import EQUAL_WEIGHTS, BatchTotals, balanced_weights, batch_totals
+from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.training_step import TrainingStep
-from aigid.training.tuning import training_mode
+from aigid.training.tuning import set_training_mode
 
-_WARM_UP = 0.15
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 class Optimization:
-    """A model that learns, with its optimizer; in each process of a run that `accelerate launch` started."""
+    """A model with its optimizer, in each process of a run that `accelerate launch` started."""
 
     def __init__(
-        self, model: FusionModel, config: TrainingConfig, rows_of_classes: tuple[int, ...]
+        self, model: FusionModel, config: TrainingConfig, class_counts: tuple[int, ...]
     ) -> None:
-        """Bring `model` to this process's device; `rows_of_classes` are the rows an epoch draws of each source."""
+        """Move `model` to this process's device.
+
+        `class_counts` is the number of rows of each class in an epoch.
+        """
         self._accelerator = Accelerator(
             mixed_precision="no" if config.precision == "fp32" else config.precision
         )
         self.model, self.config = model, config
-        self._weights = balanced_weights(rows_of_classes) if config.loss.class_balanced else EVEN
+        self._rows_per_epoch = sum(class_counts)
+        balanced = config.loss.class_balanced
+        self._weights = balanced_weights(class_counts) if balanced else EQUAL_WEIGHTS
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.adamw = torch.optim.AdamW(
             trained, lr=config.learning_rate, weight_decay=config.weight_decay
         )
         step = TrainingStep(model, config.loss, self._weights)
         self._step, self._optimizer = self._accelerator.prepare(step, self.adamw)
-        self.share = Share(self._accelerator.process_index, self._accelerator.num_processes)
+        self.process = ProcessRank(self._accelerator.process_index, self._accelerator.num_processes)
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that writes and tells."""
+        """Whether this process is the one that writes files and reports progress."""
         return bool(self._accelerator.is_main_process)
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have reached this call."""
         self._accelerator.wait_for_everyone()
 
     def train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
-        """One pass over a manifest; gives the mean loss of its batches.
+        """Train on every row of an epoch and return the mean loss of its batches.
 
-        Raises TrainingError where the loss is no number, or there is not enough memory.
+        Raises TrainingError where the loss is not finite, memory runs out, or not one image could
+        be decoded.
         """
         config = self.config
-        training_mode(self.model)
-        torch.manual_seed((config.seed * 100_003 + epoch) * 1009 + self.share.index)
-        rows = sum(train.rows_drawn(config.oversample_real))
-        steps_an_epoch = math.ceil(rows / config.batch_rows)
+        set_training_mode(self.model)
+        torch.manual_seed((config.seed * 100_003 + epoch) * 1009 + self.process.rank)
+        steps_per_epoch = math.ceil(self._rows_per_epoch / config.batch_rows)
         if self.is_main:
-            progress.start(rows, 0)
+            progress.start(self._rows_per_epoch, 0)
         losses: list[float] = []
-        order = StreamOrder(
-            config.seed,
-            epoch,
-            config.oversample_real,
-            config.augmentation,
-            paired=config.loss.consistency > 0,
-        )
-        for batch in train.batches(config.batch_rows, order, self.share):
-            totals, undecodable = self._totals(batch)
+        for batch in train.batches(config.batch_rows, self._epoch_order(epoch), self.process):
+            totals, undecodable = self._gather_totals(batch)
             if totals is not None:
-                # Of the epoch and the step in it alone, so that a resumed run goes on where it was.
-                step = epoch * steps_an_epoch + len(losses)
-                for group in self.adamw.param_groups:
-                    group["lr"] = learning_rate_at(config, step, config.epochs * steps_an_epoch)
-                losses.append(
-                    self._take_step(batch, totals, f"epoch {epoch + 1}, step {len(losses) + 1}")
-                )
+                # A function of the epoch and the steps taken in it, so that a resumed run agrees.
+                step = epoch * steps_per_epoch + len(losses)
+                self._set_learning_rate(step, config.epochs * steps_per_epoch)
+                where = f"epoch {epoch + 1}, step {len(losses) + 1}"
+                losses.append(self._take_step(batch, totals, where))
             if self.is_main:
                 progress.advance(int(totals.rows if totals else 0) + undecodable, undecodable)
         if not losses:
@@ -90,8 +86,8 @@ class Optimization:
         return sum(losses) / len(losses)
 
     def score(self, manifest: LabelledManifest) -> LabelledLogits:
-        """The logits of every row of a manifest, by all processes together."""
-        scored = score_manifest(self.model, manifest, self.config.batch_rows, share=self.share)
+        """Return the logits of every row of a manifest, scored by all processes together."""
+        scored = score_manifest(self.model, manifest, self.config.batch_rows, process=self.process)
         own = [tuple(part.numpy() for part in (*scored.logits, scored.label_a, scored.label_b))]
         gathered: list[tuple[Any, ...]] = gather_object(own)
         a, b, label_a, label_b = (
@@ -100,8 +96,25 @@ class Optimization:
         )
         return LabelledLogits(Logits(a, b), label_a, label_b, manifest.rows - len(a))
 
-    def _totals(self, batch: TrainingBatch) -> tuple[BatchTotals | None, int]:
-        """Of the batch over all processes, None where one of them has nothing of it; and how many rows it lost."""
+    def _epoch_order(self, epoch: int) -> StreamOrder:
+        config = self.config
+        return StreamOrder(
+            config.seed,
+            epoch,
+            config.oversample_real,
+            config.augmentation,
+            paired=config.loss.consistency > 0,
+        )
+
+    def _set_learning_rate(self, step: int, steps: int) -> None:
+        for group in self.adamw.param_groups:
+            group["lr"] = learning_rate_at(self.config, step, steps)
+
+    def _gather_totals(self, batch: TrainingBatch) -> tuple[BatchTotals | None, int]:
+        """Return the totals and the number of undecodable rows of the batch over all processes.
+
+        The totals are None where a process has no rows of the batch: all processes then skip it.
+        """
         own = batch_totals(
             torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b), self._weights
         )
@@ -113,38 +126,40 @@ class Optimization:
         return BatchTotals(*totals) if bool(all_counts[:, 0].all()) else None, int(undecodable)
 
     def _take_step(self, batch: TrainingBatch, totals: BatchTotals, where: str) -> float:
-        parts = batch.parts(self.config.gradient_accumulation_steps)
+        """Take one optimizer step and return the loss of the batch."""
+        micro_batches = batch.micro_batches(self.config.gradient_accumulation_steps)
         loss = torch.zeros((), device=self._accelerator.device)
-        with self._out_of_memory_said(where):
+        with self._explain_out_of_memory(where):
             self._optimizer.zero_grad()
-            for number, part in enumerate(parts, start=1):
-                # Gradients travel between the devices once, with those of the last part.
-                with (
-                    nullcontext() if number == len(parts) else self._accelerator.no_sync(self._step)
-                ):
-                    share = self._step(*self._tensors(part), totals)
-                    # Processes' gradients are averaged, but their shares add up.
-                    self._accelerator.backward(share * self.share.of)
-                    loss += share.detach()
+            for number, micro_batch in enumerate(micro_batches, start=1):
+                # Gradients are synchronised once, with those of the last micro-batch.
+                is_last = number == len(micro_batches)
+                with nullcontext() if is_last else self._accelerator.no_sync(self._step):
+                    part = self._step(*self._tensors(micro_batch), totals)
+                    # The processes' gradients are averaged, but their parts of the loss add up.
+                    self._accelerator.backward(part * self.process.world_size)
+                    loss += part.detach()
             value = float(self._accelerator.reduce(loss, "sum"))
             if not math.isfinite(value):
-                raise TrainingError(f"{where}: the loss is {value}; lower the learning rate")
-            self._accelerator.clip_grad_norm_(self.model.parameters(), 1.0)
+                raise TrainingError(f"{where}: the loss is {value}: lower `learning_rate`")
+            self._accelerator.clip_grad_norm_(
+                self.model.parameters(), self.config.max_gradient_norm
+            )
             self._optimizer.step()
         return value
 
-    def _tensors(self, part: TrainingBatch) -> Iterator[Tensor]:
+    def _tensors(self, batch: TrainingBatch) -> Iterator[Tensor]:
         for array in (
-            part.all_images(),
-            part.tokens.input_ids,
-            part.tokens.attention_mask,
-            part.label_a,
-            part.label_b,
+            batch.all_images(),
+            batch.tokens.input_ids,
+            batch.tokens.attention_mask,
+            batch.label_a,
+            batch.label_b,
         ):
             yield torch.from_numpy(array).to(self._accelerator.device)
 
     @contextmanager
-    def _out_of_memory_said(self, where: str) -> Iterator[None]:
+    def _explain_out_of_memory(self, where: str) -> Iterator[None]:
         try:
             yield
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -154,27 +169,28 @@ class Optimization:
                 raise
             config = self.config
             raise TrainingError(
-                f"{where}: out of memory on {self._accelerator.device}: raise --gradient-accumulation-steps (now {config.gradient_accumulation_steps}) or lower "
-                f"--batch-size (now {config.batch_rows}); --precision bf16 and --encoders lora or frozen need less too"
+                f"{where}: out of memory on {self._accelerator.device}: raise "
+                f"`gradient_accumulation_steps` (now {config.gradient_accumulation_steps}) or "
+                f"lower `batch_rows` (now {config.batch_rows}). `precision` bf16 and `encoders` "
+                "lora or frozen need less memory too"
             ) from error
 
 
 def learning_rate_at(config: TrainingConfig, step: int, steps: int) -> float:
-    """The learning rate of step number `step` of `steps`."""
-    warm_up = max(1, int(_WARM_UP * steps))
+    """Return the learning rate of step number `step`, from 0, of `steps`."""
+    warmup_steps = max(1, int(config.warmup_fraction * steps))
     if config.schedule == "constant":
         factor = 1.0
-    elif step < warm_up:
-        factor = (step + 1) / warm_up
+    elif step < warmup_steps:
+        factor = (step + 1) / warmup_steps
     else:
-        factor = 0.5 * (
-            1 + math.cos(math.pi * min(1.0, (step - warm_up) / max(1, steps - warm_up)))
-        )
+        progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
+        factor = 0.5 * (1 + math.cos(math.pi * progress))
     return config.learning_rate * factor
 
 
-def moments(optimization: Optimization) -> dict[str, Tensor]:
-    """AdamW's state by the parameters' names, `NAME|KEY`."""
+def optimizer_state(optimization: Optimization) -> dict[str, Tensor]:
+    """Return AdamW's state as tensors named `PARAMETER|KEY`."""
     names = {id(value): name for name, value in optimization.model.named_parameters()}
     return {
         f"{names[id(parameter)]}|{key}": value.clone().contiguous()
@@ -183,13 +199,13 @@ def moments(optimization: Optimization) -> dict[str, Tensor]:
     }
 
 
-def load_moments(optimization: Optimization, found: dict[str, Any]) -> None:
-    """Put back what `moments` gave."""
+def load_optimizer_state(optimization: Optimization, state: Mapping[str, Tensor]) -> None:
+    """Restore the state that `optimizer_state` returned."""
     parameters = dict(optimization.model.named_parameters())
-    for key, value in found.items():
-        name, _, moment = key.rpartition("|")
-        parameter = parameters[name]
-        # The count of steps stays on the CPU, as AdamW has it.
-        optimization.adamw.state[parameter][moment] = (
-            value if moment == "step" else value.to(parameter.device)
+    for name, value in state.items():
+        parameter_name, _, key = name.rpartition("|")
+        parameter = parameters[parameter_name]
+        # AdamW keeps its count of steps on the CPU.
+        optimization.adamw.state[parameter][key] = (
+            value if key == "step" else value.to(parameter.device)
         )

@@ -1,4 +1,4 @@
-"""A training run from what a user names: manifests, encoders, a tokenizer."""
+"""A training run from what a user names: manifests, encoders, a tokenizer, settings."""
 
 import dataclasses
 import json
@@ -14,11 +14,12 @@ from transformers.utils.hub import cached_file
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Resizing, read_json
 from aigid.cores import available_cores
 from aigid.errors import CheckpointError, TrainingError, UsageError
+from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
 from aigid.records import SOURCES
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import Input, LabelledManifest, Reading
+from aigid.training.datasets import LabelledManifest
 from aigid.training.encoders import (
     image_encoder_from_config,
     image_spec_of,
@@ -28,16 +29,19 @@ from aigid.training.encoders import (
 )
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import unify
+from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_progress import TrainingProgress
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to train on, and from what. An encoder is a hub id, a folder, or a config's JSON file (random weights).
+    """What a run trains on, and the parts of the model.
 
-    `threads` are the threads that decode pictures, one for each core if it is None. `without` leaves an input out, to see
-    what it is worth: a model that is used is not trained so.
+    `train` and `validation` are the paths of labelled manifests. An encoder is a hub id, a folder,
+    or the JSON file of a config (random weights). `tokenizer` is a tokenizer.json; None means the
+    text encoder's own. `threads` decode images; None means one for each core. `without` leaves out
+    an input, to measure what it is worth; a model for use needs both.
     """
 
     train: tuple[str, ...]
@@ -58,60 +62,69 @@ class RunConfig:
 def train(
     config: RunConfig,
     progress: TrainingProgress,
-    on_message: Callable[[str], None],
+    on_message: OnMessage,
     *,
     resume: bool = False,
 ) -> Path | None:
-    """Train a model; returns the best checkpoint's folder, or None in those processes of several that do not write.
+    """Train a model and return the folder of the best checkpoint.
 
-    Raises AigidError for what cannot be done.
+    In a distributed run every process calls this; all but the main one return None. Raises
+    AigidError where something is missing, damaged or contradictory, before the folder is made.
     """
     torch.manual_seed(config.training.seed)
-    text = _encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
-    image = _encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
-    spec = image_spec_of(
-        image, None if _is_config(config.image_encoder) else config.image_encoder, config.resizing
-    )
+    text = _make_encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
+    image = _make_encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
+    pretrained = None if _is_config_file(config.image_encoder) else config.image_encoder
     info = describe_model(
-        (text, image), spec, config.fusion_hidden, name=config.name, notice=config.notice
+        (text, image),
+        image_spec_of(image, pretrained, config.resizing),
+        config.fusion_hidden,
+        name=config.name,
+        notice=config.notice,
     )
-    tokenizer_file = config.tokenizer or own_tokenizer(config.text_encoder)
-    prompts = open_prompts(tokenizer_file, info)
-    reading = Reading(
-        unify if config.training.unify else None,
-        config.threads or available_cores(),
-        config.without,
-    )
-    manifests = (
-        LabelledManifest(sources, prompts, info.image, reading)
-        for sources in (config.train, config.validation)
-    )
-    data = TrainingData(*manifests)
+    tokenizer_file = config.tokenizer or find_tokenizer(config.text_encoder)
+    data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
     check_data(data)
     model = FusionModel(text, image, info.image, config.fusion_hidden)
     trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
     return trainer.run(data, progress, on_message, resume=resume)
 
 
+def _open_data(config: RunConfig, prompts: PromptEncoder, image: ImageSpec) -> TrainingData:
+    options = ReadOptions(
+        unify if config.training.unify else None,
+        config.threads or available_cores(),
+        config.without,
+    )
+    return TrainingData(
+        LabelledManifest(config.train, prompts, image, options),
+        LabelledManifest(config.validation, prompts, image, options),
+    )
+
+
 def check_data(data: TrainingData) -> None:
-    """Raise TrainingError where labels are none or a class has no rows, UsageError where validation is pseudo-labelled."""
-    data.validation.require_truth()
+    """Check that the manifests are enough to train and validate with.
+
+    Raises TrainingError where labels are invalid or rows of a class are missing, and UsageError
+    where validation has pseudo-labels.
+    """
+    data.validation.reject_pseudo_labels()
     missing = [
         f"{name} (Label_B {label})"
         for label, name in enumerate(SOURCES)
-        if not data.train.rows_of_classes()[label]
+        if not data.train.class_counts()[label]
     ]
     if missing:
-        train = data.train.files[0].path
         raise TrainingError(
-            f"{train}: no rows of {', '.join(missing)}: a class that is never seen is never found; add some"
+            f"{data.train.files[0].path}: no rows of {', '.join(missing)}: a model cannot learn a "
+            "class that it never sees: add such rows"
         )
-    validation = data.validation.files[0].path
-    real, *generated = data.validation.rows_of_classes()
+    real, *generated = data.validation.class_counts()
     if not real or not sum(generated):
         lacking = "real rows (Label_A 0)" if not real else "AI-generated rows (Label_A 1)"
         raise TrainingError(
-            f"{validation}: no {lacking} to validate on: the best epoch is told by both"
+            f"{data.validation.files[0].path}: no {lacking}: choosing the best epoch needs both "
+            "real and AI-generated rows"
         )
 
 
@@ -123,7 +136,10 @@ def describe_model(
     name: str,
     notice: str,
 ) -> CheckpointInfo:
-    """What a checkpoint says of a model with these encoders, of text and of images: their configs, and what they take."""
+    """Return the description of a model with this text encoder and this image encoder.
+
+    Prompts have at most 128 tokens, or fewer where the text encoder has fewer positions.
+    """
     text_config, image_config = map(_config_of, encoders)
     tokens = min(128, int(text_config.get("max_position_embeddings", 128)))
     buckets = tuple(size for size in (16, 32, 64, 128) if size < tokens) + (tokens,)
@@ -139,19 +155,25 @@ def describe_model(
 
 
 def open_prompts(tokenizer_file: Path, info: CheckpointInfo) -> PromptEncoder:
-    """The model's tokenizer; raises UsageError where it has more tokens than the text encoder knows."""
+    """Open the model's tokenizer.
+
+    Raises UsageError where it has more tokens than the text encoder has embeddings.
+    """
     prompts = PromptEncoder(tokenizer_file, info.prompt)
-    vocabulary = int(info.text_config.get("vocab_size", 0))
-    if prompts.vocabulary_size > vocabulary:
+    embeddings = int(info.text_config.get("vocab_size", 0))
+    if prompts.vocabulary_size > embeddings:
         raise UsageError(
-            f"{tokenizer_file}: has {prompts.vocabulary_size} tokens, but the text encoder knows {vocabulary}: "
-            "name the tokenizer that the encoder was made with"
+            f"{tokenizer_file}: has {prompts.vocabulary_size} tokens, but the text encoder has "
+            f"embeddings for {embeddings}: give the `tokenizer` that the encoder was trained with"
         )
     return prompts
 
 
 def read_encoder_config(file: Path) -> dict[str, Any]:
-    """An encoder's config from a JSON file; raises UsageError where it is none."""
+    """Read an encoder's config from a JSON file.
+
+    Raises UsageError where the file cannot be read or is not a JSON object.
+    """
     values = read_json(file, "an encoder's config")
     if not isinstance(values, dict):
         raise CheckpointError(
@@ -160,18 +182,19 @@ def read_encoder_config(file: Path) -> dict[str, Any]:
     return values
 
 
-def own_tokenizer(text_encoder: str) -> Path:
-    """The tokenizer.json of a text encoder by hub id or folder; raises UsageError where it has none."""
-    if _is_config(text_encoder):
-        raise UsageError(
-            f"{text_encoder}: a config has no tokenizer beside it: name one with --tokenizer"
-        )
+def find_tokenizer(text_encoder: str) -> Path:
+    """Return the tokenizer.json of a text encoder by hub id or folder.
+
+    Raises UsageError where it has none.
+    """
+    if _is_config_file(text_encoder):
+        raise UsageError(f"{text_encoder}: a config comes without a tokenizer: give `tokenizer`")
     try:
         found: Any = cached_file(text_encoder, TOKENIZER_FILE)
     except OSError as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{text_encoder}: no {TOKENIZER_FILE}: {reason}: name one with --tokenizer"
+            f"{text_encoder}: no {TOKENIZER_FILE}: {reason}: give `tokenizer`"
         ) from error
     return Path(found)
 
@@ -179,7 +202,7 @@ def own_tokenizer(text_encoder: str) -> Path:
 def _config_of(encoder: nn.Module) -> dict[str, Any]:
     config: Any = encoder.config
     values: dict[str, Any] = json.loads(config.to_json_string(use_diff=True))
-    # The folder that it was loaded from says nothing about the model.
+    # The folder that the encoder was loaded from says nothing about the model.
     values.pop("_name_or_path", None)
     return {
         **values,
@@ -194,15 +217,15 @@ def _sizes(config: Any) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
-def _is_config(encoder: str) -> bool:
-    """Whether it is a config's file that is named, not a hub id or a folder."""
+def _is_config_file(encoder: str) -> bool:
+    """Return whether an encoder is named by a config file, not by a hub id or a folder."""
     return encoder.endswith(".json")
 
 
-def _encoder(
+def _make_encoder(
     name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]
 ) -> nn.Module:
-    if not _is_config(name):
+    if not _is_config_file(name):
         return load(name)
     values = read_encoder_config(Path(name))
     try:

@@ -1,15 +1,15 @@
-"""What is told of a training run or an evaluation while it goes."""
+"""The protocol by which a training run or an evaluation reports its progress."""
 
 from typing import Protocol
 
 
 class TrainingProgress(Protocol):
-    """Is told of rows."""
+    """Receives the numbers of rows that are done."""
 
     def start(self, total_rows: int, done_rows: int) -> None:
-        """A pass over rows begins."""
+        """Begin a pass over `total_rows` rows, `done_rows` of which are done already."""
         ...
 
     def advance(self, rows: int, errors: int) -> None:
-        """More rows are done."""
+        """Count `rows` more rows as done, `errors` of them without a readable image."""
         ...

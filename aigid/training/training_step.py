@@ -1,4 +1,4 @@
-"""The loss of a part of a batch as one module: what is trained, on one device or several."""
+"""The loss of a micro-batch as one module, which accelerate wraps for one device or several."""
 
 from torch import Tensor, nn
 
@@ -13,10 +13,9 @@ from aigid.training.losses import (
 
 
 class TrainingStep(nn.Module):
-    """A model under its loss."""
+    """A model and its loss; the module's parameters are the model's own."""
 
     def __init__(self, model: FusionModel, config: LossConfig, weights: ClassWeights) -> None:
-        """The model's weights stay its own."""
         super().__init__()
         self.model = model
         self._config, self._weights = config, weights
@@ -30,26 +29,24 @@ class TrainingStep(nn.Module):
         label_b: Tensor,
         totals: BatchTotals,
     ) -> Tensor:
-        """The share of N rows in the loss of the batch with these `totals`, a scalar.
+        """Return what N rows add to the loss of the batch with these `totals`, a scalar.
 
-        `images` are [N, ...], or [2 N, ...]: after all pictures the same ones changed, in the same order.
+        `images` are [N, ...], or [2 N, ...]: N images, then their changed copies in the same order.
         """
-        text, image = (
-            self.model.text_features(input_ids, attention_mask),
-            self.model.image_features(images),
-        )
-        clean = self._fused(text, image[: len(text)])
+        text = self.model.text_features(input_ids, attention_mask)
+        image = self.model.image_features(images)
+        clean = self._fuse(text, image[: len(text)])
         loss = multi_task_loss(clean, label_a, label_b, self._config, self._weights, totals)
         if len(image) == len(text):
             return loss
-        changed = self._fused(text, image[len(text) :])
+        changed = self._fuse(text, image[len(text) :])
         loss = (
             loss + multi_task_loss(changed, label_a, label_b, self._config, self._weights, totals)
         ) / 2
         features = image[: len(text)].float(), image[len(text) :].float()
         return loss + self._config.consistency * consistency_loss(clean, changed, features, totals)
 
-    def _fused(self, text: Tensor, image: Tensor) -> Logits:
+    def _fuse(self, text: Tensor, image: Tensor) -> Logits:
         logits = self.model.fuse(text, image)
-        # What mixed precision computed in half of it: logarithms want all.
+        # Under mixed precision the logits are half precision, too coarse for the loss's logarithms.
         return Logits(logits.a.float(), logits.b.float())

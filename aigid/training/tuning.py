@@ -1,4 +1,4 @@
-"""What of the encoders is trained: all, nothing, or low-rank additions that are merged into the weights in the end."""
+"""How the encoders are trained: in full, not at all, or by low-rank additions that are merged."""
 
 import copy
 from typing import Any
@@ -14,11 +14,11 @@ _ENCODERS = ("text_encoder", "image_encoder")
 
 
 def prepare_encoders(model: FusionModel, config: TrainingConfig) -> None:
-    """Make of `model`, in place, what is trained."""
+    """Freeze the model's encoders or wrap them with LoRA, in place, as `config.encoders` says."""
     for name in _ENCODERS:
         encoder: Any = getattr(model, name)
         if config.encoders == "lora":
-            # As the paper of LoRA has it, additions of all ranks start with the same strength: alpha is the rank.
+            # alpha equals the rank: additions of every rank then start with the same strength.
             settings = LoraConfig(
                 r=config.lora_rank, lora_alpha=config.lora_rank, target_modules="all-linear"
             )
@@ -26,13 +26,13 @@ def prepare_encoders(model: FusionModel, config: TrainingConfig) -> None:
         elif config.encoders == "frozen":
             encoder.requires_grad_(False)
         for part, parameter in encoder.named_parameters():
-            # DINO's, for its pretraining alone: no forward pass uses it.
+            # DINO's mask token is for its pretraining: no forward pass here gives it a gradient.
             if part.endswith("mask_token"):
                 parameter.requires_grad_(False)
 
 
-def training_mode(model: FusionModel) -> None:
-    """Put a model into training mode, but frozen encoders: these have no use for dropout."""
+def set_training_mode(model: FusionModel) -> None:
+    """Put the model into training mode, but frozen encoders into evaluation mode: no dropout."""
     model.train()
     for name in _ENCODERS:
         encoder: nn.Module = getattr(model, name)
@@ -40,8 +40,8 @@ def training_mode(model: FusionModel) -> None:
             encoder.eval()
 
 
-def merged(model: FusionModel) -> FusionModel:
-    """The same function as a plain model: a copy, where there are additions to merge."""
+def merge_adapters(model: FusionModel) -> FusionModel:
+    """Return a plain model of the same function; a copy where there are low-rank additions."""
     if not any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         return model
     plain = copy.deepcopy(model)

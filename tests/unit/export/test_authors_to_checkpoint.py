@@ -256,8 +256,11 @@ def test_half_precision_weights_are_converted(
             "1 unknown (image_encoder.pooler.dense.weight)",
         ),
         ({"classifier_C.weight": torch.zeros(2)}, "1 unknown (classifier_C.weight)"),
-        ({"classifier_B.weight": torch.zeros(5, HIDDEN)}, "1 misshapen (classifier_B.weight)"),
-        ({"projection.weight": torch.zeros(HIDDEN, 39)}, "1 misshapen (projection.weight)"),
+        (
+            {"classifier_B.weight": torch.zeros(5, HIDDEN)},
+            "1 of another shape (classifier_B.weight)",
+        ),
+        ({"projection.weight": torch.zeros(HIDDEN, 39)}, "1 of another shape (projection.weight)"),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(

@@ -1,10 +1,12 @@
 """Folders that are replaced as a whole."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from aigid.storage import replace_folder, restore_folder
+from aigid.storage import replace_folder, restore_folder, staged_folder
 
 
 def test_a_replacement_succeeds_after_one_that_was_killed(tmp_path: Path) -> None:
@@ -30,3 +32,34 @@ def test_a_new_folder_that_does_not_exist_leaves_the_old_one(tmp_path: Path) -> 
         replace_folder(tmp_path / "new", tmp_path / "folder")
     assert (tmp_path / "folder" / "file").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_staged_folder_replaces_the_old_one_at_the_end(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with staged_folder(tmp_path / "below" / "folder") as staging:
+            (staging / "file").write_text(text)
+    assert [path.name for path in (tmp_path / "below").iterdir()] == ["folder"]
+    assert (tmp_path / "below" / "folder" / "file").read_text() == "second"
+
+
+def test_a_staged_folder_that_was_not_filled_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("old")
+    with pytest.raises(KeyError), staged_folder(tmp_path / "folder") as staging:
+        (staging / "file").write_text("half")
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder" / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750), (0o002, 0o775)])
+def test_the_umask_decides_who_can_read_a_staged_folder(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        with staged_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == mode

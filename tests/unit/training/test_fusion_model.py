@@ -76,7 +76,7 @@ def test_text_features_are_the_first_token_s_vector_of_the_last_layer(
 
 
 @torch.no_grad()
-def test_padding_does_not_change_the_answer(tiny_model: FusionModel) -> None:
+def test_padding_does_not_change_the_logits(tiny_model: FusionModel) -> None:
     image = pixels(3)
     short, padded = tiny_model(image, *tokens(3, 7)), tiny_model(image, *tokens(3, 7, padding=25))
     torch.testing.assert_close(padded.a, short.a, rtol=1e-5, atol=1e-6)
@@ -84,7 +84,7 @@ def test_padding_does_not_change_the_answer(tiny_model: FusionModel) -> None:
 
 
 @torch.no_grad()
-def test_a_prompt_s_padding_by_its_batch_does_not_change_its_answer(
+def test_a_longer_prompt_in_the_batch_does_not_change_a_prompt_s_logits(
     tiny_model: FusionModel, tokenizer_file: Path, tiny_info: CheckpointInfo
 ) -> None:
     prompts = PromptEncoder(tokenizer_file, tiny_info.prompt)
@@ -96,13 +96,13 @@ def test_a_prompt_s_padding_by_its_batch_does_not_change_its_answer(
     )
     image = pixels(2)
 
-    def answer(bucket: int, rows: list[int]) -> torch.Tensor:
+    def logits_of(bucket: int, rows: list[int]) -> torch.Tensor:
         batch = pad_to_bucket([ids[row] for row in rows], bucket)
         return tiny_model(
             image[rows], torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
         ).a
 
-    torch.testing.assert_close(answer(32, [0, 1])[:1], answer(8, [0]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(logits_of(32, [0, 1])[:1], logits_of(8, [0]), rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
@@ -119,5 +119,5 @@ def test_a_pretrained_text_encoder_tells_meanings_apart(
     found = model.text_features(
         torch.from_numpy(batch.input_ids), torch.from_numpy(batch.attention_mask)
     )
-    likeness = functional.cosine_similarity(found[0], found[1:])
-    assert likeness[0] > likeness[1] + 0.2
+    similarity = functional.cosine_similarity(found[0], found[1:])
+    assert similarity[0] > similarity[1] + 0.2

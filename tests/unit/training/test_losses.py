@@ -52,14 +52,14 @@ def test_the_loss_is_the_paper_s(rows: list[Row]) -> None:
     assert float(loss_of(rows)) == pytest.approx(expected_loss(rows), rel=1e-5, abs=1e-5)
 
 
-def test_the_second_term_is_averaged_over_the_ai_rows_only() -> None:
+def test_the_second_term_is_the_mean_over_the_ai_rows_only() -> None:
     even = [0.0] * 6
     rows = [(0.0, even, 0), (0.0, even, 0), (0.0, even, 3)]
     # Three coin tosses for A; one choice of six for B, not a third of it.
     assert float(loss_of(rows)) == pytest.approx(math.log(2) + math.log(6))
 
 
-def test_head_b_s_answers_for_real_rows_change_nothing() -> None:
+def test_head_b_s_outputs_for_real_rows_change_nothing() -> None:
     rows = [(0.3, [9.0, -9, 4, 0, 1, 2], 0), (-0.2, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 2)]
     others = [(0.3, [0.0, 7, -7, 3, 3, 3], 0), rows[1]]
     assert float(loss_of(rows)) == float(loss_of(others))
@@ -102,7 +102,7 @@ def test_without_ai_rows_the_second_term_and_its_gradient_are_zero() -> None:
     balanced=st.booleans(),
     smoothing=st.sampled_from([0.0, 0.1]),
 )
-def test_the_parts_of_a_batch_add_up_to_its_loss(
+def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch(
     rows: list[Row], cut: int, balanced: bool, smoothing: float
 ) -> None:
     a, b, labels = (torch.tensor(column) for column in map(list, zip(*rows, strict=True)))
@@ -124,17 +124,17 @@ def test_the_parts_of_a_batch_add_up_to_its_loss(
 
 
 def test_balanced_weights_make_every_class_count_alike() -> None:
-    rows = (100, 10, 20, 30, 40, 400)
-    weights = balanced_weights(rows)
+    counts = (100, 10, 20, 30, 40, 400)
+    weights = balanced_weights(counts)
     assert float(weights.a[0]) * 100 == pytest.approx(float(weights.a[1]) * 500)
-    shares = [float(weights.b[label]) * rows[label] for label in range(1, 6)]
-    assert shares == pytest.approx([shares[0]] * 5)
-    # On average they are 1: the learning rate means what it meant.
-    assert sum(shares) == pytest.approx(500)
+    sums = [float(weights.b[label]) * counts[label] for label in range(1, 6)]
+    assert sums == pytest.approx([sums[0]] * 5)
+    # Their mean is 1, so that the learning rate keeps its meaning.
+    assert sum(sums) == pytest.approx(500)
     assert float(weights.a[0]) * 100 + float(weights.a[1]) * 500 == pytest.approx(600)
 
 
-def test_a_loss_of_balanced_classes_is_the_mean_of_the_classes_means() -> None:
+def test_a_class_balanced_loss_is_the_mean_over_classes_of_their_means() -> None:
     rows: list[Row] = [
         (0.5, [0.0] * 6, 0),
         *[(1.0, [0.0, 2, 0, 0, 0, 0], 1)] * 8,
@@ -159,7 +159,7 @@ def test_a_loss_of_balanced_classes_is_the_mean_of_the_classes_means() -> None:
     assert float(found) == pytest.approx(np.mean(a_only) + np.mean(b_only), rel=1e-5)
 
 
-def test_smoothing_gives_a_part_of_the_label_to_all_classes() -> None:
+def test_smoothing_spreads_a_part_of_the_label_over_all_classes() -> None:
     rows: list[Row] = [(3.0, [0.0, 4, 0, 0, 0, 0], 1), (-2.0, [0.0] * 6, 0)]
     logits_a, label_b = torch.tensor([3.0, -2.0]), torch.tensor([1, 0])
     given_logits = Logits(logits_a, torch.tensor([row[1] for row in rows]))
@@ -184,7 +184,7 @@ def test_without_its_weight_head_b_learns_nothing() -> None:
     assert a.grad.any()
 
 
-def test_answers_that_are_alike_cost_nothing_and_others_more_the_farther_they_are() -> None:
+def test_equal_outputs_cost_nothing_and_others_more_with_their_distance() -> None:
     torch.manual_seed(0)
     logits_of, features, totals = (
         Logits(torch.randn(4), torch.randn(4, 6)),
@@ -207,14 +207,15 @@ def test_answers_that_are_alike_cost_nothing_and_others_more_the_farther_they_ar
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "message"),
     [
-        {"label_smoothing": 1.0},
-        {"label_smoothing": -0.1},
-        {"weight_b": -1},
-        {"consistency": math.nan},
+        ({"label_smoothing": 1.0}, "`label_smoothing` must be from 0 to below 1: got 1"),
+        ({"label_smoothing": -0.1}, "`label_smoothing` must be from 0 to below 1: got -0.1"),
+        ({"weight_b": -1}, "`weight_b` must be 0 or more: got -1"),
+        ({"consistency": math.nan}, "`consistency` must be 0 or more: got nan"),
     ],
 )
-def test_settings_of_the_loss_that_cannot_be_are_refused(bad: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="got"):
+def test_settings_out_of_range_are_refused_by_name(bad: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
         LossConfig(**bad)
+    assert str(refused.value) == message

@@ -16,7 +16,7 @@ from aigid.errors import AigidError, CheckpointError, TrainingError, UsageError
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
-from aigid.training.run import RunConfig, describe_model, own_tokenizer, train
+from aigid.training.run import RunConfig, describe_model, find_tokenizer, train
 
 Label = Callable[..., Path]
 Run = Callable[..., Path]
@@ -24,7 +24,7 @@ Run = Callable[..., Path]
 
 @pytest.fixture
 def encoders(tiny_info: CheckpointInfo, tmp_path: Path) -> dict[str, str]:
-    """The tiny encoders' configs as JSON files."""
+    """Return the paths of the tiny encoders' configs as JSON files."""
     found = {}
     for name, config in {
         "text_encoder": tiny_info.text_config,
@@ -43,7 +43,7 @@ def run(
     tmp_path: Path,
     progress: object,
 ) -> Run:
-    """Trains for one epoch of two steps; gives the best checkpoint's folder."""
+    """Return a function that trains for one epoch and returns the best checkpoint's folder."""
     train_file, validation = (
         write_labelled([0, 1, 2, 3, 4, 5], "train.parquet"),
         write_labelled([0, 5], "validation.parquet"),
@@ -84,10 +84,10 @@ def test_the_same_seed_gives_the_same_checkpoint(run: Run, tmp_path: Path) -> No
     assert found[0] == found[1]
 
 
-def test_a_text_encoder_from_a_local_folder_starts_pretrained_with_its_own_tokenizer(
+def test_a_text_encoder_from_a_folder_starts_pretrained_with_its_own_tokenizer(
     run: Run, minilm: Path, tmp_path: Path, encoders: dict[str, str]
 ) -> None:
-    # So low a rate leaves the weights nearly as they were loaded.
+    # The learning rate is so low that the weights stay nearly as they were loaded.
     training = TrainingConfig(epochs=1, batch_rows=2, learning_rate=1e-9)
     loaded = load_checkpoint(run(text_encoder=str(minilm), tokenizer=None, training=training))
     assert loaded.info.text_config["hidden_size"] == 384
@@ -102,7 +102,7 @@ def test_a_text_encoder_from_a_local_folder_starts_pretrained_with_its_own_token
 
 
 @pytest.mark.parametrize("tuned", ["frozen", "lora"])
-def test_pretrained_weights_stay_but_for_what_low_rank_additions_change(
+def test_pretrained_weights_change_by_low_rank_additions_only(
     run: Run, minilm: Path, tuned: str
 ) -> None:
     training = TrainingConfig(
@@ -123,7 +123,7 @@ def test_pretrained_weights_stay_but_for_what_low_rank_additions_change(
     assert ranks == ({0} if tuned == "frozen" else {0, 3})
 
 
-def test_an_image_encoder_from_a_local_folder_is_taken(
+def test_an_image_encoder_from_a_folder_is_loaded(
     run: Run, tiny_info: CheckpointInfo, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
@@ -150,7 +150,7 @@ def test_an_image_encoder_from_a_local_folder_is_taken(
         (12, PromptSpec(12, (12,))),
     ],
 )
-def test_prompts_are_cut_at_128_tokens_or_where_the_encoder_ends(
+def test_prompts_have_128_tokens_or_as_many_as_the_encoder_has_positions(
     tiny_info: CheckpointInfo, positions: int, expected: PromptSpec
 ) -> None:
     text = text_encoder_from_config(
@@ -169,31 +169,33 @@ def refusal(run: Run, error: type[AigidError], **changes: object) -> str:
     return str(refused.value)
 
 
-def test_a_class_that_is_never_seen_is_named(run: Run, write_labelled: Label) -> None:
+def test_a_class_without_training_rows_is_named(run: Run, write_labelled: Label) -> None:
     lacking = write_labelled([0, 1, 2, 3, 3, 5], "lacking.parquet")
     assert "lacking.parquet: no rows of dalle3 (Label_B 4)" in refusal(
         run, TrainingError, train=(str(lacking),)
     )
-    # What one file lacks, another may have.
+    # Another file may have the rows that one lacks.
     assert run(train=(str(lacking), str(write_labelled([4], "rest.parquet"))))
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         ([], "no rows|not one row|no real rows"),
         ([1, 2], r"no real rows \(Label_A 0\)"),
         ([0, 0], r"no AI-generated rows \(Label_A 1\)"),
     ],
 )
-def test_validation_rows_of_which_nothing_can_be_told_are_refused(
-    run: Run, write_labelled: Label, labels: list[int | None], said: str
+def test_validation_without_both_classes_is_refused(
+    run: Run, write_labelled: Label, labels: list[int | None], message: str
 ) -> None:
     empty = write_labelled(labels, "few.parquet")
-    assert re.search(f"few.parquet: .*({said})", refusal(run, AigidError, validation=(str(empty),)))
+    assert re.search(
+        f"few.parquet: .*({message})", refusal(run, AigidError, validation=(str(empty),))
+    )
 
 
-def test_labels_out_of_range_are_found_before_training(
+def test_invalid_labels_are_found_before_training(
     run: Run, write_labelled: Label, tmp_path: Path
 ) -> None:
     table = pq.read_table(write_labelled([*range(6)]))
@@ -202,13 +204,13 @@ def test_labels_out_of_range_are_found_before_training(
         table.set_column(column, "Label_B", pa.array([0, 1, 2, 3, 4, 6], pa.int32())),
         tmp_path / "odd.parquet",
     )
-    said = refusal(run, TrainingError, train=(str(tmp_path / "odd.parquet"),))
-    assert "odd.parquet, row 5: Label_A is 1 and Label_B is 6" in said
+    message = refusal(run, TrainingError, train=(str(tmp_path / "odd.parquet"),))
+    assert "odd.parquet, row 5: Label_A is 1 and Label_B is 6" in message
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("kind", ["dinov3_vit", "siglip_vision_model"])
-def test_other_vision_encoders_are_trained_and_loaded_again(
+def test_other_image_encoders_are_trained_and_loaded_again(
     run: Run, tiny_info: CheckpointInfo, tmp_path: Path, kind: str
 ) -> None:
     torch.manual_seed(1)
@@ -225,7 +227,7 @@ def test_other_vision_encoders_are_trained_and_loaded_again(
         run(image_encoder=str(tmp_path / "encoder"), resizing=Resizing.NATIVE_CROP)
     )
     assert loaded.info.image_config["model_type"] == kind
-    # SigLIP's positions are of one size; DINOv3's are of any.
+    # SigLIP has positions for one size, DINOv3 for any.
     size = 48 if kind == "dinov3_vit" else 32
     assert loaded.info.image == ImageSpec(
         size, Resizing.NATIVE_CROP, (0.5, 0.4, 0.3), (0.3, 0.2, 0.1)
@@ -239,7 +241,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(
     config = json.loads((best / "config.json").read_text())
     (best / "config.json").write_text(json.dumps({**config, "fusion_hidden": 13}))
     with pytest.raises(
-        CheckpointError, match=r"weights are not of this architecture: .*misshapen \(fusion.bias"
+        CheckpointError,
+        match=r"weights do not fit the architecture: .*of another shape \(fusion.bias",
     ):
         load_checkpoint(best)
     (best / "config.json").write_text(
@@ -250,56 +253,55 @@ def test_a_checkpoint_of_another_architecture_is_refused(
             }
         )
     )
-    with pytest.raises(CheckpointError, match="weights are not of this architecture"):
+    with pytest.raises(CheckpointError, match="weights do not fit the architecture"):
         load_checkpoint(best)
 
 
-def test_a_tokenizer_of_more_tokens_than_the_encoder_knows_is_refused(
+def test_a_tokenizer_with_more_tokens_than_embeddings_is_refused(
     run: Run, tiny_info: CheckpointInfo, tmp_path: Path
 ) -> None:
     (tmp_path / "small.json").write_text(json.dumps({**tiny_info.text_config, "vocab_size": 1000}))
-    said = refusal(run, UsageError, text_encoder=str(tmp_path / "small.json"))
-    assert "has 30522 tokens, but the text encoder knows 1000" in said
+    message = refusal(run, UsageError, text_encoder=str(tmp_path / "small.json"))
+    assert "has 30522 tokens, but the text encoder has embeddings for 1000" in message
+    assert message.endswith("give the `tokenizer` that the encoder was trained with")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_config_without_a_tokenizer_asks_for_one(run: Run, encoders: dict[str, str]) -> None:
-    said = refusal(run, UsageError, tokenizer=None)
-    assert (
-        said
-        == f"{encoders['text_encoder']}: a config has no tokenizer beside it: name one with --tokenizer"
-    )
+    message = refusal(run, UsageError, tokenizer=None)
+    file = encoders["text_encoder"]
+    assert message == f"{file}: a config comes without a tokenizer: give `tokenizer`"
 
 
 def test_a_folder_without_a_tokenizer_asks_for_one(run: Run, minilm: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "bare").mkdir(exist_ok=True)
         shutil.copyfile(minilm / name, tmp_path / "bare" / name)
-    said = refusal(run, CheckpointError, text_encoder=str(tmp_path / "bare"), tokenizer=None)
-    assert said.startswith(f"{tmp_path / 'bare'}: no tokenizer.json: ")
-    assert said.endswith("name one with --tokenizer")
+    message = refusal(run, CheckpointError, text_encoder=str(tmp_path / "bare"), tokenizer=None)
+    assert message.startswith(f"{tmp_path / 'bare'}: no tokenizer.json: ")
+    assert message.endswith("give `tokenizer`")
 
 
-def test_a_hub_id_whose_tokenizer_is_out_of_reach_asks_for_one(
+def test_an_unreachable_hub_id_asks_for_a_tokenizer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Without this the hub's client tries again for half a minute.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
         CheckpointError,
-        match=r"no-such-owner/no-such-model: no tokenizer.json: .*name one with --tokenizer",
+        match=r"no-such-owner/no-such-model: no tokenizer.json: .*give `tokenizer`",
     ):
-        own_tokenizer("no-such-owner/no-such-model")
+        find_tokenizer("no-such-owner/no-such-model")
 
 
-def test_a_tokenizer_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> None:
+def test_a_missing_tokenizer_file_is_refused(run: Run, tmp_path: Path) -> None:
     assert "nowhere.json: no such file" in refusal(
         run, UsageError, tokenizer=tmp_path / "nowhere.json"
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "not readable as an encoder's config"),
         ("[]", "expected an object, got list"),
@@ -307,21 +309,19 @@ def test_a_tokenizer_that_is_not_there_is_refused(run: Run, tmp_path: Path) -> N
         ('{"model_type": "bert", "hidden_size": "wide"}', "hidden_size"),
     ],
 )
-def test_a_config_that_will_not_do_is_named(run: Run, tmp_path: Path, text: str, said: str) -> None:
+def test_an_unusable_config_is_named(run: Run, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.json").write_text(text)
     refused = refusal(run, UsageError, text_encoder=str(tmp_path / "bad.json"))
     assert refused.startswith(str(tmp_path / "bad.json"))
-    assert said in refused
+    assert message in refused
 
 
 @pytest.mark.parametrize("which", ["text_encoder", "image_encoder"])
 @pytest.mark.parametrize("name", ["gone.json", "gone"])
-def test_an_encoder_that_is_not_there_is_named(
-    run: Run, tmp_path: Path, which: str, name: str
-) -> None:
+def test_a_missing_encoder_is_named(run: Run, tmp_path: Path, which: str, name: str) -> None:
     assert str(tmp_path / name) in refusal(run, UsageError, **{which: str(tmp_path / name)})
 
 
-def test_encoders_are_looked_at_before_the_folder_is_made(run: Run, tmp_path: Path) -> None:
+def test_encoders_are_loaded_before_the_folder_is_made(run: Run, tmp_path: Path) -> None:
     refusal(run, UsageError, image_encoder=str(tmp_path / "gone.json"))
     assert not (tmp_path / "run").exists()

@@ -1,7 +1,9 @@
 import io
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from aigid.contract import Resizing
 from aigid.errors import TrainingError, UsageError
@@ -20,22 +22,24 @@ from aigid.training import optimization as optimization_module
 from aigid.training import trainer as trainer_module
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
 from aigid.training.config import TrainingConfig
-from aigid.training.datasets import LabelledManifest, Share, StreamOrder, TrainingBatch
+from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import Augmentation
 from aigid.training.inference import score_manifest
 from aigid.training.losses import LossConfig
-from aigid.training.metrics import Labelled, all_metrics
+from aigid.training.metrics import LabelledScores, compute_metrics
 from aigid.training.optimization import Optimization, learning_rate_at
+from aigid.training.run_records import TrainingState
 from aigid.training.trainer import Trainer, TrainingData
+from aigid.training.training_batch import TrainingBatch
 
 KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
 COLOURS = ((128, 128, 128), (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))
 CONFIG = TrainingConfig(epochs=3, batch_rows=8, learning_rate=3e-3, schedule="one_cycle", seed=5)
 
 
-def picture(label: int, seed: int) -> bytes:
-    """A picture in its class's colour, with some noise."""
+def encode_colour(label: int, seed: int) -> bytes:
+    """Return an image in the colour of its class, with some noise."""
     noise = np.random.default_rng(seed).normal(0, 12, (32, 32, 3))
     buffer = io.BytesIO()
     Image.fromarray(np.clip(np.array(COLOURS[label]) + noise, 0, 255).astype(np.uint8)).save(
@@ -47,10 +51,10 @@ def picture(label: int, seed: int) -> bytes:
 def write_colours(path: Path, scenes: int, seed: int, broken: tuple[int, ...] = ()) -> Path:
     labels = list(range(6)) * scenes
     images = [
-        b"broken" if row in broken else picture(label, seed + row)
+        b"broken" if row in broken else encode_colour(label, seed + row)
         for row, label in enumerate(labels)
     ]
-    columns = {"image": images, "prompt": ["a plain picture"] * len(labels), "Label_B": labels}
+    columns = {"image": images, "prompt": ["a plain image"] * len(labels), "Label_B": labels}
     pq.write_table(
         pa.table({**columns, "Label_A": [int(label > 0) for label in labels]}),
         path,
@@ -70,7 +74,7 @@ def data(tmp_path: Path, open_labelled: Callable[..., LabelledManifest]) -> Trai
 
 @pytest.fixture
 def make_trainer(tiny_info: CheckpointInfo, tokenizer_file: Path) -> Callable[..., Trainer]:
-    """A trainer of the tiny model, whose weights are always the same at the start."""
+    """Return a function that makes a trainer of the tiny model, with the same first weights."""
 
     def make(
         folder: Path, config: TrainingConfig = CONFIG, info: CheckpointInfo = tiny_info
@@ -82,11 +86,11 @@ def make_trainer(tiny_info: CheckpointInfo, tokenizer_file: Path) -> Callable[..
 
 
 class KilledError(Exception):
-    """Stands for the end of the process after an epoch was committed."""
+    """Stands for a kill of the process after an epoch was committed."""
 
 
 def kill_after(epochs: int) -> Callable[[str], None]:
-    """A listener that ends the run in the middle of the epoch after so many."""
+    """Return a callback that ends the run in the epoch after these."""
     lines: list[str] = []
 
     def on_message(line: str) -> None:
@@ -98,7 +102,7 @@ def kill_after(epochs: int) -> Callable[[str], None]:
 
 
 def silent(line: str) -> None:
-    """Hear nothing."""
+    """Ignore a message."""
 
 
 def weights(folder: Path) -> bytes:
@@ -106,6 +110,7 @@ def weights(folder: Path) -> bytes:
 
 
 def history(folder: Path) -> list[dict[str, float]]:
+    """Return history.json without the durations."""
     return [
         {key: value for key, value in item.items() if key != "seconds"}
         for item in read_json(folder / "history.json")
@@ -120,33 +125,34 @@ def test_a_tiny_model_learns_what_can_be_learnt(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=12, learning_rate=1e-2)
-    said: list[str] = []
-    best = make_trainer(tmp_path / "run", config).run(data, progress, said.append)
+    messages: list[str] = []
+    best = make_trainer(tmp_path / "run", config).run(data, progress, messages.append)
     loaded = load_checkpoint(best)
     scored = score_manifest(loaded.model, data.validation, 6)
     p_ai = torch.sigmoid(scored.logits.a / loaded.info.temperatures.a).numpy()
-    found = all_metrics(
-        Labelled(
+    found = compute_metrics(
+        LabelledScores(
             scored.label_a.numpy(),
             scored.label_b.numpy(),
             p_ai,
             torch.softmax(scored.logits.b, dim=1).numpy(),
         )
     )
-    assert found["a"]["macro_f1"] > 0.9
-    assert found["b"]["macro_f1"] > 0.9
+    assert found.a.macro_f1 > 0.9
+    assert found.b.macro_f1 > 0.9
     losses = [item["loss"] for item in history(tmp_path / "run")]
     assert losses[-1] < 0.3 * losses[0]
-    assert [line.split(":")[0] for line in said] == [f"epoch {number}" for number in range(1, 13)]
+    epochs = [f"epoch {number}" for number in range(1, 13)]
+    assert [line.split(":")[0] for line in messages] == epochs
 
 
-def test_progress_hears_of_every_row_drawn(
+def test_progress_counts_every_row_of_an_epoch(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
     make_trainer(tmp_path / "run", replace(CONFIG, epochs=1, oversample_real=3)).run(
         data, progress, silent
     )
-    # 36 rows; the 6 real ones three times.
+    # 36 rows, of which the 6 real ones come three times.
     assert (progress.total, progress.rows, progress.errors) == (48, 48, 0)
 
 
@@ -161,10 +167,10 @@ def test_each_epoch_has_an_order_of_its_own(
     batches = data.train.batches
 
     def recorded(
-        batch_rows: int, order: StreamOrder | None, share: Share
+        batch_rows: int, order: StreamOrder | None, process: ProcessRank
     ) -> Iterator[TrainingBatch]:
         orders.append(order)
-        return batches(batch_rows, order, share)
+        return batches(batch_rows, order, process)
 
     monkeypatch.setattr(data.train, "batches", recorded)
     make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, oversample_real=2)).run(
@@ -215,7 +221,7 @@ def test_a_resumed_run_is_the_same_where_a_batch_was_lost_to_undecodable_rows(
     tmp_path: Path,
     open_labelled: Callable[..., LabelledManifest],
 ) -> None:
-    # Batches of one row: each that is lost is a step that the schedule had counted on.
+    # In batches of one row, each undecodable row is a step that the schedule counts but loses.
     train = open_labelled(write_colours(tmp_path / "t.parquet", 3, 0, broken=(2, 3, 11, 12, 13)))
     data = TrainingData(train, open_labelled(write_colours(tmp_path / "v.parquet", 1, 900)))
     config = replace(CONFIG, batch_rows=1)
@@ -226,18 +232,18 @@ def test_a_resumed_run_is_the_same_where_a_batch_was_lost_to_undecodable_rows(
     assert weights(tmp_path / "killed" / "last") == weights(tmp_path / "whole" / "last")
 
 
-def test_resuming_goes_on_after_a_kill_between_the_last_two_renames(
+def test_a_run_killed_between_the_last_two_renames_is_resumed(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=1)
     make_trainer(tmp_path / "run", config).run(data, progress, silent)
-    # What a kill leaves between setting the old state aside and putting the new one in its place.
+    # A kill leaves this after the old state was set aside and before the new one is in its place.
     (tmp_path / "run" / "last").rename(tmp_path / "run" / ".last.old")
     with pytest.raises(UsageError, match="holds a training run"):
         make_trainer(tmp_path / "run", config).run(data, progress, silent)
-    said: list[str] = []
-    make_trainer(tmp_path / "run", config).run(data, progress, said.append, resume=True)
-    assert said == []
+    messages: list[str] = []
+    make_trainer(tmp_path / "run", config).run(data, progress, messages.append, resume=True)
+    assert messages == []
 
 
 def test_a_finished_run_resumed_changes_nothing(
@@ -252,7 +258,7 @@ def test_a_finished_run_resumed_changes_nothing(
     } == before
 
 
-def test_resuming_where_nothing_was_begun_begins(
+def test_resuming_an_empty_folder_starts_a_run(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
     config = replace(CONFIG, epochs=1)
@@ -265,30 +271,34 @@ def test_resuming_where_nothing_was_begun_begins(
 def used(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> Path:
-    """The folder of a run that ended after its first epoch."""
+    """Return the folder of a run that was killed after its first epoch."""
     with pytest.raises(KilledError):
         make_trainer(tmp_path / "used").run(data, progress, kill_after(1))
     return tmp_path / "used"
 
 
-def test_a_used_folder_is_refused_unless_the_run_is_to_go_on(
+def test_a_used_folder_is_refused_without_resume(
     used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
 ) -> None:
     before = weights(used / "last")
-    with pytest.raises(UsageError, match=f"{used}: holds a training run; give --resume"):
+    with pytest.raises(UsageError, match=f"{used}: holds a training run: set `resume`"):
         make_trainer(used).run(data, progress, silent)
     assert weights(used / "last") == before
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "difference"),
     [
-        {"epochs": 4},
-        {"batch_rows": 4},
-        {"learning_rate": 1e-4},
-        {"schedule": "constant"},
-        {"seed": 1},
-        {"oversample_real": 2},
+        ({"epochs": 4}, r"`epochs` \(was 3, is 4\)"),
+        ({"batch_rows": 4}, r"`batch_rows` \(was 8, is 4\)"),
+        ({"learning_rate": 1e-4}, r"`learning_rate` \(was 0.003, is 0.0001\)"),
+        ({"schedule": "constant"}, r'`schedule` \(was "one_cycle", is "constant"\)'),
+        ({"seed": 1}, "`seed`"),
+        ({"oversample_real": 2}, "`oversample_real`"),
+        ({"max_gradient_norm": 2.0}, r"`max_gradient_norm` \(was 1.0, is 2.0\)"),
+        ({"warmup_fraction": 0.5}, r"`warmup_fraction` \(was 0.15, is 0.5\)"),
+        ({"loss": LossConfig(weight_b=2.0)}, r"`weight_b` \(was 1.0, is 2.0\)"),
+        ({"augmentation": Augmentation(blur=0.5)}, "`augmentation`:"),
     ],
 )
 def test_a_run_of_other_settings_is_not_resumed(
@@ -297,14 +307,17 @@ def test_a_run_of_other_settings_is_not_resumed(
     make_trainer: Callable[..., Trainer],
     progress: object,
     change: dict[str, object],
+    difference: str,
 ) -> None:
     before = weights(used / "last")
-    with pytest.raises(UsageError, match=r"other settings or data \(config\)"):
+    with pytest.raises(UsageError, match=f"{used}: holds a run with other settings .*{difference}"):
         make_trainer(used, replace(CONFIG, **change)).run(data, progress, silent, resume=True)
     assert weights(used / "last") == before
 
 
-@pytest.mark.parametrize("part", ["text_config", "image_config"])
+@pytest.mark.parametrize(
+    ("part", "parameter"), [("text_config", "text_encoder"), ("image_config", "image_encoder")]
+)
 def test_a_run_of_another_encoder_is_not_resumed(
     used: Path,
     data: TrainingData,
@@ -312,9 +325,10 @@ def test_a_run_of_another_encoder_is_not_resumed(
     progress: object,
     tiny_info: CheckpointInfo,
     part: str,
+    parameter: str,
 ) -> None:
     other = replace(tiny_info, **{part: {**getattr(tiny_info, part), "intermediate_size": 48}})
-    with pytest.raises(UsageError, match=rf"other settings or data \({part}\)"):
+    with pytest.raises(UsageError, match=f"other settings or data: `{parameter}`: give"):
         make_trainer(used, CONFIG, other).run(data, progress, silent, resume=True)
 
 
@@ -332,7 +346,7 @@ def test_a_run_on_other_data_is_not_resumed(
     other = replace(
         data, **{part: open_labelled(write_colours(tmp_path / "other.parquet", 4, 500))}
     )
-    with pytest.raises(UsageError, match=rf"other settings or data \({part}\)"):
+    with pytest.raises(UsageError, match=f"other settings or data: `{part}`: give the same"):
         make_trainer(used).run(other, progress, silent, resume=True)
     assert weights(used / "last") == before
 
@@ -361,7 +375,7 @@ def test_a_run_of_another_fusion_width_is_not_resumed(
     progress: object,
     tiny_info: CheckpointInfo,
 ) -> None:
-    with pytest.raises(UsageError, match=r"other settings or data \(fusion_hidden\)"):
+    with pytest.raises(UsageError, match=r"data: `fusion_hidden` \(was 24, is 20\)"):
         make_trainer(used, CONFIG, replace(tiny_info, fusion_hidden=20)).run(
             data, progress, silent, resume=True
         )
@@ -375,7 +389,9 @@ def test_a_run_of_other_preprocessing_is_not_resumed(
     tiny_info: CheckpointInfo,
 ) -> None:
     native = replace(tiny_info, image=replace(tiny_info.image, resizing=Resizing.NATIVE_CROP))
-    with pytest.raises(UsageError, match=r"other settings or data \(image\)"):
+    with pytest.raises(
+        UsageError, match=r'data: `resizing` \(was "shorter_side", is "native_crop"\)'
+    ):
         make_trainer(used, CONFIG, native).run(data, progress, silent, resume=True)
 
 
@@ -386,7 +402,7 @@ def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A rate that becomes far too high after the second epoch spoils what was learnt.
+    # A learning rate that is far too high after the second epoch spoils the weights.
     monkeypatch.setattr(
         optimization_module,
         "learning_rate_at",
@@ -407,27 +423,27 @@ def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
     )
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_best(
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_best(
     used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
 ) -> None:
     trainer = make_trainer(used)
     with torch.no_grad():
         trainer.model.head_a.bias.fill_(math.nan)
     before = weights(used / "best")
-    # The state that is resumed from is damaged by hand: its weights would otherwise take the place of these.
+    # The saved state is damaged by hand, for resuming loads its weights.
     state = load_file(used / "last" / "model.safetensors")
     state["head_a.bias"].fill_(math.nan)
-    trainer_module.save_file(state, used / "last" / "model.safetensors")
+    save_file(state, used / "last" / "model.safetensors")
     with pytest.raises(
         TrainingError,
-        match=r"epoch 2, step 1: the loss is nan; .*best keeps the last good checkpoint",
+        match=r"epoch 2, step 1: the loss is nan: .*best still holds the last good checkpoint",
     ):
         trainer.run(data, progress, silent, resume=True)
     assert weights(used / "best") == before
     assert len(history(used)) == 1
 
 
-def test_images_of_which_none_can_be_decoded_end_the_run(
+def test_manifests_without_a_decodable_image_end_the_run(
     make_trainer: Callable[..., Trainer],
     progress: object,
     tmp_path: Path,
@@ -441,31 +457,6 @@ def test_images_of_which_none_can_be_decoded_end_the_run(
         make_trainer(tmp_path / "two").run(TrainingData(good, bad), progress, silent)
 
 
-def rates(schedule: str, steps: int) -> list[float]:
-    """The learning rate of each step."""
-    config = TrainingConfig(schedule=schedule, learning_rate=0.1)
-    return [learning_rate_at(config, step, steps) for step in range(steps)]
-
-
-def test_the_constant_schedule_is_constant() -> None:
-    assert rates("constant", 7) == [0.1] * 7
-
-
-def test_one_cycle_rises_for_15_percent_of_the_steps_and_falls_to_zero_as_a_cosine() -> None:
-    found = rates("one_cycle", 100)
-    np.testing.assert_allclose(found[:15], [0.1 * (step + 1) / 15 for step in range(15)])
-    np.testing.assert_allclose(
-        found[15:], [0.05 * (1 + math.cos(math.pi * step / 85)) for step in range(85)]
-    )
-    assert found[-1] < 1e-4
-
-
-@pytest.mark.parametrize("steps", [1, 2, 6, 7])
-def test_one_cycle_of_few_steps_never_stands_still(steps: int) -> None:
-    assert rates("one_cycle", steps)[0] == 0.1
-    assert min(rates("one_cycle", steps)) > 0
-
-
 def test_the_schedule_is_what_the_optimizer_follows(
     data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
 ) -> None:
@@ -477,39 +468,6 @@ def test_the_schedule_is_what_the_optimizer_follows(
     ]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"epochs": 0},
-        {"batch_rows": 0},
-        {"oversample_real": 0},
-        {"learning_rate": 0.0},
-        {"learning_rate": math.nan},
-        {"learning_rate": math.inf},
-        {"weight_decay": -0.1},
-        {"schedule": "linear"},
-        {"encoders": "half"},
-        {"precision": "int8"},
-        {"lora_rank": 0},
-        {"gradient_accumulation_steps": 0},
-    ],
-)
-def test_settings_that_cannot_be_are_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="got"):
-        TrainingConfig(**bad)
-
-
-def test_defaults_are_the_paper_s() -> None:
-    made = TrainingConfig()
-    assert (made.epochs, made.batch_rows, made.learning_rate, made.weight_decay) == (
-        8,
-        256,
-        2e-5,
-        0.01,
-    )
-    assert (made.schedule, made.oversample_real) == ("constant", 1)
-
-
 def test_the_optimizer_is_adamw_with_these_settings(tiny_model: FusionModel) -> None:
     optimizer = Optimization(
         tiny_model, TrainingConfig(learning_rate=0.25, weight_decay=0.125), (1,) * 6
@@ -519,7 +477,7 @@ def test_the_optimizer_is_adamw_with_these_settings(tiny_model: FusionModel) -> 
     assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
 
 
-def test_nothing_of_a_run_is_a_pickle(used: Path) -> None:
+def test_a_run_leaves_these_files(used: Path) -> None:
     assert sorted(
         path.relative_to(used).as_posix() for path in used.rglob("*") if path.is_file()
     ) == [
@@ -533,6 +491,94 @@ def test_nothing_of_a_run_is_a_pickle(used: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_the_umask_decides_who_can_read_the_files_of_a_run(
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    umask: int,
+    mode: int,
+) -> None:
+    before = os.umask(umask)
+    try:
+        make_trainer(tmp_path / "run", replace(CONFIG, epochs=1)).run(data, progress, silent)
+    finally:
+        os.umask(before)
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "run").rglob("*")}
+    assert {modes[path] for path in modes if path.is_file()} == {mode}
+    assert {modes[path] for path in modes if path.is_dir()} == {0o777 & ~umask}
+
+
+def test_history_and_state_hold_records_that_come_back(used: Path) -> None:
+    values = json.loads((used / "last" / "state.json").read_text())
+    state = TrainingState.from_json(values)
+    assert state.to_json() == values
+    assert [epoch.to_json() for epoch in state.history] == read_json(used / "history.json")
+    assert state.identity.config == CONFIG
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_defaults(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
+) -> None:
+    file = used / "last" / "state.json"
+    values = json.loads(file.read_text())
+    del values["identity"]["config"]["max_gradient_norm"]
+    del values["identity"]["without"]
+    file.write_text(json.dumps(values))
+    make_trainer(used).run(data, progress, silent, resume=True)
+    assert len(history(used)) == CONFIG.epochs
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"identity": {}, "history": []}', '{"identity": 3}']
+)
+def test_a_damaged_state_is_refused(
+    used: Path,
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    text: str,
+) -> None:
+    (used / "last" / "state.json").write_text(text)
+    with pytest.raises(UsageError, match=r"state.json: not a state that this version") as refused:
+        make_trainer(used).run(data, progress, silent, resume=True)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_state_with_an_unknown_setting_is_refused(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
+) -> None:
+    file = used / "last" / "state.json"
+    values = json.loads(file.read_text())
+    values["identity"]["config"]["momentum"] = 0.9
+    file.write_text(json.dumps(values))
+    with pytest.raises(UsageError, match=r"this version of aigid can resume .*momentum"):
+        make_trainer(used).run(data, progress, silent, resume=True)
+
+
+def test_a_damaged_optimizer_state_is_refused(
+    used: Path, data: TrainingData, make_trainer: Callable[..., Trainer], progress: object
+) -> None:
+    (used / "last" / "adamw.safetensors").write_bytes(b"damaged")
+    with pytest.raises(UsageError, match=r"adamw.safetensors: damaged: "):
+        make_trainer(used).run(data, progress, silent, resume=True)
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_set(
+    data: TrainingData, make_trainer: Callable[..., Trainer], progress: object, tmp_path: Path
+) -> None:
+    for norm in (1.0, 1e-9, 1e9):
+        config = replace(CONFIG, epochs=1, max_gradient_norm=norm)
+        make_trainer(tmp_path / f"{norm:g}", config).run(data, progress, silent)
+    clipped, unclipped = weights(tmp_path / "1e-09" / "last"), weights(tmp_path / "1e+09" / "last")
+    assert weights(tmp_path / "1" / "last") not in (clipped, unclipped)
+    # AdamW divides by the gradient's size plus 1e-8, so tiny gradients hardly move the weights.
+    moved = load_file(tmp_path / "1e-09" / "last" / "model.safetensors")["fusion.weight"]
+    started = make_trainer(tmp_path / "new").model.fusion.weight
+    torch.testing.assert_close(moved, started.detach(), rtol=0, atol=2e-3)
+
+
 def test_the_model_is_evaluated_without_dropout(
     tiny_model: FusionModel, data: TrainingData
 ) -> None:
@@ -543,7 +589,7 @@ def test_the_model_is_evaluated_without_dropout(
 
 @pytest.fixture
 def steady_info(tiny_info: CheckpointInfo) -> CheckpointInfo:
-    """The tiny model without dropout: its steps depend on nothing but the rows."""
+    """Return the tiny model without dropout: its steps depend on the rows alone."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return replace(tiny_info, text_config={**tiny_info.text_config, **still})
 
@@ -554,7 +600,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def assert_same_weights(one: Path, other: Path) -> None:
     expected = final_weights(other)
-    # Softmax does not see the keys' bias: its gradient is rounding alone, which AdamW makes as large as any.
+    # Softmax cancels the keys' bias: its gradient is rounding, which AdamW scales up.
     for name, value in (
         (name, value) for name, value in final_weights(one).items() if not KEY_BIAS.search(name)
     ):
@@ -570,7 +616,7 @@ def assert_same_weights(one: Path, other: Path) -> None:
 @pytest.mark.parametrize(
     "loss", [LossConfig(), LossConfig(class_balanced=True, label_smoothing=0.1)]
 )
-def test_a_batch_in_parts_is_the_same_step(
+def test_gradient_accumulation_takes_the_same_steps(
     data: TrainingData,
     make_trainer: Callable[..., Trainer],
     progress: object,
@@ -578,9 +624,9 @@ def test_a_batch_in_parts_is_the_same_step(
     tmp_path: Path,
     loss: LossConfig,
 ) -> None:
-    for accumulate in (1, 3):
-        config = replace(CONFIG, gradient_accumulation_steps=accumulate, loss=loss)
-        make_trainer(tmp_path / str(accumulate), config, steady_info).run(data, progress, silent)
+    for steps in (1, 3):
+        config = replace(CONFIG, gradient_accumulation_steps=steps, loss=loss)
+        make_trainer(tmp_path / str(steps), config, steady_info).run(data, progress, silent)
     assert_same_weights(tmp_path / "3", tmp_path / "1")
 
 
@@ -632,12 +678,7 @@ def test_paired_training_learns_and_is_resumed_exactly(
     assert weights(tmp_path / "cut" / "last") == weights(tmp_path / "whole" / "last")
 
 
-def test_consistency_without_changes_is_refused() -> None:
-    with pytest.raises(UsageError, match="say how with --augment"):
-        TrainingConfig(loss=LossConfig(consistency=1.0))
-
-
-def test_memory_that_is_not_there_is_said_with_what_to_lower(
+def test_running_out_of_memory_names_what_to_change(
     data: TrainingData,
     make_trainer: Callable[..., Trainer],
     progress: object,
@@ -650,13 +691,13 @@ def test_memory_that_is_not_there_is_said_with_what_to_lower(
     monkeypatch.setattr(FusionModel, "image_features", greedy)
     with pytest.raises(
         TrainingError,
-        match=r"epoch 1, step 1: out of memory on cpu: raise --gradient-accumulation-steps \(now 1\) or lower",
-    ) as said:
+        match=r"step 1: out of memory on cpu: raise `gradient_accumulation_steps` \(now 1\)",
+    ) as refused:
         make_trainer(tmp_path / "run").run(data, progress, silent)
-    assert "--batch-size (now 8)" in str(said.value)
+    assert "lower `batch_rows` (now 8)" in str(refused.value)
 
 
-def test_an_error_that_is_not_of_memory_is_left_as_it_is(
+def test_another_runtime_error_stays_as_it_is(
     data: TrainingData,
     make_trainer: Callable[..., Trainer],
     progress: object,

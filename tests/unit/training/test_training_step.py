@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.fusion_model import FusionModel
-from aigid.training.losses import EVEN, LossConfig, batch_totals, multi_task_loss
+from aigid.training.losses import EQUAL_WEIGHTS, LossConfig, batch_totals, multi_task_loss
 from aigid.training.training_step import TrainingStep
 
 LABELS_B = torch.tensor([0, 1, 2, 3, 4, 5])
@@ -12,7 +12,7 @@ LABELS_A = (LABELS_B > 0).long()
 TOTALS = batch_totals(LABELS_A, LABELS_B)
 
 
-def pictures(seed: int) -> torch.Tensor:
+def images_of(seed: int) -> torch.Tensor:
     return torch.from_numpy(
         np.random.default_rng(seed).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     )
@@ -23,11 +23,11 @@ def prompts() -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.ones_like(ids)
 
 
-def test_without_a_second_view_it_is_the_loss_of_the_model_s_answers(
+def test_without_changed_copies_it_is_the_loss_of_the_logits(
     tiny_model: FusionModel,
 ) -> None:
-    images, tokens = pictures(0), prompts()
-    found = TrainingStep(tiny_model, LossConfig(), EVEN)(
+    images, tokens = images_of(0), prompts()
+    found = TrainingStep(tiny_model, LossConfig(), EQUAL_WEIGHTS)(
         images, *tokens, LABELS_A, LABELS_B, TOTALS
     )
     torch.testing.assert_close(
@@ -35,25 +35,25 @@ def test_without_a_second_view_it_is_the_loss_of_the_model_s_answers(
     )
 
 
-def test_two_equal_views_cost_what_one_does(tiny_model: FusionModel) -> None:
-    images, tokens = pictures(0), prompts()
-    step = TrainingStep(tiny_model, LossConfig(consistency=5.0), EVEN)
+def test_equal_copies_cost_what_the_images_cost_alone(tiny_model: FusionModel) -> None:
+    images, tokens = images_of(0), prompts()
+    step = TrainingStep(tiny_model, LossConfig(consistency=5.0), EQUAL_WEIGHTS)
     one, two = (
-        step(views, *tokens, LABELS_A, LABELS_B, TOTALS)
-        for views in (images, torch.cat([images, images]))
+        step(inputs, *tokens, LABELS_A, LABELS_B, TOTALS)
+        for inputs in (images, torch.cat([images, images]))
     )
     torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
 
 
-def test_consistency_brings_a_picture_and_itself_changed_together(
+def test_consistency_brings_images_and_changed_copies_together(
     tiny_info: CheckpointInfo,
 ) -> None:
-    clean, changed, tokens = pictures(0), pictures(1), prompts()
+    clean, changed, tokens = images_of(0), images_of(1), prompts()
     apart = []
     for consistency in (0.0, 3.0):
         torch.manual_seed(7)
         model = new_model(tiny_info).eval()
-        step = TrainingStep(model, LossConfig(consistency=consistency), EVEN)
+        step = TrainingStep(model, LossConfig(consistency=consistency), EQUAL_WEIGHTS)
         optimizer = torch.optim.AdamW(step.parameters(), lr=3e-3)
         for _ in range(40):
             optimizer.zero_grad()

@@ -8,7 +8,7 @@ from aigid.training.config import TrainingConfig
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import apply_model
 from aigid.training.training_batch import TrainingBatch
-from aigid.training.tuning import merged, prepare_encoders, training_mode
+from aigid.training.tuning import merge_adapters, prepare_encoders, set_training_mode
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def batch() -> TrainingBatch:
 
 
 def learn(model: FusionModel, batch: TrainingBatch) -> None:
-    """A few steps of anything at all."""
+    """Take a few optimizer steps on an arbitrary loss."""
     optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
@@ -46,7 +46,7 @@ def test_frozen_encoders_stay_as_they_are_without_dropout(
 ) -> None:
     before = encoder_weights(tiny_model)
     prepare_encoders(tiny_model, TrainingConfig(encoders="frozen"))
-    training_mode(tiny_model)
+    set_training_mode(tiny_model)
     assert not any(
         module.training for module in (tiny_model.text_encoder, tiny_model.image_encoder)
     )
@@ -57,7 +57,7 @@ def test_frozen_encoders_stay_as_they_are_without_dropout(
     assert not torch.equal(fusion, tiny_model.fusion.weight)
 
 
-def test_low_rank_additions_change_the_function_only_as_they_learn(
+def test_low_rank_additions_change_the_function_only_once_trained(
     tiny_model: FusionModel, batch: TrainingBatch
 ) -> None:
     plain = apply_model(tiny_model, batch)
@@ -76,13 +76,13 @@ def test_low_rank_additions_change_the_function_only_as_they_learn(
     assert {"fusion.weight", "head_a.weight", "head_b.weight"} <= moved
 
 
-def test_merged_additions_are_the_same_function_in_the_plain_architecture(
+def test_merging_keeps_the_function_and_gives_the_plain_architecture(
     tiny_model: FusionModel, tiny_info: CheckpointInfo, batch: TrainingBatch
 ) -> None:
     before = encoder_weights(tiny_model)
     prepare_encoders(tiny_model, TrainingConfig(encoders="lora", lora_rank=2))
     learn(tiny_model, batch)
-    plain = merged(tiny_model)
+    plain = merge_adapters(tiny_model)
     assert plain.state_dict().keys() == new_model(tiny_info).state_dict().keys()
     torch.testing.assert_close(
         apply_model(plain.eval(), batch),
@@ -92,10 +92,10 @@ def test_merged_additions_are_the_same_function_in_the_plain_architecture(
     )
     for name in changed(before, plain):
         assert torch.linalg.matrix_rank(plain.state_dict()[name] - before[name], rtol=1e-3) <= 2
-    # The one that learns stays as it was.
+    # The model that is trained keeps its adapters.
     assert [name for name in tiny_model.state_dict() if "lora_" in name]
 
 
-def test_a_plain_model_is_its_own_merged_one(tiny_model: FusionModel) -> None:
+def test_merging_a_model_without_adapters_returns_it(tiny_model: FusionModel) -> None:
     prepare_encoders(tiny_model, TrainingConfig())
-    assert merged(tiny_model) is tiny_model
+    assert merge_adapters(tiny_model) is tiny_model

@@ -1,0 +1,168 @@
+"""The records of a training run: its epochs, and the settings and data that it must keep."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aigid.contract import ImageSpec
+from aigid.training.config import TrainingConfig
+from aigid.training.row_decoder import Input
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch: an item of history.json.
+
+    `loss` is the mean over the training batches. The other metrics are of the validation rows;
+    `score` is the macro-F1 of task A plus that of task B, by which the best epoch is chosen.
+    `auroc_a` is None where validation lacks one of the two classes of task A.
+    """
+
+    epoch: int
+    loss: float
+    validation_loss: float
+    macro_f1_a: float
+    macro_f1_b: float
+    auroc_a: float | None
+    score: float
+    seconds: float
+    processes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in history.json."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "EpochRecord":
+        """Return the record that `to_json` wrote; raises TypeError for other keys."""
+        return cls(**values)
+
+    def summary(self) -> str:
+        """Return the line that a run prints after the epoch."""
+        return (
+            f"epoch {self.epoch}: loss {self.loss:.4f}, "
+            f"validation loss {self.validation_loss:.4f}, macro-F1 A {self.macro_f1_a:.4f}, "
+            f"B {self.macro_f1_b:.4f}, {self.seconds:.0f} s"
+        )
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The settings and data of a run: a run is resumed only with the same ones.
+
+    `train` and `validation` are the hashes of the files' footers, not their paths: data may be
+    moved. `text_config` and `image_config` are configs of transformers.
+    """
+
+    config: TrainingConfig
+    text_config: Mapping[str, Any]
+    image_config: Mapping[str, Any]
+    fusion_hidden: int
+    image: ImageSpec
+    without: Input | None
+    train: Sequence[str]
+    validation: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in state.json."""
+        return {
+            "config": self.config.to_json(),
+            "text_config": dict(self.text_config),
+            "image_config": dict(self.image_config),
+            "fusion_hidden": self.fusion_hidden,
+            "image": _image_to_json(self.image),
+            "without": self.without,
+            "train": list(self.train),
+            "validation": list(self.validation),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunIdentity":
+        """Return the record that `to_json` wrote.
+
+        Settings that an earlier version did not write have their defaults. Raises KeyError,
+        TypeError, ValueError or AigidError for anything else.
+        """
+        without = values.get("without")
+        return cls(
+            config=TrainingConfig.from_json(values["config"]),
+            text_config=dict(values["text_config"]),
+            image_config=dict(values["image_config"]),
+            fusion_hidden=int(values["fusion_hidden"]),
+            image=ImageSpec(**values["image"]),
+            without=None if without is None else Input(without),
+            train=tuple(values["train"]),
+            validation=tuple(values["validation"]),
+        )
+
+    def differences(self, other: "RunIdentity") -> list[str]:
+        """Return the parameters that differ from those of `other`, in backticks.
+
+        Both values stand with them where they are short.
+        """
+        theirs = other._parameters()
+        return [
+            f"`{name}`{_change(theirs[name], value)}"
+            for name, value in self._parameters().items()
+            if value != theirs[name]
+        ]
+
+    def _parameters(self) -> dict[str, Any]:
+        """Return all settings by the names of the parameters that set them."""
+        values = self.to_json()
+        config, image = values.pop("config"), values.pop("image")
+        return {
+            **config.pop("loss"),
+            **config,
+            "resizing": image.pop("resizing"),
+            "text_encoder": values.pop("text_config"),
+            "image_encoder": {**values.pop("image_config"), "preprocessing": image},
+            **values,
+        }
+
+
+def _image_to_json(image: ImageSpec) -> dict[str, Any]:
+    return {**dataclasses.asdict(image), "mean": list(image.mean), "std": list(image.std)}
+
+
+def _change(theirs: Any, ours: Any) -> str:
+    if isinstance(theirs, dict | list) or isinstance(ours, dict | list):
+        return ""
+    return f" (was {json.dumps(theirs)}, is {json.dumps(ours)})"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """The state of a run after an epoch, without its weights: the content of state.json."""
+
+    identity: RunIdentity
+    history: tuple[EpochRecord, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in state.json."""
+        return {
+            "identity": self.identity.to_json(),
+            "history": [epoch.to_json() for epoch in self.history],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainingState":
+        """Return the record that `to_json` wrote; raises what `RunIdentity.from_json` raises."""
+        return cls(
+            RunIdentity.from_json(values["identity"]),
+            tuple(EpochRecord.from_json(epoch) for epoch in values["history"]),
+        )
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The run that made a checkpoint: its settings, and the record of the checkpoint's epoch."""
+
+    config: TrainingConfig
+    validation: EpochRecord
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as it stands in a checkpoint's config.json."""
+        return {"config": self.config.to_json(), "validation": self.validation.to_json()}
