@@ -1,4 +1,4 @@
-"""Manifests to measure on: simulated pictures with captions as long as people write them, the same for the same seed."""
+"""Manifests for benchmarks: simulated images with captions of usual lengths, from a fixed seed."""
 
 import io
 from collections.abc import Iterator
@@ -15,25 +15,26 @@ SCHEMA = pa.schema({"image": pa.binary(), "caption": pa.string()})
 PHOTOGRAPH_SIDE, TINY_SIDE = 1024, 32
 CAPTION_WORDS = (8, 20)
 
-# Decoding costs the same whether a picture was met before, so a few dozen of them serve for any number of rows.
+# Decoding an image again costs as much as the first time, so a few dozen are enough for all rows.
 IMAGES = 48
 ROW_GROUP_ROWS = 1000
 
 WORDS = (
-    "a the two three of in on with under near beside a small large young old red blue green yellow white black wooden "
-    "man woman dog cat child horse bird train bus boat plane bench table chair street river field beach mountain kitchen "
-    "window bottle plate pizza cake sandwich laptop clock umbrella skateboard surfboard kite sitting standing riding "
-    "holding walking parked flying looking eating sleeping bright sunny cloudy crowded empty quiet grassy snowy"
+    "a the two three of in on with under near beside a small large young old red blue green yellow "
+    "white black wooden man woman dog cat child horse bird train bus boat plane bench table chair "
+    "street river field beach mountain kitchen window bottle plate pizza cake sandwich laptop "
+    "clock umbrella skateboard surfboard kite sitting standing riding holding walking parked "
+    "flying looking eating sleeping bright sunny cloudy crowded empty quiet grassy snowy"
 )
 
 
 def photographs(rows: int) -> Iterator[tuple[bytes, str]]:
-    """Pairs of a JPEG of 1,024 x 1,024 pixels and a caption of 8 to 20 words."""
+    """Yield pairs of a JPEG of 1,024 x 1,024 pixels and a caption of 8 to 20 words."""
     return _pairs(_jpegs(PHOTOGRAPH_SIDE), rows)
 
 
 def write_manifest(path: Path, rows: int, side: int = PHOTOGRAPH_SIDE) -> Path:
-    """Write a manifest of `rows` pairs whose pictures are JPEGs of `side` x `side` pixels."""
+    """Write a manifest of `rows` pairs with JPEGs of `side` x `side` pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, SCHEMA) as writer:
         pairs = _pairs(_jpegs(side), rows)
@@ -59,8 +60,8 @@ def _jpegs(side: int) -> list[bytes]:
 
 
 def _square(data: bytes, side: int) -> bytes:
-    picture = Image.open(io.BytesIO(data))
-    left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    image = Image.open(io.BytesIO(data))
+    left, top = (image.width - side) // 2, (image.height - side) // 2
     stream = io.BytesIO()
-    picture.crop((left, top, left + side, top + side)).save(stream, "JPEG", quality=90)
+    image.crop((left, top, left + side, top + side)).save(stream, "JPEG", quality=90)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Peak memory of a scan of many rows beside that of a tenth of them: it must not grow with the manifest."""
+"""Peak memory of a scan of many rows and of a tenth of them: it must not grow with the manifest."""
 
 import json
 import os
@@ -13,23 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 MOST_GROWTH = 0.1
+AIGID = [sys.executable, "-m", "aigid"]
 
 
 def scan_peak_mib(manifest: Path, model: Path | None, folder: Path) -> tuple[float, float]:
-    """The peak resident memory of one scan, in MiB: as its summary says, and as the operating system counted it."""
-    command = [
-        sys.executable,
-        "-m",
-        "aigid.cli.main",
-        "scan",
-        str(manifest),
-        "--out",
-        str(folder),
-        "--json",
-    ]
-    process = subprocess.Popen(
-        [*command, *(["--model", str(model)] if model else [])], stdout=subprocess.DEVNULL
-    )
+    """Return the peak resident memory of a scan in MiB, by its summary and by the system."""
+    command = [*AIGID, "scan", str(manifest), "--out", str(folder), "--json"]
+    command += ["--model", str(model)] if model else []
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -55,11 +46,11 @@ def scan_peak_mib(manifest: Path, model: Path | None, folder: Path) -> tuple[flo
     help="Model repository.  [default: the demo model]",
 )
 def main(rows: int, model: Path | None) -> None:
-    """Scan tiny pictures, a tenth of --rows and then all; status 1 where the peak grows by more than 10 %.
+    """Scan tiny images: a tenth of --rows, then all. Status 1 if the peak grows by more than 10 %.
 
     Example: python benchmarks/memory.py
     """
-    table = Table("rows", "peak by its summary", "peak by the system")
+    table = Table("rows", "peak by the summary", "peak by the system")
     peaks = []
     with tempfile.TemporaryDirectory() as temporary:
         for count in (rows // 10, rows):
@@ -68,7 +59,7 @@ def main(rows: int, model: Path | None) -> None:
             table.add_row(f"{count:,}", f"{own:.1f} MiB", f"{system:.1f} MiB")
             peaks.append(max(own, system))
     growth = peaks[1] / peaks[0] - 1
-    Console(width=120).print(table, f"growth: {growth:+.1%}; asked for: at most {MOST_GROWTH:+.0%}")
+    Console(width=120).print(table, f"growth: {growth:+.1%}; allowed: {MOST_GROWTH:+.0%}")
     sys.exit(growth > MOST_GROWTH)
 
 

@@ -1,7 +1,8 @@
-"""The scan on a Ray cluster of one machine beside the local scan, and beside Ray Data's own recipe, in one run.
+"""The scan on a Ray cluster of one host, the local scan, and Ray Data's own recipe, in one run.
 
-The recipe is what Ray's documentation shows for batch inference: read_parquet, map_batches with the preprocessing,
-map_batches with the model, write_parquet. It gets the same graphs in the same kind of session, and aigid's own decoding.
+The recipe comes from Ray's documentation of batch inference: read_parquet, map_batches with the
+preprocessing, map_batches with the model, write_parquet. It gets the same graphs in the same kind
+of session, and aigid's own decoding.
 """
 
 import json
@@ -23,56 +24,37 @@ from rich.table import Table
 
 WORKERS = 2
 LEAST_OF_LOCAL, LEAST_OF_RECIPE = 0.90, 1.5
+AIGID = [sys.executable, "-m", "aigid"]
 RECIPE = "--recipe"
 PLAIN = "recipe, 1 model of 1 core"
 
 
 def scan(repository: Path, manifest: Path, *options: str) -> float:
-    """Pairs a second of `aigid scan`, by its own summary: from the first shard given out to the last one committed."""
+    """Return the pairs a second of `aigid scan` by its summary: from first to last shard."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "aigid.cli.main",
-            "scan",
-            str(manifest),
-            "--out",
-            f"{folder}/out",
-            "--json",
-        ]
-        done = subprocess.run(
-            [*command, "--model", str(repository), *options],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        command = [*AIGID, "scan", str(manifest), "--out", f"{folder}/out", "--json"]
+        command += ["--model", str(repository), *options]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["run"]["rows_per_s"])
 
 
 def recipe(repository: Path, manifest: Path, *options: str) -> float:
-    """Pairs a second of Ray Data's recipe, in a process of its own; without the start of Ray itself."""
+    """Return the pairs a second of Ray Data's recipe in its own process, without Ray's start."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            __file__,
-            RECIPE,
-            str(repository),
-            str(manifest),
-            f"{folder}/out",
-            *options,
-        ]
+        command = [sys.executable, __file__, RECIPE, str(repository), str(manifest)]
+        command += [f"{folder}/out", *options]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout.strip().splitlines()[-1])
 
 
 def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, actors: int) -> None:
-    """Read, preprocess, score and write with Ray Data; prints pairs a second."""
+    """Read, preprocess, score and write with Ray Data, and print the pairs a second."""
     import ray
 
     from aigid.contract import TOKENIZER_FILE, load_contract
     from aigid.pixels import decode_image
     from aigid.prompts import PromptEncoder, pad_to_bucket
-    from aigid.scorers.onnx_embedded import OnnxScorer
+    from aigid.scorers import OnnxScorer
 
     contract = load_contract(Path(repository))
 
@@ -110,6 +92,42 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
     print(ray.data.read_parquet(out).count() / elapsed_s)
 
 
+def ratios(measured: list[dict[str, float]]) -> tuple[list[float], list[float], list[float]]:
+    """Return the ratios of the scan on Ray to the local scan, the plain and the better recipe."""
+    return (
+        [one["ray"] / one["local"] for one in measured],
+        [one["ray"] / one[PLAIN] for one in measured],
+        [
+            one["ray"] / max(value for name, value in one.items() if "recipe" in name)
+            for one in measured
+        ],
+    )
+
+
+def print_rounds(measured: list[dict[str, float]], title: str) -> None:
+    """Print the medians and spans of all rounds, and the ratios beside what is required."""
+    table = Table("", "median", "min", "max", "required", title=title)
+    for name in measured[0]:
+        figures = [one[name] for one in measured]
+        table.add_row(
+            f"{name}, pairs/s",
+            *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))),
+            "",
+        )
+    of_local, of_recipe, of_better = ratios(measured)
+    for name, figures, form, required in (
+        ("ray / local", of_local, "{:.1%}", f"{LEAST_OF_LOCAL:.0%}"),
+        ("ray / the plain recipe", of_recipe, "{:.2f}", f"{LEAST_OF_RECIPE}"),
+        ("ray / the better recipe", of_better, "{:.2f}", ""),
+    ):
+        table.add_row(
+            name,
+            *(form.format(value) for value in (median(figures), min(figures), max(figures))),
+            required,
+        )
+    Console(width=120).print(table)
+
+
 @click.command()
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
@@ -118,23 +136,15 @@ def run_recipe(repository: str, manifest: str, out: str, actor_cpus: float, acto
     type=click.IntRange(min=1),
     default=3072,
     show_default=True,
-    help="Pairs a round: enough to hide the start.",
+    help="Pairs in a round: enough to hide the start.",
 )
 def main(repository: Path, rounds: int, rows: int) -> None:
-    """Measure with the model REPOSITORY; status 1 where the scan on Ray misses what is asked.
+    """Measure with the model REPOSITORY; status 1 if the scan on Ray misses a requirement.
 
     Example: python benchmarks/scan_on_ray.py runs/base/repository
     """
-    ray_options = (
-        "--ray",
-        "local",
-        "--min-workers",
-        str(WORKERS),
-        "--max-workers",
-        str(WORKERS),
-        "--shard-rows",
-        "64",
-    )
+    workers = f"--min-workers={WORKERS}", f"--max-workers={WORKERS}"
+    ray_options = ("--ray=local", *workers, "--shard-rows=64")
     ways: dict[str, Callable[[Path], float]] = {
         "local": lambda manifest: scan(repository, manifest, "--threads", str(WORKERS)),
         "ray": lambda manifest: scan(repository, manifest, *ray_options),
@@ -147,33 +157,8 @@ def main(repository: Path, rounds: int, rows: int) -> None:
         manifest = write_manifest(Path(folder, "pairs.parquet"), rows)
         numbers = track(range(rounds), "measuring", console=Console(stderr=True))
         measured = [{name: measure(manifest) for name, measure in ways.items()} for _ in numbers]
-    table = Table(
-        "", "median", "least", "most", "asked for", title=f"{rows} pairs a round, {rounds} rounds"
-    )
-    for name in ways:
-        figures = [one[name] for one in measured]
-        table.add_row(
-            f"{name}, pairs/s",
-            *(f"{value:.1f}" for value in (median(figures), min(figures), max(figures))),
-            "",
-        )
-    of_local = [one["ray"] / one["local"] for one in measured]
-    of_recipe = [one["ray"] / one[PLAIN] for one in measured]
-    of_better = [
-        one["ray"] / max(value for name, value in one.items() if "recipe" in name)
-        for one in measured
-    ]
-    for name, figures, form, asked in (
-        ("ray / local", of_local, "{:.1%}", f"{LEAST_OF_LOCAL:.0%}"),
-        ("ray / the plain recipe", of_recipe, "{:.2f}", f"{LEAST_OF_RECIPE}"),
-        ("ray / the better recipe", of_better, "{:.2f}", ""),
-    ):
-        table.add_row(
-            name,
-            *(form.format(value) for value in (median(figures), min(figures), max(figures))),
-            asked,
-        )
-    Console(width=120).print(table)
+    print_rounds(measured, f"{rows} pairs a round, {rounds} rounds")
+    of_local, of_recipe, _ = ratios(measured)
     sys.exit(median(of_local) < LEAST_OF_LOCAL or median(of_recipe) < LEAST_OF_RECIPE)
 
 

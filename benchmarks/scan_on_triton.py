@@ -1,4 +1,4 @@
-"""The scan on a Triton server of this machine beside the embedded scan: the same cores, pairs and graphs, in one run."""
+"""The scan on a Triton server of this host and the embedded scan: same cores, pairs and graphs."""
 
 import json
 import resource
@@ -18,14 +18,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.serving import ServerConfig, TritonServer
 
 LEAST = 0.85
+AIGID = [sys.executable, "-m", "aigid"]
 
 
 @dataclass(frozen=True)
 class Round:
-    """One scan after the other: pairs a second, and of the scan on the server who used how much of a core for a pair."""
+    """One scan after the other: their pairs a second, and the core milliseconds for a pair."""
 
     embedded: float
     triton: float
@@ -36,47 +37,34 @@ class Round:
 
 
 class Processes:
-    """Processor time of a server and of its models' processes, so far."""
+    """The processor time of a server and of its models' processes."""
 
     def __init__(self, server: TritonServer) -> None:
-        """Find them."""
+        """Find the processes."""
         self._server = psutil.Process(server.process_id)
         self._models = self._server.children(recursive=True)
 
     def seconds(self) -> tuple[float, float]:
-        """Of the server itself, and of all models."""
+        """Return the seconds used so far by the server itself, and by all models."""
         times = [process.cpu_times() for process in (self._server, *self._models)]
         own, *models = (time.user + time.system for time in times)
         return own, sum(models)
 
 
 def scan(repository: Path, manifest: Path, *options: str) -> tuple[float, float]:
-    """Pairs a second of `aigid scan` by its own summary, and the milliseconds of a core that it used for each."""
+    """Return the pairs a second of `aigid scan` by its summary, and the core ms for a pair."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "aigid.cli.main",
-            "scan",
-            str(manifest),
-            "--out",
-            f"{folder}/out",
-            "--json",
-        ]
+        command = [*AIGID, "scan", str(manifest), "--out", f"{folder}/out", "--json"]
+        command += ["--model", str(repository), *options]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [*command, "--model", str(repository), *options],
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     after, run = resource.getrusage(resource.RUSAGE_CHILDREN), json.loads(done.stdout)["run"]
     used_s = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return run["rows_per_s"], 1000 * used_s / run["rows"]
 
 
 def measure(server: TritonServer, repository: Path, manifest: Path, rows: int) -> Round:
-    """Both scans, one after the other."""
+    """Run both scans, one after the other."""
     embedded, embedded_ms = scan(repository, manifest)
     processes = Processes(server)
     before = processes.seconds()
@@ -89,7 +77,7 @@ def measure(server: TritonServer, repository: Path, manifest: Path, rows: int) -
 
 
 def merged(server: TritonServer) -> float:
-    """Pairs in a batch of the image encoder, on average."""
+    """Return the mean pairs in a batch of the image encoder."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     counts = [
@@ -106,15 +94,15 @@ def merged(server: TritonServer) -> float:
 def print_rounds(rounds: list[Round], title: str) -> None:
     """Print the medians and spans of all rounds."""
 
-    def row(name: str, figure: Callable[[Round], float], form: str, asked: str = "") -> None:
+    def row(name: str, figure: Callable[[Round], float], form: str, required: str = "") -> None:
         figures = [figure(one) for one in rounds]
         table.add_row(
             name,
             *(form.format(value) for value in (median(figures), min(figures), max(figures))),
-            asked,
+            required,
         )
 
-    table = Table("", "median", "least", "most", "asked for", title=title)
+    table = Table("", "median", "min", "max", "required", title=title)
     row("embedded scan, pairs/s", lambda one: one.embedded, "{:.1f}")
     row("scan on the server, pairs/s", lambda one: one.triton, "{:.1f}")
     row(
@@ -123,10 +111,10 @@ def print_rounds(rounds: list[Round], title: str) -> None:
         "{:.1%}",
         f"{LEAST:.0%}",
     )
-    row("a core's ms a pair: embedded scan", lambda one: one.embedded_ms, "{:.2f}")
-    row("a core's ms a pair: client (reading, decoding, gRPC)", lambda one: one.client_ms, "{:.2f}")
-    row("a core's ms a pair: models (the graphs)", lambda one: one.models_ms, "{:.2f}")
-    row("a core's ms a pair: tritonserver (gRPC, copies)", lambda one: one.server_ms, "{:.2f}")
+    row("core ms a pair: embedded scan", lambda one: one.embedded_ms, "{:.2f}")
+    row("core ms a pair: client (reading, decoding, gRPC)", lambda one: one.client_ms, "{:.2f}")
+    row("core ms a pair: models (the graphs)", lambda one: one.models_ms, "{:.2f}")
+    row("core ms a pair: tritonserver (gRPC, copies)", lambda one: one.server_ms, "{:.2f}")
     Console(width=120).print(table)
 
 
@@ -134,10 +122,10 @@ def print_rounds(rounds: list[Round], title: str) -> None:
 @click.argument("repository", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round."
+    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs in a round."
 )
 def main(repository: Path, rounds: int, rows: int) -> None:
-    """Measure with the model REPOSITORY; status 1 where the scan on the server misses what is asked.
+    """Measure with the model REPOSITORY; status 1 if the scan on the server is too slow.
 
     Example: python benchmarks/scan_on_triton.py runs/base/repository
     """
@@ -149,10 +137,9 @@ def main(repository: Path, rounds: int, rows: int) -> None:
             scan(repository, manifest, "--triton", server.grpc_address, "--limit", "64")
             numbers = track(range(rounds), "measuring", console=Console(stderr=True))
             measured = [measure(server, repository, manifest, rows) for _ in numbers]
-            print_rounds(
-                measured,
-                f"{rows} pairs a round, {rounds} rounds; {merged(server):.0f} pairs in a batch of clip_vision",
-            )
+            title = f"{rows} pairs a round, {rounds} rounds; "
+            title += f"{merged(server):.0f} pairs in a batch of clip_vision"
+            print_rounds(measured, title)
     sys.exit(median(one.triton / one.embedded for one in measured) < LEAST)
 
 

@@ -1,4 +1,4 @@
-"""The scan beside the sum of its parts and beside the authors' loop: same machine, same weights, same pairs, one run."""
+"""The scan, the sum of its parts, and the authors' loop: same weights and pairs, in one run."""
 
 import json
 import subprocess
@@ -26,14 +26,15 @@ from aigid.contract import TOKENIZER_FILE
 from aigid.cores import available_cores
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer
 
 LEAST_OF_PARTS, LEAST_OF_AUTHORS = 0.9, 6.0
+AIGID = [sys.executable, "-m", "aigid"]
 
 
 @dataclass(frozen=True)
 class Round:
-    """Pairs a second of everything, measured one right after the other."""
+    """The pairs a second of everything, measured one right after the other."""
 
     decoding: float
     encoders: float
@@ -43,15 +44,15 @@ class Round:
 
     @property
     def parts(self) -> float:
-        """What decoding and encoders, each with all cores, leave possible when they share the cores."""
+        """The speed that the cores reach if they only decode and encode."""
         return 1 / (1 / self.decoding + 1 / self.encoders)
 
 
 class Parts:
-    """The two costs that a scan cannot do without, each alone, on all cores."""
+    """The two costs that a scan cannot avoid, each alone on all cores."""
 
     def __init__(self, repository: Path, manifest: Path, batch_rows: int) -> None:
-        """Decode and tokenize everything once, and put it into the batches that a scan would make."""
+        """Decode and tokenize everything once, and make the batches of a scan."""
         self._scorer = OnnxScorer(repository, cached_prompts=0)
         columns = pq.read_table(manifest).to_pydict()
         self._jpegs: list[bytes] = columns["image"]
@@ -61,11 +62,11 @@ class Parts:
         self._batches = list(_batches(pixels, prompts, columns["caption"], batch_rows))
 
     def decoding(self) -> float:
-        """Pairs a second of decoding and resizing."""
+        """Return the pairs a second of decoding and resizing."""
         return _pairs_per_s(self._decode, self._jpegs, len(self._jpegs))
 
     def encoders(self) -> float:
-        """Pairs a second of the INT8 encoders."""
+        """Return the pairs a second of the INT8 encoders."""
         return _pairs_per_s(
             lambda batch: self._scorer.score(*batch), self._batches, len(self._jpegs)
         )
@@ -93,18 +94,9 @@ def _pairs_per_s(work: Callable[[Any], Any], items: list[Any], pairs: int) -> fl
 
 
 def scan_pairs_per_s(repository: Path, manifest: Path, batch_rows: int) -> tuple[float, float]:
-    """Pairs a second of `aigid scan` by its own summary, and by the clock from start to exit."""
+    """Return the pairs a second of `aigid scan` by its summary, and from its start to its exit."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "aigid.cli.main",
-            "scan",
-            str(manifest),
-            "--out",
-            f"{folder}/out",
-            "--json",
-        ]
+        command = [*AIGID, "scan", str(manifest), "--out", f"{folder}/out", "--json"]
         command += ["--model", str(repository), "--batch-size", str(batch_rows)]
         started = time.perf_counter()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -114,7 +106,7 @@ def scan_pairs_per_s(repository: Path, manifest: Path, batch_rows: int) -> tuple
 
 
 def authors_pairs_per_s(loop: AuthorsLoop, manifest: Path, rows: int) -> float:
-    """Pairs a second of the authors' loop on the first rows of a manifest."""
+    """Return the pairs a second of the authors' loop on the first rows of a manifest."""
     columns = pq.read_table(manifest).slice(0, rows).to_pydict()
     pairs = list(zip(columns["image"], columns["caption"], strict=True))
     loop.predict(*pairs[0])
@@ -125,26 +117,23 @@ def authors_pairs_per_s(loop: AuthorsLoop, manifest: Path, rows: int) -> float:
 
 
 def print_rounds(rounds: list[Round], rows: int) -> None:
-    """Print the medians of all rounds, and the two ratios beside what is asked of them."""
+    """Print the medians and spans of all rounds, and the ratios beside what is required."""
 
     def row(
-        name: str, figure: Callable[[Round], float], form: str = "{:.1f} pairs/s", asked: str = ""
+        name: str,
+        figure: Callable[[Round], float],
+        form: str = "{:.1f} pairs/s",
+        required: str = "",
     ) -> None:
         figures = [figure(one) for one in rounds]
         table.add_row(
             name,
             *(form.format(value) for value in (median(figures), min(figures), max(figures))),
-            asked,
+            required,
         )
 
-    table = Table(
-        "",
-        "median",
-        "least",
-        "most",
-        "asked for",
-        title=f"{rows} pairs a round, {len(rounds)} rounds",
-    )
+    title = f"{rows} pairs a round, {len(rounds)} rounds"
+    table = Table("", "median", "min", "max", "required", title=title)
     row("decoding alone", lambda one: one.decoding)
     row("INT8 encoders alone", lambda one: one.encoders)
     row("sum of both parts", lambda one: one.parts)
@@ -165,20 +154,22 @@ def print_rounds(rounds: list[Round], rows: int) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
-    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs a round."
+    "--rows", type=click.IntRange(min=1), default=768, show_default=True, help="Pairs in a round."
 )
 @click.option(
     "--authors-rows",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Pairs of the authors' loop.",
+    help="Pairs for the authors' loop.",
 )
 @click.option(
     "--batch-size", "batch_rows", type=click.IntRange(min=1), default=32, show_default=True
 )
 def main(folder: Path, rounds: int, rows: int, authors_rows: int, batch_rows: int) -> None:
-    """Measure the scan with the model in FOLDER, made by benchmarks/base_model.py; status 1 where it misses what is asked.
+    """Measure the scan with the model in FOLDER, made by benchmarks/base_model.py.
+
+    Status 1 if it misses a requirement.
 
     Example: python benchmarks/scan_speed.py runs/base
     """

@@ -1,4 +1,4 @@
-"""How soon the command line answers, a small scan has its first result file in place, and a server is ready."""
+"""The time until the command line answers, a scan has a result file, and a server is ready."""
 
 import subprocess
 import sys
@@ -17,28 +17,22 @@ SCAN_ROWS = 100
 MOST_HELP_S, MOST_FIRST_FILE_S, MOST_READY_S = 0.5, 3.0, 15.0
 _POLL_S = 0.005
 
-AIGID = [sys.executable, "-m", "aigid.cli.main"]
+AIGID = [sys.executable, "-m", "aigid"]
 
 
 def help_s() -> float:
-    """Seconds of `aigid --help`, from start to exit."""
+    """Return the seconds of `aigid --help`, from start to exit."""
     started = time.perf_counter()
     subprocess.run([*AIGID, "--help"], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def first_file_s(manifest: Path, model: Path | None) -> float:
-    """Seconds from the start of a scan to its first whole result file."""
+    """Return the seconds from the start of a scan to its first complete result file."""
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary, "out")
-        command = [
-            *AIGID,
-            "scan",
-            str(manifest),
-            "--out",
-            str(out),
-            *(["--model", str(model)] if model else []),
-        ]
+        command = [*AIGID, "scan", str(manifest), "--out", str(out)]
+        command += ["--model", str(model)] if model else []
         started = time.perf_counter()
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -51,18 +45,19 @@ def first_file_s(manifest: Path, model: Path | None) -> float:
 
 
 def ready_s(model: Path | None) -> float:
-    """Seconds from the start of `aigid serve` until it says that all models are ready; the server is installed already."""
-    command = [*AIGID, "serve", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    """Return the seconds from the start of `aigid serve` until all models are ready.
+
+    The server must be installed already.
+    """
+    command = [*AIGID, "serve", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    command += ["--model", str(model)] if model else []
     started = time.perf_counter()
     with subprocess.Popen(
-        [*command, *(["--model", str(model)] if model else [])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdout is not None
         if not any(line.startswith("gRPC") for line in process.stdout):
-            raise click.ClickException("the server does not start: run aigid serve to see why")
+            raise click.ClickException("the server does not start: run `aigid serve` to see why")
         elapsed_s = time.perf_counter() - started
         process.terminate()
         return elapsed_s
@@ -76,11 +71,13 @@ def ready_s(model: Path | None) -> float:
     help="Model repository.  [default: the demo model]",
 )
 def main(rounds: int, model: Path | None) -> None:
-    """Time `aigid --help`, a scan of 100 pairs of 1,024-pixel JPEGs, and `aigid serve`; status 1 where one takes too long.
+    """Time `aigid --help`, a scan of 100 pairs of 1,024-pixel JPEGs, and `aigid serve`.
+
+    Status 1 if one of them takes too long.
 
     Example: python benchmarks/start_up.py
     """
-    table = Table("", "median", "most", "asked for")
+    table = Table("", "median", "max", "required")
     slow = False
 
     def row(name: str, measure: Callable[[], float], limit: float) -> None:
@@ -92,7 +89,7 @@ def main(rounds: int, model: Path | None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         manifest = write_manifest(Path(temporary, "pairs.parquet"), SCAN_ROWS)
         row("aigid --help", help_s, MOST_HELP_S)
-        ready_s(model)  # installs the server on first use
+        ready_s(model)  # installs the server if it is not there
         row("aigid serve, all models ready", lambda: ready_s(model), MOST_READY_S)
         row(
             f"scan of {SCAN_ROWS} rows, first result file",
