@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from support.manifests import HF_IMAGE, encoded_image, manifest_table
 from support.scan_process import await_commits, start_scan
-from support.scan_results import result_rows, summary_of
+from support.scan_results import result_files, result_rows, summary_of
 
 from aigid.cli.main import main
 
@@ -27,7 +27,7 @@ Scan = Callable[..., Result]
 
 @pytest.fixture
 def scan(tiny_repository: Path, tmp_path: Path) -> Scan:
-    """Runs `aigid scan` in this process with the tiny model, into `results`, and gives click's result."""
+    """Runs `aigid scan` in this process with the tiny model, into `results`."""
 
     def run(*arguments: object, out: Path | None = None) -> Result:
         words = [
@@ -47,6 +47,12 @@ def rows_of_images(images: list[dict[str, object] | None]) -> pa.Table:
     return pa.table(
         {"image": pa.array(images, HF_IMAGE), "prompt": pa.array(["a cat"] * len(images))}
     )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder, by their paths there."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_every_manifest_row_is_in_the_results_once_in_order(
@@ -77,7 +83,7 @@ def test_json_prints_the_summary(scan: Scan, write_manifest: Write, tmp_path: Pa
     assert json.loads(result.stdout) == summary_of(tmp_path / "results")
 
 
-def test_the_answer_depends_on_neither_workers_nor_batch_size(
+def test_the_results_depend_on_neither_threads_nor_batch_size(
     scan: Scan, write_manifest: Write, tmp_path: Path
 ) -> None:
     manifest = write_manifest(60)
@@ -88,7 +94,7 @@ def test_the_answer_depends_on_neither_workers_nor_batch_size(
         "c": ("--threads", 3, "--batch-size", 7),
     }.items():
         assert scan(manifest, *options, "--shard-rows", 25, out=tmp_path / name).exit_code == 0
-        found.append([path.read_bytes() for path in sorted((tmp_path / name).glob("*.parquet"))])
+        found.append([path.read_bytes() for path in result_files(tmp_path / name)])
     assert found[0] == found[1] == found[2]
 
 
@@ -241,7 +247,7 @@ def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], 
     return {
         "no such manifest": ([tmp_path / "nowhere.parquet"], "no such file"),
         "no image column": ([no_image], "--image-column"),
-        "image column not there": ([plain, "--image-column", "picture"], "picture"),
+        "image column not there": ([plain, "--image-column", "photo"], "photo"),
         "image column is a number": ([number], "int64"),
         "prompt column is a number": ([plain, "--prompt-column", "id"], "int64"),
         "no prompt column of that name": ([plain, "--prompt-column", "words"], "words"),
@@ -260,7 +266,14 @@ def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], 
         "tiny": ([tmp_path / "small.parquet"], "not a Parquet file"),
         "truncated": ([tmp_path / "cut.parquet"], "truncated"),
         "no such model": ([plain, "--model", tmp_path / "none"], "contract.json"),
-        "threshold and max-fpr": ([plain, "--threshold", 0.5, "--max-fpr", 0.01], "exclude"),
+        "threshold and max-fpr": (
+            [plain, "--threshold", 0.5, "--max-fpr", 0.01],
+            "give one of --threshold and --max-fpr, not both",
+        ),
+        "the image kept": (
+            [write(rows_of_images([None]), "image.parquet"), "--keep", "image"],
+            "--keep image: every result file has a column of that name; leave it out",
+        ),
         "threshold out of range": ([plain, "--threshold", 1.5], "1.5"),
         "no such image root": ([plain, "--image-root", tmp_path / "gone"], "gone"),
         "unknown scheme": (["gopher://host/manifest.parquet"], "gopher"),
@@ -311,7 +324,7 @@ def test_another_scan_in_the_same_folder_is_refused(
 ) -> None:
     manifest = write_manifest(10)
     assert scan(manifest).exit_code == 0
-    before = {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()}
+    before = contents(tmp_path / "results")
     if change == "input":
         write_manifest(11)
     options = {
@@ -324,7 +337,81 @@ def test_another_scan_in_the_same_folder_is_refused(
     result = scan(manifest, *options.get(change, ()))
     assert result.exit_code == 2
     assert "differing" in result.stderr
-    assert {path.name: path.read_bytes() for path in (tmp_path / "results").iterdir()} == before
+    assert contents(tmp_path / "results") == before
+
+
+def test_an_old_results_folder_is_refused_in_one_line_and_left_as_it_is(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    manifest = write_manifest(10)
+    assert scan(manifest).exit_code == 0
+    results = tmp_path / "results"
+    record = json.loads((results / "scan.json").read_text()) | {"format": 2}
+    (results / "scan.json").write_text(json.dumps(record))
+    (results / "detections" / "part-000000.parquet").rename(results / "detections-000000.parquet")
+    (results / "detections").rmdir()
+    before = contents(results)
+    result = scan(manifest)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"aigid: {results}: holds results of another version of aigid (detections-*.parquet "
+        "beside scan.json), which cannot go on here (format 3): give another folder as --out\n"
+    )
+    assert contents(results) == before
+    assert not (results / "detections").exists()
+
+
+def test_an_error_of_each_kind_is_in_the_summary_with_its_first_row(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    table = rows_of_images(
+        [
+            {"bytes": encoded_image(1), "path": None},
+            {"bytes": None, "path": "gone.png"},
+            {"bytes": b"text", "path": "notes.png"},
+            {"bytes": None, "path": "gone as well.png"},
+        ]
+    )
+    manifest = write_manifest(table)
+    assert scan(manifest, "--max-error-rate", 1, "--shard-rows", 1).exit_code == 0
+    rows = result_rows(tmp_path / "results")
+    assert [row["image"] for row in rows] == [None, "gone.png", None, "gone as well.png"]
+    assert summary_of(tmp_path / "results")["error_examples"] == {
+        code: {
+            "manifest": str(manifest),
+            "row": row,
+            "image": rows[row]["image"],
+            "detail": rows[row]["error_detail"],
+        }
+        for code, row in (("missing", 1), ("undecodable", 2))
+    }
+
+
+def test_no_secret_of_an_image_reference_is_written_to_results(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    # No host is asked: reserved names and private addresses are refused before.
+    references = [
+        "https://user:s3cr3t@127.0.0.1/a.png",
+        "https://127.0.0.1/b.png?X-Amz-Signature=s3cr3t",
+        "s3://key:s3cr3t@bucket/c.png",
+        "gs://bucket/d.png?token=s3cr3t",
+        "ftp://user:s3cr3t@host/e.png?token=s3cr3t#s3cr3t",
+    ]
+    manifest = write_manifest(pa.table({"image_url": references, "text": ["x"] * 5}))
+    result = scan(manifest, "--max-error-rate", 1)
+    assert result.exit_code == 0, result.output
+    rows = result_rows(tmp_path / "results")
+    assert [row["image"] for row in rows] == [
+        "https://127.0.0.1/a.png",
+        "https://127.0.0.1/b.png?...",
+        "s3://bucket/c.png",
+        "gs://bucket/d.png?...",
+        "ftp://host/e.png?...",
+    ]
+    assert all(row["error"] for row in rows)
+    assert "s3cr3t" not in f"{rows} {summary_of(tmp_path / 'results')} {result.output}"
+    assert not any(b"s3cr3t" in data for data in contents(tmp_path / "results").values())
 
 
 def test_a_finished_scan_started_again_changes_nothing(
@@ -342,7 +429,7 @@ def test_a_missing_shard_is_scanned_again_to_the_same_bytes(
 ) -> None:
     manifest = write_manifest(30, row_group_size=5)
     assert scan(manifest, "--shard-rows", 10).exit_code == 0
-    lost = tmp_path / "results" / "detections-000001.parquet"
+    lost = tmp_path / "results" / "detections" / "part-000001.parquet"
     before = lost.read_bytes()
     lost.unlink()
     (tmp_path / "results" / "summary.json").unlink()
@@ -355,10 +442,10 @@ def test_a_damaged_result_file_is_named(scan: Scan, write_manifest: Write, tmp_p
     manifest = write_manifest(10)
     assert scan(manifest).exit_code == 0
     (tmp_path / "results" / "summary.json").unlink()
-    (tmp_path / "results" / "detections-000000.parquet").write_bytes(b"PAR1 damaged")
+    (tmp_path / "results" / "detections" / "part-000000.parquet").write_bytes(b"PAR1 damaged")
     result = scan(manifest)
     assert result.exit_code == 1
-    assert "detections-000000.parquet" in result.stderr
+    assert "detections/part-000000.parquet" in result.stderr
 
 
 def test_a_page_damaged_in_the_manifest_ends_with_status_1_and_keeps_commits(
@@ -373,7 +460,7 @@ def test_a_page_damaged_in_the_manifest_ends_with_status_1_and_keeps_commits(
     assert result.exit_code == 1
     assert str(manifest) in result.stderr
     assert "Traceback" not in result.output
-    assert len(list((tmp_path / "results").glob("*.parquet"))) == 2
+    assert len(result_files(tmp_path / "results")) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root: sudo make test")
@@ -390,7 +477,8 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
     )
     if mount.returncode:
         pytest.skip(
-            f"cannot mount a small disk here: {mount.stderr.strip()}; run `sudo make test` where mounting is allowed"
+            f"cannot mount a small disk here: {mount.stderr.strip()}; "
+            "run `sudo make test` where mounting is allowed"
         )
     try:
         table = manifest_table(400).append_column(
@@ -400,8 +488,8 @@ def test_a_full_disk_ends_with_status_1_and_the_scan_goes_on_when_there_is_room(
         result = scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results")
         assert result.exit_code == 1, result.output
         assert "No space left" in result.stderr
-        assert not list((disk / "results").glob(".*.tmp"))
-        committed = {path: path.read_bytes() for path in (disk / "results").glob("*.parquet")}
+        assert not list((disk / "results").rglob(".*.tmp"))
+        committed = {path: path.read_bytes() for path in result_files(disk / "results")}
         subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
         assert (
             scan(manifest, "--shard-rows", 50, "--keep", "noise", out=disk / "results").exit_code
@@ -428,7 +516,7 @@ def test_ctrl_c_ends_with_130_and_keeps_commits(
     assert process.returncode == 130, said
     assert "interrupted" in said
     assert "Traceback" not in said
-    committed = sorted(out.glob("*.parquet"))
+    committed = result_files(out)
     assert 0 < len(committed) < 60
     assert all(pq.read_table(path).num_rows == 100 for path in committed)
 
@@ -466,7 +554,7 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
     shard_s = (time.monotonic() - started - first_s) / (shards - 1)
     rng = np.random.default_rng(3)
     for kill in range(kills):
-        committed = len(list((tmp_path / "killed").glob("*.parquet")))
+        committed = len(result_files(tmp_path / "killed"))
         process = start_scan(
             manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
         )
@@ -482,18 +570,18 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    assert 0 < len(list((tmp_path / "killed").glob("*.parquet"))) < shards
+    assert 0 < len(result_files(tmp_path / "killed")) < shards
     last = start_scan(
         manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
     )
     last.communicate(timeout=300)
     assert last.returncode == 0
-    files = {name: sorted((tmp_path / name).glob("*.parquet")) for name in ("whole", "killed")}
+    files = {name: result_files(tmp_path / name) for name in ("whole", "killed")}
     assert [path.name for path in files["whole"]] == [path.name for path in files["killed"]]
     assert [path.read_bytes() for path in files["whole"]] == [
         path.read_bytes() for path in files["killed"]
     ]
-    assert not list((tmp_path / "killed").glob(".*.tmp"))
+    assert not list((tmp_path / "killed").rglob(".*.tmp"))
 
 
 @pytest.mark.integration
@@ -507,7 +595,7 @@ def test_two_scans_into_one_folder_do_not_mix(
     )
     try:
         deadline = time.monotonic() + 300
-        while not list(out.glob("*.parquet")):
+        while not result_files(out):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         second = scan(manifest, "--shard-rows", 100)

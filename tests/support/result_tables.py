@@ -10,10 +10,14 @@ from aigid.manifest import Columns, Manifest, Segment
 from aigid.manifest_files import ManifestFile, ManifestFiles
 from aigid.records import SOURCES, RowError
 from aigid.results import (
+    ErrorExample,
     InputTotals,
+    ModelIdentity,
+    RunFigures,
     ScanModel,
     ScanRecord,
     ScanSettings,
+    ScanSummary,
     ScoredBy,
     ShardAnswers,
     image_column,
@@ -32,6 +36,24 @@ SCAN = ScanRecord(
     settings=ScanSettings(Columns("image", None), 0.5, None, 10_000, None, False, False),
     shards=1,
     versions={"aigid": "0.1.0", "numpy": "2.0"},
+)
+
+SUMMARY = ScanSummary(
+    format=3,
+    model=ModelIdentity("tiny", "f1", "not for real decisions"),
+    threshold=0.5,
+    shards=2,
+    rows=6,
+    scored=4,
+    ai=1,
+    sources={"real": 3, "sd21": 1},
+    errors={"empty": 1, "missing": 1},
+    error_rate=0.25,
+    error_examples={
+        "empty": ErrorExample("m.parquet", 4, None, "the image is null"),
+        "missing": ErrorExample("m.parquet", 5, "é.png", "é.png: no such file"),
+    },
+    run=RunFigures(rows=6, seconds=1.5, rows_per_s=4.0, peak_memory_mib=100.0),
 )
 
 

@@ -1,89 +1,117 @@
-"""Rows grouped into batches of one token bucket."""
+"""Pairs grouped into batches of one token bucket, and the decoding of a batch."""
 
+from itertools import count
+
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigid.batching import Batcher, PairBatch, PairInput
-from aigid.fetch import ImageReference
+from aigid.batching import PairBatch, PairInput, batch_by_bucket, decode_batch
+from aigid.pixels import Pixels
+from aigid.records import ErrorCode, RowError, RowFailure
 
-BUCKETS = st.lists(st.sampled_from([16, 32, 64, 128]), max_size=80)
-
-
-def pair(position: int) -> PairInput:
-    return PairInput(position, ImageReference(None, f"{position}.png"), [101, position, 102])
+LENGTHS = st.lists(st.integers(1, 128), max_size=80)
 
 
-def batches_of(buckets: list[int], batch_rows: int) -> list[PairBatch]:
-    batcher = Batcher(batch_rows)
-    found = [batcher.add(bucket, pair(position)) for position, bucket in enumerate(buckets)]
-    return [batch for batch in found if batch] + list(batcher.flush())
+def pair(position: int, length: int = 3) -> PairInput[str]:
+    return PairInput(position, f"{position}.png", [7] * length)
 
 
-def positions(batch: PairBatch) -> list[int]:
+def bucket_of(length: int) -> int:
+    return next(bucket for bucket in (16, 32, 64, 128) if length <= bucket)
+
+
+def batches_of(lengths: list[int], batch_rows: int) -> list[PairBatch[str]]:
+    pairs = (pair(position, length) for position, length in enumerate(lengths))
+    return list(batch_by_bucket(pairs, bucket_of, batch_rows))
+
+
+def positions(batch: PairBatch[str]) -> list[int]:
     return [row.position for row in batch.pairs]
 
 
 @settings(deadline=None)
-@given(BUCKETS, st.integers(1, 12))
-def test_every_row_comes_out_once_unchanged_in_a_batch_of_its_bucket(
-    buckets: list[int], batch_rows: int
+@given(LENGTHS, st.integers(1, 12))
+def test_every_pair_comes_out_once_unchanged_in_a_batch_of_its_bucket(
+    lengths: list[int], batch_rows: int
 ) -> None:
-    rows = [(row, batch.bucket) for batch in batches_of(buckets, batch_rows) for row in batch.pairs]
-    assert sorted(rows, key=lambda found: found[0].position) == [
-        (pair(n), bucket) for n, bucket in enumerate(buckets)
-    ]
+    batches = batches_of(lengths, batch_rows)
+    found = {row.position: (row, batch.bucket) for batch in batches for row in batch.pairs}
+    assert sum(len(batch.pairs) for batch in batches) == len(lengths)
+    assert found == {
+        position: (pair(position, length), bucket_of(length))
+        for position, length in enumerate(lengths)
+    }
 
 
 @settings(deadline=None)
-@given(BUCKETS, st.integers(1, 12))
+@given(LENGTHS, st.integers(1, 12))
 def test_a_batch_is_full_unless_it_is_the_last_of_its_bucket(
-    buckets: list[int], batch_rows: int
+    lengths: list[int], batch_rows: int
 ) -> None:
-    batches = batches_of(buckets, batch_rows)
-    for bucket in set(buckets):
+    batches = batches_of(lengths, batch_rows)
+    for bucket in {batch.bucket for batch in batches}:
         sizes = [len(batch.pairs) for batch in batches if batch.bucket == bucket]
         assert sizes[:-1] == [batch_rows] * (len(sizes) - 1)
         assert 1 <= sizes[-1] <= batch_rows
 
 
 @settings(deadline=None)
-@given(BUCKETS, st.integers(1, 12))
-def test_within_a_bucket_rows_keep_their_order(buckets: list[int], batch_rows: int) -> None:
-    batches = batches_of(buckets, batch_rows)
-    for bucket in set(buckets):
-        expected = [position for position, its_bucket in enumerate(buckets) if its_bucket == bucket]
-        assert [
-            position for batch in batches if batch.bucket == bucket for position in positions(batch)
-        ] == expected
+@given(LENGTHS, st.integers(1, 12))
+def test_within_a_bucket_pairs_keep_their_order(lengths: list[int], batch_rows: int) -> None:
+    batches = batches_of(lengths, batch_rows)
+    for bucket in {batch.bucket for batch in batches}:
+        found = [row for batch in batches if batch.bucket == bucket for row in positions(batch)]
+        assert found == [row for row, length in enumerate(lengths) if bucket_of(length) == bucket]
 
 
-@settings(deadline=None)
-@given(BUCKETS, st.integers(1, 12), st.integers(0, 80))
-def test_batches_depend_on_the_rows_alone(buckets: list[int], batch_rows: int, other: int) -> None:
-    # Another batcher at work in between, as other threads' are, changes nothing.
-    batcher, neighbour = Batcher(batch_rows), Batcher(batch_rows)
-    found = []
-    for position, bucket in enumerate(buckets):
-        neighbour.add(bucket, pair(position + other))
-        found.append(batcher.add(bucket, pair(position)))
-    assert [batch for batch in found if batch] + list(batcher.flush()) == batches_of(
-        buckets, batch_rows
-    )
+def test_a_batch_comes_out_with_the_pair_that_completes_it() -> None:
+    taken = count()
+    lengths = [3, 20, 3, 3]
+    pairs = (pair(next(taken), length) for length in lengths)
+    batches = batch_by_bucket(pairs, bucket_of, 2)
+    assert next(batches) == PairBatch(16, (pair(0), pair(2)))
+    assert next(taken) == 3, "it read on before it gave a full batch away"
 
 
-def test_a_batch_comes_out_with_the_row_that_completes_it() -> None:
-    batcher = Batcher(2)
-    assert batcher.add(16, pair(0)) is None
-    assert batcher.add(32, pair(1)) is None
-    assert batcher.add(16, pair(2)) == PairBatch(16, (pair(0), pair(2)))
-    assert batcher.add(16, pair(3)) is None
-    assert list(batcher.flush()) == [PairBatch(16, (pair(3),)), PairBatch(32, (pair(1),))]
+def test_incomplete_batches_begin_with_the_shortest_prompts() -> None:
+    batches = batches_of([100, 20, 3], 2)
+    assert [(batch.bucket, positions(batch)) for batch in batches] == [
+        (16, [2]),
+        (32, [1]),
+        (128, [0]),
+    ]
 
 
-def test_what_was_flushed_does_not_come_again() -> None:
-    batcher = Batcher(3)
-    batcher.add(16, pair(0))
-    assert [positions(batch) for batch in batcher.flush()] == [[0]]
-    assert list(batcher.flush()) == []
-    assert batcher.add(16, pair(1)) is None
-    assert [positions(batch) for batch in batcher.flush()] == [[1]]
+def decode(row: PairInput[str]) -> Pixels:
+    """Pixels that tell the position; every third image cannot be read."""
+    if row.position % 3 == 2:
+        raise RowFailure(ErrorCode.MISSING, row.image)
+    return np.full((2, 2, 3), row.position, np.uint8)
+
+
+def test_a_decoded_batch_has_tensors_of_the_decoded_images_and_the_others_errors() -> None:
+    batch = PairBatch(16, (pair(1, 2), pair(2, 16), pair(3, 5)))
+    decoded = decode_batch(batch, decode)
+    assert decoded.positions == [1, 3]
+    assert decoded.errors == {2: RowError(ErrorCode.MISSING, "2.png")}
+    assert decoded.tensors is not None
+    images, tokens = decoded.tensors
+    assert images.tolist() == [decode(pair(1)).tolist(), decode(pair(3)).tolist()]
+    assert tokens.input_ids.tolist() == [[7] * 2 + [0] * 14, [7] * 5 + [0] * 11]
+    assert tokens.attention_mask.sum(axis=1).tolist() == [2, 5]
+
+
+def test_a_batch_of_which_nothing_can_be_decoded_has_no_tensors() -> None:
+    decoded = decode_batch(PairBatch(16, (pair(2), pair(5))), decode)
+    assert (decoded.positions, decoded.tensors) == ([], None)
+    assert decoded.errors.keys() == {2, 5}
+
+
+def test_an_error_that_is_not_a_rows_ends_the_decoding() -> None:
+    def fail(row: PairInput[str]) -> Pixels:
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        decode_batch(PairBatch(16, (pair(0),)), fail)

@@ -1,55 +1,139 @@
-"""The settings of a scan: what is refused, and what holds unless the user says otherwise."""
+"""The settings of a scan: what is refused by its parameter's name, and what the defaults are."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from aigid.config import ScanConfig
+from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.errors import UsageError
+from aigid.manifest import ColumnChoice
 
 
-def config(**settings: object) -> ScanConfig:
-    return ScanConfig(("m.parquet",), "out", **settings)
+def config(**settings: Any) -> ScanConfig:
+    return ScanConfig(**({"paths": ("m.parquet",), "out": "out"} | settings))
 
 
 @pytest.mark.parametrize("name", ["threshold", "max_fpr", "max_error_rate"])
-@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), float("inf")])
-def test_a_share_outside_0_to_1_is_refused_by_its_option(name: str, value: float) -> None:
-    with pytest.raises(
-        UsageError, match=f"--{name.replace('_', '-')} must be from 0 to 1: got {value}"
-    ):
-        config(**{name: value})
-    assert getattr(config(**{name: 0}), name) == 0
-    assert getattr(config(**{name: 1}), name) == 1
-
-
 @pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        ("limit", "--limit"),
-        ("threads", "--threads"),
-        ("batch_rows", "--batch-size"),
-        ("shard_rows", "--shard-rows"),
-    ],
+    "value", [-0.01, 1.01, 2, float("nan"), float("inf"), "0.5", "x", True, [0.5]]
 )
-def test_a_number_below_1_is_refused_by_its_option(name: str, option: str) -> None:
+def test_a_share_that_is_no_number_from_0_to_1_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        config(**{name: value})
+    assert str(caught.value) == f"`{name}` must be from 0 to 1: got {value!r}"
+
+
+@pytest.mark.parametrize("name", ["threshold", "max_fpr", "max_error_rate"])
+def test_a_share_may_be_0_or_1_and_a_number_of_numpys(name: str) -> None:
+    for value in (0, 1, 0.25, np.float32(0.25), np.float64(0.25)):
+        found = getattr(config(**{name: value}), name)
+        assert type(found) is float
+        assert found == value
+
+
+@pytest.mark.parametrize("name", ["limit", "threads", "batch_rows", "shard_rows"])
+def test_a_count_that_is_no_whole_number_of_1_or_more_is_refused(name: str) -> None:
     for value in (0, -1):
-        with pytest.raises(UsageError, match=f"{option} must be 1 or more: got {value}"):
+        with pytest.raises(UsageError, match=f"^`{name}` must be 1 or more: got {value}$"):
             config(**{name: value})
-    assert getattr(config(**{name: 1}), name) == 1
+    for other in (0.5, "8", True, [1]):
+        with pytest.raises(UsageError) as caught:
+            config(**{name: other})
+        assert str(caught.value) == f"`{name}` must be a whole number: got {other!r}"
+    for value in (1, np.int64(1)):
+        found = getattr(config(**{name: value}), name)
+        assert type(found) is int
+        assert found == 1
 
 
 def test_threshold_and_max_fpr_exclude_each_other_even_at_zero() -> None:
-    with pytest.raises(UsageError, match="--threshold and --max-fpr exclude each other"):
+    with pytest.raises(UsageError, match="give one of `threshold` and `max_fpr`, not both"):
         config(threshold=0.0, max_fpr=0.0)
 
 
+@pytest.mark.parametrize("name", ["paths", "keep"])
+def test_a_list_is_taken_and_anything_else_than_strings_in_it_is_refused(name: str) -> None:
+    assert getattr(config(**{name: ["a", "b"]}), name) == ("a", "b")
+    generator = (text for text in "ab")
+    for value in ("m.parquet", generator, [Path("m.parquet")], None, 5, {"a"}):
+        with pytest.raises(UsageError) as caught:
+            config(**{name: value})
+        assert str(caught.value) == f"`{name}` must be a tuple of str: got {value!r}"
+
+
 def test_a_scan_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match="no manifest given"):
-        ScanConfig((), "out")
+    with pytest.raises(UsageError, match="`paths` is empty: give a manifest"):
+        config(paths=())
+
+
+@pytest.mark.parametrize("name", ["out", "image_column", "prompt_column", "image_root"])
+def test_a_text_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"^`{name}` must be a str: got 5$"):
+        config(**{name: 5})
+
+
+def test_a_model_is_a_path_or_its_text() -> None:
+    assert config(model="model").model == "model"
+    assert config(model=Path("model")).model == Path("model")
+    with pytest.raises(UsageError, match="`model` must be a path: got 5"):
+        config(model=5)
+
+
+def test_the_columns_are_those_of_the_manifest() -> None:
+    assert config().columns == ColumnChoice()
+    named = config(image_column="img", prompt_column="words", keep=("id",))
+    assert named.columns == ColumnChoice("img", "words", ("id",))
+
+
+RAY_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "Ray Client": (
+        {"address": "ray://head:10001"},
+        "`address` ray://head:10001: a scan runs on a node of its cluster: submit it with "
+        "`ray job submit -- python jobs/scan.py ...`, or give HOST:PORT there",
+    ),
+    "no address": (
+        {"address": "m.parquet"},
+        "`address` 'm.parquet': not the address of a Ray cluster: give HOST:PORT, auto or local",
+    ),
+    "no workers": ({"min_workers": 0}, "`min_workers` must be 1 or more: got 0"),
+    "no cores": ({"worker_cpus": 0}, "`worker_cpus` must be 1 or more: got 0"),
+    "half a core": ({"worker_cpus": 0.5}, "`worker_cpus` must be a whole number: got 0.5"),
+    "no attempts": ({"shard_attempts": 0}, "`shard_attempts` must be 1 or more: got 0"),
+    "less than no GPUs": ({"worker_gpus": -1}, "`worker_gpus` must be 0 or more: got -1"),
+    "no memory": ({"worker_memory_gib": 0}, "`worker_memory_gib` must be more than 0: got 0"),
+    "no time": ({"start_within_s": 0}, "`start_within_s` must be more than 0: got 0"),
+    "no resource": (
+        {"worker_resources": (("disk", 0),)},
+        "`worker_resources` disk=0: a resource needs a name, and an amount of more than 0",
+    ),
+    "a resource without a name": (
+        {"worker_resources": (("", 1),)},
+        "`worker_resources` =1: a resource needs a name, and an amount of more than 0",
+    ),
+    "fewer at most than at least": (
+        {"min_workers": 3, "max_workers": 2},
+        "`max_workers` 2 is less than `min_workers` 3",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAY_REFUSALS)
+def test_settings_of_a_cluster_that_make_no_sense_are_refused(name: str) -> None:
+    settings, message = RAY_REFUSALS[name]
+    with pytest.raises(UsageError) as caught:
+        RayConfig(**settings)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "head:6379", "10.0.0.1:6379", "[::1]:6379"])
+def test_the_addresses_of_clusters_are_taken(address: str) -> None:
+    assert RayConfig(address).address == address
 
 
 COUNT_ON_ONE_CORE = """
@@ -65,7 +149,7 @@ print(available_cores(), ScanConfig(("m.parquet",), "out").threads)
     not hasattr(os, "sched_setaffinity"),
     reason="only Linux can bind a process to a core: run it there",
 )
-def test_the_threads_are_as_many_as_the_cores_this_process_may_use() -> None:
+def test_there_are_as_many_threads_as_cores_that_this_process_may_use() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COUNT_ON_ONE_CORE], capture_output=True, text=True, check=True
     )

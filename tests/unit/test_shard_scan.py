@@ -1,4 +1,4 @@
-"""The scan of a shard: the same rows whatever the timing, bounded work in flight, and a clean end of every kind."""
+"""The scan of shards: the same rows whatever the timing, bounded work, and clean ends."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ ROWS = 60
 
 
 def ignore(rows: int, errors: int) -> None:
-    """Progress that nobody looks at."""
+    """Progress that nobody watches."""
 
 
 class WatchedScorer:
@@ -96,7 +96,7 @@ class LaterScorer(WatchedScorer):
 
 @dataclass(frozen=True)
 class Case:
-    """A manifest of good and bad rows of every kind, a scanner for it, and the table that it gives."""
+    """A scanner for a manifest of good and bad rows of every kind, and the table it gives."""
 
     scanner: ShardScanner
     table: pa.Table
@@ -258,7 +258,7 @@ def test_no_more_batches_wait_than_a_scorer_takes_and_the_threads_prepare(
         waiting = len(scorer.taken)
         released.set()
         assert table.result().equals(case.table)
-    # Beside those in flight the one worker prepares one; of one batch of two rows both images are bad.
+    # Besides those in flight, the one thread prepares one. Both images of one batch are bad.
     assert scorer.in_flight <= waiting <= scorer.in_flight + 1
     assert len(scorer.taken) > 20
 
@@ -276,7 +276,7 @@ def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(
     assert scorer.most_at_once == scorer.in_flight, "a shard alone has too few batches for that"
 
 
-def test_shards_that_are_not_wanted_any_more_are_not_worked_on(case: Case) -> None:
+def test_after_closing_no_more_shards_are_scanned(case: Case) -> None:
     scanner, scorer = watched(case.scanner, lambda call: time.sleep(0.02), threads=1)
     with ThreadPoolExecutor(1) as pool:
         shards = scan_shards(scanner, list(plan_shards(case.manifest.files, 6)), pool, ignore)
@@ -329,20 +329,20 @@ def test_rows_that_are_all_bad_need_no_scoring(case: Case) -> None:
     assert scorer.calls == 0
 
 
-def test_progress_is_told_of_every_row_and_error_once(case: Case) -> None:
-    told: list[tuple[int, int]] = []
+def test_every_row_and_error_is_reported_once(case: Case) -> None:
+    reported: list[tuple[int, int]] = []
     scanned(
         case.scanner,
         Shard(0, (Segment(case.scanner.manifest.files[0], 0, ROWS),)),
-        lambda rows, errors: told.append((rows, errors)),
+        lambda rows, errors: reported.append((rows, errors)),
     )
-    assert sum(rows for rows, _ in told) == ROWS
-    assert sum(errors for _, errors in told) == 3
-    assert all(0 < rows <= case.scanner.batch_rows for rows, _ in told)
+    assert sum(rows for rows, _ in reported) == ROWS
+    assert sum(errors for _, errors in reported) == 3
+    assert all(0 < rows <= case.scanner.batch_rows for rows, _ in reported)
 
 
 class CountingPool(ThreadPoolExecutor):
-    """A thread pool that says how many tasks it was given."""
+    """A thread pool that counts its tasks."""
 
     submitted = 0
 
@@ -393,14 +393,14 @@ def fail_at_the_third(call: int) -> None:
 
 
 def test_a_shard_that_fails_leaves_no_work_behind_in_a_pool_that_lives_on(case: Case) -> None:
-    # One worker, so that batches are scored in the order in which they are waited for.
+    # One thread, so that batches are scored in the order in which they are waited for.
     scanner, scorer = watched(case.scanner, fail_at_the_third, threads=1)
     with ThreadPoolExecutor(1) as pool, pytest.raises(AigidError, match="the scorer is gone"):
         scan_shard(scanner, Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),)), pool, ignore)
     assert scorer.calls <= 4
 
 
-def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(
+def test_an_exception_in_a_thread_ends_the_scan_and_leaves_earlier_commits(
     case: Case, results: ResultsFolder
 ) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
@@ -413,7 +413,7 @@ def test_an_exception_in_a_worker_ends_the_scan_and_leaves_earlier_commits(
     with pytest.raises(AigidError, match="the scorer is gone"):
         run_local(scanner, shards[2:], results, ignore)
     assert files_in(results) == before
-    assert scorer.calls <= 4, "it went on though nothing could come of it"
+    assert scorer.calls <= 4, "it went on after the failure"
     assert scan_threads() == []
 
 
@@ -467,7 +467,7 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
 
     with pytest.raises(AigidError, match=f"{path}: has changed since the scan began"):
         run_local(scanner, shards, results, replace_it)
-    # Of the next shards some were read already when the first was done.
+    # Some of the next shards had been read when the first was done.
     committed = sorted(files_in(results))
     assert committed == [results.shard_name(index) for index in range(len(committed))]
     assert 1 <= len(committed) < len(shards)

@@ -10,7 +10,7 @@ from aigid.manifest import Segment
 from aigid.manifest_files import ManifestFile
 from aigid.shards import PlanTotals, Shard, plan_shards
 
-# Sizes on both sides of every rule: empty groups, tiny ones, ones that just fit, ones that must be cut.
+# Sizes on both sides of every rule: empty and tiny groups, groups that just fit, and ones to cut.
 ROW_GROUPS = st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=8)
 SHARD_ROWS = st.integers(1, 40)
 LIMITS = st.none() | st.integers(1, 400)
@@ -47,7 +47,7 @@ def all_rows(files: Sequence[ManifestFile]) -> list[tuple[int, int]]:
 
 
 def cut_points(row_groups: Sequence[int], shard_rows: int) -> set[int]:
-    """Where a shard may end inside a file: at row groups, and evenly inside those of more than 1.5 times `shard_rows`."""
+    """Where a shard may end inside a file: at row groups, and at even pieces of large ones."""
     found, start = {0}, 0
     for rows in row_groups:
         parts = 1 if rows <= 1.5 * shard_rows else -(-rows // shard_rows)
@@ -57,7 +57,7 @@ def cut_points(row_groups: Sequence[int], shard_rows: int) -> set[int]:
 
 
 def first_piece(shard: Shard, row_groups: Sequence[Sequence[int]], shard_rows: int) -> int:
-    """The rows that a shard begins with and that could not have been parted: a row group, or a part of a large one."""
+    """The first rows of a shard that belong together: a row group, or a piece of a large one."""
     start = shard.segments[0].start
     return (
         min(
@@ -124,7 +124,7 @@ def test_a_shard_ends_at_a_row_group_or_evenly_inside_one_that_is_too_large(
 def test_no_shard_has_more_than_one_and_three_quarters_of_the_rows_asked_for(
     row_groups: list[list[int]], shard_rows: int, limit: int | None
 ) -> None:
-    # A row group of 1.5 times `shard_rows` is taken whole where at most a quarter of `shard_rows` waits before it.
+    # A row group of 1.5 times `shard_rows` stays whole if at most a quarter of `shard_rows` waits.
     for shard in plan(manifest_files(row_groups), shard_rows, limit):
         assert shard.rows <= 1.75 * shard_rows
 
@@ -219,7 +219,7 @@ def test_row_groups_of_one_file_that_are_packed_together_are_one_segment() -> No
 
 @plans
 @given(ROW_GROUPS, SHARD_ROWS, LIMITS, st.sets(st.integers(0, 20)))
-def test_the_extent_adds_up_a_plan_and_what_is_done_of_it(
+def test_the_totals_add_up_a_plan_and_what_is_done_of_it(
     row_groups: list[list[int]], shard_rows: int, limit: int | None, done: set[int]
 ) -> None:
     shards = plan(manifest_files(row_groups), shard_rows, limit)

@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support.result_tables import FILES, SCAN, SCORED_BY, small_table
-from unit.results.test_summary import SUMMARY
+from support.result_tables import FILES, SCAN, SCORED_BY, SUMMARY, small_table
 
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
 from aigid.manifest import Segment
