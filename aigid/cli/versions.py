@@ -4,9 +4,8 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-import click
-
-from aigid import __version__
+from aigid.cli.stdout import print_result
+from aigid.version import __version__
 
 REQUIRED = ("numpy", "onnxruntime", "pyarrow", "pillow", "tokenizers")
 OPTIONAL = ("torch", "ray", "tritonclient", "transformers")
@@ -14,7 +13,8 @@ OPTIONAL = ("torch", "ray", "tritonclient", "transformers")
 
 def print_versions() -> None:
     """Print a line for each version."""
-    click.echo("\n".join(f"{name} {number}" for name, number in versions()))
+    for name, number in versions():
+        print_result(f"{name} {number}")
 
 
 def versions() -> Iterator[tuple[str, str]]:
