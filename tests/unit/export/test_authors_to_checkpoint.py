@@ -307,7 +307,7 @@ def test_a_tokenizer_of_another_encoder_is_refused(
     (tmp_path / "small.json").write_text(json.dumps({**TEXT, "vocab_size": 100}))
     refused = convert(authors.state(), "--text-config", tmp_path / "small.json")
     assert refused.exit_code == 2
-    assert "has 30522 tokens, but the text encoder knows 100" in refused.stderr
+    assert "has 30522 tokens, but the text encoder has embeddings for 100" in refused.stderr
 
 
 @pytest.mark.parametrize(
