@@ -106,12 +106,12 @@ class Detector:
 
     @property
     def notice(self) -> str:
-        """What the model's makers want every user to know, or an empty string."""
+        """The notice that the model's makers attached for every user, or an empty string."""
         return self._scorer.contract.notice
 
     @property
     def threshold(self) -> float:
-        """The `p_ai` from which on an image is AI-generated."""
+        """The smallest `p_ai` of an image that is AI-generated."""
         return self._threshold
 
     def __enter__(self) -> Self:

@@ -65,4 +65,4 @@ class IncompleteScanError(AigidError):
 
 
 class ModelNoticeWarning(UserWarning):
-    """The model's makers attached a notice, such as "not for real decisions", and this is it."""
+    """The notice that a model's makers attached for every user."""
