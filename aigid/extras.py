@@ -1,8 +1,10 @@
-"""Errors for optional dependencies: which extra is missing, and the command that installs it here."""
+"""Errors for optional dependencies: which extra is missing, and the command that installs it."""
 
 import json
+import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from aigid.errors import MissingExtraError
@@ -19,10 +21,10 @@ def missing_extra(purpose: str, error: ModuleNotFoundError, extra: str) -> Missi
 def install_command(extra: str) -> str:
     """Return the pip command that installs an extra from where this aigid came from.
 
-    A clone or a local wheel is named by its path (PEP 610); only an aigid that came from a package
-    index is named by its name alone.
+    A clone or a local wheel is named by its path, a repository by its URL (PEP 610). Only an aigid
+    from a package index is named by its name alone.
     """
-    return f"pip install '{_requirement(extra)}'"
+    return f"pip install {shlex.quote(_requirement(extra))}"
 
 
 def _requirement(extra: str) -> str:
@@ -33,7 +35,13 @@ def _requirement(extra: str) -> str:
         return f"{Path(__file__).parents[1]}[{extra}]"
     if origin is None:
         return f"aigid[{extra}]"
-    url = str(json.loads(origin)["url"])
+    return _from_direct_url(json.loads(origin), extra)
+
+
+def _from_direct_url(origin: dict[str, Any], extra: str) -> str:
+    url, repository = str(origin["url"]), origin.get("vcs_info")
+    if repository:
+        return f"aigid[{extra}] @ {repository['vcs']}+{url}@{repository['commit_id']}"
     if url.startswith("file:"):
         return f"{unquote(urlsplit(url).path)}[{extra}]"
     return f"aigid[{extra}] @ {url}"
