@@ -10,7 +10,7 @@ from aigid.cli.errors import EXIT_INTERRUPTED, EXIT_TOO_MANY_ERRORS
 from aigid.errors import AigidError
 from aigid.records import RowFailure
 
-README = (REPOSITORY.parent / "README.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY.parent / "docs/scan.md").read_text(encoding="utf-8")
 USAGE = {
     "UsageError",
     "ManifestError",
@@ -37,8 +37,8 @@ def test_usage_errors_have_exit_status_2_and_all_others_1() -> None:
     assert {status for name, status in statuses.items() if name not in USAGE} == {1}
 
 
-def test_the_readme_lists_the_exit_statuses_that_there_are() -> None:
-    table = README[README.index("| exit status |") :]
+def test_the_page_of_the_scan_lists_the_exit_statuses_that_there_are() -> None:
+    table = PAGE[PAGE.index("### Exit status") : PAGE.index("## Stop and go on")]
     documented = [int(status) for status in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)]
     assert documented == [
         0,
