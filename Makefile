@@ -34,7 +34,7 @@ demo-model: $(VENV)/.dev
 	$(BIN)/aigid train runs/data/train --validation runs/data/validation --out runs/demo --name aigid-demo \
 	  --text-encoder build/demo/text_encoder.json --image-encoder build/demo/image_encoder.json \
 	  --tokenizer model_repository/tokenizer.json --resizing native_crop --fusion-hidden 128 \
-	  --epochs 12 --batch-size 64 --learning-rate 1e-3 --schedule one_cycle --real-repeat 3 --seed 1 \
+	  --epochs 12 --batch-size 64 --learning-rate 1e-3 --schedule one_cycle --oversample-real 3 --seed 1 \
 	  --notice "$(DEMO_NOTICE)"
 	$(BIN)/python build/checkpoint_to_half.py runs/demo/best build/demo/checkpoint
 	$(BIN)/python build/pipeline.py build/demo/checkpoint model_repository --calibration runs/data/validation \

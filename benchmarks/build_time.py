@@ -1,4 +1,4 @@
-"""A build at the paper's sizes: minutes and memory from checkpoint to repository, and seconds for each engine."""
+"""Measure a build at the paper's sizes: minutes, memory, and seconds for each engine."""
 
 import resource
 import sys
@@ -14,12 +14,11 @@ from manifests import write_manifest
 from rich.console import Console
 from rich.table import Table
 
-from aigid.export.engine_profiles import engine_profiles  # isort: skip # build/ is found by base_model
-from aigid.export.graph_metadata import PARTS  # isort: skip
-from aigid.export.onnx_to_tensorrt import Compiler, EngineBuilder, EngineSettings  # isort: skip
-from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository  # isort: skip
-
 from aigid.contract import load_contract
+from aigid.export import PRECISIONS, BuildConfig, Compiler, EngineSettings, build_repository
+from aigid.export.engine_profiles import engine_profiles
+from aigid.export.onnx_to_tensorrt import EngineBuilder
+from aigid.scorers.tensors import PARTS
 
 MOST_MINUTES, MOST_GB, MOST_ENGINE_SECONDS = 10.0, 8.0, 60.0
 ROWS = 256
@@ -27,7 +26,7 @@ GPU = "8.9"
 
 
 def build(checkpoint: Path, folder: Path) -> tuple[float, float]:
-    """Build a repository as `build/pipeline.py` does by default; returns minutes, and this process's peak in GB."""
+    """Build a repository as `build/pipeline.py` does; return minutes, and peak memory in GB."""
     rows = str(write_manifest(folder / "rows.parquet", ROWS))
     start = time.perf_counter()
     config = BuildConfig(
@@ -39,12 +38,12 @@ def build(checkpoint: Path, folder: Path) -> tuple[float, float]:
     )
     build_repository(checkpoint, folder / "repository", config)
     minutes = (time.perf_counter() - start) / 60
-    # Linux gives it in KiB.
+    # Linux reports KiB.
     return minutes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def compile_parts(repository: Path) -> dict[str, float]:
-    """Compile each fp16 graph with every profile, ahead of time for one GPU; returns seconds by part."""
+    """Compile each fp16 graph ahead of time with every profile; return seconds by part."""
     contract, seconds = load_contract(repository), {}
     builder = EngineBuilder(EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=(GPU,)))
     for part in PARTS:
@@ -60,16 +59,21 @@ def compile_parts(repository: Path) -> dict[str, float]:
 @click.command()
 @click.argument("base", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def main(base: Path) -> None:
-    """Build what `base_model.py` made in BASE once more, with the rows that a real build takes; status 1 where it is too slow.
+    """Build the checkpoint of `base_model.py` in BASE again, with as many rows as a real build.
+
+    Exits with status 1 if it is too slow.
 
     Example: python benchmarks/build_time.py runs/base
     """
     with tempfile.TemporaryDirectory(dir=base) as temporary:
-        # A process of its own: the peak is the build's alone.
+        # A separate process, so that the peak is that of the build alone.
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
             minutes, peak = process.submit(build, base / "checkpoint", Path(temporary)).result()
         engines = compile_parts(Path(temporary, "repository"))
-    rows = [("build, minutes", minutes, MOST_MINUTES), ("its peak of memory, GB", peak, MOST_GB)]
+    rows = [
+        ("build, minutes", minutes, MOST_MINUTES),
+        ("peak memory of the build, GB", peak, MOST_GB),
+    ]
     rows += [
         (f"engine of {part}, seconds", seconds, MOST_ENGINE_SECONDS)
         for part, seconds in engines.items()
@@ -78,7 +82,7 @@ def main(base: Path) -> None:
         "",
         "measured",
         "at most",
-        title=f"{ROWS} rows to calibrate and to compare on; engines for {GPU}",
+        title=f"{ROWS} rows to calibrate and to compare on; engines for compute capability {GPU}",
     )
     for name, measured, most in rows:
         table.add_row(name, f"{measured:.1f}", f"{most:g}")

@@ -1,4 +1,4 @@
-"""Ways to make the encoders INT8, by speed at the paper's sizes and by agreement of a trained model: one run, one table."""
+"""Compare quantization methods: speed at the paper's sizes, and agreement of a trained model."""
 
 import sys
 import tempfile
@@ -17,16 +17,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from aigid.export.checkpoint_to_onnx import export_checkpoint  # isort: skip # build/ is found by int8_methods
-from aigid.export.sample_rows import SampleRow, rows_for  # isort: skip
 from aigid.cores import available_cores
-from aigid.export.verify_parity import (
-    Answers,
-    ParityReport,
-    artifacts_of,
-    macro_f1_text,
-    measure_parity,
-)  # isort: skip
+from aigid.export import ParityReport, export_checkpoint, measure_parity
+from aigid.export.parity_report import macro_f1_text
+from aigid.export.sample_rows import SampleRow, rows_for
+from aigid.export.verify_parity import ModelOutputs, artifacts_of
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
@@ -38,35 +33,38 @@ ENCODERS = ("clip_vision", "bert")
 
 @dataclass(frozen=True)
 class Speed:
-    """Rows a second of each round, and how far a row's features move with its batch, in parts of their mean size."""
+    """Rows per second in each round, and the batch effect.
+
+    The batch effect is how far features change with the batch, relative to their mean |value|.
+    """
 
     rates: list[float]
     batch_effect: float
 
 
 class MethodModel:
-    """A trained model whose encoders were made by one method."""
+    """A trained model whose encoders were quantized with one method."""
 
     def __init__(self, method: Method, folder: Path, heads: Path) -> None:
-        """Load the encoders made into `folder`."""
+        """Load the encoders in `folder`."""
         self._text, self._image = (
             method.load(folder / f"{part}.onnx", available_cores())
             for part in ("bert", "clip_vision")
         )
         self._heads = ort.InferenceSession(heads, providers=["CPUExecutionProvider"])
 
-    def answers(self, images: Pixels, tokens: TokenBatch) -> Answers:
-        """What the model says of one batch."""
+    def run(self, images: Pixels, tokens: TokenBatch) -> ModelOutputs:
+        """Return the outputs for one batch."""
         text = self._text({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
         image = self._image({"image": images})
         p_ai, p_source = self._heads.run(
             ["p_ai", "p_source"], {"text_features": text, "image_features": image}
         )
-        return Answers(text, image, p_ai[:, 0], p_source)
+        return ModelOutputs(text, image, p_ai[:, 0], p_source)
 
 
 def feeds_of(part: str, rows: Sequence[SampleRow]) -> list[Feed]:
-    """What an encoder is fed of each row."""
+    """Return the inputs of an encoder for each row."""
     if part == "clip_vision":
         return [{"image": row.image} for row in rows]
     return [
@@ -75,7 +73,7 @@ def feeds_of(part: str, rows: Sequence[SampleRow]) -> list[Feed]:
 
 
 def batch_of(part: str, rows: Sequence[SampleRow]) -> Feed:
-    """One batch of many rows; prompts cut or repeated to one length."""
+    """Return one batch of many rows; prompts are cut or repeated to one length."""
     if part == "clip_vision":
         return {"image": np.concatenate([row.image for row in rows])}
     ids = np.concatenate([np.resize(row.input_ids, (1, TOKENS)) for row in rows])
@@ -85,11 +83,11 @@ def batch_of(part: str, rows: Sequence[SampleRow]) -> Feed:
 def measure_speed(
     graph: Path, part: str, rows: Sequence[SampleRow], rounds: int
 ) -> dict[str, Speed]:
-    """Each method's artifact of one encoder, round by round one after the other."""
+    """Time each method's graph of one encoder; every round runs all of them in turn."""
     batch, runs = batch_of(part, rows), {}
     with tempfile.TemporaryDirectory() as temporary:
         for method in track(
-            [method for method in METHODS if method.timed], f"making {part}", transient=True
+            [method for method in METHODS if method.timed], f"quantizing {part}", transient=True
         ):
             target = Path(temporary, "graph.onnx")
             method.make(graph, target, feeds_of(part, rows))
@@ -106,7 +104,10 @@ def measure_speed(
 
 
 def batch_effect(run: Run, batch: Feed, alone: int = 4) -> float:
-    """The greatest |delta| between features of rows alone and in a batch, in parts of their mean |value|."""
+    """Return the largest change of features between rows alone and in a batch.
+
+    It is relative to the features' mean |value|.
+    """
     together = run(batch)
     apart = np.concatenate(
         [run({name: value[row : row + 1] for name, value in batch.items()}) for row in range(alone)]
@@ -117,11 +118,13 @@ def batch_effect(run: Run, batch: Feed, alone: int = 4) -> float:
 def measure_agreement(
     checkpoint: Checkpoint, calibration: str, test: str, rows: int
 ) -> ParityReport:
-    """Each method's model beside torch, on rows of a labelled manifest."""
+    """Compare each method's model with torch, on rows of a labelled manifest."""
     sample = list(rows_for(checkpoint, calibration, CALIBRATION_ROWS))
     with tempfile.TemporaryDirectory() as temporary:
         graphs, loaders = export_checkpoint(checkpoint, Path(temporary)), {}
-        for number, method in enumerate(track(METHODS, "making a trained model's", transient=True)):
+        for number, method in enumerate(
+            track(METHODS, "quantizing a trained model", transient=True)
+        ):
             folder = Path(temporary, str(number))
             folder.mkdir()
             for part in ENCODERS:
@@ -131,7 +134,7 @@ def measure_agreement(
 
 
 def gains(speeds: dict[str, Speed], name: str) -> list[float]:
-    """How many times the rows of the fp32 graph, round by round."""
+    """Return the speed relative to the fp32 graph, for each round."""
     return [
         rate / reference
         for rate, reference in zip(speeds[name].rates, speeds[FP32].rates, strict=True)
@@ -139,7 +142,7 @@ def gains(speeds: dict[str, Speed], name: str) -> list[float]:
 
 
 def speed_table(speeds: dict[str, dict[str, Speed]]) -> Table:
-    """A row for each method: both encoders' rate, gain (median, least to most) and batch effect."""
+    """Return a table with each method's rate, gain (median, range) and batch effect by encoder."""
     table = Table("method", title=f"batches of {BATCH_ROWS}, {available_cores()} threads")
     for part in ENCODERS:
         for column in (f"{part} rows/s", "times fp32", "alone or in a batch"):
@@ -163,8 +166,8 @@ def _speed_cells(speeds: dict[str, Speed], name: str) -> tuple[str, str, str]:
 
 
 def agreement_table(report: ParityReport) -> Table:
-    """A row for each method: mean |delta| of features, share of equal decisions, macro-F1."""
-    table = Table("method", title=f"{report.model} beside torch in float32, {report.rows} rows")
+    """Return a table with each method's feature differences, equal decisions and macro-F1."""
+    table = Table("method", title=f"{report.model} and torch in float32, {report.rows} rows")
     for column in (
         "image features",
         "text features",
@@ -197,10 +200,13 @@ def agreement_table(report: ParityReport) -> Table:
     "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds of timing."
 )
 def main(base: Path, trained: Path, calibration: str, test: str, rows: int, rounds: int) -> None:
-    """Compare ways to INT8 on what `base_model.py` made (BASE, for speed) and on a TRAINED checkpoint (for agreement).
+    """Compare quantization methods: speed on BASE, agreement on a TRAINED checkpoint.
 
-    Status 1 where the shipped way misses what is asked of it. Example: python benchmarks/int8_comparison.py runs/base
-    build/demo/checkpoint --calibration runs/data/validation --test runs/data/test
+    BASE is the output of `base_model.py`. Exits with status 1 if the shipped method is too slow, or
+    if its results depend on the batch.
+
+    Example: python benchmarks/int8_comparison.py runs/base build/demo/checkpoint
+    --calibration runs/data/validation --test runs/data/test
     """
     graphs = artifacts_of(base / "repository")["fp32"]
     sample = list(
@@ -218,8 +224,10 @@ def main(base: Path, trained: Path, calibration: str, test: str, rows: int, roun
     }
     missed = [part for part, (gain, effect) in shipped.items() if gain < LEAST_GAIN or effect > 0]
     for part in missed:
+        gain, effect = shipped[part]
         print(
-            f"{part}: {shipped[part][0]:.2f} times fp32 (asked for: {LEAST_GAIN}), batch effect {shipped[part][1]:.1e}"
+            f"{part}: {gain:.2f} times fp32 (at least {LEAST_GAIN} expected), "
+            f"batch effect {effect:.1e} (0 expected)"
         )
     sys.exit(1 if missed else 0)
 

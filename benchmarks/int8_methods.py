@@ -1,9 +1,8 @@
-"""Ways to make an encoder INT8, and runtimes to run it on: what `int8_comparison.py` measures side by side."""
+"""The quantization methods and runtimes that `int8_comparison.py` compares."""
 
 import io
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.transformers import optimizer
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "build"))
-
 from aigid.export.graph_fusion import fuse_for_cpu
 from aigid.export.onnx_to_int8 import EncoderQuantizer, Feed
 
@@ -38,9 +35,10 @@ PRODUCTS = ("MatMul", "Gemm")
 
 @dataclass(frozen=True)
 class Method:
-    """A way to an artifact (source graph, target, calibration feeds of one row each) and the runtime that runs it.
+    """A quantization method and the runtime for its graphs.
 
-    Not `timed`: where only scales differ from those of another method, and so not the speed.
+    `make` takes the fp32 graph, the target, and calibration feeds of one row each. `timed` is False
+    for methods that differ from another only in their scales, and so not in speed.
     """
 
     name: str
@@ -50,7 +48,7 @@ class Method:
 
 
 def load_onnxruntime(graph: Path, threads: int) -> Run:
-    """A graph in ONNX Runtime on the CPU."""
+    """Load a graph in ONNX Runtime on the CPU."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -59,7 +57,7 @@ def load_onnxruntime(graph: Path, threads: int) -> Run:
 
 
 def load_openvino(graph: Path, threads: int) -> Run:
-    """A graph in OpenVINO on the CPU."""
+    """Load a graph in OpenVINO on the CPU."""
     import openvino  # extra `bench`
 
     hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
@@ -68,12 +66,12 @@ def load_openvino(graph: Path, threads: int) -> Run:
 
 
 def keep(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
-    """The fp32 graph as it was exported."""
+    """Copy the exported fp32 graph."""
     shutil.copyfile(source, target)
 
 
 def dynamic(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
-    """ONNX Runtime's dynamic quantization: activation scales are taken from each batch as it comes."""
+    """Quantize with ONNX Runtime's dynamic method, whose activation scales depend on each batch."""
     quantize_dynamic(
         source,
         target,
@@ -85,7 +83,10 @@ def dynamic(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
 
 @dataclass(frozen=True)
 class Static:
-    """ONNX Runtime's static quantization to QDQ, of `prepare`d graphs; `operators` None for all that it can."""
+    """ONNX Runtime's static quantization to QDQ, after `prepare`.
+
+    `operators` are quantized; None means every operator that ONNX Runtime can quantize.
+    """
 
     calibration: CalibrationMethod = CalibrationMethod.MinMax
     operators: Sequence[str] | None = PRODUCTS
@@ -97,7 +98,7 @@ class Static:
         prepared = target.with_suffix(".prepared.onnx")
         self.prepare(source, prepared)
         options: dict[str, Any] = {"MatMulConstBOnly": True} if self.operators else {}
-        # It prints its progress.
+        # quantize_static prints its progress.
         with redirect_stdout(io.StringIO()):
             quantize_static(
                 prepared,
@@ -115,7 +116,7 @@ class Static:
 
 
 def ours(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
-    """What `build/onnx_to_int8.py` ships."""
+    """Quantize as `build/onnx_to_int8.py` does."""
     quantizer = EncoderQuantizer(onnx.load(source))
     for feed in feeds:
         quantizer.observe(feed)
@@ -123,7 +124,7 @@ def ours(source: Path, target: Path, feeds: Sequence[Feed]) -> None:
 
 
 def transformer_fusions(source: Path, target: Path) -> None:
-    """ONNX Runtime's own fusions for transformers."""
+    """Apply ONNX Runtime's own fusions for transformers."""
     kind = "bert" if "bert" in source.name else "clip"
     optimizer.optimize_model(str(source), model_type=kind, opt_level=0).save_model_to_file(
         str(target)
@@ -131,7 +132,7 @@ def transformer_fusions(source: Path, target: Path) -> None:
 
 
 def our_fusions(source: Path, target: Path) -> None:
-    """`build/graph_fusion.py`, without quantizing."""
+    """Apply the fusions of `aigid.export.graph_fusion`, without quantizing."""
     model = ir.load(source)
     fuse_for_cpu(model)
     onnx.save(ir.to_proto(model), target)
@@ -139,7 +140,7 @@ def our_fusions(source: Path, target: Path) -> None:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc] # no type information
     def __init__(self, feeds: Sequence[Feed]) -> None:
-        # ONNX Runtime's histograms want all rows of one length: short prompts are padded, which their masks say.
+        # ONNX Runtime's histograms need rows of one length: short prompts are padded and masked.
         longest = max(value.shape[1] for feed in feeds for value in feed.values())
         self._feeds: Iterator[Feed] = iter(
             [{name: _padded(value, longest) for name, value in feed.items()} for feed in feeds]
@@ -170,5 +171,5 @@ METHODS = (
     Method(SHIPPED, ours),
 )
 
-# Advice of the quantizers, to prepare graphs in a way that changes nothing here.
+# The quantizers advise to prepare graphs in a way that changes nothing here.
 logging.disable(logging.WARNING)

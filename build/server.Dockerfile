@@ -1,5 +1,5 @@
-# Triton with aigid installed for the repository's Python models, which import `decode_image` and `PromptEncoder`.
-# The model repository is mounted at /models; its plans were built with the same release: build/containers.md.
+# Triton with aigid, which the repository's Python models import.
+# Mount the model repository at /models; build its plans with the same release: build/containers.md.
 #   docker build -f build/server.Dockerfile -t aigid-server:26.07 .
 ARG RELEASE=26.07
 FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3 AS packages
@@ -8,23 +8,23 @@ WORKDIR /aigid
 COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY aigid aigid
 COPY model_repository model_repository
-# PIP_CONSTRAINT, unlike --constraint, takes the place of any constraints that the container sets, and pins hatchling too.
+# PIP_CONSTRAINT, unlike --constraint, replaces any constraints that the container sets, and pins hatchling too.
 RUN PIP_CONSTRAINT=/aigid/constraints.txt python3 -m pip install --no-cache-dir --target /opt/aigid .
 
 FROM nvcr.io/nvidia/tritonserver:${RELEASE}-py3
 
-# Beside the container's packages and found before them: its numpy is older than the pinned pyarrow takes.
+# Apart from the container's packages, and found before them: the container's numpy is too old for the pinned pyarrow.
 COPY --from=packages /opt/aigid /opt/aigid
-# By a .pth file, for the Python backend of some releases ignores PYTHONPATH.
+# A .pth file, because the Python backend of some releases ignores PYTHONPATH.
 RUN echo "import sys; sys.path.insert(0, '/opt/aigid')" \
     > "$(python3 -c 'import site; print(site.getsitepackages()[0])')/aigid.pth"
 
-# `triton-server`, the container's own user for this: everybody must be allowed to read the mounted repository.
+# `triton-server`, the container's own user: it must be allowed to read the mounted repository.
 USER 1000
 # HTTP, gRPC, metrics
 EXPOSE 8000 8001 8002
-# Ready means that every model is loaded and warmed up, each engine with each of its profiles.
+# Ready means that every model is loaded and warmed up, and every engine with each of its profiles.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m \
     CMD ["curl", "--fail", "--silent", "--show-error", "http://localhost:8000/v2/health/ready"]
-# On a CPU: tritonserver --model-repository=/models --model-config-name=cpu, which takes configs/cpu.pbtxt for config.pbtxt.
+# On a CPU: tritonserver --model-repository=/models --model-config-name=cpu, which reads configs/cpu.pbtxt.
 CMD ["tritonserver", "--model-repository=/models"]

@@ -1,15 +1,17 @@
-"""The demo model that ships: it is whole, it is what its checkpoint says, and it does what its card says."""
+"""The demo model that ships: complete, equal to its checkpoint, and as good as its card says."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aigid.contract import TOKENIZER_FILE, ModelContract, Resizing, load_contract
-from aigid.export.checkpoint_to_onnx import export_checkpoint
+from aigid.export import LIMITS, ParityReport, export_checkpoint, report_text
 from aigid.export.model_configs import model_configs
+from aigid.export.parity_report import PARITY_JSON, PARITY_MD, Difference, MacroF1, Parity
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
@@ -40,7 +42,7 @@ def contract() -> ModelContract:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, contract: ModelContract) -> LabelledManifest:
-    """Simulated pairs of the test split, of another seed than the data that the card's figures are from."""
+    """Return simulated pairs of the test split, with another seed than the card's data."""
     return simulated(
         tmp_path_factory.mktemp("simulated") / "test",
         contract,
@@ -78,7 +80,7 @@ def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Label
     return scores, LabelledScores(*truth, scores.p_ai, scores.p_source)
 
 
-def test_the_repository_was_built_from_the_checkpoint_beside_it(
+def test_the_repository_matches_its_checkpoint(
     checkpoint: Checkpoint, contract: ModelContract
 ) -> None:
     assert contract == contract_of(checkpoint)
@@ -87,7 +89,7 @@ def test_the_repository_was_built_from_the_checkpoint_beside_it(
         assert (REPOSITORY / name).read_text() == text, name
 
 
-def test_the_model_says_that_it_is_a_demo(contract: ModelContract) -> None:
+def test_the_notice_calls_it_a_demo(contract: ModelContract) -> None:
     assert "not for real decisions" in contract.notice
 
 
@@ -96,7 +98,7 @@ def test_the_weights_in_git_stay_small() -> None:
     assert sum(path.stat().st_size for path in files) < 12e6
 
 
-def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(
+def test_int8_agrees_with_fp32_and_both_classify_simulated_pairs(
     fp32_repository: Path, labelled: LabelledManifest
 ) -> None:
     int8, int8_rows = score(OnnxScorer(REPOSITORY), labelled)
@@ -106,12 +108,12 @@ def test_int8_agrees_with_fp32_and_both_tell_simulated_pairs_apart(
     small, large = compute_metrics(int8_rows), compute_metrics(fp32_rows)
     assert small.rows == ROWS
     for int8_task, fp32_task, bar in ((small.a, large.a, 0.95), (small.b, large.b, 0.88)):
-        # Fewer rows than the card's: two points of leeway on the bar, for chance.
+        # Two points below the bar are allowed, because there are fewer rows than in the card.
         assert int8_task.macro_f1 >= bar - 0.02
         assert int8_task.macro_f1 >= fp32_task.macro_f1 - 0.005
 
 
-def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(
+def test_larger_images_are_classified_by_native_crops_but_not_when_resized(
     contract: ModelContract, tmp_path: Path
 ) -> None:
     larger = SimulationConfig(rows=120, split="test", seed=78, shorter_side=300)
@@ -128,11 +130,11 @@ def test_larger_pictures_are_told_apart_by_their_middle_at_native_resolution(
     )
     assert with_traces.a.macro_f1 > 0.9
     assert with_traces.b.macro_f1 > 0.9
-    # CLIP's resize wipes what the model looks for.
+    # CLIP's resizing removes the traces.
     assert without.b.macro_f1 < 0.5
 
 
-def test_an_answer_is_the_same_whatever_shares_its_batch(labelled: LabelledManifest) -> None:
+def test_the_result_of_a_row_does_not_depend_on_its_batch(labelled: LabelledManifest) -> None:
     scorer = OnnxScorer(REPOSITORY, cached_prompts=0)
     batch = next(labelled.batches(33, None))
     together = scorer.score(batch.images, batch.tokens)
@@ -143,7 +145,7 @@ def test_an_answer_is_the_same_whatever_shares_its_batch(labelled: LabelledManif
         assert np.array_equal(some.p_source, together.p_source[rows])
 
 
-def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelContract) -> None:
+def test_the_card_has_the_figures_of_metrics_json(contract: ModelContract) -> None:
     metrics = json.loads((CARD / "evaluation" / "metrics.json").read_text())
     assert metrics["fingerprint"] == contract.fingerprint
     assert metrics["rows"] >= 3000
@@ -160,3 +162,30 @@ def test_the_card_has_the_figures_of_the_evaluation_beside_it(contract: ModelCon
     ]
     for figure in figures:
         assert f"{figure:.4f}" in card
+
+
+def test_the_card_says_that_the_model_is_at_chance_on_real_images() -> None:
+    summary, _, rest = (CARD / "README.md").read_text().partition("\n## ")
+    for text in (summary, rest):
+        assert "0.528" in text
+        assert "4,948" in text
+
+
+def test_the_parity_report_is_the_generated_one() -> None:
+    values = json.loads((REPOSITORY / PARITY_JSON).read_text())
+    artifacts = {name: parity_from_json(item) for name, item in values["artifacts"].items()}
+    report = ParityReport(
+        values["model"],
+        values["fingerprint"],
+        values["rows"],
+        MacroF1(**values["reference_macro_f1"]),
+        artifacts,
+    )
+    assert report.to_json(LIMITS) == values
+    assert (REPOSITORY / PARITY_MD).read_text() == report_text(report)
+
+
+def parity_from_json(values: dict[str, Any]) -> Parity:
+    names = ("text_features", "image_features", "p_ai", "p_source")
+    differences = {name: Difference(**values[name]) for name in names}
+    return Parity(**{**values, **differences, "macro_f1": MacroF1(**values["macro_f1"])})

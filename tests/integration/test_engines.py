@@ -1,6 +1,6 @@
-"""Engines of the paper's encoders at full size and of the demo model, with every profile; and the repository around them.
+"""Compile engines of the demo model and of the paper's encoders at full size, with every profile.
 
-TensorRT for RTX compiles them here, ahead of time; running one takes a GPU.
+TensorRT for RTX compiles them ahead of time. Running an engine needs a GPU.
 """
 
 import json
@@ -13,10 +13,15 @@ from click.testing import CliRunner
 from time_engines import main
 
 from aigid.contract import load_contract
-from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
+from aigid.export import (
+    Compiler,
+    EngineSettings,
+    Precision,
+    build_engines,
+    export_checkpoint,
+    time_engines,
+)
 from aigid.export.engine_profiles import engine_profiles
-from aigid.export.onnx_to_tensorrt import Compiler, EngineSettings, build_engines
-from aigid.export.time_engines import time_engines
 from aigid.export.to_model_repository import write_repository
 from aigid.scorers.tensors import PARTS
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model, save_checkpoint
@@ -71,7 +76,7 @@ def test_every_part_is_compiled_for_every_profile_and_gpu(
     contract = load_contract(repository)
     for part in PARTS:
         plan, graph = tmp_path / part / "1/model.plan", repository / part / "1/model.fp16.onnx"
-        # Half-precision weights, and kernels with them.
+        # The plan holds half-precision weights and kernels.
         assert sizes[str(plan)] == plan.stat().st_size > 0.9 * graph.stat().st_size
         facts = json.loads(plan.with_name("model.plan.json").read_text())
         assert facts["gpu"] == list(GPUS)
@@ -82,18 +87,22 @@ def test_every_part_is_compiled_for_every_profile_and_gpu(
 
 @pytest.mark.skipif(
     not (find_spec("tensorrt") and torch.cuda.is_available()),
-    reason="no GPU with TensorRT; where they are: python build/onnx_to_tensorrt.py model/; python build/time_engines.py model/",
+    reason="needs a GPU and TensorRT; run on such a host: "
+    "python build/onnx_to_tensorrt.py model/; python build/time_engines.py model/",
 )
-def test_engines_answer_as_their_graphs_do_on_a_gpu(demo: Path) -> None:
+def test_engines_on_a_gpu_give_the_results_of_their_graphs(demo: Path) -> None:
     build_engines(demo, demo, EngineSettings())
     timings = time_engines(demo, demo)
     assert {timing.part for timing in timings} == set(PARTS)
     assert max(timing.delta for timing in timings) < 0.05
 
 
-def test_what_is_missing_to_run_engines_is_said(demo: Path, tmp_path: Path) -> None:
+def test_a_missing_plan_is_reported_with_the_command_that_compiles_it(
+    demo: Path, tmp_path: Path
+) -> None:
     result = CliRunner().invoke(main, [str(demo), "--engines", str(tmp_path)])
     assert result.exit_code == 2
     assert (
-        "model.plan: no such file; make it with: python build/onnx_to_tensorrt.py" in result.stderr
+        "model.plan: no such file; compile it with: python build/onnx_to_tensorrt.py REPOSITORY"
+        in result.stderr
     )

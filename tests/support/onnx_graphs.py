@@ -1,4 +1,4 @@
-"""Inputs for the graphs of the tiny model, and a way to run them."""
+"""Inputs for the graphs of the tiny model, and functions that run graphs."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def example_feed(part: str, rows: int, tokens: int = 8, seed: int = 1) -> Feed:
         }
     mask = (np.arange(tokens) < generator.integers(2, tokens + 1, (rows, 1))).astype(np.int32)
     ids = generator.integers(4, TINY_WORDS, (rows, tokens)).astype(np.int32)
-    # As every prompt: [CLS], words, [SEP].
+    # Like every prompt: [CLS], words, [SEP].
     ids[:, 0], ids[np.arange(rows), mask.sum(axis=1) - 1] = 2, 3
     return {"input_ids": ids * mask, "attention_mask": mask}
 

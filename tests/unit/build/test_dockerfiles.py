@@ -1,4 +1,3 @@
-import os
 import re
 import subprocess
 import sys
@@ -22,7 +21,7 @@ CONTRACT = load_contract(ROOT / "model_repository")
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile with their arguments, each on one line."""
+    """Return the instructions of a Dockerfile with their arguments, each on one line."""
     lines = [
         line for line in DOCKERFILES[name].splitlines() if line.strip() and not line.startswith("#")
     ]
@@ -43,7 +42,7 @@ def table_rows() -> dict[str, list[str]]:
 
 
 def copied(name: str) -> list[str]:
-    """What a Dockerfile copies out of the checkout."""
+    """Return the paths that a Dockerfile copies out of the checkout."""
     copies = [
         rest.split()[:-1]
         for word, rest in instructions(name)
@@ -62,7 +61,7 @@ def as_options(part: str) -> list[str]:
     ]
 
 
-def test_builder_and_server_are_of_one_release_of_the_table() -> None:
+def test_builder_and_server_use_the_same_release_of_the_table() -> None:
     assert default_release("builder") == default_release("server")
     assert default_release("builder") in table_rows()
     for name, container in (("builder", "tensorrt"), ("server", "tritonserver")):
@@ -70,7 +69,7 @@ def test_builder_and_server_are_of_one_release_of_the_table() -> None:
         assert set(bases) == {f"nvcr.io/nvidia/{container}:${{RELEASE}}-py3"}
 
 
-def test_every_command_is_of_the_default_release() -> None:
+def test_every_command_uses_the_default_release() -> None:
     text = "".join((PAGE, *DOCKERFILES.values()))
     assert set(re.findall(r"(?:tensorrt|tritonserver|aigid-\w+):(\d\d\.\d\d)", text)) == {
         default_release("builder")
@@ -80,7 +79,7 @@ def test_every_command_is_of_the_default_release() -> None:
     assert set(others) <= set(table_rows())
 
 
-def test_the_table_is_whole_and_says_which_python_is_too_old() -> None:
+def test_the_table_is_complete_and_marks_python_versions_that_are_too_old() -> None:
     least = tuple(map(int, PROJECT["requires-python"].removeprefix(">=").split(".")))
     rows = table_rows()
     assert list(rows) == sorted(rows, reverse=True)
@@ -94,7 +93,7 @@ def test_the_table_is_whole_and_says_which_python_is_too_old() -> None:
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)
-def test_what_is_copied_is_there_and_not_kept_out_of_the_context(name: str) -> None:
+def test_copied_paths_exist_and_are_in_the_build_context(name: str) -> None:
     rules = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in rules
     assert copied(name)
@@ -111,13 +110,13 @@ def test_what_is_copied_is_there_and_not_kept_out_of_the_context(name: str) -> N
 
 
 @pytest.mark.parametrize("text", [PAGE, *DOCKERFILES.values()], ids=["page", *DOCKERFILES])
-def test_named_files_of_the_project_are_there(text: str) -> None:
+def test_named_files_of_the_project_exist(text: str) -> None:
     named = set(re.findall(r"\bbuild/[\w./]+\.(?:py|md|Dockerfile)\b", text))
     assert named
     assert not [path for path in named if not (ROOT / path).is_file()]
 
 
-def test_installed_extras_are_the_projects() -> None:
+def test_installed_extras_exist() -> None:
     extras = {
         extra
         for text in DOCKERFILES.values()
@@ -127,7 +126,7 @@ def test_installed_extras_are_the_projects() -> None:
     assert extras <= set(PROJECT["optional-dependencies"])
 
 
-def test_no_pip_install_brings_another_tensorrt() -> None:
+def test_no_pip_install_adds_another_tensorrt() -> None:
     extras = PROJECT["optional-dependencies"]
     pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     wanted = [*PROJECT["dependencies"], *extras["serve"], *pinned]
@@ -138,27 +137,28 @@ def test_no_pip_install_brings_another_tensorrt() -> None:
     ]
 
 
-def test_the_page_spells_out_the_profiles_of_clip_vision() -> None:
+def test_the_page_lists_the_profiles_of_clip_vision() -> None:
     shown = re.findall(r"^  (--profile=.*?)(?: \\)?$", PAGE, re.MULTILINE)
     assert shown == as_options("clip_vision")
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_pages_function_prints_the_profiles(part: str) -> None:
+def test_the_shell_function_of_the_page_prints_the_profiles(part: str, tmp_path: Path) -> None:
     code = PAGE.partition("python -c '")[2].partition('\n\' "$@"')[0]
     command = [sys.executable, "-c", code, str(ROOT / "model_repository"), part]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "build")}
-    printed = subprocess.run(command, env=environment, text=True, capture_output=True, check=True)
+    printed = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
     assert printed.stdout.splitlines() == as_options(part)
 
 
-def test_compiling_takes_no_torch_so_the_builder_has_none() -> None:
-    code = "import sys, onnx_to_tensorrt; print('torch' in sys.modules, 'onnx' in sys.modules, 'tritonclient' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "build")}
-    printed = subprocess.run(
-        [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=True
+def test_compiling_needs_no_torch_so_the_builder_has_none() -> None:
+    code = (
+        "import sys; sys.path.insert(0, 'build'); import onnx_to_tensorrt; "
+        "print([name in sys.modules for name in ('torch', 'onnx', 'tritonclient')])"
     )
-    assert printed.stdout.split() == ["False", "True", "True"]
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    assert printed.stdout == "[False, True, True]\n"
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

@@ -320,7 +320,7 @@ def test_an_invalid_config_is_refused_in_one_line(
     refused = convert(authors.state(), "--text-config", tmp_path / "bad.json")
     assert refused.exit_code == 2
     assert len(refused.stderr.splitlines()) == 1
-    assert refused.stderr.startswith("Error: ")
+    assert refused.stderr.startswith("aigid: ")
 
 
 def test_the_defaults_are_bert_base_uncased_and_clip_b_32() -> None:

@@ -238,6 +238,6 @@ def test_a_full_disk_is_reported_and_existing_files_stay(
     assert result.exit_code == 1
     assert (
         result.stderr
-        == f"Error: {tmp_path}/bert.fp32.onnx: cannot be written: No space left on device\n"
+        == f"aigid: {tmp_path}/bert.fp32.onnx: cannot be written: No space left on device\n"
     )
     assert [path.read_text() for path in tmp_path.iterdir()] == ["as it was"]

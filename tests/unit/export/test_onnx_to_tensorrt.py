@@ -143,7 +143,7 @@ def test_the_command_names_its_flags_in_errors(
     result = CliRunner().invoke(onnx_to_tensorrt.main, arguments)
     assert result.exit_code == 2
     assert result.stderr == (
-        "Error: --compute-capability needs the compiler tensorrt_rtx: "
+        "aigid: --compute-capability needs the compiler tensorrt_rtx: "
         "tensorrt compiles for the GPU of this host\n"
     )
 

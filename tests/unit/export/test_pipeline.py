@@ -15,7 +15,13 @@ from PIL import Image
 
 from aigid.contract import Resizing, load_contract
 from aigid.detector import Detector
-from aigid.errors import BuildError, CheckpointError, ManifestError, UsageError
+from aigid.errors import (
+    BuildError,
+    CheckpointError,
+    ManifestError,
+    ModelNoticeWarning,
+    UsageError,
+)
 from aigid.export.pipeline import BuildConfig, BuiltRepository, build_repository
 from aigid.pixels import image_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
@@ -87,7 +93,7 @@ def test_the_command_names_its_flags_in_errors(tmp_path: Path) -> None:
     arguments = [str(tmp_path), str(tmp_path / "made"), "--calibration", "x", "--precision", "fp16"]
     result = CliRunner().invoke(pipeline.main, arguments)
     assert result.exit_code == 2
-    assert result.stderr == "Error: --precision must include int8, which CPUs run: got fp16\n"
+    assert result.stderr == "aigid: --precision must include int8, which CPUs run: got fp16\n"
 
 
 def test_two_builds_of_one_checkpoint_are_the_same_bytes(
@@ -158,7 +164,9 @@ def test_a_repository_with_crops_and_another_image_encoder_gives_the_results_of_
     dims = re.findall(r"dims: (\d+)", (repository / "clip_vision" / "config.pbtxt").read_text())
     assert tuple(map(int, dims[:3])) == spec.shape == (4 * 32, 32, 3)
     image = Image.effect_noise((90, 50), 80).convert("RGB")
-    answer = Detector.load(repository).detect([image], ["a cat"])[0]
+    with pytest.warns(ModelNoticeWarning, match="Random weights, for tests"):
+        detector = Detector.load(repository)
+    answer = detector.detect([image], ["a cat"])[0]
     assert answer.p_ai == pytest.approx(
         expected_p_ai(tmp_path / "other-image-encoder", image), abs=0.1
     )
