@@ -215,7 +215,7 @@ class ResultsFolder:
         except OSError as error:
             raise ResultsError(
                 f"{self.location.text}: cannot write {name}: {self._reason(error)}; committed "
-                "shards stay: solve the problem, then run the same command again"
+                "shards stay: solve the problem, then run the same scan again"
             ) from error
 
     def _reason(self, error: OSError) -> str:
@@ -229,8 +229,8 @@ class ResultsFolder:
 
     def _other_format(self, found: str) -> ResumeMismatchError:
         return ResumeMismatchError(
-            f"{self.location.text}: holds results of another version of aigid ({found}), which "
-            f"cannot go on here (format {SCAN_FORMAT}): give another folder as `out`"
+            f"{self.location.text}: holds results of another version of aigid ({found}), and this "
+            f"version continues format {SCAN_FORMAT} only: give another folder as `out`"
         )
 
 

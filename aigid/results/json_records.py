@@ -35,7 +35,8 @@ def _value_of(kind: Any, value: Any, where: str) -> Any:
         return tuple(_value_of(inside[0], one, where) for one in value)
     if type(value) is kind or (kind is float and type(value) is int):
         return value
-    raise ValueError(f"{where.rstrip('.') or 'it'} is not a {getattr(kind, '__name__', kind)}")
+    name = getattr(kind, "__name__", str(kind))
+    raise ValueError(f"{where.rstrip('.')} must be {name}: got {json.dumps(value)[:100]}")
 
 
 def _dataclass_of(kind: Any, values: Any, where: str) -> Any:

@@ -67,12 +67,12 @@ class ScanSummary:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the summary that `to_json` gave `values` of.
+        """Return the summary whose JSON is `values`.
 
         Raises ValueError for an unknown key, a missing key or a value of another type.
         """
         return record_of(cls, values)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the summary as `summary.json` and `aigid scan --json` have it."""
+        """Return the summary as `summary.json` has it."""
         return dataclasses.asdict(self)

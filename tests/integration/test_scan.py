@@ -355,7 +355,8 @@ def test_an_old_results_folder_is_refused_in_one_line_and_left_as_it_is(
     assert result.exit_code == 2
     assert result.stderr == (
         f"aigid: {results}: holds results of another version of aigid (detections-*.parquet "
-        "beside scan.json), which cannot go on here (format 3): give another folder as --out\n"
+        "beside scan.json), and this version continues format 3 only: give another folder as "
+        "--out\n"
     )
     assert contents(results) == before
     assert not (results / "detections").exists()

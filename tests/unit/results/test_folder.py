@@ -91,7 +91,7 @@ def test_a_commit_into_a_folder_that_is_gone_names_folder_and_file(tmp_path: Pat
         open_results(str(tmp_path / "gone")).commit(0, small_table([0.5]))
     assert str(caught.value) == (
         f"{tmp_path / 'gone'}: cannot write detections/part-000000.parquet: No such file or "
-        "directory; committed shards stay: solve the problem, then run the same command again"
+        "directory; committed shards stay: solve the problem, then run the same scan again"
     )
     assert caught.value.exit_status == 1
 
@@ -207,7 +207,7 @@ def test_results_of_another_version_are_refused_with_what_to_do(
     with pytest.raises(
         ResumeMismatchError,
         match=f"{folder.location.text}: holds results of another version of aigid .*{found}.*, "
-        r"which cannot go on here \(format 3\): give another folder as `out`$",
+        "and this version continues format 3 only: give another folder as `out`$",
     ):
         folder.refuse_other_formats()
 
