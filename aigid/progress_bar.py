@@ -61,7 +61,9 @@ class RowRate:
         return max(0.0, (self._rows - rows) / (now - since))
 
     def seconds_left(self, rows: int) -> float | None:
-        """Return how long so many rows take at this rate; None where that is unknown."""
+        """Return how long this many rows take at this rate; None where that is unknown."""
+        if rows <= 0:
+            return 0.0
         rate = self.rows_per_s()
         return rows / rate if rate else None
 
@@ -253,7 +255,7 @@ class JsonProgress(_TimedProgress):
     """A JSON object on each line, for programs.
 
     The events are `start`, `progress` (every few seconds and at the end) and `message` (a line for
-    a person).
+    a person). `rows_per_s` and `seconds_left` are null as long as they are unknown.
     """
 
     def __exit__(

@@ -5,12 +5,20 @@ from typing import Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.train_options import run_config, train_options
 from aigid.cli.verbosity import shown_progress
 
 _ablation = options_under("Ablation")
+
+_FIELDS = {
+    "test": "test_manifests",
+    "seeds": "seeds",
+    "variant": "variants",
+    "pseudo": "pseudo",
+    "robustness": "robustness",
+}
+"""The options of an ablation, and the fields of AblationConfig that they become."""
 
 
 @click.command(
@@ -22,7 +30,6 @@ _ablation = options_under("Ablation")
 @train_options
 @_ablation(
     "--test",
-    "test_manifests",
     multiple=True,
     required=True,
     metavar="MANIFEST",
@@ -38,7 +45,6 @@ _ablation = options_under("Ablation")
 )
 @_ablation(
     "--variant",
-    "variants",
     multiple=True,
     metavar="NAME",
     help="Run this variant only; repeatable.  [default: all]",
@@ -69,12 +75,11 @@ def command(train_manifests: tuple[str, ...], **options: Any) -> None:
     from aigid.training.ablation import AblationConfig, run_ablation
     from aigid.training.ablation_table import print_table
 
-    names = ("test_manifests", "seeds", "variants", "pseudo", "robustness")
-    settings = {name: options.pop(name) for name in names}
+    settings = {field: options.pop(option) for option, field in _FIELDS.items()}
     config = AblationConfig(run_config(train_manifests, options), **settings)
     with shown_progress("train") as progress:
         table = run_ablation(config, progress, progress.message)
     folder = config.base.folder
     with printing("the table", done=f"it is in {folder}"):
         print_table(table)
-        click.echo(escaped(f"written to {folder}"))
+        print_result(f"written to {folder}")

@@ -1,12 +1,12 @@
 """`aigid audit`: measure how well file facts give away the classes of a labelled manifest."""
 
-import json
+from json import dumps
 
 import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.option_types import POSITIVE_INT
-from aigid.cli.stdout import printing
+from aigid.cli.stdout import print_result, printing
 
 _input = options_under("Input")
 _output = options_under("Output")
@@ -15,8 +15,8 @@ _output = options_under("Output")
 @click.command("audit", cls=Command, extra="train")
 @click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...")
 @_input("--limit", type=POSITIVE_INT, help="Read only this many rows, from all over the manifest.")
-@_output("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def command(manifests: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+@_output("--json", is_flag=True, help="Print the figures as JSON.")
+def command(manifests: tuple[str, ...], limit: int | None, json: bool) -> None:
     """Measure how well file facts alone give away the classes of a labelled manifest.
 
     The facts are format, dimensions, byte size, JPEG tables and metadata. If they differ between
@@ -32,7 +32,7 @@ def command(manifests: tuple[str, ...], limit: int | None, as_json: bool) -> Non
 
     found = audit(manifests, limit)
     with printing("the audit"):
-        if as_json:
-            click.echo(json.dumps(found.to_json()))
+        if json:
+            print_result(dumps(found.to_json()))
         else:
             print_audit(found, ", ".join(manifests))

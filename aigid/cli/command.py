@@ -17,7 +17,7 @@ from aigid.cli.verbosity import (
     set_quiet,
 )
 
-CONTEXT_SETTINGS = {
+CONTEXT_SETTINGS: dict[str, Any] = {
     "auto_envvar_prefix": "AIGID",
     "help_option_names": ["-h", "--help"],
     "max_content_width": 110,

@@ -6,8 +6,7 @@ import click
 
 from aigid.cli.command import Command
 from aigid.cli.option_types import FOLDER
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 
 
 @click.command("competition", cls=Command, extra="train")
@@ -29,4 +28,4 @@ def command(folder: Path) -> None:
         for manifest in written:
             line = f"{manifest.path}: {counted(manifest.rows, 'row')}"
             missing = f", {counted(manifest.missing, 'image')} missing" if manifest.missing else ""
-            click.echo(escaped(line + missing))
+            print_result(line + missing)

@@ -16,10 +16,19 @@ from aigid.errors import AigidError
 
 EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130
+EXIT_STATUSES = {
+    0: "finished",
+    1: "could not go on, gave up shards, or could not print the result; what was committed stays",
+    2: "wrong usage: no such option, file, column or model, or a folder of another scan",
+    EXIT_TOO_MANY_ERRORS: "finished, but more rows have an error than `--max-error-rate` allows",
+    EXIT_INTERRUPTED: "interrupted; what was committed stays",
+}
+"""The exit statuses of all commands, for the documents."""
 
 PARAMETERS = {
     "address": ("ray",),
     "addresses": ("triton",),
+    "augmentation": ("augment",),
     "batch_rows": ("batch_size",),
     "blur": ("augment",),
     "certificate_chain": ("triton_cert",),
@@ -36,8 +45,10 @@ PARAMETERS = {
     "resize": ("augment",),
     "root_certificates": ("triton_ca",),
     "start_within_s": ("worker_start",),
+    "test_manifests": ("test",),
     "tls": ("triton_tls",),
     "train": ("train_manifests",),
+    "variants": ("variant",),
     "worker_memory_gib": ("worker_memory",),
 }
 """Fields of the library's configs whose parameters on the command line have other names."""
@@ -54,17 +65,19 @@ def error_boundary(after_interrupt: str = "") -> Iterator[None]:
     try:
         yield
     except AigidError as error:
-        print_line(with_flags(str(error)))
+        print_message(with_flags(str(error)))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print_line(f"interrupted; {after_interrupt}" if after_interrupt else "interrupted")
+        print_message(f"interrupted; {after_interrupt}" if after_interrupt else "interrupted")
         sys.exit(EXIT_INTERRUPTED)
 
 
-def print_line(message: str) -> None:
+def print_message(message: str) -> None:
     """Print a line to stderr; a stderr that is full or closed changes nothing."""
     with suppress(OSError):
-        click.echo(f"aigid: {escaped(message)}", err=True)
+        # Not click.echo, which prints UTF-8 on a stderr that is ASCII only.
+        sys.stderr.write(f"aigid: {escaped(message)}\n")
+        sys.stderr.flush()
 
 
 def with_flags(message: str) -> str:

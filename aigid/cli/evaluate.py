@@ -10,8 +10,7 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.option_types import FOLDER, FRACTION
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
 from aigid.errors import UsageError
 
@@ -37,9 +36,7 @@ _images = options_under("Images")
     show_default=True,
     help="Call an image AI-generated if its p_ai is at least this.",
 )
-@_images(
-    "--unify", "unified", is_flag=True, help="Also measure on images that are re-encoded alike."
-)
+@_images("--unify", is_flag=True, help="Also measure on images that are re-encoded alike.")
 @_images(
     "--robustness",
     is_flag=True,
@@ -49,7 +46,7 @@ _images = options_under("Images")
     "-o", "--out", type=FOLDER, help="Folder for metrics.json, confusion.png and reliability.png."
 )
 def command(
-    manifests: tuple[str, ...], unified: bool, robustness: bool, out: Path | None, **model: Any
+    manifests: tuple[str, ...], unify: bool, robustness: bool, out: Path | None, **model: Any
 ) -> None:
     """Measure a model on labelled manifests.
 
@@ -66,7 +63,7 @@ def command(
         raise UsageError("give one of `checkpoint` and `model`, not both")
     measure = _measure(manifests, **model)
     found = measure(None)
-    changes = _changes(unified, robustness)
+    changes = _changes(unify, robustness)
     found = replace(found, after={name: measure(change) for name, change in changes.items()})
     if out:
         evaluation.write_evaluation(found, out)
@@ -75,7 +72,7 @@ def command(
         if changes:
             evaluation.print_robustness(found)
         if out:
-            click.echo(escaped(f"written to {out}"))
+            print_result(f"written to {out}")
 
 
 def _changes(unified: bool, robustness: bool) -> "dict[str, ImageChange]":

@@ -8,8 +8,7 @@ from aigid.cli.command import Command, options_under
 from aigid.cli.confidence_options import confidence_options, selection_config
 from aigid.cli.scan import AFTER_INTERRUPT, progress_json_option, show_scan
 from aigid.cli.scan_options import scan_config, scan_options
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 
 _output = options_under("Output")
 
@@ -46,4 +45,4 @@ def command(paths: tuple[str, ...], labels: str, progress_json: bool, **options:
     if record.precision is not None:
         kept += f"; {record.precision:.1%} of their pseudo-labels are right"
     with printing("the result", done=f"the manifest is in {labels}"):
-        click.echo(escaped(f"{labels}: {kept}"))
+        print_result(f"{labels}: {kept}")

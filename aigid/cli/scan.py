@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_line
+from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_message
 from aigid.cli.scan_options import scan_config, scan_options
-from aigid.cli.stdout import printing
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.text import escaped
 from aigid.cli.verbosity import shown_progress
 
@@ -33,9 +33,9 @@ progress_json_option = _output(
 
 @click.command("scan", cls=Command, after_interrupt=AFTER_INTERRUPT)
 @scan_options
-@_output("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@_output("--json", is_flag=True, help="Print the summary as JSON.")
 @progress_json_option
-def command(paths: tuple[str, ...], as_json: bool, progress_json: bool, **options: Any) -> None:
+def command(paths: tuple[str, ...], json: bool, progress_json: bool, **options: Any) -> None:
     """Scan the image-prompt pairs of Parquet manifests.
 
     A MANIFEST is a file, a folder, a glob or a URI.
@@ -52,10 +52,10 @@ def command(paths: tuple[str, ...], as_json: bool, progress_json: bool, **option
     """
     config = scan_config(paths, options)
     outcome = show_scan(config, progress_json)
-    _print_summary(outcome.summary, config.out, as_json)
+    _print_summary(outcome.summary, config.out, as_json=json)
     if outcome.too_many_errors:
         limit = f"--max-error-rate {config.max_error_rate:g}"
-        print_line(f"more rows have an error than {limit} allows")
+        print_message(f"more rows have an error than {limit} allows")
         sys.exit(EXIT_TOO_MANY_ERRORS)
 
 
@@ -85,10 +85,10 @@ def _log_settings(config: "ScanConfig") -> None:
     _log.debug("batch size %d, shards of %d rows", config.batch_rows, config.shard_rows)
 
 
-def _print_summary(summary: "ScanSummary", out: str, as_json: bool) -> None:
+def _print_summary(summary: "ScanSummary", out: str, *, as_json: bool) -> None:
     with printing("the summary", done=f"the scan is finished and its results are in {out}"):
         if as_json:
-            click.echo(json.dumps(summary.to_json()))
+            print_result(json.dumps(summary.to_json()))
             return
         from aigid.cli.summary_table import print_summary
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.errors import print_line
+from aigid.cli.errors import print_message
 from aigid.cli.option_types import FOLDER, PORT
-from aigid.cli.stdout import printing
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
@@ -68,15 +68,15 @@ def command(model: Path | None, gpu: bool, **settings: Any) -> None:
 
 def _show_message(line: str) -> None:
     if not is_quiet():
-        print_line(line)
+        print_message(line)
 
 
 def _print_server(server: "TritonServer") -> None:
     with printing("the server's models"):
         for name, version, state in server.models():
-            click.echo(f"{name:13} {version:>3}  {state}")
+            print_result(f"{name:13} {version:>3}  {state}")
         addresses = f"gRPC {server.grpc_address}   HTTP {server.http_address}"
-        click.echo(f"{addresses}   metrics {server.metrics_address}")
+        print_result(f"{addresses}   metrics {server.metrics_address}")
 
 
 @contextmanager

@@ -7,8 +7,7 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.option_types import FOLDER, NON_NEGATIVE_INT, POSITIVE_INT
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
 
 # The choices are aigid.simulation's own. They are written out here because --help does not need
@@ -77,4 +76,4 @@ def command(out: Path, workers: int | None, **options: Any) -> None:
         files = simulate(config, out, progress=on_rows)
     made = f"{out}: {counted(config.rows, 'row')} in {counted(len(files), 'file')}"
     with printing("the result", done=f"the manifest is in {out}"):
-        click.echo(escaped(made))
+        print_result(made)

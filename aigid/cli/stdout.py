@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from aigid.cli.text import escaped
 from aigid.errors import AigidError
 
 
@@ -21,6 +22,11 @@ def replace_unprintable() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def print_result(line: str) -> None:
+    """Print a line to stdout. Not click.echo, which prints UTF-8 on a stdout that is ASCII only."""
+    sys.stdout.write(f"{escaped(line)}\n")
 
 
 @contextmanager

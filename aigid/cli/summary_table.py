@@ -1,10 +1,9 @@
 """The summary of a scan for a person: sources, errors with an example and a remedy, one line."""
 
+import sys
 from collections.abc import Iterator
 
-import click
-from rich.console import Console, RenderableType
-from rich.padding import Padding
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -26,6 +25,7 @@ REMEDIES = {
 
 # Long lines are hard to read, however wide the terminal is.
 _MAX_WIDTH = 110
+_INDENT = 10
 
 
 def print_summary(summary: ScanSummary, out: str) -> None:
@@ -38,10 +38,9 @@ def print_summary(summary: ScanSummary, out: str) -> None:
         console.print(f"model: {model}, threshold {summary.threshold:g}", soft_wrap=True)
         console.print(_sources(summary))
         for code, count in summary.errors.items():
-            for part in _error(code, count, summary.error_examples.get(code)):
-                console.print(part)
+            _print_error(console, code, count, summary.error_examples.get(code))
         console.print(_last_line(summary, out), soft_wrap=True)
-    click.echo(capture.get(), nl=False)
+    sys.stdout.write(capture.get())
 
 
 def _sources(summary: ScanSummary) -> Table:
@@ -55,26 +54,28 @@ def _sources(summary: ScanSummary) -> Table:
     return table
 
 
-def _error(code: str, count: int, example: ErrorExample | None) -> Iterator[RenderableType]:
-    """Yield an error code's count, its first row, and what to do about it."""
-    facts = {}
-    first = ""
+def _print_error(console: Console, code: str, count: int, example: ErrorExample | None) -> None:
+    """Print an error code's count, its first row, and what to do about it."""
+    more = ", the first of them:" if count > 1 else ":"
+    rows = counted(count, "row") + (more if example else "")
+    console.print(f"{escaped(code)}: {rows}", style="bold")
+    for name, text in _facts(code, example):
+        lines = Text(escaped(text)).wrap(console, console.width - _INDENT, overflow="fold")
+        for line in lines:
+            line.rstrip()
+            console.print(f"  {name:{_INDENT - 2}}{line.plain}")
+            name = ""
+
+
+def _facts(code: str, example: ErrorExample | None) -> Iterator[tuple[str, str]]:
     if example is not None:
-        first = ", the first of them:" if count > 1 else ":"
-        facts["where"] = f"row {example.row:,} of {example.manifest}"
-        # Most details begin with the image's reference.
-        if example.image is not None and example.image not in example.detail:
-            facts["image"] = example.image
-        facts["reason"] = example.detail
+        yield "where", f"row {example.row:,} of {example.manifest}"
+        # Most reasons begin with the image's reference.
+        if example.image is not None and escaped(example.image) not in escaped(example.detail):
+            yield "image", example.image
+        yield "reason", example.detail
     if code in REMEDIES:
-        facts["remedy"] = REMEDIES[code]
-    yield Text(f"{escaped(code)}: {counted(count, 'row')}{first}", style="bold")
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column()
-    grid.add_column(overflow="fold")
-    for name, text in facts.items():
-        grid.add_row(name, escaped(text))
-    yield Padding(grid, (0, 0, 0, 2))
+        yield "remedy", REMEDIES[code]
 
 
 def _last_line(summary: ScanSummary, out: str) -> str:

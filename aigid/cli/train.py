@@ -5,8 +5,7 @@ from typing import Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.stdout import printing
-from aigid.cli.text import escaped
+from aigid.cli.stdout import print_result, printing
 from aigid.cli.train_options import run_config, train_options
 from aigid.cli.verbosity import shown_progress
 
@@ -38,4 +37,4 @@ def command(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> N
         best = train(config, progress, progress.message, resume=resume)
     if best:
         with printing("the result", done=f"the best checkpoint is {best}"):
-            click.echo(escaped(f"best checkpoint: {best}"))
+            print_result(f"best checkpoint: {best}")
