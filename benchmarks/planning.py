@@ -196,6 +196,8 @@ def counted(number: int, noun: str) -> str:
 )
 def main(files: int, rows: int, image_bytes: int, rounds: int, folder: Path | None) -> None:
     """Measure. Exit status 1 if a figure misses its target."""
+    if folder is None and files * rows < WORKERS * SHARD_ROWS:
+        raise click.UsageError(f"give every worker a shard: {WORKERS * SHARD_ROWS:,} rows or more")
     with tempfile.TemporaryDirectory() as temporary:
         manifest = folder or Path(temporary, "manifest")
         if not manifest.exists():
