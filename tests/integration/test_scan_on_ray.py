@@ -1,4 +1,4 @@
-"""The scan on a Ray cluster: the same files as the local scan's, whatever dies on the way."""
+"""The scan on a Ray cluster: the same files as the local scan's, whatever dies meanwhile."""
 
 import os
 import signal
@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from ray.cluster_utils import Cluster
 from support.manifests import manifest_table
-from support.ray_cluster import add_node, ray_nodes, shard_workers
+from support.ray_cluster import RayNodes, ray_nodes
 from support.scan_process import await_commits, start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
 
@@ -20,26 +19,26 @@ ROWS, SHARD_ROWS = 1500, 25
 Options = Callable[..., list[object]]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in result_files(folder)}
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in result_files(out)}
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:
-    """Exit status, stdout and stderr of a scan."""
+    """Return the exit status, stdout and stderr of a scan."""
     stdout, stderr = process.communicate(timeout=seconds)
     return process.returncode, stdout, stderr
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Three nodes; tests that kill one put another in its place."""
+def nodes() -> Iterator[RayNodes]:
+    """Three nodes; a test that kills a node adds one before."""
     with ray_nodes(3) as nodes:
         yield nodes
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of many sizes, so that shards reach over several and files over several shards."""
+    """Files of many sizes: shards contain several files, and files are in several shards."""
     folder = tmp_path_factory.mktemp("ray") / "manifest"
     folder.mkdir()
     whole, start = manifest_table(ROWS), 0
@@ -59,7 +58,7 @@ def options(tiny_repository: Path) -> list[object]:
 def local(
     manifest: Path, options: list[object], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """What the local scan makes of the manifest."""
+    """The result files of the local scan."""
     out = tmp_path_factory.mktemp("local") / "out"
     status, _, stderr = finished(start_scan(manifest, out, *options))
     assert status == 0, stderr
@@ -67,42 +66,42 @@ def local(
 
 
 def test_a_worker_and_a_whole_node_are_killed_and_the_results_are_the_local_scans(
-    cluster: Cluster, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
+    nodes: RayNodes, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
 ) -> None:
-    node = add_node(cluster)
-    # All four are there before the first shard is given: whichever is killed then has shards in hand.
+    node = nodes.add()
+    # All four workers are ready before the first shard is given: each has shards when it is killed.
     scan = start_scan(
-        manifest, tmp_path / "out", *options, "--ray", cluster.address, "--min-workers", 4
+        manifest, tmp_path / "out", *options, "--ray", nodes.address, "--min-workers", 4
     )
     assert await_commits(scan, tmp_path / "out", 5)
-    os.kill(shard_workers()[0].pid, signal.SIGKILL)
+    os.kill(nodes.shard_workers()[0].pid, signal.SIGKILL)
     assert await_commits(scan, tmp_path / "out", 20)
-    cluster.remove_node(node, allow_graceful=False)
+    nodes.remove(node, allow_graceful=False)
     status, stdout, stderr = finished(scan)
     assert status == 0, stderr
     assert contents(tmp_path / "out") == local
     assert [row["id"] for row in result_rows(tmp_path / "out")] == list(range(ROWS))
-    assert "it will be tried again" in stderr
+    assert "it will be retried" in stderr
     assert "raylet" not in stdout
     assert not list((tmp_path / "out").rglob(".*.tmp"))
-    wait_until(lambda: not shard_workers(), "workers are left")
+    wait_until(lambda: not nodes.shard_workers(), "workers are left")
 
 
-def test_a_driver_is_killed_and_the_same_command_goes_on(
-    cluster: Cluster, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
+def test_a_driver_is_killed_and_the_same_command_resumes(
+    nodes: RayNodes, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
 ) -> None:
-    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address)
+    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", nodes.address)
     assert await_commits(scan, tmp_path / "out", 10)
     scan.kill()
     finished(scan)
     before = {path.name: path.stat().st_mtime_ns for path in result_files(tmp_path / "out")}
     assert 10 <= len(before) < len(local)
     status, _, stderr = finished(
-        start_scan(manifest, tmp_path / "out", *options, "--ray", cluster.address)
+        start_scan(manifest, tmp_path / "out", *options, "--ray", nodes.address)
     )
     assert status == 0, stderr
     assert contents(tmp_path / "out") == local
-    # What the first one's workers were at when it died may have come a moment later.
+    # The workers of the killed driver may have committed a little longer.
     kept = [
         name for name, at in before.items() if (tmp_path / "out" / name).stat().st_mtime_ns == at
     ]
@@ -111,12 +110,12 @@ def test_a_driver_is_killed_and_the_same_command_goes_on(
     assert summary_of(tmp_path / "out")["rows"] == ROWS
 
 
-def test_a_scan_begun_locally_goes_on_on_a_cluster_and_the_other_way_round(
-    cluster: Cluster, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
+def test_a_scan_begun_locally_resumes_on_a_cluster_and_vice_versa(
+    nodes: RayNodes, manifest: Path, options: list[object], local: dict[str, bytes], tmp_path: Path
 ) -> None:
     for name, first, then in (
-        ("a", [], ["--ray", cluster.address]),
-        ("b", ["--ray", cluster.address], []),
+        ("a", [], ["--ray", nodes.address]),
+        ("b", ["--ray", nodes.address], []),
     ):
         out = tmp_path / name
         scan = start_scan(manifest, out, *options, *first)
