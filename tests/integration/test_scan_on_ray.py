@@ -94,7 +94,7 @@ def test_a_driver_is_killed_and_the_same_command_resumes(
     assert await_commits(scan, tmp_path / "out", 10)
     scan.kill()
     finished(scan)
-    before = {path.name: path.stat().st_mtime_ns for path in result_files(tmp_path / "out")}
+    before = {path: path.stat().st_mtime_ns for path in result_files(tmp_path / "out")}
     assert 10 <= len(before) < len(local)
     status, _, stderr = finished(
         start_scan(manifest, tmp_path / "out", *options, "--ray", nodes.address)
@@ -102,9 +102,7 @@ def test_a_driver_is_killed_and_the_same_command_resumes(
     assert status == 0, stderr
     assert contents(tmp_path / "out") == local
     # The workers of the killed driver may have committed a little longer.
-    kept = [
-        name for name, at in before.items() if (tmp_path / "out" / name).stat().st_mtime_ns == at
-    ]
+    kept = [path for path, at in before.items() if path.stat().st_mtime_ns == at]
     assert len(kept) >= len(before) - 2 * 3
     assert " of them done before" in stderr
     assert summary_of(tmp_path / "out")["rows"] == ROWS
