@@ -1,4 +1,7 @@
-"""The way of the authors' prediction loop: one pair a forward pass, fp32 torch, prompts padded to 128, full decoding."""
+"""The authors' prediction loop: one pair in a forward pass, fp32 torch, prompts padded to 128.
+
+Images are decoded in full.
+"""
 
 import io
 from pathlib import Path
@@ -13,10 +16,10 @@ TOKENS = 128
 
 
 class AuthorsLoop:
-    """Written anew from what the paper's code does; reads the very checkpoint that the scan's graphs were made from."""
+    """The paper's prediction code, written anew, for the checkpoint that the graphs come from."""
 
     def __init__(self, checkpoint: Path) -> None:
-        """Load the checkpoint; torch uses all cores."""
+        """Load the checkpoint."""
         loaded = load_checkpoint(checkpoint)
         self._encoders = loaded.model
         self._image_processor = CLIPImageProcessorPil()
@@ -24,9 +27,9 @@ class AuthorsLoop:
 
     @torch.no_grad()
     def predict(self, image: bytes, caption: str) -> tuple[float, int]:
-        """The probability that the image is AI-generated, and the number of its likeliest source."""
-        picture = Image.open(io.BytesIO(image)).convert("RGB")
-        pixels = self._image_processor(images=picture, return_tensors="pt")["pixel_values"]
+        """Return the probability that the image is AI-generated, and the most likely class."""
+        decoded = Image.open(io.BytesIO(image)).convert("RGB")
+        pixels = self._image_processor(images=decoded, return_tensors="pt")["pixel_values"]
         tokens = self._tokenizer(
             caption, padding="max_length", truncation=True, max_length=TOKENS, return_tensors="pt"
         )

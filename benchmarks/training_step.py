@@ -1,4 +1,4 @@
-"""What share of training is forward, backward and optimizer: the rest is waiting for pictures to be read and decoded."""
+"""Measure how much of training is forward, backward and optimizer; the rest waits for images."""
 
 import json
 import time
@@ -27,16 +27,15 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "build" / "demo"
 
 
-class Waits:
-    """Passes batches on, and adds up how long each was waited for."""
+class WaitingTime:
+    """Passes batches on, and adds up the time spent waiting for them."""
 
     def __init__(self) -> None:
-        """Nothing was waited for yet."""
         self.seconds = 0.0
         self.rows = 0
 
     def through(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
-        """The same batches."""
+        """Yield the same batches."""
         while True:
             started = time.perf_counter()
             batch = next(batches, None)
@@ -48,26 +47,26 @@ class Waits:
 
 
 class NoProgress:
-    """Keeps what it hears to itself."""
+    """Ignores the numbers of rows."""
 
     def start(self, total_rows: int, done_rows: int) -> None:
-        """Say nothing."""
+        """Ignore the start of a pass."""
 
     def advance(self, rows: int, errors: int) -> None:
-        """Say nothing."""
+        """Ignore more rows."""
 
 
 def measure(
     info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: int
 ) -> tuple[float, float]:
-    """Rows a second, and the share of steps in the time, of the first `limit` rows of an epoch."""
+    """Return rows per second and the fraction of time in steps, for the first `limit` rows."""
     torch.manual_seed(0)
     prompts = PromptEncoder(ROOT / "model_repository/tokenizer.json", info.prompt)
     data = LabelledManifest([manifest], prompts, info.image, ReadOptions(threads=available_cores()))
-    waits, batches = Waits(), data.batches
+    waiting, batches = WaitingTime(), data.batches
 
     def limited(*arguments: Any) -> Iterator[TrainingBatch]:
-        for number, batch in enumerate(waits.through(batches(*arguments))):
+        for number, batch in enumerate(waiting.through(batches(*arguments))):
             yield batch
             if (number + 1) * config.batch_rows >= limit:
                 return
@@ -77,7 +76,7 @@ def measure(
     started = time.perf_counter()
     optimization.train_epoch(data, 0, NoProgress())
     seconds = time.perf_counter() - started
-    return waits.rows / seconds, 1 - waits.seconds / seconds
+    return waiting.rows / seconds, 1 - waiting.seconds / seconds
 
 
 @click.command()
@@ -87,17 +86,19 @@ def measure(
     type=click.IntRange(min=64),
     default=1280,
     show_default=True,
-    help="Of the demo's encoders.",
+    help="Rows to train the demo's encoders on.",
 )
 @click.option(
     "--base-rows",
     type=click.IntRange(min=32),
     default=128,
     show_default=True,
-    help="Of base-size encoders.",
+    help="Rows to train base-size encoders on.",
 )
 def main(manifest: str, rows: int, base_rows: int) -> None:
-    """Train on the first rows of MANIFEST, with small and base-size encoders, with and without augmentation.
+    """Train on the first rows of MANIFEST, with small and base-size encoders.
+
+    Each is measured with and without augmentation.
 
     Example: python benchmarks/training_step.py runs/data/train
     """
@@ -109,17 +110,17 @@ def main(manifest: str, rows: int, base_rows: int) -> None:
         "base", "", {"model_type": "bert"}, {"model_type": "clip_vision_model"}, 512
     )
     plain = TrainingConfig(batch_rows=32)
-    table = Table("encoders", "pictures", "rows/s", "forward, backward, optimizer", title=manifest)
+    table = Table("encoders", "images", "rows/s", "forward, backward, optimizer", title=manifest)
     for info, limit in (
         (demo, rows),
         (replace(base, image=ImageSpec(), prompt=PromptSpec()), base_rows),
     ):
         for name, config in {
-            "as they are": plain,
+            "unchanged": plain,
             "augmented": replace(plain, augmentation=HARDENING),
         }.items():
-            rows_per_s, share = measure(info, manifest, config, limit)
-            table.add_row(info.name, name, f"{rows_per_s:.1f}", f"{share:.1%}")
+            rows_per_s, fraction = measure(info, manifest, config, limit)
+            table.add_row(info.name, name, f"{rows_per_s:.1f}", f"{fraction:.1%}")
     Console(width=120).print(table)
 
 

@@ -1,4 +1,4 @@
-"""Painters of close scenes: scattered objects, tiles, fabric, still lifes."""
+"""Painters of close scenes: scattered objects, tiles, fabric, a still life."""
 
 import numpy as np
 

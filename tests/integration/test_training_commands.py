@@ -1,4 +1,4 @@
-"""From nothing to a scan with a model of one's own, command by command, as a user types them."""
+"""From nothing to a scan with a model of one's own, with the commands that a user types."""
 
 import json
 import os
@@ -28,7 +28,7 @@ WIDTH = {
 }
 TEXT = {"model_type": "bert", "vocab_size": 30522, "max_position_embeddings": 64, **WIDTH}
 IMAGE = {"model_type": "clip_vision_model", "image_size": 64, "patch_size": 16, **WIDTH}
-# So small a network is slower on several threads, and its sums depend on their number.
+# One thread: with more, so small a network is slower, and its sums depend on their number.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
@@ -46,11 +46,11 @@ def start(*words: object) -> subprocess.Popen[str]:
 
 
 def run(*words: object) -> tuple[str, str]:
-    """Runs a command that must succeed; gives its stdout and stderr."""
+    """Run a command that must succeed; return its stdout and stderr."""
     process = start(*words)
-    output, said = process.communicate(timeout=300)
-    assert process.returncode == 0, output + said
-    return output, said
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    return output, errors
 
 
 def aigid(*words: object) -> tuple[str, str]:
@@ -59,7 +59,7 @@ def aigid(*words: object) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the simulated splits `train` and `validation`, and of the encoders' configs."""
+    """Return a folder with the simulated splits `train` and `validation` and encoder configs."""
     folder = tmp_path_factory.mktemp("trained")
     for split, rows in {"train": 120, "validation": 60}.items():
         output, _ = aigid(
@@ -74,7 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--shorter-side",
             64,
         )
-        assert output == f"{folder / split}: {rows} rows in 1 files\n"
+        assert output == f"{folder / split}: {rows} rows in 1 file\n"
     (folder / "text.json").write_text(json.dumps(TEXT))
     (folder / "image.json").write_text(json.dumps(IMAGE))
     return folder
@@ -126,10 +126,10 @@ def train_words(data: Path, out: str) -> list[object]:
 
 @pytest.fixture(scope="module")
 def checkpoint(data: Path) -> Path:
-    """The best checkpoint of an uninterrupted run."""
-    output, said = run(*train_words(data, "whole"))
+    """Return the best checkpoint of an uninterrupted run."""
+    output, log = run(*train_words(data, "whole"))
     assert output == f"best checkpoint: {data / 'whole' / 'best'}\n"
-    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == [
+    assert [line.split(":")[0] for line in log.splitlines() if line.startswith("epoch ")] == [
         "epoch 1",
         "epoch 2",
     ]
@@ -147,7 +147,7 @@ def repository(data: Path, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(data: Path, checkpoint: Path, repository: Path) -> dict[str, str]:
-    """What evaluating the checkpoint and the built model prints, by the option that names them."""
+    """Return what `evaluate` prints for the checkpoint and for the built model, by option."""
     return {
         option: aigid(
             "evaluate", data / "validation", option, model, "--out", data / f"evaluation{option}"
@@ -166,7 +166,7 @@ def epochs_of(folder: Path) -> list[dict[str, object]]:
 
 
 def table_rows(output: str) -> dict[str, list[str]]:
-    """The first cell of each line of the printed tables, and the other cells."""
+    """Return the lines of the printed tables: the first cell, and the other cells."""
     lines = [
         [cell.strip() for cell in line.split("│")[1:-1]]
         for line in output.splitlines()
@@ -196,7 +196,7 @@ def test_a_run_leaves_the_best_checkpoint_its_state_and_its_history(checkpoint: 
     assert [item["epoch"] for item in epochs_of(checkpoint.parent)] == [1, 2]
 
 
-def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(
+def test_a_run_killed_in_its_second_epoch_and_resumed_ends_like_one_that_was_not(
     data: Path, checkpoint: Path
 ) -> None:
     folder, words = data / "killed", train_words(data, "killed")
@@ -214,12 +214,13 @@ def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(
     assert refused.exit_code == 2
     assert (
         refused.stderr
-        == f"aigid: {folder}: holds a training run; give --resume to go on with it, or another folder\n"
+        == f"aigid: {folder}: holds a training run: set --resume to continue it, or choose another "
+        "--out\n"
     )
 
-    output, said = run(*words, "--resume")
+    output, log = run(*words, "--resume")
     assert output == f"best checkpoint: {folder / 'best'}\n"
-    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("epoch ")] == [
+    assert [line.split(":")[0] for line in log.splitlines() if line.startswith("epoch ")] == [
         "epoch 2"
     ]
     assert epochs_of(folder) == epochs_of(checkpoint.parent)
@@ -227,7 +228,7 @@ def test_killed_in_its_second_epoch_and_resumed_a_run_ends_as_if_it_was_not(
         assert (folder / name).read_bytes() == (checkpoint.parent / name).read_bytes(), name
 
 
-def test_checkpoint_and_built_model_are_evaluated_beside_the_constant_answer(
+def test_checkpoint_and_built_model_are_evaluated_against_a_constant_answer(
     data: Path, evaluated: dict[str, str]
 ) -> None:
     found = {option: metrics_of(data, option) for option in evaluated}
@@ -254,12 +255,12 @@ def test_checkpoint_and_built_model_are_evaluated_beside_the_constant_answer(
     assert other["a"]["auroc"] == pytest.approx(one["a"]["auroc"], abs=0.05)
 
 
-def test_the_model_scans_as_it_was_evaluated(
+def test_a_scan_agrees_with_the_evaluation(
     data: Path, repository: Path, evaluated: dict[str, str]
 ) -> None:
     words = ["--model", repository, "--out", data / "results", "--keep", "Label_B"]
-    _, said = aigid("scan", data / "validation", *words)
-    assert "trained for a test" in said
+    _, log = aigid("scan", data / "validation", *words)
+    assert "trained for a test" in log
     rows = result_rows(data / "results")
     assert [row["Label_B"] for row in rows] == pq.read_table(data / "validation")[
         "Label_B"
@@ -284,18 +285,18 @@ def test_a_round_of_self_training_labels_a_pool_and_trains_afresh_on_both(data: 
         "--epochs",
         1,
     ]
-    output, said = run("build/self_training.py", *words)
+    output, log = run("build/self_training.py", *words)
     folder = data / "self"
     assert f"best checkpoint: {folder / 'round-1' / 'best'}" in output
     assert f"{folder / 'round-0' / 'pseudo'}: 24 of 24 pairs labelled, " in output
-    assert said.count("epoch 1: ") == 2
+    assert log.count("epoch 1: ") == 2
     trained = [
         json.loads((folder / f"round-{number}" / "last" / "state.json").read_text())
         for number in (0, 1)
     ]
-    # One file of the data, and one of pseudo-labels more.
+    # The second round has one more file, of pseudo-labels.
     assert [len(state["identity"]["train"]) for state in trained] == [1, 2]
     before = (folder / "round-1" / "best" / "model.safetensors").stat().st_mtime_ns
-    again, said = run("build/self_training.py", *words)
-    assert (again, said.count("epoch ")) == (output, 0)
+    again, log = run("build/self_training.py", *words)
+    assert (again, log.count("epoch ")) == (output, 0)
     assert (folder / "round-1" / "best" / "model.safetensors").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""A training run by several processes of accelerate: the same steps as by one."""
+"""A training run distributed by accelerate takes the same steps as one process."""
 
 import json
 import os
@@ -31,7 +31,7 @@ TEXT = {
     **WIDTH,
 }
 IMAGE = {"model_type": "clip_vision_model", "image_size": 32, "patch_size": 8, **WIDTH}
-# Softmax does not see the keys' bias: its gradient is rounding alone, which AdamW makes as large as any.
+# Softmax cancels the keys' bias: its gradient is rounding, which AdamW scales up.
 KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
 
 
@@ -39,7 +39,7 @@ def write_rows(path: Path, labels: list[int], broken: int) -> Path:
     images = [b"broken" if row == broken else encoded_image(row) for row in range(len(labels))]
     columns = {
         "image": images,
-        "prompt": [f"picture {row}" for row in range(len(labels))],
+        "prompt": [f"image {row}" for row in range(len(labels))],
         "Label_B": labels,
     }
     pq.write_table(
@@ -52,10 +52,10 @@ def write_rows(path: Path, labels: list[int], broken: int) -> Path:
 
 @pytest.fixture
 def words(tmp_path: Path) -> list[str]:
-    """The command, without its folder."""
+    """Return the command without --out."""
     for name, config in {"text": TEXT, "image": IMAGE}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(config))
-    # Batches of 8: the last one of validation has a single row, which is none for one of two processes.
+    # Batches of 8: the last one of validation has one row, so one of two processes has none.
     train = write_rows(tmp_path / "train.parquet", [*range(6)] * 8, broken=4)
     validation = write_rows(
         tmp_path / "validation.parquet", [*([*range(6)] * 2), 0, 1, 2, 3, 4], broken=7
@@ -100,16 +100,16 @@ def run(*words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_two_processes_learn_what_one_does(words: list[str], tmp_path: Path) -> None:
-    # What accelerate launch starts where there are several GPUs; on CPUs it wants MPI for this.
+def test_two_processes_take_the_steps_of_one(words: list[str], tmp_path: Path) -> None:
+    # accelerate launch starts this where there are several GPUs; on CPUs it needs MPI instead.
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     one, two = tmp_path / "one", tmp_path / "two"
     run(*words, "--out", str(one))
-    said = run(*launch, *words, "--out", str(two))
-    assert said.count("epoch 1: loss") == 1
-    assert said.count("best checkpoint: ") == 1
-    figures = [json.loads((folder / "history.json").read_text()) for folder in (one, two)]
-    for single, both in zip(*figures, strict=True):
+    log = run(*launch, *words, "--out", str(two))
+    assert log.count("epoch 1: loss") == 1
+    assert log.count("best checkpoint: ") == 1
+    histories = [json.loads((folder / "history.json").read_text()) for folder in (one, two)]
+    for single, both in zip(*histories, strict=True):
         assert (single["processes"], both["processes"]) == (1, 2)
         assert both["loss"] == pytest.approx(single["loss"], rel=1e-4)
         assert both["validation_loss"] == pytest.approx(single["validation_loss"], rel=1e-4)
