@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
-from aigid.records import SOURCES
+from aigid.records import GENERATORS, SOURCES
 from aigid.results.folder import ResultsFolder
 from aigid.results.summary import ErrorExample, ScanCounts
 from aigid.shards import Shard
@@ -43,7 +43,7 @@ def count_results(results: ResultsFolder, shards: Iterable[Shard]) -> ScanCounts
         shards=files,
         rows=rows,
         scored=rows - failed,
-        ai=sum(sources[name] for name in SOURCES[1:]),
+        ai=sum(sources[name] for name in GENERATORS),
         sources={name: sources[name] for name in SOURCES},
         errors=dict(sorted(errors.items())),
         error_rate=failed / rows,

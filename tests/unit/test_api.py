@@ -206,8 +206,8 @@ def test_a_wrong_argument_is_refused_by_its_name(
 
 
 def test_an_unknown_keyword_argument_is_refused() -> None:
-    with pytest.raises(TypeError, match="treshold"):
-        aigid.scan("m.parquet", out="results", treshold=0.5)
+    with pytest.raises(TypeError, match="cutoff"):
+        aigid.scan("m.parquet", out="results", cutoff=0.5)
 
 
 def test_the_defaults_are_those_of_scan_config(
