@@ -1,11 +1,11 @@
-"""A scan on real Triton servers, beside the embedded one: the same answers, whatever happens to the servers."""
+"""A scan on real Triton servers: the embedded scan's results, whatever happens to the servers."""
 
 import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import trustme
-from support.manifests import CAPTIONS, REPOSITORY, encoded_image
-from support.scan_process import await_commits, start_scan
+from support.manifests import CAPTIONS, REPOSITORY, encoded_image, manifest_table
+from support.process_messages import Messages
+from support.scan_process import await_commits, start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
 
 from aigid import Detector
@@ -23,15 +24,14 @@ from aigid.contract import load_contract
 from aigid.errors import ContractError, ServerError
 from aigid.pixels import decode_image
 from aigid.prompts import TokenBatch
-from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.scorers.triton_config import TlsConfig, TritonConfig
-from aigid.scorers.triton_grpc import TritonScorer
-from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.scorers import OnnxScorer, TlsConfig, TritonConfig, TritonScorer, triton_pool
+from aigid.serving import ServerConfig, TritonServer
 
 pytestmark = pytest.mark.integration
 
-Write = Callable[..., Path]
 CONTRACT = load_contract(REPOSITORY)
+# A scan that takes long enough to lose a server while it runs.
+SLOWLY = ("--keep", "id", "--shard-rows", 100, "--batch-size", 4)
 
 
 def run_scan(manifest: Path, out: Path, *options: object) -> subprocess.CompletedProcess[str]:
@@ -40,9 +40,9 @@ def run_scan(manifest: Path, out: Path, *options: object) -> subprocess.Complete
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
-def assert_same_results(found: Path, wanted: Path) -> None:
-    """The same rows in the same order, with the same decisions, and probabilities within 1e-5."""
-    rows, expected = result_rows(found), result_rows(wanted)
+def assert_same_results(found: Path, expected_in: Path) -> None:
+    """Check for the same rows in order, the same decisions, and probabilities within 1e-5."""
+    rows, expected = result_rows(found), result_rows(expected_in)
     assert len(rows) == len(expected)
     inexact = {"p_ai", "p_source"}
     assert [{key: row[key] for key in row.keys() - inexact} for row in rows] == [
@@ -65,9 +65,7 @@ def second_server(cache: Path, **settings: Any) -> Iterator[TritonServer]:
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,000 pairs, some of them unreadable, in prompts of every token bucket."""
-    from support.manifests import manifest_table
-
+    """1,000 pairs, some of them unreadable, with prompts of every token bucket."""
     table = manifest_table(1000, seed=11).drop_columns(["Label_A", "Label_B"])
     images = table.column("Image").to_pylist()
     images[17], images[500], images[999] = (
@@ -83,7 +81,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def embedded(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the embedded scan makes of it."""
+    """The results of the embedded scan."""
     out = tmp_path_factory.mktemp("embedded")
     done = run_scan(manifest, out, "--keep", "id", "--shard-rows", 100)
     assert done.returncode == 0, done.stderr
@@ -114,7 +112,7 @@ def test_a_scan_on_a_server_gives_the_embedded_scans_results(
     assert summary_of(tmp_path / "out")["errors"] == {"empty": 2, "undecodable": 1}
 
 
-def test_a_scan_that_was_begun_in_the_process_goes_on_with_a_server(
+def test_a_scan_that_was_begun_embedded_resumes_with_a_server(
     server: TritonServer, manifest: Path, embedded: Path, tmp_path: Path
 ) -> None:
     process = start_scan(manifest, tmp_path, "--keep", "id", "--shard-rows", 100, "--threads", 1)
@@ -131,24 +129,21 @@ def test_a_scan_that_was_begun_in_the_process_goes_on_with_a_server(
 def test_a_server_that_is_killed_and_started_again_costs_no_row(
     cache: Path, manifest: Path, embedded: Path, tmp_path: Path
 ) -> None:
-    options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4]
     with second_server(cache) as first:
-        process = start_scan(manifest, tmp_path, "--triton", first.grpc_address, *options)
+        process = start_scan(manifest, tmp_path, "--triton", first.grpc_address, *SLOWLY)
+        messages = Messages(process)
         assert await_commits(process, tmp_path, 3)
         os.kill(first.process_id, signal.SIGKILL)
-        time.sleep(10)
-        assert process.poll() is None, process.communicate()
+        messages.wait_for(f"Triton server {first.grpc_address} does not answer")
+        assert process.poll() is None
     ports = {
         name: getattr(first.config, name) for name in ("http_port", "grpc_port", "metrics_port")
     }
     with second_server(cache, **ports):
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    address = re.escape(first.grpc_address)
-    assert re.search(
-        f"Triton server {address} does not answer: .*waiting for it, for up to 120 s", said
-    )
-    assert f"Triton server {first.grpc_address} answers again" in said
+        text = messages.until_exit(300)
+    assert process.returncode == 0, text
+    assert re.search("does not answer: .*waiting for it, for up to 120 s", text)
+    assert f"Triton server {first.grpc_address} answers again" in text
     assert_same_results(tmp_path, embedded)
 
 
@@ -157,28 +152,29 @@ def test_of_two_servers_one_is_killed_for_good_and_the_other_goes_on(
 ) -> None:
     with second_server(cache) as other:
         servers = f"{server.grpc_address},{other.grpc_address}"
-        options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4]
-        process = start_scan(manifest, tmp_path, "--triton", servers, *options)
+        process = start_scan(manifest, tmp_path, "--triton", servers, *SLOWLY)
         assert await_commits(process, tmp_path, 3)
-        asked = requests_of(other)
+        answered = requests_answered_by(other)
         os.kill(other.process_id, signal.SIGKILL)
-        _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    assert asked > 10, "both servers have worked"
-    assert f"Triton server {other.grpc_address} does not answer" in said
-    assert f"going on with {server.grpc_address}" in said
+        _, text = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert answered > 10, "only one of the servers has worked"
+    assert f"Triton server {other.grpc_address} does not answer" in text
+    assert f"going on with {server.grpc_address}" in text
     assert_same_results(tmp_path, embedded)
 
 
 def test_a_server_that_hangs_is_left_for_the_other(
-    server: TritonServer, cache: Path, tmp_path: Path
+    server: TritonServer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(triton_pool, "_HEALTH_EVERY_S", 0.5)
+    monkeypatch.setattr(triton_pool, "_HEALTH_TIMEOUT_S", 3.0)
     images = np.stack([decode_image(encoded_image(seed), CONTRACT.image) for seed in range(8)])
     tokens = TokenBatch(np.full((8, 16), 7, np.int32), np.ones((8, 16), np.int32))
-    said: list[str] = []
+    messages: list[str] = []
     with second_server(cache) as other:
         config = TritonConfig((server.grpc_address, other.grpc_address), deadline_s=300)
-        scorer = TritonScorer(REPOSITORY, config, 8, said.append)
+        scorer = TritonScorer(REPOSITORY, config, 8, messages.append)
         expected = scorer.score(images, tokens)
         os.kill(other.process_id, signal.SIGSTOP)
         try:
@@ -187,31 +183,29 @@ def test_a_server_that_hangs_is_left_for_the_other(
                 np.testing.assert_allclose(
                     answer.result(timeout=100).p_source, expected.p_source, atol=1e-5
                 )
-            assert len(said) == 1
-            assert said[0].startswith(f"Triton server {other.grpc_address} does not answer")
+            (message,) = messages
+            assert message.startswith(f"Triton server {other.grpc_address} does not answer")
         finally:
             os.kill(other.process_id, signal.SIGCONT)
-        deadline = time.monotonic() + 60
-        while len(said) < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert said[1:] == [f"Triton server {other.grpc_address} answers again"]
+        wait_until(lambda: len(messages) > 1, "the server's return is not reported")
+        assert messages[1:] == [f"Triton server {other.grpc_address} answers again"]
         scorer.close()
 
 
-def test_servers_that_are_gone_for_good_end_the_scan_which_goes_on_later(
+def test_without_any_server_the_scan_ends_and_can_be_resumed(
     cache: Path, server: TritonServer, manifest: Path, embedded: Path, tmp_path: Path
 ) -> None:
-    options = ["--keep", "id", "--shard-rows", 100, "--batch-size", 4, "--triton-patience", 3]
+    options = [*SLOWLY, "--triton-patience", 3]
     with second_server(cache) as lost:
         process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, *options)
         assert await_commits(process, tmp_path, 3)
         os.kill(lost.process_id, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    last = said.strip().splitlines()[-1]
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 1, text
+    last = text.strip().splitlines()[-1]
     assert last.startswith(f"aigid: no Triton server has answered for 3 s: {lost.grpc_address}: ")
-    assert last.endswith("what was committed stays: run the same command again to go on")
-    assert "Traceback" not in said
+    assert "committed shards stay" in last
+    assert "Traceback" not in text
     committed = {path: path.read_bytes() for path in result_files(tmp_path)}
     assert 3 <= len(committed) < 10
     done = run_scan(manifest, tmp_path, "--triton", server.grpc_address, *options)
@@ -224,27 +218,16 @@ def test_ctrl_c_ends_a_scan_that_waits_for_a_server(
     manifest: Path, cache: Path, tmp_path: Path
 ) -> None:
     with second_server(cache) as lost:
-        process = start_scan(
-            manifest,
-            tmp_path,
-            "--triton",
-            lost.grpc_address,
-            "--shard-rows",
-            100,
-            "--batch-size",
-            4,
-        )
+        process = start_scan(manifest, tmp_path, "--triton", lost.grpc_address, *SLOWLY)
+        messages = Messages(process)
         assert await_commits(process, tmp_path, 1)
         os.kill(lost.process_id, signal.SIGKILL)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "does not answer" in line:
-            break
+    messages.wait_for("does not answer")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    text = messages.until_exit(30)
     assert process.returncode == 130
-    assert "interrupted; what was committed stays" in said
-    assert "Traceback" not in said
+    assert "interrupted; " in text
+    assert "Traceback" not in text
 
 
 def test_a_server_with_another_model_is_refused(
@@ -256,21 +239,21 @@ def test_a_server_with_another_model_is_refused(
     assert done.returncode == 2
     other = load_contract(tiny_repository).fingerprint
     assert f"it serves model {CONTRACT.fingerprint[:16]}" in done.stderr
-    assert f"the scan is to use tiny, {other[:16]}" in done.stderr
+    assert f"the model asked for is tiny, {other[:16]}...: set --model to the" in done.stderr
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_more_pairs_at_a_time_than_the_server_takes_are_refused_before_anything_is_read(
+def test_larger_batches_than_the_server_takes_are_refused_before_the_scan(
     server: TritonServer, manifest: Path, tmp_path: Path
 ) -> None:
     done = run_scan(
         manifest, tmp_path / "out", "--triton", server.grpc_address, "--batch-size", 257
     )
     assert done.returncode == 2
-    assert "it takes 256 pairs at a time, not 257: give a smaller --batch-size" in done.stderr
+    assert "it takes at most 256 pairs in a request, not 257: lower --batch-size" in done.stderr
 
 
-def test_an_address_where_nobody_or_no_triton_listens_ends_the_scan_with_the_reason(
+def test_an_address_without_a_triton_server_ends_the_scan_with_the_reason(
     server: TritonServer, manifest: Path, tmp_path: Path
 ) -> None:
     for address, reason in (
@@ -281,10 +264,10 @@ def test_an_address_where_nobody_or_no_triton_listens_ends_the_scan_with_the_rea
         assert done.returncode == 1
         assert f"no Triton server has answered for 2 s: {address}: " in done.stderr
         assert reason in done.stderr
-        assert "is that the port of Triton's gRPC" in done.stderr
+        assert "check that this is the port of Triton's gRPC" in done.stderr
 
 
-def test_a_detector_asks_servers(server: TritonServer, tiny_repository: Path) -> None:
+def test_a_detector_scores_on_servers(server: TritonServer, tiny_repository: Path) -> None:
     images, prompts = (
         [encoded_image(seed) for seed in range(70)],
         [CAPTIONS[seed % 4] for seed in range(70)],
@@ -307,9 +290,7 @@ def test_a_detector_asks_servers(server: TritonServer, tiny_repository: Path) ->
         Detector.load(f"triton://{server.grpc_address}", repository=tiny_repository)
 
 
-def test_servers_are_spoken_to_with_tls_and_certificates_are_checked(
-    cache: Path, tmp_path: Path
-) -> None:
+def test_tls_encrypts_and_certificates_are_checked(cache: Path, tmp_path: Path) -> None:
     authority = trustme.CA()
     ours, theirs = (
         authority.issue_cert("client.example"),
@@ -348,10 +329,8 @@ def test_servers_are_spoken_to_with_tls_and_certificates_are_checked(
                 )
 
 
-def requests_of(server: TritonServer) -> int:
-    """How many requests the server's ensemble has answered."""
-    import urllib.request
-
+def requests_answered_by(server: TritonServer) -> int:
+    """Return how many requests for the ensemble the server has answered."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return int(
