@@ -13,14 +13,11 @@ import pytest
 from support.onnx_graphs import example_feed, rows_of, run_graph
 
 from aigid.errors import AigidError
-from aigid.export.checkpoint_to_onnx import export_part
 from aigid.export.graph_fusion import fuse_for_cpu
-from aigid.export.graph_metadata import describe_graph
 from aigid.export.int8_scales import PAIR_MAX
 from aigid.export.onnx_to_int8 import EncoderQuantizer
 from aigid.export.pipeline import BuiltRepository
 from aigid.scorers.tensors import PARTS
-from aigid.training.checkpoint import Checkpoint
 
 LAYERS = 2
 ENCODERS = ("bert", "clip_vision")
@@ -36,9 +33,9 @@ def operators(graph: onnx.GraphProto) -> Counter[str]:
 
 @pytest.mark.parametrize("part", ENCODERS)
 def test_the_fused_graph_computes_the_same_as_the_exported_one(
-    checkpoint: Checkpoint, part: str
+    fp32: dict[str, Path], part: str
 ) -> None:
-    exported = export_part(checkpoint, part)
+    exported = onnx.load(fp32[part])
     fused = ir.from_proto(exported)
     fuse_for_cpu(fused)
     feed = example_feed(part, 5, tokens=16)
@@ -215,8 +212,6 @@ def test_padding_changes_the_features_of_a_prompt_by_rounding_only(
     np.testing.assert_allclose(run_graph(graph, short)[0], run_graph(graph, longer)[0], atol=1e-5)
 
 
-def test_quantizing_without_calibration_rows_is_refused(checkpoint: Checkpoint) -> None:
-    fp32 = export_part(checkpoint, "bert")
-    describe_graph(fp32, "bert", checkpoint.fingerprint, "fp32")
+def test_quantizing_without_calibration_rows_is_refused(fp32: dict[str, Path]) -> None:
     with pytest.raises(AigidError, match="calibration rows"):
-        EncoderQuantizer(fp32).quantized()
+        EncoderQuantizer(onnx.load(fp32["bert"])).quantized()

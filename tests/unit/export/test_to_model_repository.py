@@ -1,5 +1,7 @@
 import json
+import os
 import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from tritonclient.grpc import model_config_pb2
 from aigid.contract import load_contract
 from aigid.errors import BuildError, CheckpointError, ContractError, UsageError
 from aigid.export.engine_profiles import engine_profiles
+from aigid.export.graph_metadata import write_graph
 from aigid.export.model_configs import ENSEMBLES, model_configs
+from aigid.export.parity_report import LIMITS, write_report
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.repository_lock import staged_repository
 from aigid.export.repository_versions import prune_versions as prune_old_versions
@@ -181,6 +185,25 @@ def test_a_rebuild_adds_a_version_and_keeps_existing_files(
     added.add(f"{PREPROCESS}/2/model.py")
     assert after.keys() - first.keys() == added
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
+
+
+def test_files_and_folders_have_the_permissions_of_the_umask(
+    built: BuiltRepository, checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository, graphs = tmp_path / "made" / "repository", {}
+    before = os.umask(0o027)
+    try:
+        for part, path in fp32.items():
+            graphs[part] = tmp_path / "made" / f"{part}.onnx"
+            write_graph(onnx.load(path), graphs[part])
+        for _ in range(2):
+            # The second build carries over the files of the first.
+            write_repository(checkpoint, {"fp32": graphs}, repository)
+        write_report(built.parity, LIMITS, repository)
+    finally:
+        os.umask(before)
+    for path in tmp_path.rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o750 if path.is_dir() else 0o640), path
 
 
 def test_old_versions_stay_until_they_are_pruned(
