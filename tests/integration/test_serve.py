@@ -1,4 +1,4 @@
-"""The real Triton server on the demo model, through its gRPC clients, beside the embedded scorer."""
+"""The real Triton server on the demo model, used by gRPC clients, beside the embedded scorer."""
 
 import os
 import re
@@ -24,8 +24,8 @@ from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.errors import ContractError, ServerError, UsageError
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
-from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.scorers import OnnxScorer
+from aigid.serving import ServerConfig, TritonServer
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ def client(server: TritonServer) -> Iterator[triton.InferenceServerClient]:
 
 @pytest.fixture(scope="module")
 def expected() -> Any:
-    """What the embedded scorer says of each pair, each padded to its own bucket."""
+    """The embedded scorer's p_source of each pair, padded to its own bucket."""
     scorer, encoder = (
         OnnxScorer(REPOSITORY),
         PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt),
@@ -59,11 +59,11 @@ def expected() -> Any:
     return np.concatenate([one.p_source for one in scores])
 
 
-def ask_for_tensors(client: triton.InferenceServerClient, images: Any, tokens: TokenBatch) -> Any:
+def score_tensors(client: triton.InferenceServerClient, images: Any, tokens: TokenBatch) -> Any:
     return client.infer("aigid", tensor_inputs(images, tokens))
 
 
-def ask_for_pairs(
+def score_pairs(
     client: triton.InferenceServerClient, images: list[bytes], prompts: list[str]
 ) -> Any:
     return client.infer("aigid_pairs", pair_inputs(images, [prompt.encode() for prompt in prompts]))
@@ -76,37 +76,37 @@ def test_every_model_is_ready(server: TritonServer) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, ROWS])
-def test_tensors_are_answered_as_by_the_embedded_scorer(
+def test_tensors_get_the_scores_of_the_embedded_scorer(
     client: triton.InferenceServerClient, expected: Any, rows: int
 ) -> None:
     encoder = PromptEncoder(REPOSITORY / TOKENIZER_FILE, CONTRACT.prompt)
     images = np.stack([decode_image(image, CONTRACT.image) for image in IMAGES[:rows]])
     ids = encoder.token_ids(PROMPTS[:rows])
-    answer = ask_for_tensors(client, images, pad_to_bucket(ids, encoder.bucket(max(map(len, ids)))))
+    answer = score_tensors(client, images, pad_to_bucket(ids, encoder.bucket(max(map(len, ids)))))
     np.testing.assert_allclose(answer.as_numpy("p_source"), expected[:rows], atol=1e-5)
     np.testing.assert_allclose(answer.as_numpy("p_ai")[:, 0], 1 - expected[:rows, 0], atol=1e-5)
 
 
-def test_pairs_of_many_clients_at_once_are_never_mixed_up(
+def test_concurrent_requests_are_never_mixed_up(
     client: triton.InferenceServerClient, expected: Any
 ) -> None:
     sizes = np.random.default_rng(0).integers(1, 9, 60)
     parts = [np.random.default_rng(seed).integers(0, ROWS, size) for seed, size in enumerate(sizes)]
 
-    def ask(rows: Any) -> Any:
-        return ask_for_pairs(
+    def score(rows: Any) -> Any:
+        return score_pairs(
             client, [IMAGES[row] for row in rows], [PROMPTS[row] for row in rows]
         ).as_numpy("p_source")
 
     with ThreadPoolExecutor(8) as pool:
-        for rows, answer in zip(parts, pool.map(ask, parts), strict=True):
+        for rows, answer in zip(parts, pool.map(score, parts), strict=True):
             np.testing.assert_allclose(answer, expected[rows], atol=1e-5)
 
 
-def test_a_bad_image_fails_its_row_alone(
+def test_a_bad_image_is_an_error_of_its_row_only(
     client: triton.InferenceServerClient, expected: Any
 ) -> None:
-    answer = ask_for_pairs(
+    answer = score_pairs(
         client, [IMAGES[0], b"no image", b"", IMAGES[1]], [PROMPTS[0], "a cat", "a cat", PROMPTS[1]]
     )
     assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"undecodable", b"empty", b""]
@@ -133,63 +133,57 @@ def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:
             TokenBatch(np.ones((2, 200), np.int32), np.ones((2, 200), np.int32)),
             "at most 128 a row",
         ),
-        "mask": (images, TokenBatch(ids, ids[:, :9]), "with an attention_mask as long"),
+        "mask": (images, TokenBatch(ids, ids[:, :9]), "attention_mask must have the same length"),
         "empty": (images[:0], TokenBatch(ids[:0], ids[:0]), "byte size mismatch"),
     }
 
 
 @pytest.mark.parametrize("what", bad_requests())
-def test_a_bad_request_gets_an_error_and_the_server_lives_on(
+def test_a_bad_request_gets_an_error_and_the_server_goes_on(
     client: triton.InferenceServerClient, expected: Any, what: str
 ) -> None:
     images, tokens, reason = bad_requests()[what]
     with pytest.raises(InferenceServerException, match=reason):
-        ask_for_tensors(client, images, tokens)
+        score_tensors(client, images, tokens)
     np.testing.assert_allclose(
-        ask_for_pairs(client, IMAGES[:1], PROMPTS[:1]).as_numpy("p_source"), expected[:1], atol=1e-5
+        score_pairs(client, IMAGES[:1], PROMPTS[:1]).as_numpy("p_source"), expected[:1], atol=1e-5
     )
 
 
 def test_wrong_names_and_types_are_refused(client: triton.InferenceServerClient) -> None:
     pixels = np.zeros((1, CONTRACT.image.size, CONTRACT.image.size, 3), np.uint8)
     with pytest.raises(
-        InferenceServerException, match="unexpected inference input 'picture'|expected 3 inputs"
+        InferenceServerException, match="unexpected inference input 'photo'|expected 3 inputs"
     ):
-        client.infer("aigid", [tensor("picture", pixels, "UINT8")])
+        client.infer("aigid", [tensor("photo", pixels, "UINT8")])
     with pytest.raises(InferenceServerException, match="data-type"):
         client.infer("clip_vision", [tensor("image", pixels.astype(np.float32), "FP32")])
 
 
-@pytest.mark.parametrize(
-    ("graph", "reason"), [(b"no graph", "Protobuf parsing failed"), (None, "File doesn't exist")]
-)
-def test_a_graph_that_is_damaged_or_missing_is_named_with_the_servers_reason(
-    cache: Path, server: TritonServer, tmp_path: Path, graph: bytes | None, reason: str
+def test_damaged_and_missing_graphs_are_named_with_the_server_s_reason(
+    cache: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "repository"
     shutil.copytree(REPOSITORY, broken)
-    path = broken / "bert" / str(CONTRACT.version) / "model.int8.onnx"
-    path.unlink()
-    if graph is not None:
-        path.write_bytes(graph)
-    with pytest.raises(
-        ServerError, match=f"the server does not start: failed to load 'bert'.*{reason}"
-    ):
+    (broken / "bert" / str(CONTRACT.version) / "model.int8.onnx").write_bytes(b"no graph")
+    (broken / "clip_vision" / str(CONTRACT.version) / "model.int8.onnx").unlink()
+    with pytest.raises(ServerError, match="the server does not start: failed to load") as caught:
         TritonServer(ServerConfig(broken, cache=cache)).start()
-
-
-def test_a_server_that_ends_by_itself_is_said(cache: Path) -> None:
-    for number, said in (
-        (signal.SIGTERM, "was told to stop by somebody else"),
-        (signal.SIGKILL, "has ended with status -9"),
+    for model, reason in (
+        ("bert", "Protobuf parsing failed"),
+        ("clip_vision", "File doesn't exist"),
     ):
-        with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
-            os.kill(server.process_id, number)
-            with pytest.raises(ServerError, match=f"the server {said}"):
-                server.wait()
+        assert re.search(f"failed to load '{model}'[^;]*{reason}", str(caught.value))
 
 
-def test_what_cannot_be_served_is_refused_before_anything_starts(
+def test_a_server_that_another_process_stops_is_an_error(cache: Path) -> None:
+    with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
+        os.kill(server.process_id, signal.SIGTERM)
+        with pytest.raises(ServerError, match="the server was stopped by another process"):
+            server.wait()
+
+
+def test_repositories_and_ports_that_cannot_be_used_are_refused_before_the_start(
     cache: Path, server: TritonServer, tmp_path: Path
 ) -> None:
     with pytest.raises(ContractError, match=r"contract\.json"):
@@ -200,52 +194,49 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
         port = taken.getsockname()[1]
         with pytest.raises(
             UsageError,
-            match=f"--grpc-port {port}: 127.0.0.1:{port} cannot be used: Address already in use",
+            match=f"`grpc_port` {port}: 127.0.0.1:{port} cannot be used: Address already in use",
         ):
             TritonServer(ServerConfig(REPOSITORY, grpc_port=port, cache=cache))
 
 
-def test_a_server_that_is_killed_leaves_neither_shared_memory_nor_processes(cache: Path) -> None:
-    def left() -> set[str]:
-        return {path.name for path in Path("/dev/shm").glob("aigid_triton_*")}
+def test_a_killed_server_is_an_error_and_leaves_neither_shared_memory_nor_processes(
+    cache: Path,
+) -> None:
+    def shared_memory() -> set[str]:
+        # The names have the process id of these tests: other test processes have servers too.
+        return {path.name for path in Path("/dev/shm").glob(f"aigid_triton_{os.getpid()}_*")}
 
-    before = left()
+    before = shared_memory()
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as killed:
-        assert len(left() - before) == 4, "of the three graphs and of preprocess"
+        assert len(shared_memory() - before) == 4, "one for each graph and one for preprocess"
         models = psutil.Process(killed.process_id).children()
-        # One that does not see that the server is gone.
+        # A process that does not notice the end of its server.
         models[0].suspend()
         os.kill(killed.process_id, signal.SIGKILL)
-    assert left() <= before
+        with pytest.raises(ServerError, match="the server ended with status -9"):
+            killed.wait()
+    assert shared_memory() <= before
     psutil.wait_procs(models, timeout=10)
     assert not [
         model for model in models if model.is_running() and model.status() != psutil.STATUS_ZOMBIE
     ]
 
 
+SERVE = [sys.executable, "-m", "aigid", "serve"]
+ANY_PORTS = ["--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_command_serves_until_it_is_told_to_stop(
-    server: TritonServer, cache: Path, number: int, tmp_path: Path
+def test_the_command_serves_until_a_signal_stops_it(
+    cache: Path, number: int, tmp_path: Path
 ) -> None:
-    # The command's own cache: what the fixture has installed.
+    # The command's own cache is the one that the fixture has filled.
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "aigid").symlink_to(cache)
-    command = [
-        sys.executable,
-        "-m",
-        "aigid",
-        "serve",
-        "--http-port",
-        "0",
-        "--grpc-port",
-        "0",
-        "--metrics-port",
-        "0",
-    ]
     environment = os.environ | {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
-    # From anywhere: in a checkout models would find aigid beside them.
+    # Not in a checkout: there models would find aigid in the current folder.
     process = subprocess.Popen(
-        command,
+        [*SERVE, *ANY_PORTS],
         cwd=tmp_path,
         env=environment,
         text=True,
@@ -262,11 +253,36 @@ def test_the_command_serves_until_it_is_told_to_stop(
         started = psutil.Process(process.pid).children(recursive=True)
         assert any("tritonserver" in child.name() for child in started)
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, messages = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0
-    assert "not for real decisions" in said
+    assert "not for real decisions" in messages
     assert not [
         child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE
     ]
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_of_the_command(tmp_path: Path) -> None:
+    (tmp_path / ".cache").write_text("a file where a folder should be")
+    environment = os.environ | {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [*SERVE, *ANY_PORTS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    *before, last = done.stderr.strip().splitlines()
+    assert last.startswith(f"aigid: {tmp_path}/.cache/aigid/tritonserver-")
+    assert f"make {tmp_path}/.cache/aigid a folder that you can write to, or install" in last
+    assert not any("Traceback" in line for line in before)
+
+
+def test_a_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [*SERVE, *ANY_PORTS, f"--http-port={port}"]
+        environment = os.environ | {"HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"aigid: --http-port {port}: 127.0.0.1:{port} cannot be used" in done.stderr

@@ -1,4 +1,4 @@
-"""What the manifests and the page of jobs/ say of Triton, beside a real server."""
+"""The options and metrics in jobs/README.md and jobs/triton/, checked on a real server."""
 
 import os
 import re
@@ -14,10 +14,10 @@ import pytest
 import tritonclient.grpc as triton
 import yaml
 from support.manifests import REPOSITORY, encoded_image
+from support.scan_process import wait_until
 
-from aigid.scorers.tensors import ENSEMBLE, PAIRS_ENSEMBLE
-from aigid.serving.server_program import find_program
-from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.scorers import ENSEMBLE, PAIRS_ENSEMBLE
+from aigid.serving import ServerConfig, TritonServer, find_program
 
 pytestmark = pytest.mark.integration
 
@@ -31,12 +31,12 @@ CONTAINERS = [
     for flavour in ("gpu", "cpu")
 ]
 
-# A server without a GPU has none of these; their names are from Triton's documentation.
+# Names from Triton's documentation; a server without a GPU does not have these.
 GPU_METRICS = {"nv_gpu_utilization"}
 
 
-def ask(server: TritonServer, for_seconds: float = 0) -> None:
-    """A pair through the ensemble that uses every model: once, or by one client again and again."""
+def score(server: TritonServer, for_seconds: float = 0) -> None:
+    """Score a pair with the ensemble that uses every model, once or again and again."""
     inputs = []
     for name, value in (("image_bytes", encoded_image(1)), ("prompt", b"a red car")):
         inputs.append(triton.InferInput(name, [1, 1], "BYTES"))
@@ -53,9 +53,9 @@ def metrics_of(server: TritonServer) -> str:
         return answer.read().decode()
 
 
-def test_every_option_is_one_of_tritonserver(cache: Path) -> None:
+def test_tritonserver_has_every_option(cache: Path) -> None:
     program = find_program(cache, print)
-    # It ends with status 1 after its help.
+    # Its status is 1 after the help.
     shown = subprocess.run(
         [program.executable, "--help"],
         env=dict(program.environment),
@@ -82,8 +82,8 @@ def test_every_option_is_one_of_tritonserver(cache: Path) -> None:
     assert used | documented <= real
 
 
-def test_every_metric_is_one_of_the_servers(server: TritonServer) -> None:
-    ask(server)
+def test_the_server_has_every_metric(server: TritonServer) -> None:
+    score(server)
     text = metrics_of(server)
     real = set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     used = set(re.findall(r"\bnv_\w+", PAGE + ADAPTER))
@@ -97,7 +97,7 @@ def test_every_metric_is_one_of_the_servers(server: TritonServer) -> None:
 
 
 def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonServer) -> None:
-    ask(server)
+    score(server)
     waited = dict(
         re.findall(
             r'^nv_inference_queue_duration_us\{model="(\w+)",.*?\} (\S+)$',
@@ -108,7 +108,7 @@ def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonSer
     assert float(waited[PAIRS_ENSEMBLE]) < float(waited["preprocess"]) / 10
 
 
-def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
+def test_the_liveness_probe_notices_the_death_of_preprocess_when_health_does_not(
     cache: Path,
 ) -> None:
     command = CONTAINERS[0]["livenessProbe"]["exec"]["command"]
@@ -118,7 +118,7 @@ def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
             for child in psutil.Process(server.process_id).children()
             if any("preprocess" in word for word in child.cmdline())
         ]
-        # In a container there are no other servers' processes.
+        # Only here, not in a container, are there processes of other servers.
         there = {
             "localhost:8000": server.http_address,
             "/proc/[0-9]*/cmdline": f"/proc/{stub.pid}/cmdline",
@@ -126,21 +126,19 @@ def test_the_liveness_probe_finds_the_death_of_the_process_that_health_does_not(
         for old, new in there.items():
             assert old in command[-1]
             command = [*command[:-1], command[-1].replace(old, new)]
-        ask(server)
+        score(server)
         assert subprocess.run(command, check=False).returncode == 0
         os.kill(stub.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 30
-        while stub.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: stub.status() == psutil.STATUS_ZOMBIE, "the stub is alive", 30)
         assert subprocess.run(command, check=False).returncode == 1
-        # It would wait for the dead process.
+        # Otherwise it would wait for the dead process.
         os.kill(server.process_id, signal.SIGKILL)
 
 
-def test_asked_to_connect_anew_all_the_time_clients_lose_nothing(cache: Path) -> None:
+def test_clients_that_must_reconnect_all_the_time_lose_no_request(cache: Path) -> None:
     age = "--grpc-max-connection-age"
     assert f"{age}=300000" in CONTAINERS[0]["args"]
     with TritonServer(
         ServerConfig(REPOSITORY, cache=cache, arguments=(f"{age}=100", f"{age}-grace=60000"))
     ) as server:
-        ask(server, for_seconds=3)
+        score(server, for_seconds=2)

@@ -17,7 +17,7 @@ def tensor(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
 
 
 def tensor_inputs(images: npt.NDArray[np.uint8], tokens: TokenBatch) -> list[triton.InferInput]:
-    """Of `aigid`."""
+    """Return the inputs of the ensemble `aigid`."""
     return [
         tensor("image", images, "UINT8"),
         tensor("input_ids", tokens.input_ids, "INT32"),
@@ -26,7 +26,7 @@ def tensor_inputs(images: npt.NDArray[np.uint8], tokens: TokenBatch) -> list[tri
 
 
 def pair_inputs(images: Sequence[bytes], prompts: Sequence[bytes]) -> list[triton.InferInput]:
-    """Of `aigid_pairs`."""
+    """Return the inputs of the ensemble `aigid_pairs`."""
     columns = {"image_bytes": images, "prompt": prompts}
     return [
         tensor(name, np.array([[item] for item in column], object), "BYTES")
