@@ -76,7 +76,8 @@ class Command(click.Command):
         """Parse the arguments; a stdout that --help cannot be printed to is one clear error."""
         with error_boundary(), printing("the help"):
             return super().parse_args(ctx, args)
-        return []
+        # The reader of --help has closed the pipe.
+        raise click.exceptions.Exit(0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command within the error boundary."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 import click
 from click.core import ParameterSource
 
+from aigid.cli.stdout import flush_or_discard
 from aigid.cli.text import escaped
 from aigid.errors import AigidError
 
@@ -77,7 +78,7 @@ def print_message(message: str) -> None:
     with suppress(OSError):
         # Not click.echo, which prints UTF-8 on a stderr that is ASCII only.
         sys.stderr.write(f"aigid: {escaped(message)}\n")
-        sys.stderr.flush()
+    flush_or_discard(sys.stderr)
 
 
 def with_flags(message: str) -> str:

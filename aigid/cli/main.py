@@ -1,5 +1,6 @@
 """The command line: a group that loads a command's module only when the command is asked for."""
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -7,7 +8,7 @@ import click
 
 from aigid.cli.command import CONTEXT_SETTINGS, verbosity_options, write_options
 from aigid.cli.errors import error_boundary
-from aigid.cli.stdout import printing, replace_unprintable
+from aigid.cli.stdout import flush_or_discard, printing, replace_unprintable
 
 COMMANDS = {
     "scan": "Scan the image-prompt pairs of Parquet manifests.",
@@ -49,12 +50,16 @@ class LazyGroup(click.Group):
         replace_unprintable()
         with error_boundary(), printing("the help"):
             return super().parse_args(ctx, args)
-        return []
+        # The reader of --help has closed the pipe.
+        raise click.exceptions.Exit(0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; Ctrl-C while it is still loading has its status too."""
-        with error_boundary():
-            return super().invoke(ctx)
+        try:
+            with error_boundary():
+                return super().invoke(ctx)
+        finally:
+            flush_or_discard(sys.stderr)
 
 
 def _print_versions(context: click.Context, option: click.Parameter, wanted: bool) -> None:

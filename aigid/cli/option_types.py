@@ -41,13 +41,13 @@ _MEMORY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGT])(i?)B)?", re.IGNORECAS
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
-class _Memory(click.ParamType[float]):
+class _Memory(_Number):
     """An amount of memory in GiB: a number, or one with a unit of its own."""
 
     name = "size"
 
     def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Return GiB; fails for what is no amount of memory."""
         match = _MEMORY.fullmatch(str(value).strip())
@@ -59,13 +59,8 @@ class _Memory(click.ParamType[float]):
                 ctx,
             )
         number, unit, binary = match.groups()
-        size = float(number)
-        if unit:
-            base = 1024 if binary else 1000
-            size *= float(base ** _POWERS[unit.upper()]) / 1024**3
-        if not 0 < size < math.inf:
-            self.fail(f"{str(value)!r} is not an amount of memory above 0.", param, ctx)
-        return size
+        factor = (1024 if binary else 1000) ** _POWERS[unit.upper()] / 1024**3 if unit else 1
+        return super().convert(float(number) * factor, param, ctx)
 
 
-MEMORY = _Memory()
+MEMORY = _Memory(min=0, min_open=True)

@@ -1,10 +1,11 @@
-"""Results on stdout, which may be full, closed, or unable to show every character."""
+"""Results on a stdout that may be full, closed, or unable to show every character."""
 
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TextIO
 
 from aigid.cli.text import escaped
 from aigid.errors import AigidError
@@ -40,16 +41,22 @@ def printing(what: str, done: str = "") -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _discard_stdout()
+        flush_or_discard(sys.stdout)
     except OSError as error:
-        _discard_stdout()
+        flush_or_discard(sys.stdout)
         reason = f"cannot print {what}: {error.strerror or error}"
         raise OutputError(f"{reason}; {done}" if done else reason) from error
 
 
-def _discard_stdout() -> None:
-    """Send what stdout still holds to nowhere: Python would fail on it once more at its exit."""
-    with suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+def flush_or_discard(stream: TextIO) -> None:
+    """Flush a stream; one that cannot be written to loses what it holds.
+
+    Python would fail on that once more at its exit, and end with status 120.
+    """
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)

@@ -1,6 +1,7 @@
 """The versions of aigid and of the packages that decide what it computes."""
 
 import platform
+import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
@@ -15,6 +16,7 @@ def print_versions() -> None:
     """Print a line for each version."""
     for name, number in versions():
         print_result(f"{name} {number}")
+    sys.stdout.flush()
 
 
 def versions() -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ def aigid(
 ) -> subprocess.CompletedProcess[str]:
     """Run aigid in a process of its own."""
     command = [sys.executable, "-m", "aigid", *map(str, words)]
-    environment = {**os.environ, **variables}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "", **variables}
     return subprocess.run(
         command, stdout=stdout, stderr=stderr, text=True, env=environment, check=False
     )
@@ -38,12 +38,12 @@ def scan(write_manifest: Write, tiny_repository: Path, tmp_path: Path) -> tuple[
     return ("scan", write_manifest(6), "--out", out, "--model", tiny_repository)
 
 
-@pytest.mark.parametrize("words", [(), ("--json",)])
+@pytest.mark.parametrize(("words", "unbuffered"), [((), ""), ((), "1"), (("--json",), "")])
 def test_a_full_stdout_after_a_finished_scan_is_one_line_and_the_results_are_whole(
-    words: tuple[str, ...], scan: tuple[object, ...], tmp_path: Path
+    words: tuple[str, ...], unbuffered: str, scan: tuple[object, ...], tmp_path: Path
 ) -> None:
     with FULL.open("w") as full:
-        done = aigid(*scan, *words, stdout=full.fileno())
+        done = aigid(*scan, *words, stdout=full.fileno(), PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
         "aigid: cannot print the summary: No space left on device; "
@@ -74,22 +74,37 @@ def test_a_reader_that_has_seen_enough_is_no_error(scan: tuple[object, ...]) -> 
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.parametrize("words", [("--help",), ("scan", "--help"), ("--version",)])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_seen_enough_of_the_help_is_no_error(
+    words: tuple[str, ...], unbuffered: str
+) -> None:
+    script = f"{{ {shell(*words)}; echo $? >&2; }} | head -c 0"
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = ["bash", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (done.stdout, done.stderr) == ("", "0\n")
+
+
 def shell(*words: object) -> str:
     # The reader is gone before anything is printed.
     command = " ".join(f"'{word}'" for word in (sys.executable, "-m", "aigid", *words))
     return f"sleep 0.3; {command}"
 
 
-def test_a_full_stderr_does_not_stop_a_scan(scan: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_stderr_does_not_stop_a_scan(scan: tuple[object, ...], unbuffered: str) -> None:
     with FULL.open("w") as full:
-        done = aigid(*scan, stderr=full.fileno())
+        done = aigid(*scan, stderr=full.fileno(), PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 0
     assert "6 rows" in done.stdout
 
 
-def test_an_error_on_a_full_stderr_still_has_its_status(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_an_error_on_a_full_stderr_still_has_its_status(tmp_path: Path, unbuffered: str) -> None:
+    words = ("scan", tmp_path / "gone", "--out", "out")
     with FULL.open("w") as full:
-        done = aigid("scan", tmp_path / "gone", "--out", "out", stderr=full.fileno())
+        done = aigid(*words, stderr=full.fileno(), PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2
 
 
