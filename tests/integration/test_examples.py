@@ -1,4 +1,4 @@
-"""Every client of examples/ asks the real server, and its answers are those of the embedded detector."""
+"""Every client of examples/ on the real server: its answers are those of the embedded detector."""
 
 import base64
 import io
@@ -24,7 +24,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from aigid import Detection, Detector
 from aigid.records import SOURCES
-from aigid.serving.triton_server import TritonServer
+from aigid.serving import TritonServer
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,7 @@ EXAMPLES = REPOSITORY.parent / "examples"
 
 
 def plain_image() -> bytes:
-    """What the demo model takes for a generator's, unlike noise."""
+    """Return an image that the demo model calls AI-generated, unlike noise."""
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -60,7 +60,7 @@ PACKAGES = {
     "grpcurl": "grpcurl",
 }
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-# Before all else the folder where pip puts programs: the documents' `python` is then the one of the tests.
+# Begins with the folder of this environment's programs: `python` in documents is then this one.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -72,7 +72,7 @@ def expected() -> dict[str, Detection]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the images and the examples in it, to run README's commands in as they are."""
+    """A folder with the images and the examples, to run the README's commands as they are."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(
         EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("node_modules", "*.protoset")
@@ -108,7 +108,7 @@ def require(*programs: str) -> None:
 
 def start(command: list[str], folder: Path, path: str = PATH) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {"PATH": path, "PYTHONUTF8": "1"}
-    # Through env, which finds the program on that PATH, not on the tests' own.
+    # `env` finds the program on this PATH, not on the one of the tests.
     return subprocess.run(
         ["env", *command],
         cwd=folder,
@@ -120,14 +120,14 @@ def start(command: list[str], folder: Path, path: str = PATH) -> "subprocess.Com
 
 
 def run(command: list[str], folder: Path, path: str = PATH) -> str:
-    """What the command prints; it must succeed."""
+    """Run a command that must succeed, and return its output."""
     done = start(command, folder, path)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def readme_commands(word: str, server: TritonServer) -> list[str]:
-    """A command that runs what README has with this word, for this server."""
+    """Return a command that runs the README's block with this word on this server."""
     blocks = re.findall(
         r"```bash\n(.*?)```", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )
@@ -140,7 +140,7 @@ def readme_commands(word: str, server: TritonServer) -> list[str]:
 
 
 def check_lines(printed: str, expected: dict[str, Detection]) -> None:
-    """What the clients print that have a line for each image."""
+    """Check the output of a client that prints a line for each image."""
     lines = printed.splitlines()
     assert len(lines) == len(expected)
     for line, (name, detection) in zip(lines, expected.items(), strict=True):
@@ -154,7 +154,7 @@ def check_lines(printed: str, expected: dict[str, Detection]) -> None:
 
 
 def check_json(printed: str, detection: Detection) -> None:
-    """What the client prints that asks over HTTP."""
+    """Check the output of the HTTP client."""
     outputs = {output["name"]: output["data"] for output in json.loads(printed)["outputs"]}
     check_pair(outputs["p_ai"][0], outputs["p_source"], outputs["error"][0], detection)
 
@@ -168,11 +168,11 @@ def check_pair(p_ai: float, p_source: list[float], error: str, detection: Detect
     assert p_source == pytest.approx(detection.p_source, abs=1e-4)
 
 
-def test_the_pairs_can_tell_right_from_wrong(expected: dict[str, Detection]) -> None:
+def test_the_pairs_have_answers_of_all_kinds(expected: dict[str, Detection]) -> None:
     assert [name for name, detection in expected.items() if detection.error] == ["two.png"]
     assert expected["two.png"].error.code == "undecodable"
     assert {detection.is_ai for detection in expected.values()} == {True, False, None}
-    # More than most gRPC clients take by default.
+    # Larger than the default limit of most gRPC clients.
     assert len(PAIRS["long.png"][0]) > 4 * 2**20
     (mistaken,) = Detector.load().detect(
         [PAIRS[NAME][0]], [PROMPT.encode("ascii", "ignore").decode()]
@@ -203,14 +203,14 @@ def test_clients_run_as_the_readme_says(
 ) -> None:
     printed = run(readme_commands(CLIENTS[client][-1], server), folder)
     if client in LINE_CLIENTS:
-        # Before them npm says what it did.
+        # Before these lines npm prints its own.
         lines = "\n".join(printed.splitlines()[-2:])
         check_lines(lines, {name: expected[name] for name in ("one.jpg", "two.png")})
     else:
         check_json(printed, expected["one.jpg"])
 
 
-def test_clients_fail_where_no_server_is(folder: Path, client: str) -> None:
+def test_clients_fail_without_a_server(folder: Path, client: str) -> None:
     # Nothing listens on port 1.
     done = start([*CLIENTS[client], "127.0.0.1:1", "one.jpg", "a red car"], folder)
     assert done.returncode != 0
@@ -218,7 +218,7 @@ def test_clients_fail_where_no_server_is(folder: Path, client: str) -> None:
     assert "connect" in done.stderr
 
 
-def test_clients_say_how_they_are_used(folder: Path, client: str) -> None:
+def test_clients_print_their_usage(folder: Path, client: str) -> None:
     done = start([*CLIENTS[client], "127.0.0.1:1", "one.jpg"], folder)
     assert done.returncode != 0
     assert "HOST:PORT IMAGE PROMPT" in done.stderr
@@ -249,7 +249,7 @@ def test_grpcurl_runs_as_the_readme_says(
 def test_triton_takes_the_messages_of_the_readme(
     server: TritonServer, folder: Path, tmp_path: Path, expected: dict[str, Detection], image: str
 ) -> None:
-    """What README gives to grpcurl, sent from here: this needs no grpcurl."""
+    """Send the README's requests for grpcurl from here, without grpcurl."""
     recorder, calls = tmp_path / "grpcurl", tmp_path / "calls.jsonl"
     recorder.write_text(RECORDER.format(python=sys.executable, calls=str(calls)))
     recorder.chmod(0o755)
@@ -262,7 +262,7 @@ def test_triton_takes_the_messages_of_the_readme(
     )
 
 
-# Stands in for grpcurl: writes down its options and what it was given.
+# A stand-in for grpcurl that records its options and its standard input.
 RECORDER = """\
 #!{python}
 import json, sys
@@ -272,7 +272,7 @@ with open({calls!r}, "a") as calls:
 
 
 def send(options: list[str], given: str) -> Message:
-    """Does what grpcurl does with these options and this standard input."""
+    """Send the request that grpcurl sends with these options and this standard input."""
     *flags, address, path = options
     service, name = path.split("/")
     assert service == SERVICE.full_name
@@ -288,7 +288,7 @@ def send(options: list[str], given: str) -> Message:
 
 
 def json_values(text: str) -> list[Any]:
-    """JSON values that stand one after the other."""
+    """Return the JSON values of a text, one after the other."""
     values, decoder = [], json.JSONDecoder()
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
@@ -298,7 +298,7 @@ def json_values(text: str) -> list[Any]:
 
 
 def check_grpcurl_answers(answers: list[Any], detection: Detection) -> None:
-    """The answers of ServerReady, ModelMetadata and ModelInfer."""
+    """Check the answers of ServerReady, ModelMetadata and ModelInfer."""
     ready, metadata, inference = answers
     assert ready == {"ready": True}
     assert metadata["name"] == "aigid_pairs"
