@@ -275,6 +275,7 @@ def _docstring(described: object) -> Iterator[str]:
     for section, text in _split_sections(inspect.getdoc(described) or ""):
         if section == "Example":
             code = re.sub(r"^(>>>|\.\.\.) ?", "", text, flags=re.MULTILINE)
+            code = code.replace("import aigid\n", "import aigid\n\n", 1)
             yield f"```python\n{code}\n```\n"
         elif section in ("Args", "Raises"):
             yield f"{'Parameters' if section == 'Args' else 'Raises'}:\n"
