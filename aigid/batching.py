@@ -71,15 +71,22 @@ def decode_batch(
 
     `decode` raises RowFailure for an image that cannot be read.
     """
-    decoded: dict[int, Pixels] = {}
+    images: Pixels | None = None
+    decoded: list[PairInput[Image]] = []
     errors: dict[int, RowError] = {}
     for pair in batch.pairs:
         try:
-            decoded[pair.position] = decode(pair)
+            pixels = decode(pair)
         except RowFailure as failure:
             errors[pair.position] = failure.error
-    if not decoded:
+            continue
+        if images is None:
+            # One array from the start: stacking at the end would need the memory twice.
+            images = np.empty((len(batch.pairs), *pixels.shape), pixels.dtype)
+        images[len(decoded)] = pixels
+        decoded.append(pair)
+    if images is None:
         return DecodedBatch([], None, errors)
-    ids = [pair.token_ids for pair in batch.pairs if pair.position in decoded]
-    tensors = np.stack(list(decoded.values())), pad_to_bucket(ids, batch.bucket)
-    return DecodedBatch(list(decoded), tensors, errors)
+    tokens = pad_to_bucket([pair.token_ids for pair in decoded], batch.bucket)
+    positions = [pair.position for pair in decoded]
+    return DecodedBatch(positions, (images[: len(decoded)], tokens), errors)
