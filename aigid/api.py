@@ -93,9 +93,13 @@ def scan(
         >>> summary = aigid.scan("manifest.parquet", out="results/", keep=["id"])
         >>> print(f"{summary.ai} of {summary.scored} images are AI-generated")
     """
-    config = _config_of(source, out, options)
+    return _scan_with_progress(_config_of(source, out, options), progress)
+
+
+def _scan_with_progress(config: ScanConfig, progress: bool) -> ScanSummary:
     notice = load_contract(find_model(config.model)).notice
-    warn_of_notice(notice, stacklevel=3)
+    # At the line that called `scan`.
+    warn_of_notice(notice, stacklevel=4)
     with show_progress("scan", quiet=not progress) as shown:
         show = shown.message if progress else partial(_log.warning, "%s")
 

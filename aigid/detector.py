@@ -76,19 +76,7 @@ class Detector:
             MissingExtraError: The extra `serve`, with Triton's client, is not installed.
         """
         threshold = _check_threshold(threshold)
-        _check_path("model", model)
-        _check_path("repository", repository)
-        triton = None
-        if isinstance(model, str) and model.startswith(URI_SCHEME):
-            triton = TritonConfig.parse(model)
-            folder = find_model(repository, parameter="repository")
-        elif repository is None:
-            folder = find_model(model)
-        else:
-            raise UsageError(
-                "`repository` belongs to Triton servers: give the path of a model repository "
-                "as `model`"
-            )
+        folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
@@ -193,6 +181,21 @@ def warn_of_notice(notice: str, *, stacklevel: int) -> None:
     if notice and notice not in _warned_notices:
         warnings.warn(notice, ModelNoticeWarning, stacklevel=stacklevel)
         _warned_notices.add(notice)
+
+
+def _find(
+    model: Path | str | None, repository: Path | str | None
+) -> tuple[Path, TritonConfig | None]:
+    """Return the folder of the model repository, and the servers if `model` names some."""
+    _check_path("model", model)
+    _check_path("repository", repository)
+    if isinstance(model, str) and model.startswith(URI_SCHEME):
+        return find_model(repository, parameter="repository"), TritonConfig.parse(model)
+    if repository is not None:
+        raise UsageError(
+            "`repository` belongs to Triton servers: give the path of a model repository as `model`"
+        )
+    return find_model(model), None
 
 
 def _check_threshold(threshold: object) -> float:

@@ -18,7 +18,7 @@ from aigid.contract import load_contract
 from aigid.export import PRECISIONS, BuildConfig, Compiler, EngineSettings, build_repository
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.onnx_to_tensorrt import EngineBuilder
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 MOST_MINUTES, MOST_GB, MOST_ENGINE_SECONDS = 10.0, 8.0, 60.0
 ROWS = 256

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from aigid.contract import CONTRACT_FILE, Resizing, find_model
 from aigid.progress_bar import show_progress
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer
 from aigid.simulation import SHORTER_SIDES, SimulationConfig, Split, simulate
 from aigid.training.evaluation import evaluate_repository
 from aigid.training.metrics import Metrics

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from command_line import print_sizes, shown_errors
 
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 with shown_errors():
     from aigid.export import CALIBRATION_ROWS, quantize_graphs, rows_for

@@ -92,7 +92,7 @@ def _measure(
 ) -> "Measure":
     """Load the model once, and return the function that evaluates it after an image change."""
     from aigid.contract import find_model
-    from aigid.scorers.onnx_embedded import OnnxScorer
+    from aigid.scorers import OnnxScorer
     from aigid.training.checkpoint import load_checkpoint
     from aigid.training.evaluation import evaluate_checkpoint, evaluate_repository
 

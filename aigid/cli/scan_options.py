@@ -20,7 +20,7 @@ from aigid.errors import UsageError
 
 if TYPE_CHECKING:
     from aigid.config import RayConfig, ScanConfig
-    from aigid.scorers.triton_config import TritonConfig
+    from aigid.scorers import TritonConfig
 
 _input = options_under("Input")
 _INPUT = (
@@ -297,7 +297,7 @@ def _resource(text: str) -> tuple[str, float]:
 
 def _triton_config(options: dict[str, Any]) -> "TritonConfig | None":
     """Return the TritonConfig, and remove its options from `options`; None without --triton."""
-    from aigid.scorers.triton_config import TlsConfig, TritonConfig
+    from aigid.scorers import TlsConfig, TritonConfig
 
     settings = {name: options.pop(name) for name in list(options) if name.startswith("triton")}
     files = [settings[name] for name in ("triton_ca", "triton_cert", "triton_key")]

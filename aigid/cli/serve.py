@@ -16,7 +16,7 @@ from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
-    from aigid.serving.triton_server import TritonServer
+    from aigid.serving import TritonServer
 
 _model = options_under("Model")
 _network = options_under("Network")
@@ -56,7 +56,7 @@ def command(model: Path | None, gpu: bool, **settings: Any) -> None:
       aigid serve --model model/
     """
     from aigid.contract import find_model
-    from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
+    from aigid.serving import Flavour, ServerConfig, TritonServer
 
     config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **settings)
     with _ended_by_signals(), TritonServer(config, _show_message) as server:

@@ -17,7 +17,7 @@ from aigid.contract import PromptSpec, Temperatures
 from aigid.errors import BuildError
 from aigid.export.graph_metadata import describe_graph, write_graph
 from aigid.export.token_guard import guard_tokens
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 from aigid.training.fusion_model import FusionModel

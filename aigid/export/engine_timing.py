@@ -17,7 +17,7 @@ from aigid.errors import BuildError, ContractError
 from aigid.export.engine_profiles import Profile, engine_profiles
 from aigid.export.model_configs import GPU_GRAPH
 from aigid.export.tensorrt_compiler import Compiler, collecting_logger, import_compiler
-from aigid.scorers.tensors import PARTS, ModelSpec, model_specs
+from aigid.scorers import PARTS, ModelSpec, model_specs
 
 Feed = Mapping[str, npt.NDArray[Any]]
 

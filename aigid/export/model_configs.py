@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
 from aigid.export.engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
-from aigid.scorers.tensors import (
+from aigid.scorers import (
     ENSEMBLE,
     PAIRS_ENSEMBLE,
     PARTS,

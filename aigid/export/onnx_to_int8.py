@@ -20,7 +20,7 @@ from aigid.export.graph_metadata import GraphFacts, describe_graph, write_graph
 from aigid.export.int8_scales import ChannelStatistics
 from aigid.export.integer_products import products_by_input, quantize_products
 from aigid.export.sample_rows import SampleRow
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 Feed = Mapping[str, npt.NDArray[Any]]
 

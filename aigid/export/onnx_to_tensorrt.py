@@ -22,7 +22,7 @@ from aigid.export.tensorrt_compiler import (
     first_gpu,
     import_compiler,
 )
-from aigid.scorers.tensors import BUILD_COMMAND, PARTS
+from aigid.scorers import BUILD_COMMAND, PARTS
 from aigid.storage import locate, write_atomic
 
 _ERRORS_SHOWN = 5

@@ -7,7 +7,7 @@ from aigid.contract import load_contract
 from aigid.errors import UsageError
 from aigid.export.model_configs import ENSEMBLES
 from aigid.export.repository_lock import locked_repository
-from aigid.scorers.tensors import PARTS, PREPROCESS
+from aigid.scorers import PARTS, PREPROCESS
 
 
 def versions_of(repository: Path) -> list[int]:

@@ -17,7 +17,7 @@ from aigid.export.graph_metadata import GraphFacts
 from aigid.export.model_configs import ENSEMBLES, check_graph, model_configs
 from aigid.export.repository_lock import staged_repository
 from aigid.export.repository_versions import versions_of
-from aigid.scorers.tensors import PREPROCESS
+from aigid.scorers import PREPROCESS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 

@@ -19,7 +19,7 @@ from aigid.export.parity_report import LIMITS, Difference, MacroF1, Parity, Pari
 from aigid.export.sample_rows import SampleRow, rows_for
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.metrics import LabelledScores, compute_metrics
 

@@ -7,8 +7,7 @@ import pytest
 from support.manifests import REPOSITORY
 from support.shared import made_once
 
-from aigid.serving.server_program import find_program
-from aigid.serving.triton_server import ServerConfig, TritonServer
+from aigid.serving import ServerConfig, TritonServer, find_program
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,7 @@ from aigid.export.parity_report import PARITY_JSON, PARITY_MD, Difference, Macro
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import SOURCES
-from aigid.scorers import Scores
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer, Scores
 from aigid.simulation import SimulationConfig, simulate
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.datasets import LabelledManifest

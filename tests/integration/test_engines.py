@@ -23,7 +23,7 @@ from aigid.export import (
 )
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.to_model_repository import write_repository
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model, save_checkpoint
 
 pytestmark = pytest.mark.integration

@@ -23,8 +23,7 @@ from PIL import Image
 from aigid.contract import TOKENIZER_FILE, ImageSpec, Resizing, load_contract
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, pad_to_bucket
-from aigid.scorers import Scores
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer, Scores
 from aigid.simulation import SimulationConfig, Split, simulate
 
 FOLDER = Path(__file__).parent

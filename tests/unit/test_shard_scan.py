@@ -26,10 +26,9 @@ from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.results import ResultsFolder, open_results
-from aigid.runners.local import run_local
+from aigid.runners import run_local
 from aigid.scan_job import make_scanner
-from aigid.scorers import Scorer, Scores
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer, Scorer, Scores
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard, plan_shards
 

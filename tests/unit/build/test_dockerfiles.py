@@ -8,7 +8,7 @@ import pytest
 
 from aigid.contract import load_contract
 from aigid.export.engine_profiles import engine_profiles
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 ROOT = Path(__file__).parents[3]
 DOCKERFILES = {

@@ -13,7 +13,7 @@ from aigid.cli.main import COMMANDS
 from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.decisions import DEFAULT_THRESHOLD
-from aigid.scorers.triton_config import TritonConfig
+from aigid.scorers import TritonConfig
 from aigid.simulation import SimulationConfig, Split
 
 

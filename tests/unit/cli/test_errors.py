@@ -22,7 +22,7 @@ from aigid.cli.errors import PARAMETERS, error_boundary, with_flags
 from aigid.cli.main import COMMANDS, main
 from aigid.config import RayConfig, ScanConfig
 from aigid.errors import AigidError, ServerError, UsageError
-from aigid.scorers.triton_config import TlsConfig, TritonConfig
+from aigid.scorers import TlsConfig, TritonConfig
 from aigid.simulation import SimulationConfig, Split
 
 # Fields that no option sets, so that no message about them can come from the command line.
@@ -56,7 +56,7 @@ def configs_of(name: str) -> list[Any]:
 
         return [SelectionConfig()]
     if name == "serve":
-        from aigid.serving.triton_server import ServerConfig
+        from aigid.serving import ServerConfig
 
         return [ServerConfig(Path("model"))]
     from aigid.training.config import TrainingConfig

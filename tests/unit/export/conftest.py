@@ -19,7 +19,7 @@ from tokenizers.processors import TemplateProcessing
 from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures
 from aigid.export.parity_report import LIMITS
 from aigid.export.pipeline import BuildConfig, BuiltRepository, build_repository
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import (
     Checkpoint,
     CheckpointInfo,

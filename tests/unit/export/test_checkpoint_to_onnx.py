@@ -18,7 +18,7 @@ from aigid.export.checkpoint_to_onnx import export_part
 from aigid.export.graph_metadata import GraphFacts
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.token_guard import ENCODED, SAFE_MASK
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 
 DECLARED = {

@@ -5,7 +5,7 @@ import pytest
 
 from aigid.contract import load_contract
 from aigid.export.engine_profiles import MAX_BATCH_ROWS, engine_profiles
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 CONTRACT = load_contract(Path(__file__).parents[3] / "model_repository")
 

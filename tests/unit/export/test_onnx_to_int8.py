@@ -17,7 +17,7 @@ from aigid.export.graph_fusion import fuse_for_cpu
 from aigid.export.int8_scales import PAIR_MAX
 from aigid.export.onnx_to_int8 import EncoderQuantizer
 from aigid.export.pipeline import BuiltRepository
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 LAYERS = 2
 ENCODERS = ("bert", "clip_vision")

@@ -19,7 +19,7 @@ from aigid.export.engine_profiles import Profile, engine_profiles
 from aigid.export.onnx_to_tensorrt import EngineBuilder, EngineSettings, build_engines
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.tensorrt_compiler import Compiler
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 
 RTX = EngineSettings(Compiler.TENSORRT_RTX, compute_capabilities=("8.9",))
 

@@ -27,8 +27,7 @@ from aigid.export.repository_versions import prune_versions as prune_old_version
 from aigid.export.repository_versions import versions_of
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import TokenBatch
-from aigid.scorers.onnx_embedded import OnnxScorer
-from aigid.scorers.tensors import PARTS, PREPROCESS
+from aigid.scorers import PARTS, PREPROCESS, OnnxScorer
 from aigid.training.checkpoint import Checkpoint
 
 TRITON_TYPES = {

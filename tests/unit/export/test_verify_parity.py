@@ -15,7 +15,7 @@ from aigid.export.parity_report import LIMITS, Limits, MacroF1, ParityReport, re
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.sample_rows import rows_for
 from aigid.export.verify_parity import artifacts_of, graph_loaders, measure_parity
-from aigid.scorers.tensors import PARTS
+from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint
 
 OPEN = Limits(probability=None, equal_decisions=0, macro_f1_loss=None)

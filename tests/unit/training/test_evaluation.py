@@ -14,7 +14,7 @@ from aigid.cli.main import main
 from aigid.contract import Temperatures
 from aigid.errors import CheckpointError, TrainingError
 from aigid.records import SOURCES
-from aigid.scorers.onnx_embedded import OnnxScorer
+from aigid.scorers import OnnxScorer
 from aigid.training.checkpoint import load_checkpoint, save_checkpoint
 from aigid.training.evaluation import (
     Evaluation,
