@@ -73,8 +73,7 @@ def scan(
         out: The folder for the results, or its URI.
         progress: Show a progress bar on stderr, or lines if stderr is not a terminal. Without it,
             messages about servers and workers go to the log.
-        **options: The other fields of ScanConfig by name, as in `threshold=0.9`, apart from
-            `max_error_rate`, which is for the exit status of the command line.
+        **options: Other fields of ScanConfig, as in `threshold=0.9`; not `max_error_rate`.
 
     Returns:
         The totals of the scan, which are also in `summary.json`.
