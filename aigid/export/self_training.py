@@ -84,10 +84,9 @@ def _label(
     with show_progress("label") as progress:
         run_scan(scan_config, progress, progress.message)
     record = write_pseudo_labels(scan_config, str(labels), config.selection)
-    right = "" if record.precision is None else f", {record.precision:.1%} of them correctly"
-    on_message(
-        f"{labels}: {record.kept:,} of {record.rows:,} pairs labelled{right}: {record.classes}"
-    )
+    correct = "" if record.precision is None else f", {record.precision:.1%} of them correctly"
+    classes = ", ".join(f"{name} {rows:,}" for name, rows in record.classes.items())
+    on_message(f"{labels}: {record.kept:,} of {record.rows:,} pairs labelled{correct}: {classes}")
     return labels
 
 

@@ -243,7 +243,7 @@ def test_half_precision_weights_are_converted(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"classifier_A.bias": None}, "1 missing (classifier_A.bias)"),
         ({"projection.bias": None}, "missing (projection.bias)"),
@@ -264,14 +264,18 @@ def test_half_precision_weights_are_converted(
     ],
 )
 def test_tensors_that_do_not_fit_are_named(
-    authors: Authors, convert: Convert, tmp_path: Path, change: dict[str, Tensor | None], said: str
+    authors: Authors,
+    convert: Convert,
+    tmp_path: Path,
+    change: dict[str, Tensor | None],
+    message: str,
 ) -> None:
     state = {
         name: value for name, value in {**authors.state(), **change}.items() if value is not None
     }
     refused = convert(state)
     assert refused.exit_code == 2
-    assert said in refused.stderr
+    assert message in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert not (tmp_path / "made").exists()
 
