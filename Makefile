@@ -37,6 +37,7 @@ demo-model: $(VENV)/.dev
 	  --epochs 12 --batch-size 64 --learning-rate 1e-3 --schedule one_cycle --oversample-real 3 --seed 1 \
 	  --notice "$(DEMO_NOTICE)"
 	$(BIN)/python build/checkpoint_to_half.py runs/demo/best build/demo/checkpoint
+	ln -sf ../../../model_repository/tokenizer.json build/demo/checkpoint/tokenizer.json
 	$(BIN)/python build/pipeline.py build/demo/checkpoint model_repository --calibration runs/data/validation \
 	  --parity runs/data/test --parity-rows 1000 --precision int8
 	$(BIN)/python build/prune_versions.py model_repository --keep 1

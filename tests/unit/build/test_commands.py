@@ -52,7 +52,8 @@ def recipe(target: str) -> list[str]:
     _, _, rest = text.partition(f"\n{target}:")
     lines = rest.splitlines()[1:]
     end = next(number for number, line in enumerate(lines) if not line.startswith("\t"))
-    return [line.removeprefix("\t$(BIN)/") for line in lines[:end]]
+    ours = [line for line in lines[:end] if line.startswith("\t$(BIN)/")]
+    return [line.removeprefix("\t$(BIN)/") for line in ours]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
