@@ -109,7 +109,7 @@ class _Run:
             self._counted_at = now
             self._room = max(self._config.min_workers, workers_that_fit(self._config))
             self._names = node_names()
-        left = self._totals.shards - self._done_shards() - len(self.failures)
+        left = self._shards_left()
         wanted = min((self._config.max_workers or self._room) - self._bad_starts, left)
         while self._queue and len(self._pool.workers) < wanted:
             self._pool.add()
@@ -119,12 +119,18 @@ class _Run:
         if not self._begun:
             self._await_workers(now)
 
+    def _shards_left(self) -> int:
+        return self._totals.shards - self._done_shards() - len(self.failures)
+
     def _done_shards(self) -> int:
         return self._totals.done_shards + len(self._seconds)
 
     def _await_workers(self, now: float) -> None:
-        """Begin once `min_workers` are ready; raises ClusterError after `start_within_s`."""
-        ready, least = len(self._pool.ready), self._config.min_workers
+        """Begin once `min_workers` are ready; raises ClusterError after `start_within_s`.
+
+        With fewer shards than that, a worker for each shard is enough.
+        """
+        ready, least = len(self._pool.ready), min(self._config.min_workers, self._shards_left())
         waited_s = now - self._started_at
         if ready >= least:
             self._begun = True

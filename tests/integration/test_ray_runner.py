@@ -197,6 +197,11 @@ def test_messages_of_a_worker_come_with_its_node(run: Run, notes: Notes, release
     assert [line.split(": ", 1)[1] for line in lines] == ["server a:8001 does not answer"]
 
 
+def test_fewer_shards_than_min_workers_need_only_as_many_workers(run: Run, notes: Notes) -> None:
+    assert run(StandInJob(), 1, RayConfig(min_workers=2, start_within_s=20)) == []
+    assert notes.rows == ROWS
+
+
 def test_a_run_begins_with_min_workers_or_not_at_all(
     run: Run, notes: Notes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
