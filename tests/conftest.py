@@ -1,4 +1,4 @@
-"""What many tests share: a tiny model repository made by the real build, and manifests of small images."""
+"""What many tests share: a tiny model repository from the real build, and small manifests."""
 
 import signal
 from collections.abc import Callable
@@ -10,13 +10,14 @@ import pytest
 from support.manifests import REPOSITORY, SIDE, manifest_table
 from support.shared import made_once
 
-# A shell that starts the tests in the background has them, and the scans that they start, ignore Ctrl-C.
+# A shell that starts the tests in the background makes them, and the scans that they start,
+# ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model repository of a tiny random model, built as real ones are. Tests copy it to change it."""
+    """A model repository of a tiny random model, built as real ones are: copy it to change it."""
     return made_once(tmp_path_factory, "tiny", _build_tiny) / "repository"
 
 

@@ -1,4 +1,4 @@
-"""The wheel holds all that a scan needs, and nothing else: it works in an empty folder, with the demo model in it."""
+"""The wheel holds all that a scan needs, the demo model included, and nothing else."""
 
 import json
 import os
