@@ -67,6 +67,7 @@ coverage: $(VENV)/.dev
 # What tests compare with, made anew: look at the difference before you commit it.
 references: $(VENV)/.dev
 	$(BIN)/python tests/references/make.py
+	$(BIN)/python tests/references/simulated_rows.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python docs/generate_cli.py
