@@ -81,12 +81,13 @@ def print_message(message: str) -> None:
     flush_or_discard(sys.stderr)
 
 
-def with_flags(message: str) -> str:
+def with_flags(message: str, context: click.Context | None = None) -> str:
     """Return the message with the running command's flags in place of parameters in backticks.
 
-    Text in backticks that is no parameter of the command stays as it is.
+    Text in backticks that is no parameter of the command stays as it is. Threads other than the
+    command's own must give its `context`.
     """
-    context = click.get_current_context(silent=True)
+    context = context or click.get_current_context(silent=True)
     if context is None:
         return message
     return _IN_BACKTICKS.sub(lambda match: _flag(match[1], context) or match[0], message)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_message
+from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_message, with_flags
 from aigid.cli.scan_options import scan_config, scan_options
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.text import escaped
@@ -65,10 +65,15 @@ def show_scan(config: "ScanConfig", progress_json: bool) -> "ScanOutcome":
 
     _log_settings(config)
     prefix = "" if progress_json else "aigid: "
+    context = click.get_current_context(silent=True)
     # Ray prints messages of its nodes to stdout, which is for the summary.
     diverted = redirect_stdout(_LogWriter()) if config.ray else nullcontext()
     with shown_progress("scan", as_json=progress_json) as progress, diverted:
-        outcome = run_scan(config, progress, lambda line: progress.message(prefix + escaped(line)))
+
+        def show(line: str) -> None:
+            progress.message(prefix + escaped(with_flags(line, context)))
+
+        outcome = run_scan(config, progress, show)
     run = outcome.summary.run
     _log.info("%d rows in %.1f s, peak memory %.0f MiB", run.rows, run.seconds, run.peak_memory_mib)
     return outcome
