@@ -50,8 +50,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/typos
 
-# One test process for each core, whole files each: a file's tests share its servers and clusters.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# One test process for each core. A file stays in one process, for its tests share servers and
+# clusters; the slow files of tests/integration come first.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev
 	$(PYTEST)

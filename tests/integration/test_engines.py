@@ -65,7 +65,7 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository_of(folder / "checkpoint", folder)
 
 
-@pytest.mark.parametrize("which", ["demo", "full_size"])
+@pytest.mark.parametrize("which", ["demo", pytest.param("full_size", marks=pytest.mark.soak)])
 def test_every_part_is_compiled_for_every_profile_and_gpu(
     which: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:

@@ -539,10 +539,12 @@ def test_odd_files_do_not_flood_the_terminal(
 
 
 @pytest.mark.integration
-def test_killed_at_20_random_moments_the_results_are_byte_identical(
-    tiny_repository: Path, write_manifest: Write, tmp_path: Path
+@pytest.mark.parametrize(
+    ("shards", "kills"), [(24, 5), pytest.param(80, 20, marks=pytest.mark.soak)]
+)
+def test_killed_at_random_moments_the_results_are_byte_identical(
+    tiny_repository: Path, write_manifest: Write, tmp_path: Path, shards: int, kills: int
 ) -> None:
-    shards, kills = 80, 20
     manifest = write_manifest(shards * 100, row_group_size=100)
     started = time.monotonic()
     whole = start_scan(
@@ -559,7 +561,7 @@ def test_killed_at_20_random_moments_the_results_are_byte_identical(
         process = start_scan(
             manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
         )
-        # Moments are counted in commits, not in seconds alone: however the machine's speed
+        # Moments are counted in commits, not in seconds alone: however the host's speed
         # drifts, the scan lasts through all kills. Every third comes before a commit.
         if kill % 3:
             assert await_commits(process, tmp_path / "killed", committed + kill % 3)

@@ -446,7 +446,10 @@ def test_ctrl_c_while_waiting_for_threads_ends_the_run_and_leaves_no_thread(
     with pytest.raises(KeyboardInterrupt):
         run_local(scanner, shards, results, ignore)
     assert scan_threads() == []
-    assert list(files_in(results)) == [results.shard_name(0)]
+    # The batches of the second shard may be done when the first is committed.
+    committed = sorted(files_in(results))
+    assert committed == [results.shard_name(index) for index in range(len(committed))]
+    assert 0 < len(committed) < len(shards)
     assert scorer.calls <= interrupted_at[0] + 1 + scanner.threads, (
         "it scored on after it was interrupted"
     )
