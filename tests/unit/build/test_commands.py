@@ -9,6 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from aigid.cli.command import CONTEXT_SETTINGS
 from aigid.cli.main import main as aigid
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +43,8 @@ def shown_commands(text: str) -> list[tuple[str, list[str]]]:
 
 def parse_options(command: click.Command, arguments: list[str]) -> None:
     """Raise click.UsageError for options that the command does not have."""
-    context = click.Context(command)
+    # click keeps the help option of the first context that asks for it.
+    context = click.Context(command, **CONTEXT_SETTINGS)
     command.make_parser(context).parse_args(list(arguments))
 
 

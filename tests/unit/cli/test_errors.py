@@ -41,7 +41,9 @@ WORDS = {
 
 
 def context_of(name: str) -> click.Context:
-    return command_of(name).make_context(name, list(WORDS[name]), parent=click.Context(main))
+    return command_of(name).make_context(
+        name, list(WORDS[name]), parent=click.Context(main, **CONTEXT_SETTINGS)
+    )
 
 
 def configs_of(name: str) -> list[Any]:

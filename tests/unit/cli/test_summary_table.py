@@ -167,7 +167,9 @@ print_summary({summary()!r}, {OUT!r})
 def test_a_terminal_of_any_width_shows_it_without_broken_lines(columns: int) -> None:
     controller, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {**os.environ, "TERM": "xterm"}
+    # Test processes of pytest-xdist have a COLUMNS of their own.
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {"TERM": "xterm"}
     with os.fdopen(controller, "rb") as shown:
         # The little that is printed fits into the terminal's buffer.
         done = subprocess.run(
