@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ class ScanConfig:
     names. `threshold` None means 0.5, or the threshold that the model's contract has for the
     false-positive rate `max_fpr`. Each of `threads` threads decodes and scores one batch of
     `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster
-    scan the shards with threads of their own. After the scan, more rows with an error than
-    `max_error_rate` allows make it fail.
+    scan the shards with threads of their own. The command line ends with status 3 if more rows
+    have an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -110,6 +110,7 @@ class ScanConfig:
                 raise UsageError(f"`{name}` must be a str: got {value!r}")
         if not isinstance(self.model, Path | str | None):
             raise UsageError(f"`model` must be a path: got {self.model!r}")
+        _check_types(self)
         if self.threshold is not None and self.max_fpr is not None:
             raise UsageError("give one of `threshold` and `max_fpr`, not both")
         _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
@@ -127,10 +128,22 @@ def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _check_types(config: ScanConfig) -> None:
+    """Check the fields whose values are configs or flags."""
+    for name, kind in (("triton", TritonConfig), ("ray", RayConfig)):
+        value = getattr(config, name)
+        if not isinstance(value, kind | None):
+            raise UsageError(f"`{name}` must be a {kind.__name__}: got {value!r}")
+    for name in ("allow_outside_root", "allow_private_addresses"):
+        value = getattr(config, name)
+        if not isinstance(value, bool):
+            raise UsageError(f"`{name}` must be True or False: got {value!r}")
+
+
 def _check_fractions(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is None:
+        if value is None and _may_be_none(config, name):
             continue
         if not (_is_real(value) and 0 <= value <= 1):
             raise UsageError(f"`{name}` must be from 0 to 1: got {value!r}")
@@ -141,13 +154,17 @@ def _check_fractions(config: Any, *names: str) -> None:
 def _check_counts(config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if value is None:
+        if value is None and _may_be_none(config, name):
             continue
         if not isinstance(value, Integral) or isinstance(value, bool):
             raise UsageError(f"`{name}` must be a whole number: got {value!r}")
         if value < 1:
             raise UsageError(f"`{name}` must be 1 or more: got {value}")
         object.__setattr__(config, name, int(value))
+
+
+def _may_be_none(config: Any, name: str) -> bool:
+    return next(field.default is None for field in fields(config) if field.name == name)
 
 
 def _is_real(value: Any) -> bool:

@@ -85,6 +85,27 @@ def test_a_model_is_a_path_or_its_text() -> None:
         config(model=5)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("triton", "gpu:8001", "a TritonConfig"),
+        ("ray", "auto", "a RayConfig"),
+        ("allow_outside_root", "no", "True or False"),
+        ("allow_private_addresses", None, "True or False"),
+    ],
+)
+def test_a_config_or_a_flag_of_another_type_is_refused(name: str, value: Any, kind: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config(**{name: value})
+    assert str(caught.value) == f"`{name}` must be {kind}: got {value!r}"
+
+
+@pytest.mark.parametrize("name", ["threads", "batch_rows", "shard_rows", "max_error_rate"])
+def test_none_is_refused_where_it_means_nothing(name: str) -> None:
+    with pytest.raises(UsageError, match=f"`{name}` must be .*: got None"):
+        config(**{name: None})
+
+
 def test_the_columns_are_those_of_the_manifest() -> None:
     assert config().columns == ColumnChoice()
     named = config(image_column="img", prompt_column="words", keep=("id",))
