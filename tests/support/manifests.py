@@ -19,7 +19,7 @@ CAPTIONS = (
 
 
 def encoded_image(seed: int, side: int = 40, kind: str = "PNG") -> bytes:
-    """A small encoded picture of noise, another for each seed."""
+    """Return a small encoded image of noise, another for each seed."""
     pixels = np.random.default_rng(seed).integers(
         0, 256, (side, side + seed % 7, 3), dtype=np.uint8
     )
