@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from aigid.errors import ContractError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 
 CONTRACT_FORMAT = 1
 CONTRACT_FILE = "contract.json"
@@ -121,14 +121,14 @@ class ModelContract:
     cpu_precision: str = "int8"
     image: ImageSpec = field(default_factory=ImageSpec)
     prompt: PromptSpec = field(default_factory=PromptSpec)
-    labels: tuple[str, ...] = SOURCES
+    labels: tuple[str, ...] = DEFAULT_LABELS
     temperatures: Temperatures = field(default_factory=Temperatures)
     thresholds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
-        if self.labels != SOURCES:
-            raise ContractError(f"labels must be {list(SOURCES)}: got {list(self.labels)}")
+        if self.labels != DEFAULT_LABELS:
+            raise ContractError(f"labels must be {list(DEFAULT_LABELS)}: got {list(self.labels)}")
         if self.text_features < 1 or self.image_features < 1 or self.version < 1:
             raise ContractError("text_features, image_features and version must be positive")
         wrong = [rate for rate in self.thresholds if not _is_rate(rate)]

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.scorers import Probabilities
 
 DEFAULT_THRESHOLD = 0.5
@@ -15,7 +15,7 @@ def decide_ai(p_ai: Probabilities, threshold: float) -> npt.NDArray[np.bool_]:
 
 
 def decide_source(is_ai: npt.NDArray[np.bool_], p_source: Probabilities) -> npt.NDArray[np.int32]:
-    """Return the index into SOURCES for each of N images.
+    """Return the index into DEFAULT_LABELS for each of N images.
 
     It is 0 (real) if the image is not AI-generated, else the index of the likeliest generator.
     """
@@ -24,4 +24,4 @@ def decide_source(is_ai: npt.NDArray[np.bool_], p_source: Probabilities) -> npt.
 
 def source_name(index: int) -> str:
     """Return the name of a source by its index."""
-    return SOURCES[index]
+    return DEFAULT_LABELS[index]

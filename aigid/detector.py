@@ -162,7 +162,7 @@ class Detector:
 
     def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
         for position, error in decoded.errors.items():
-            yield position, Detection(None, None, None, None, error)
+            yield position, Detection(None, None, None, None, error=error)
         if decoded.tensors is None:
             return
         scores = self._scorer.score(*decoded.tensors)

@@ -4,10 +4,16 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-SOURCES = ("real", "sd21", "sdxl", "sd3", "dalle3", "midjourney")
-"""The classes in the order of `p_source`, of the data set's `Label_B` and of head B's logits."""
+REAL, OTHER = "real", "other"
+"""Names of sources: a photograph or drawing, and a generator that the model does not know."""
 
-GENERATORS = SOURCES[1:]
+DEFAULT_LABELS = (REAL, "sd21", "sdxl", "sd3", "dalle3", "midjourney")
+"""The classes of the paper, in the order of its data set's `Label_B`. A model may have others."""
+
+
+def source_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of `source` for a model with these labels: "other" is always among them."""
+    return labels if OTHER in labels else (*labels, OTHER)
 
 
 class ErrorCode(StrEnum):
@@ -82,12 +88,14 @@ class Detection:
 
     `p_ai` is the calibrated probability that the image is AI-generated, and `is_ai` tells whether
     it reaches the threshold. `source` is "real", or the likeliest generator of an image that is
-    AI-generated. `p_source` has a probability for each of the model's labels, in their order.
-    All four are None if `error` is set.
+    AI-generated, or "other" if no generator that the model knows fits. `p_source` has a probability
+    for each of the model's labels, in their order. `known_score` tells how well a known generator
+    fits, from 0 to 1. All five are None if `error` is set.
     """
 
     p_ai: float | None
     is_ai: bool | None
     source: str | None
     p_source: tuple[float, ...] | None
+    known_score: float | None = None
     error: RowError | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from aigid.errors import BuildError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.storage import locate, write_atomic
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
@@ -51,7 +51,7 @@ def describe_graph(model: onnx.ModelProto, part: str, fingerprint: str, precisio
     strip_origins(model)
     model.producer_name, model.producer_version = "aigid", ""
     tools = ", ".join(f"{tool} {version(tool)}" for tool in TOOLS)
-    facts = GraphFacts(part, fingerprint, precision, ",".join(SOURCES), tools)
+    facts = GraphFacts(part, fingerprint, precision, ",".join(DEFAULT_LABELS), tools)
     onnx.helper.set_model_props(model, facts.to_metadata())
 
 

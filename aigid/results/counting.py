@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
-from aigid.records import GENERATORS, SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.results.folder import ResultsFolder
 from aigid.results.summary import ErrorExample, ScanCounts
 from aigid.shards import Shard
@@ -43,8 +43,8 @@ def count_results(results: ResultsFolder, shards: Iterable[Shard]) -> ScanCounts
         shards=files,
         rows=rows,
         scored=rows - failed,
-        ai=sum(sources[name] for name in GENERATORS),
-        sources={name: sources[name] for name in SOURCES},
+        ai=sum(sources[name] for name in DEFAULT_LABELS[1:]),
+        sources={name: sources[name] for name in DEFAULT_LABELS},
         errors=dict(sorted(errors.items())),
         error_rate=failed / rows,
         error_examples=dict(sorted(examples.items())),

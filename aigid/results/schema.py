@@ -12,7 +12,7 @@ from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
-from aigid.records import SOURCES, ErrorCode, RowError, without_secrets
+from aigid.records import DEFAULT_LABELS, ErrorCode, RowError, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
 from aigid.shards import Shard
 
@@ -53,7 +53,7 @@ class ShardAnswers:
         return cls(
             shard,
             np.full(shard.rows, np.nan, np.float32),
-            np.full((shard.rows, len(SOURCES)), np.nan, np.float32),
+            np.full((shard.rows, len(DEFAULT_LABELS)), np.nan, np.float32),
         )
 
 
@@ -78,7 +78,7 @@ def results_schema(keep_schema: pa.Schema) -> pa.Schema:
         pa.field("p_ai", pa.float32()),
         pa.field("is_ai", pa.bool_()),
         pa.field("source", _TEXT_KEY),
-        pa.field("p_source", pa.list_(pa.float32(), len(SOURCES))),
+        pa.field("p_source", pa.list_(pa.float32(), len(DEFAULT_LABELS))),
         pa.field("error", _TEXT_KEY),
         pa.field("error_detail", pa.string()),
     ]
@@ -152,9 +152,11 @@ def _decisions(answers: ShardAnswers, threshold: float) -> list[pa.Array]:
     return [
         pa.array(answers.p_ai, pa.float32(), mask=failed),
         pa.array(is_ai, pa.bool_(), mask=failed),
-        pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), list(SOURCES)),
+        pa.DictionaryArray.from_arrays(
+            pa.array(source, pa.int32(), mask=failed), list(DEFAULT_LABELS)
+        ),
         pa.FixedSizeListArray.from_arrays(
-            pa.array(answers.p_source.reshape(-1)), len(SOURCES), mask=pa.array(failed)
+            pa.array(answers.p_source.reshape(-1)), len(DEFAULT_LABELS), mask=pa.array(failed)
         ),
     ]
 

@@ -25,7 +25,7 @@ SCHEMA = pa.schema(
         ("Label_B", pa.int32()),
     ]
 )
-"""The columns of MS COCOAI: `Label_A` is 0 (real) or 1, `Label_B` the index in `SOURCES`."""
+"""The columns of MS COCOAI: `Label_A` is 0 (real) or 1, `Label_B` the index in `DEFAULT_LABELS`."""
 
 
 def simulate(

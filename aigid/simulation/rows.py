@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.simulation.camera import develop, photograph, sharpen
 from aigid.simulation.config import SimulationConfig, Split
 from aigid.simulation.generators import generate
@@ -46,7 +46,7 @@ class SimulatedRow:
 
 def make_row(config: SimulationConfig, row: int) -> SimulatedRow:
     """Return row number `row`, as counted before the rows are shuffled."""
-    number, label = divmod(row, len(SOURCES))
+    number, label = divmod(row, len(DEFAULT_LABELS))
     scene, suffixes = draw_split_scene(config, number)
     rng = _random_state(config, number, label + 1)
     height, width = _draw_size(config, rng)
@@ -67,7 +67,7 @@ def draw_split_scene(config: SimulationConfig, number: int) -> tuple[Scene, list
     scene = draw_scene(rng)
     while zlib.crc32(scene.caption.encode()) % 10 not in _CAPTION_TENTHS[config.split]:
         scene = draw_scene(rng)
-    return scene, [int(suffix) for suffix in rng.permutation(len(SOURCES))]
+    return scene, [int(suffix) for suffix in rng.permutation(len(DEFAULT_LABELS))]
 
 
 def _random_state(config: SimulationConfig, number: int, part: int) -> np.random.Generator:
@@ -95,7 +95,7 @@ def _make_image(scene: Scene, label: int, rng: np.random.Generator, size: tuple[
     height, width = (-(-side // _SIDE_MULTIPLE) * _SIDE_MULTIPLE for side in size)
     light = render_scene(scene, rng, height, width)
     image = (
-        generate(develop(light, rng), SOURCES[label], rng)
+        generate(develop(light, rng), DEFAULT_LABELS[label], rng)
         if label
         else develop(photograph(light, rng), rng)
     )

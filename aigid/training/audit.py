@@ -21,7 +21,7 @@ from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
 from aigid.manifest import read_segment
-from aigid.records import SOURCES, RowFailure
+from aigid.records import DEFAULT_LABELS, RowFailure
 from aigid.training.file_facts import FACT_GROUPS, fact_names, file_facts
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
@@ -111,7 +111,7 @@ def audit(paths: tuple[str, ...], limit: int | None = None, seed: int = 0) -> Au
         unreadable,
         {
             "a": _guesses(table, (label_b > 0).astype(np.int64), ("real", "ai"), seed),
-            "b": _guesses(table, label_b, SOURCES, seed),
+            "b": _guesses(table, label_b, DEFAULT_LABELS, seed),
         },
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aigid.contract import Temperatures
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 from aigid.training.metrics import FALSE_POSITIVE_RATES, Labels, threshold_at
 
 

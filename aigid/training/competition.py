@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from openpyxl import load_workbook
 
 from aigid.errors import ManifestError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 
 # The image folders of Train, in the order of Label_B.
 _FOLDERS = (
@@ -108,7 +108,7 @@ def _validation_rows(folder: Path) -> Iterator[_Row]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             for number, row in enumerate(csv.DictReader(lines), 2):
                 label_a, label_b = int(row["Label_A"]), int(row["Label_B"])
-                if label_b not in range(len(SOURCES)) or label_a != int(label_b > 0):
+                if label_b not in range(len(DEFAULT_LABELS)) or label_a != int(label_b > 0):
                     raise ManifestError(
                         f"{file}, line {number}: Label_A {label_a} and Label_B {label_b} "
                         "contradict each other"

@@ -17,7 +17,7 @@ from aigid.fetch import FetchPolicy, image_references, image_root_of
 from aigid.manifest import Manifest, Segment, read_segment, texts
 from aigid.manifest_files import ManifestFile
 from aigid.prompts import PromptEncoder
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import Augmentation
 from aigid.training.labelled import (
@@ -131,7 +131,7 @@ class LabelledManifest:
             counts: Counter[int] = Counter()
             for opened in self._manifests:
                 counts.update(count_classes(opened.manifest))
-            self._class_counts = tuple(counts[label] for label in range(len(SOURCES)))
+            self._class_counts = tuple(counts[label] for label in range(len(DEFAULT_LABELS)))
         return self._class_counts
 
     def epoch_class_counts(self, oversample_real: int) -> tuple[int, ...]:

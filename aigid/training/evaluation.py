@@ -12,7 +12,7 @@ from rich.table import Table
 
 from aigid.contract import TOKENIZER_FILE, ImageSpec
 from aigid.prompts import PromptEncoder
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.scorers import Scorer
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
@@ -150,8 +150,8 @@ def draw_confusion(confusion: list[list[int]], file: Path) -> None:
     axes = figure.add_subplot()
     drawn = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(drawn, label="fraction of the true class")
-    axes.set_xticks(range(len(SOURCES)), SOURCES, rotation=30)
-    axes.set_yticks(range(len(SOURCES)), SOURCES)
+    axes.set_xticks(range(len(DEFAULT_LABELS)), DEFAULT_LABELS, rotation=30)
+    axes.set_yticks(range(len(DEFAULT_LABELS)), DEFAULT_LABELS)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for (row, column), count in np.ndenumerate(counts):
@@ -165,9 +165,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console = Console()
     console.print(_metrics_table(evaluation))
     matrix = Table(title="true class (rows) by predicted class (columns)", title_justify="left")
-    for column in ("", *SOURCES):
+    for column in ("", *DEFAULT_LABELS):
         matrix.add_column(column, justify="right")
-    for name, counts in zip(SOURCES, evaluation.metrics.b.confusion, strict=True):
+    for name, counts in zip(DEFAULT_LABELS, evaluation.metrics.b.confusion, strict=True):
         matrix.add_row(name, *map(str, counts))
     console.print(matrix)
 

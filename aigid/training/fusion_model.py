@@ -1,37 +1,30 @@
 """The NAU-QMUL network (arXiv 2602.23863): text encoder, image encoder, fusion layer, two heads."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from aigid.contract import ImageSpec
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.training.encoders import encoder_width
+from aigid.training.heads import Heads, Logits
 
 
-class Logits(NamedTuple):
-    """The logits of N pairs: `a` float [N] (AI-generated or real), `b` float [N, 6] (the class)."""
-
-    a: Tensor
-    b: Tensor
-
-
-class FusionModel(nn.Module):
-    """The two encoders, whose features are concatenated (text first), one hidden layer, two heads.
-
-    The fusion layer and the heads are new: their weights are random.
-    """
+class FusionModel(Heads):
+    """The two encoders and the heads on their features. Fusion layer and heads start random."""
 
     def __init__(
-        self, text_encoder: nn.Module, image_encoder: nn.Module, image: ImageSpec, hidden: int = 512
+        self,
+        text_encoder: nn.Module,
+        image_encoder: nn.Module,
+        image: ImageSpec,
+        hidden: int = 512,
+        labels: int = len(DEFAULT_LABELS),
     ) -> None:
-        super().__init__()
+        super().__init__(encoder_width(text_encoder), encoder_width(image_encoder), hidden, labels)
         self.text_encoder = text_encoder
         self.image_encoder = image_encoder
-        self.fusion = nn.Linear(encoder_width(text_encoder) + encoder_width(image_encoder), hidden)
-        self.head_a = nn.Linear(hidden, 1)
-        self.head_b = nn.Linear(hidden, len(SOURCES))
         # Not persistent: config.json has them, and a checkpoint must not hold one fact twice.
         self._image = image
         self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1), persistent=False)
@@ -62,11 +55,6 @@ class FusionModel(nn.Module):
         return (
             features if crops == 1 else features.reshape(-1, crops, features.shape[1]).mean(dim=1)
         )
-
-    def fuse(self, text: Tensor, image: Tensor) -> Logits:
-        """Return the logits of both heads for features [N, Dt] and [N, Di]."""
-        hidden = torch.relu(self.fusion(torch.cat([text, image], dim=1)))
-        return Logits(self.head_a(hidden)[:, 0], self.head_b(hidden))
 
     def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Logits:
         """Return the logits of both heads for N pairs."""

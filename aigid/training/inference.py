@@ -9,7 +9,8 @@ from torch import Tensor
 from aigid.contract import Temperatures
 from aigid.training.calibration import probabilities
 from aigid.training.datasets import LabelledManifest, ProcessRank
-from aigid.training.fusion_model import FusionModel, Logits
+from aigid.training.fusion_model import FusionModel
+from aigid.training.heads import Logits
 from aigid.training.metrics import LabelledScores
 from aigid.training.training_batch import TrainingBatch
 

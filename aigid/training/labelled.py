@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from aigid.errors import TrainingError, UsageError
 from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_columns
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 
 
 def open_labelled(paths: Sequence[str]) -> Manifest:
@@ -88,10 +88,10 @@ def count_classes(manifest: Manifest) -> Counter[int]:
 
 def check_labels(label_a: int | None, label_b: int | None, where: str) -> None:
     """Raise TrainingError where a row's labels are out of range or contradict each other."""
-    if label_a not in (0, 1) or label_b not in range(len(SOURCES)):
+    if label_a not in (0, 1) or label_b not in range(len(DEFAULT_LABELS)):
         raise TrainingError(
             f"{where}: Label_A is {label_a} and Label_B is {label_b}; "
-            f"Label_A must be 0 or 1, and Label_B from 0 to {len(SOURCES) - 1}"
+            f"Label_A must be 0 or 1, and Label_B from 0 to {len(DEFAULT_LABELS) - 1}"
         )
     if (label_a == 0) != (label_b == 0):
         raise TrainingError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from aigid.errors import UsageError
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 
 
 @dataclass(frozen=True)

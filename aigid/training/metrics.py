@@ -15,7 +15,7 @@ from sklearn.metrics import (
 )
 
 from aigid.decisions import decide_ai, decide_source
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.scorers import Probabilities
 
 Labels = npt.NDArray[np.int64]
@@ -127,7 +127,7 @@ def compute_metrics(scores: LabelledScores, threshold: float = 0.5) -> Metrics:
     """Return the metrics of both tasks for decisions at `threshold`."""
     is_ai = decide_ai(scores.p_ai, threshold)
     source = decide_source(is_ai, scores.p_source)
-    most_frequent = int(np.bincount(scores.label_b, minlength=len(SOURCES)).argmax())
+    most_frequent = int(np.bincount(scores.label_b, minlength=len(DEFAULT_LABELS)).argmax())
     return Metrics(
         rows=len(scores.label_a),
         threshold=threshold,
@@ -176,7 +176,7 @@ def _detection_metrics(scores: LabelledScores, predicted: Labels) -> DetectionMe
 
 
 def _attribution_metrics(truth: Labels, predicted: Labels) -> AttributionMetrics:
-    classes = range(len(SOURCES))
+    classes = range(len(DEFAULT_LABELS))
     present = sorted(set(truth.tolist()))
     per_class = f1_score(truth, predicted, average=None, labels=classes, zero_division=0)
     return AttributionMetrics(
@@ -184,7 +184,7 @@ def _attribution_metrics(truth: Labels, predicted: Labels) -> AttributionMetrics
         accuracy=float(np.mean(truth == predicted)),
         f1={
             name: float(per_class[label]) if label in present else None
-            for label, name in enumerate(SOURCES)
+            for label, name in enumerate(DEFAULT_LABELS)
         },
         confusion=confusion_matrix(truth, predicted, labels=classes).tolist(),
     )

@@ -13,7 +13,8 @@ from torch import Tensor
 from aigid.errors import TrainingError
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
-from aigid.training.fusion_model import FusionModel, Logits
+from aigid.training.fusion_model import FusionModel
+from aigid.training.heads import Logits
 from aigid.training.inference import LabelledLogits, score_manifest
 from aigid.training.losses import EQUAL_WEIGHTS, BatchTotals, balanced_weights, batch_totals
 from aigid.training.training_batch import TrainingBatch

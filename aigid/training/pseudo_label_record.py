@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.results import ModelIdentity
 from aigid.training.pseudo_selection import SelectionConfig
 
@@ -92,14 +92,14 @@ class KeptCounter:
         """Return the record of what was counted."""
         known = self._known.total()
         precisions = {
-            SOURCES[label]: self._right[label] / count
+            DEFAULT_LABELS[label]: self._right[label] / count
             for label, count in sorted(self._known.items())
         }
         return PseudoLabelRecord(
             origin,
             rows,
             kept=self._kept.total(),
-            classes={name: self._kept[label] for label, name in enumerate(SOURCES)},
+            classes={name: self._kept[label] for label, name in enumerate(DEFAULT_LABELS)},
             precision=self._right.total() / known if known else None,
             precisions=precisions if known else None,
         )

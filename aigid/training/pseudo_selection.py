@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aigid.errors import UsageError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.results import ResultsFolder
 from aigid.shards import Shard
 
@@ -94,7 +94,7 @@ class Selection:
         limit = config.max_per_class
         self._lowest = {} if limit is None else self._lowest_kept(limit)
         # Of rows as confident as the last one that is kept, the first in the manifest are kept.
-        self._left = Counter(dict.fromkeys(range(len(SOURCES)), limit or 0))
+        self._left = Counter(dict.fromkeys(range(len(DEFAULT_LABELS)), limit or 0))
 
     def kept_rows(self, shard: Shard) -> dict[int, KeptRow]:
         """Return the kept rows of a shard by their position in it. Call it for shards in order."""
@@ -109,7 +109,7 @@ class Selection:
 
     def _lowest_kept(self, limit: int) -> dict[int, float]:
         """Return by class the confidence of the last row that is kept; 0 where all rows are."""
-        heaps: dict[int, list[float]] = {label: [] for label in range(len(SOURCES))}
+        heaps: dict[int, list[float]] = {label: [] for label in range(len(DEFAULT_LABELS))}
         for shard in self.shards():
             for _, row in self._confident_rows(shard):
                 heap = heaps[row.label_b]
@@ -121,9 +121,11 @@ class Selection:
         """Yield position and pseudo-label of the rows that both heads are confident about."""
         results = self._results.read(shard, ["p_ai", "p_source"])
         p_ai = results.column("p_ai").to_numpy().astype(np.float32)
-        p_source = results.column("p_source").combine_chunks().fill_null([np.nan] * len(SOURCES))
+        p_source = (
+            results.column("p_source").combine_chunks().fill_null([np.nan] * len(DEFAULT_LABELS))
+        )
         flat = p_source.flatten().to_numpy(zero_copy_only=False)
-        labels = pseudo_labels(p_ai, flat.reshape(-1, len(SOURCES)), self._config)
+        labels = pseudo_labels(p_ai, flat.reshape(-1, len(DEFAULT_LABELS)), self._config)
         for position in np.flatnonzero(labels.kept).tolist():
             yield (
                 position,

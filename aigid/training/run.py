@@ -16,7 +16,7 @@ from aigid.cores import available_cores
 from aigid.errors import CheckpointError, TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
@@ -111,7 +111,7 @@ def check_data(data: TrainingData) -> None:
     data.validation.reject_pseudo_labels()
     missing = [
         f"{name} (Label_B {label})"
-        for label, name in enumerate(SOURCES)
+        for label, name in enumerate(DEFAULT_LABELS)
         if not data.train.class_counts()[label]
     ]
     if missing:

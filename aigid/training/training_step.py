@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from aigid.training.fusion_model import FusionModel, Logits
+from aigid.training.fusion_model import FusionModel
+from aigid.training.heads import Logits
 from aigid.training.losses import (
     BatchTotals,
     ClassWeights,

@@ -14,7 +14,7 @@ from aigid.export.model_configs import model_configs
 from aigid.export.parity_report import PARITY_JSON, PARITY_MD, Difference, MacroF1, Parity
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import PromptEncoder, TokenBatch
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.scorers import OnnxScorer, Scores
 from aigid.simulation import SimulationConfig, simulate
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
@@ -156,7 +156,7 @@ def test_the_card_has_the_figures_of_metrics_json(contract: ModelContract) -> No
     figures = [
         metrics["a"]["macro_f1"],
         metrics["b"]["macro_f1"],
-        *(metrics["b"]["f1"][name] for name in SOURCES),
+        *(metrics["b"]["f1"][name] for name in DEFAULT_LABELS),
         *errors,
     ]
     for figure in figures:

@@ -23,7 +23,7 @@ from support.manifests import REPOSITORY, encoded_image
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from aigid import Detection, Detector
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.serving import TritonServer
 
 pytestmark = pytest.mark.integration
@@ -302,11 +302,17 @@ def check_grpcurl_answers(answers: list[Any], detection: Detection) -> None:
     ready, metadata, inference = answers
     assert ready == {"ready": True}
     assert metadata["name"] == "aigid_pairs"
-    shapes = {"p_ai": ["-1", "1"], "p_source": ["-1", str(len(SOURCES))], "error": ["-1", "1"]}
+    shapes = {
+        "p_ai": ["-1", "1"],
+        "p_source": ["-1", str(len(DEFAULT_LABELS))],
+        "error": ["-1", "1"],
+    }
     assert {output["name"]: output["shape"] for output in metadata["outputs"]} == shapes
     names = [output["name"] for output in inference["outputs"]]
     outputs = dict(zip(names, map(base64.b64decode, inference["raw_output_contents"]), strict=True))
-    p_ai, *p_source = struct.unpack(f"<{1 + len(SOURCES)}f", outputs["p_ai"] + outputs["p_source"])
+    p_ai, *p_source = struct.unpack(
+        f"<{1 + len(DEFAULT_LABELS)}f", outputs["p_ai"] + outputs["p_source"]
+    )
     length, error = outputs["error"][:4], outputs["error"][4:]
     assert struct.unpack("<I", length) == (len(error),)
     check_pair(p_ai, p_source, error.decode(), detection)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from aigid.fetch import ImageReference
 from aigid.manifest import Columns, Manifest, Segment
 from aigid.manifest_files import ManifestFile, ManifestFiles
-from aigid.records import SOURCES, RowError
+from aigid.records import DEFAULT_LABELS, RowError
 from aigid.results import (
     ErrorExample,
     InputTotals,
@@ -27,7 +27,7 @@ from aigid.shards import Shard
 
 DIGEST = "ab" * 32
 FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
-SCORED_BY = ScoredBy("tiny", "f1", "int8", SOURCES, 0.5)
+SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5)
 SCAN = ScanRecord(
     format=3,
     manifests=("m.parquet",),
@@ -77,7 +77,7 @@ def answers_of(
     paths: Sequence[str | None] | None = None,
 ) -> ShardAnswers:
     """A shard's answers, with another likeliest generator for each row."""
-    p_source = np.zeros((len(p_ai), len(SOURCES)), np.float32)
+    p_source = np.zeros((len(p_ai), len(DEFAULT_LABELS)), np.float32)
     for row, value in enumerate(p_ai):
         p_source[row, 0] = 1 - value
         p_source[row, 1 + row % 5] = value

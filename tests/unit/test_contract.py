@@ -22,7 +22,7 @@ from aigid.contract import (
     save_contract,
 )
 from aigid.errors import ContractError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 
 PLAIN = ModelContract("tiny", "for tests", text_features=16, image_features=24, fingerprint="ab12")
 RICH = dataclasses.replace(
@@ -194,8 +194,8 @@ def test_an_int_passes_for_a_float(tmp_path: Path) -> None:
         (lambda: PromptSpec(buckets=(1, 128)), "from 2"),
         (lambda: Temperatures(a=0), "positive"),
         (lambda: Temperatures(b=-1), "positive"),
-        (lambda: dataclasses.replace(PLAIN, labels=SOURCES[::-1]), "labels must be"),
-        (lambda: dataclasses.replace(PLAIN, labels=SOURCES[:5]), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=DEFAULT_LABELS[::-1]), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=DEFAULT_LABELS[:5]), "labels must be"),
         (lambda: dataclasses.replace(PLAIN, text_features=0), "text_features"),
         (lambda: dataclasses.replace(PLAIN, image_features=-1), "image_features"),
         (lambda: dataclasses.replace(PLAIN, version=0), "version"),

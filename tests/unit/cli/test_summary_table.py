@@ -18,7 +18,7 @@ from aigid.results import ErrorExample, ModelIdentity, RunFigures, ScanSummary
 
 OUT = "/data/a folder with quite a long name/results of the scan of the first of March"
 LAST = f"{OUT}: 12,345 rows, 8,000 AI-generated, 345 errors, 1,234 rows/s"
-SOURCES = {"real": 4_000, "sd21": 8_000, "sdxl": 0, "sd3": 0, "dalle3": 0, "midjourney": 0}
+DEFAULT_LABELS = {"real": 4_000, "sd21": 8_000, "sdxl": 0, "sd3": 0, "dalle3": 0, "midjourney": 0}
 EXAMPLES = {
     "missing": ErrorExample("data/m.parquet", 1_017, "cats/a.jpg", "cats/a.jpg: no such file"),
     "undecodable": ErrorExample("data/m.parquet", 9, "cats/b.jpg", "not an image, or damaged"),
@@ -34,7 +34,7 @@ def summary(**changes: Any) -> ScanSummary:
         "rows": 12_345,
         "scored": 12_000,
         "ai": 8_000,
-        "sources": SOURCES,
+        "sources": DEFAULT_LABELS,
         "errors": {"missing": 300, "undecodable": 45},
         "error_rate": 345 / 12_345,
         "error_examples": EXAMPLES,

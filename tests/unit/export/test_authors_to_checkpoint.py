@@ -18,7 +18,7 @@ from transformers import AutoModel, BertConfig, CLIPConfig, CLIPModel, CLIPVisio
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.export.authors_to_checkpoint import authors_name
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 from aigid.training.losses import multi_task_loss
 
 CLONE = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aigid.errors import UsageError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.simulation import SimulationConfig, Split, make_row, simulate
 from aigid.simulation.manifest_writer import SCHEMA
 
@@ -59,7 +59,7 @@ def test_labels_agree_and_come_in_no_fixed_order(folder: Path) -> None:
     rows = read_rows(folder)
     assert all(row["Label_A"] == int(row["Label_B"] > 0) for row in rows)
     labels = np.array([row["Label_B"] for row in rows])
-    assert set(labels[:40]) == set(range(len(SOURCES)))
+    assert set(labels[:40]) == set(range(len(DEFAULT_LABELS)))
     assert np.mean(np.diff(labels) % 6 == 1) < 0.35
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.simulation import SimulatedRow, SimulationConfig, Split, make_row
 from aigid.simulation.rows import JPEG_QUALITIES, draw_split_scene
 
@@ -64,7 +64,7 @@ def test_paths_carry_no_label(many_rows: list[SimulatedRow]) -> None:
 def chi_squared(labels: list[int], keys: list[tuple[int, ...]]) -> float:
     """How far the classes' counts of each key are from equal."""
     values = sorted(set(keys))
-    counts = np.zeros((len(SOURCES), len(values)))
+    counts = np.zeros((len(DEFAULT_LABELS), len(values)))
     for label, key in zip(labels, keys, strict=True):
         counts[label, values.index(key)] += 1
     expected = counts.mean(axis=0, keepdims=True)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from aigid.contract import Temperatures
 from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 
 
 def overconfident(rows: int, a: float, b: float) -> tuple[Logits, torch.Tensor, torch.Tensor]:

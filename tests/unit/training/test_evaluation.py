@@ -13,7 +13,7 @@ from support.manifests import REPOSITORY, manifest_table
 from aigid.cli.main import main
 from aigid.contract import Temperatures
 from aigid.errors import CheckpointError, TrainingError
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.scorers import OnnxScorer
 from aigid.training.checkpoint import load_checkpoint, save_checkpoint
 from aigid.training.evaluation import (
@@ -203,7 +203,7 @@ def test_the_table_shows_the_constant_answer_beside_the_model(
     ]
     # A constant answer ranks nothing.
     assert rows["A auroc"] == [f"{metrics.a.auroc:.4f}", "-"]
-    for index, name in enumerate(SOURCES):
+    for index, name in enumerate(DEFAULT_LABELS):
         assert f"B f1 {name}" in rows
         assert rows[name][0] == str(metrics.b.confusion[index][0])
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigid.errors import UsageError
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 from aigid.training.losses import (
     BatchTotals,
     LossConfig,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from aigid.decisions import decide_ai
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.training.metrics import LabelledScores, compute_metrics, threshold_at
 
 
@@ -16,7 +16,7 @@ def labelled(
     """Return rows whose likeliest generator is `answer_b`, by default the true one."""
     truth, p = np.array(label_b), np.array(p_ai, dtype=np.float32)
     likeliest = np.maximum(truth if answer_b is None else np.array(answer_b), 1)
-    p_source = np.zeros((len(truth), len(SOURCES)), dtype=np.float32)
+    p_source = np.zeros((len(truth), len(DEFAULT_LABELS)), dtype=np.float32)
     p_source[:, 1:] = 0.1 * p[:, None]
     p_source[np.arange(len(truth)), likeliest] = 0.6 * p
     p_source[:, 0] = 1 - p

@@ -17,7 +17,7 @@ from support.scan_results import parquet_rows, result_rows
 from aigid.cli.main import main
 from aigid.errors import ResultsError, UsageError
 from aigid.manifest import open_manifest
-from aigid.records import SOURCES
+from aigid.records import DEFAULT_LABELS
 from aigid.results import ModelIdentity
 from aigid.training.labelled import label_columns
 from aigid.training.pseudo_label_record import KeptCounter, PseudoLabelOrigin
@@ -284,7 +284,9 @@ def test_precision_is_recorded_where_labels_are_known(
     assert record["precision"] == pytest.approx(sum(right) / 60)
     for name, value in record["precisions"].items():
         of_class = [
-            one for one, row in zip(right, kept, strict=True) if SOURCES[row["Label_B"]] == name
+            one
+            for one, row in zip(right, kept, strict=True)
+            if DEFAULT_LABELS[row["Label_B"]] == name
         ]
         assert value == pytest.approx(sum(of_class) / len(of_class))
     assert f"{sum(right) / 60:.1%} of their pseudo-labels are right" in done.stdout

@@ -10,7 +10,7 @@ from PIL import Image
 
 from aigid.contract import Temperatures
 from aigid.training.calibration import fit_temperatures, probabilities
-from aigid.training.fusion_model import Logits
+from aigid.training.heads import Logits
 from aigid.training.metrics import LabelledScores
 from aigid.training.reliability import (
     BINS,
