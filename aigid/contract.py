@@ -11,13 +11,15 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 from aigid.errors import ContractError
-from aigid.records import DEFAULT_LABELS
+from aigid.records import DEFAULT_LABELS, OTHER, REAL
 
-CONTRACT_FORMAT = 1
+CONTRACT_FORMAT = 2
 CONTRACT_FILE = "contract.json"
 TOKENIZER_FILE = "tokenizer.json"
 _CHECKPOINT_FILES = ("config.json", "model.safetensors")
@@ -109,26 +111,94 @@ class Temperatures:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """The `p_ai` threshold of a false-positive rate.
+
+    It was measured on `real_rows` rows of real images. With the probability `confidence`, the true
+    rate is not above the one that was asked for.
+    """
+
+    p_ai: float
+    real_rows: int
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if self.real_rows < 1 or not 0 < self.confidence < 1:
+            raise ContractError(
+                f"a threshold needs real_rows above 0, and a confidence between 0 and 1: got {self}"
+            )
+
+
+def rows_needed(rate: float, confidence: float = 0.95) -> int:
+    """Return how many real rows a threshold for the false-positive rate `rate` needs.
+
+    With fewer, even a detector that calls none of them AI-generated may exceed the rate.
+    """
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """When an AI-generated image's source is `other`: its `known_score` is below `threshold`.
+
+    `known_rate` is the share of the known generators' rows that keep their generator's name, of the
+    `rows` that the threshold was fitted on.
+    """
+
+    threshold: float
+    known_rate: float
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or not 0 <= self.known_rate <= 1:
+            raise ContractError(
+                f"open_set needs rows above 0, and a known_rate from 0 to 1: got {self}"
+            )
+
+
+@dataclass(frozen=True)
+class FittedOn:
+    """What temperatures and thresholds were fitted on.
+
+    `data` names the manifest, `rows` counts its rows and `real_rows` those of real images. `graphs`
+    is the precision of the graphs that scored them, or "torch" for the checkpoint itself.
+    """
+
+    data: str
+    rows: int
+    real_rows: int
+    graphs: str
+
+
+@dataclass(frozen=True)
 class ModelContract:
-    """A model as data. `thresholds` maps a false-positive rate as text ("0.01") to its `p_ai`."""
+    """A model as data.
+
+    `labels` are the classes in the order of `p_source`, "real" first. `thresholds` maps a
+    false-positive rate as text ("0.01") to its threshold. Without `open_set`, no source is `other`.
+    `encoders_fingerprint` is that of both encoders and of what they read, `fingerprint` that of the
+    whole model: new heads change the second only.
+    """
 
     name: str
     notice: str
     text_features: int
     image_features: int
     fingerprint: str
+    encoders_fingerprint: str
     version: int = 1
     cpu_precision: str = "int8"
     image: ImageSpec = field(default_factory=ImageSpec)
     prompt: PromptSpec = field(default_factory=PromptSpec)
     labels: tuple[str, ...] = DEFAULT_LABELS
     temperatures: Temperatures = field(default_factory=Temperatures)
-    thresholds: dict[str, float] = field(default_factory=dict)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    open_set: OpenSet | None = None
+    fitted_on: FittedOn | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
-        if self.labels != DEFAULT_LABELS:
-            raise ContractError(f"labels must be {list(DEFAULT_LABELS)}: got {list(self.labels)}")
+        check_labels(self.labels, self.open_set)
         if self.text_features < 1 or self.image_features < 1 or self.version < 1:
             raise ContractError("text_features, image_features and version must be positive")
         wrong = [rate for rate in self.thresholds if not _is_rate(rate)]
@@ -137,20 +207,47 @@ class ModelContract:
                 f"thresholds: a false-positive rate is a number from 0 to 1: got {wrong}"
             )
 
-    def threshold_for(self, max_fpr: float) -> float:
-        """Return the `p_ai` threshold of the largest stored rate that is at most `max_fpr`.
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The values that `source` can have, in the order of `p_source`."""
+        return self.labels if self.open_set is None else (*self.labels, OTHER)
 
-        Raises ContractError if no stored rate is that low.
+    def graph_fingerprint(self, part: str) -> str:
+        """Return the fingerprint that the graph of a part carries."""
+        return self.fingerprint if part == "fusion_heads" else self.encoders_fingerprint
+
+    def threshold_for(self, max_fpr: float) -> float:
+        """Return the `p_ai` threshold of the false-positive rate `max_fpr`.
+
+        Raises ContractError if that rate is not among the stored ones.
         """
-        rates = [float(rate) for rate in self.thresholds if float(rate) <= max_fpr]
-        if not rates:
-            known = ", ".join(sorted(self.thresholds)) or "none"
-            raise ContractError(
-                f"model {self.name} has no threshold for a false-positive rate of {max_fpr}: "
-                f"it has {known}"
-            )
-        best = max(rates)
-        return next(value for rate, value in self.thresholds.items() if float(rate) == best)
+        for rate, threshold in self.thresholds.items():
+            if float(rate) == max_fpr:
+                return threshold.p_ai
+        known = ", ".join(sorted(self.thresholds)) or "none"
+        raise ContractError(
+            f"model {self.name} has no threshold for a false-positive rate of {max_fpr:g}: "
+            f"it has {known}"
+        )
+
+
+def check_labels(labels: tuple[str, ...], open_set: OpenSet | None = None) -> None:
+    """Raise ContractError unless these can be a model's labels.
+
+    They are at least two, all different and printable, and the first is "real". A model with the
+    label "other" has a class for generators that it does not know, and so no open set.
+    """
+    if open_set is not None and OTHER in labels:
+        raise ContractError(f"open_set must be null for a model with the label {OTHER!r}")
+    if (
+        labels[:1] != (REAL,)
+        or len(labels) < 2
+        or len(set(labels)) < len(labels)
+        or not all(label.isprintable() and label.strip() == label != "" for label in labels)
+    ):
+        raise ContractError(
+            f"labels must be at least two different names, {REAL!r} first: got {list(labels)}"
+        )
 
 
 def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
@@ -168,16 +265,10 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
             f"{where}: unknown keys {unknown}, missing keys {missing}; "
             "was it written by another version?"
         )
-    built = {}
-    for name, item in fields.items():
-        nested = (
-            item.type
-            if isinstance(item.type, type) and dataclasses.is_dataclass(item.type)
-            else None
-        )
-        built[name] = (
-            from_strict_dict(nested, values[name], f"{where}.{name}") if nested else values[name]
-        )
+    built = {
+        name: _from_json(values[name], item.type, f"{where}.{name}")
+        for name, item in fields.items()
+    }
     try:
         record = cls(**built)
     except ContractError as error:
@@ -190,11 +281,26 @@ def from_strict_dict(cls: type[Any], values: Any, where: str) -> Any:
     return record
 
 
+def _from_json(value: Any, kind: Any, where: str) -> Any:
+    """Return a value of the type `kind`: dataclasses are built, all else stays as it is."""
+    inside = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return None if value is None else _from_json(value, inside[0], where)
+    if get_origin(kind) is dict and dataclasses.is_dataclass(inside[1]) and isinstance(value, dict):
+        return {
+            key: from_strict_dict(inside[1], item, f"{where}.{key}")  # type: ignore[arg-type]
+            for key, item in value.items()
+        }
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return from_strict_dict(kind, value, where)
+    return value
+
+
 def _check_types(
     fields: Iterable[dataclasses.Field[Any]], values: dict[str, Any], where: str
 ) -> None:
     for item in fields:
-        if not dataclasses.is_dataclass(item.type) and not _fits(values[item.name], item.type):
+        if not _fits(values[item.name], item.type):
             got = json.dumps(values[item.name])[:100]
             raise ContractError(f"{where}.{item.name}: expected {_type_name(item.type)}, got {got}")
 
@@ -205,6 +311,11 @@ def _fits(value: Any, kind: Any) -> bool:
     Lists pass for tuples, and ints for floats.
     """
     inside = get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, one) for one in inside)
+    if dataclasses.is_dataclass(kind):
+        # `from_strict_dict` has checked what is in it.
+        return isinstance(value, dict)
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(_fits(item, inside[0]) for item in value)
     if get_origin(kind) is dict:
@@ -213,6 +324,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return type(value) in (int, float) and abs(value) < math.inf
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return value in list(kind)
+    if kind is type(None):
+        return value is None
     return kind is Any or type(value) is kind
 
 
@@ -269,12 +382,12 @@ def _why_no_repository(folder: Path) -> str:
         return "a file, not the folder of a model repository"
     if all((folder / name).is_file() for name in _CHECKPOINT_FILES):
         return (
-            "a checkpoint, not a model repository; build one from it: "
-            f"python build/pipeline.py {shlex.quote(str(folder))} REPOSITORY --calibration MANIFEST"
+            "a checkpoint, not a model repository; build one from it: aigid build "
+            f"{shlex.quote(str(folder))} REPOSITORY --calibration MANIFEST --validation MANIFEST"
         )
     return (
         f"not a model repository: it has no {CONTRACT_FILE}; "
-        "build/pipeline.py builds one from a checkpoint"
+        "`aigid build` builds one from a checkpoint"
     )
 
 
@@ -284,7 +397,8 @@ def load_contract(repository: Path) -> ModelContract:
     values = read_json(path, "the contract of a model repository")
     if not isinstance(values, dict) or values.pop("format", None) != CONTRACT_FORMAT:
         raise ContractError(
-            f"{path}: its format is not {CONTRACT_FORMAT}, the one that this version of aigid reads"
+            f"{path}: its format is not {CONTRACT_FORMAT}, the one that this version of aigid "
+            "reads: build the model repository again with `aigid build`"
         )
     contract: ModelContract = from_strict_dict(ModelContract, values, str(path))
     return contract
@@ -296,10 +410,10 @@ def save_contract(contract: ModelContract, repository: Path) -> None:
     (repository / CONTRACT_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def model_fingerprint(weights: bytes, tokenizer: bytes, description: dict[str, Any]) -> str:
-    """Return the SHA-256 of a model's weights, its tokenizer and all else that sets its answers."""
+def fingerprint_of(parts: Iterable[bytes], description: dict[str, Any]) -> str:
+    """Return the SHA-256 of some bytes and of a description that JSON can hold."""
     digest = hashlib.sha256()
-    for part in (weights, tokenizer, json.dumps(description, sort_keys=True).encode()):
+    for part in chain(parts, [json.dumps(description, sort_keys=True).encode()]):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
     return digest.hexdigest()

@@ -1,9 +1,9 @@
-"""From probabilities to decisions. Pure functions: a new threshold needs no new scores."""
+"""From scores to decisions. Pure functions: a new threshold needs no new scores."""
 
 import numpy as np
 import numpy.typing as npt
 
-from aigid.records import DEFAULT_LABELS
+from aigid.contract import OpenSet
 from aigid.scorers import Probabilities
 
 DEFAULT_THRESHOLD = 0.5
@@ -14,14 +14,19 @@ def decide_ai(p_ai: Probabilities, threshold: float) -> npt.NDArray[np.bool_]:
     return p_ai >= np.float32(threshold)
 
 
-def decide_source(is_ai: npt.NDArray[np.bool_], p_source: Probabilities) -> npt.NDArray[np.int32]:
-    """Return the index into DEFAULT_LABELS for each of N images.
+def decide_source(
+    is_ai: npt.NDArray[np.bool_],
+    p_source: Probabilities,
+    known_score: Probabilities,
+    open_set: OpenSet | None,
+) -> npt.NDArray[np.int32]:
+    """Return the index into `source_names(labels)` for each of N images.
 
-    It is 0 (real) if the image is not AI-generated, else the index of the likeliest generator.
+    It is 0 (real) if the image is not AI-generated, else the index of the likeliest generator, or
+    that of `other` if `known_score` is below the threshold of `open_set`.
     """
-    return np.where(is_ai, 1 + np.argmax(p_source[:, 1:], axis=1), 0).astype(np.int32)
-
-
-def source_name(index: int) -> str:
-    """Return the name of a source by its index."""
-    return DEFAULT_LABELS[index]
+    generator = 1 + np.argmax(p_source[:, 1:], axis=1)
+    if open_set is not None:
+        other = p_source.shape[1]
+        generator = np.where(known_score < np.float32(open_set.threshold), other, generator)
+    return np.where(is_ai, generator, 0).astype(np.int32)

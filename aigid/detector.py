@@ -12,12 +12,12 @@ from PIL import Image
 
 from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
-from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
+from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.errors import ModelNoticeWarning, UsageError
 from aigid.fetch import ImageInput, read_pixels
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import Detection, ErrorCode, RowError, RowFailure
+from aigid.records import Detection, ErrorCode, RowError, RowFailure, source_names
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -165,14 +165,20 @@ class Detector:
             yield position, Detection(None, None, None, None, error=error)
         if decoded.tensors is None:
             return
-        scores = self._scorer.score(*decoded.tensors)
+        contract, scores = self._scorer.contract, self._scorer.score(*decoded.tensors)
         is_ai = decide_ai(scores.p_ai, self._threshold)
-        sources = decide_source(is_ai, scores.p_source)
-        rows = zip(decoded.positions, scores.p_ai, is_ai, sources, scores.p_source, strict=True)
-        for position, p, ai, source, shares in rows:
+        sources = decide_source(is_ai, scores.p_source, scores.known_score, contract.open_set)
+        names = source_names(contract.labels)
+        for row, position in enumerate(decoded.positions):
             yield (
                 position,
-                Detection(float(p), bool(ai), source_name(int(source)), tuple(map(float, shares))),
+                Detection(
+                    p_ai=float(scores.p_ai[row]),
+                    is_ai=bool(is_ai[row]),
+                    source=names[sources[row]],
+                    p_source=tuple(map(float, scores.p_source[row])),
+                    known_score=float(scores.known_score[row]),
+                ),
             )
 
 

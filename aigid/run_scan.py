@@ -23,9 +23,9 @@ from aigid.results import (
     ScanRecord,
     ScanSettings,
     ScanSummary,
+    check_kept_columns,
     count_results,
     open_results,
-    results_schema,
     software_versions,
 )
 from aigid.runners import run_local
@@ -85,7 +85,7 @@ def run_scan(
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
-    results_schema(manifest.keep_schema)
+    check_kept_columns(manifest.keep_schema)
     with _runner(config, manifest, on_message) as (model, runner):
         if model.contract.notice:
             on_message(model.contract.notice)
@@ -98,7 +98,7 @@ def run_scan(
                 missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
                 work = _Work(missing, totals, results, token)
                 figures = _run(runner, work, progress, on_message)
-                counts = count_results(results, _plan(config, manifest))
+                counts = count_results(results, _plan(config, manifest), model.contract.sources)
                 summary = _summary(config, model, counts, figures)
                 results.write_summary(summary)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
@@ -186,7 +186,7 @@ def _scan_record(
         format=SCAN_FORMAT,
         manifests=config.paths,
         input=InputTotals(len(manifest.files), totals.rows),
-        model=ScanModel(contract.name, contract.fingerprint, model.precision),
+        model=ScanModel(contract.name, contract.fingerprint, model.precision, contract.labels),
         settings=ScanSettings(
             columns=manifest.columns,
             threshold=decision_threshold(config, contract),

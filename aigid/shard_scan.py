@@ -61,6 +61,7 @@ class ShardScanner:
             precision=self.scorer.precision,
             labels=contract.labels,
             threshold=self.threshold,
+            open_set=contract.open_set,
         )
 
 
@@ -137,7 +138,7 @@ class _ShardScan:
         scanner = self._scanner
         try:
             for shard in shards:
-                answers = ShardAnswers.of(shard)
+                answers = ShardAnswers.of(shard, len(self._scanner.scorer.contract.labels))
                 pairs = self._pairs(answers)
                 for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
                     yield _Work(answers, batch, self._start_fetching(batch))
@@ -195,5 +196,6 @@ class _ShardScan:
             scores = batch.scores.result()
             batch.answers.p_ai[batch.positions] = scores.p_ai
             batch.answers.p_source[batch.positions] = scores.p_source
+            batch.answers.known_score[batch.positions] = scores.known_score
         batch.answers.errors.update(batch.errors)
         self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))

@@ -73,8 +73,8 @@ class ReadJob:
         self, shards: Iterable[Shard], on_batch: Callable[[int, int], None]
     ) -> Generator[tuple[Shard, pa.Table], None, None]:
         for shard in shards:
-            answers = ShardAnswers.of(shard)
-            answers.p_ai[:], answers.p_source[:] = 0.25, 0.05
+            answers = ShardAnswers.of(shard, len(DEFAULT_LABELS))
+            answers.p_ai[:], answers.p_source[:], answers.known_score[:] = 0.25, 0.05, 0.5
             for segment in shard.segments:
                 for rows in read_segment(self.manifest, segment):
                     images = image_references(rows.column(self.manifest.columns.image))
@@ -119,7 +119,7 @@ def plan_and_run(folder: str, out: str) -> dict[str, float]:
         run_s = time.time() - started
         first_commit = min(path.stat().st_ctime for path in Path(out).rglob("*.parquet"))
         counting = time.time()
-        rows = count_results(results, plan_shards(manifest.files, SHARD_ROWS)).rows
+        rows = count_results(results, plan_shards(manifest.files, SHARD_ROWS), DEFAULT_LABELS).rows
         count_s = time.time() - counting
     return {
         "rows": rows,

@@ -21,6 +21,7 @@ from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 from aigid.training.fusion_model import FusionModel
+from aigid.training.heads import Heads
 
 OPSET = 20
 
@@ -67,19 +68,23 @@ class ImagePart(nn.Module):
 
 
 class HeadsPart(nn.Module):
-    """The graph `fusion_heads`: both features to calibrated p_ai [N, 1] and p_source [N, 6]."""
+    """The graph `fusion_heads`: both features to p_ai, known_score [N, 1] and p_source [N, K]."""
 
-    def __init__(self, model: FusionModel, temperatures: Temperatures) -> None:
+    def __init__(self, heads: Heads, temperatures: Temperatures) -> None:
         super().__init__()
-        self.model = model
+        self.heads = heads
         self.temperatures = temperatures
 
-    def forward(self, text_features: Tensor, image_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities; head B's logit for "real" is not used, head A decides that."""
-        logits = self.model.fuse(text_features, image_features)
+    def forward(
+        self, text_features: Tensor, image_features: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the scores; head B's logit for "real" is not used, head A decides that."""
+        hidden = self.heads.hidden(text_features, image_features)
+        logits = self.heads.logits(hidden)
         p_ai = torch.sigmoid(logits.a / self.temperatures.a).unsqueeze(1)
         share = torch.softmax(logits.b[:, 1:] / self.temperatures.b, dim=1)
-        return p_ai, torch.cat([1 - p_ai, p_ai * share], dim=1)
+        known_score = self.heads.known_score(hidden, logits).unsqueeze(1)
+        return p_ai, known_score, torch.cat([1 - p_ai, p_ai * share], dim=1)
 
 
 def export_checkpoint(
@@ -92,7 +97,9 @@ def export_checkpoint(
     paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
     for part, path in paths.items():
         graph = export_part(checkpoint, part, precision)
-        describe_graph(graph, part, checkpoint.fingerprint, precision)
+        heads = part == "fusion_heads"
+        fingerprint = checkpoint.fingerprint if heads else checkpoint.encoders_fingerprint
+        describe_graph(graph, part, fingerprint, precision)
         write_graph(graph, path)
     return paths
 
@@ -123,7 +130,7 @@ def export_part(
     heads = HeadsPart(model, checkpoint.info.temperatures)
     text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)
     inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
-    return _export(heads, inputs, ["p_ai", "p_source"])
+    return _export(heads, inputs, ["p_ai", "known_score", "p_source"])
 
 
 def _narrow_integers(encoder: nn.Module) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import onnx
 
 from aigid.errors import BuildError
-from aigid.records import DEFAULT_LABELS
 from aigid.storage import locate, write_atomic
 
 TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
@@ -18,21 +17,20 @@ TOOLS = ("torch", "transformers", "onnx", "onnxruntime")
 class GraphFacts:
     """The facts that a graph file states about itself; empty strings for those it does not state.
 
-    `part` is bert, clip_vision or fusion_heads, `fingerprint` the model's, `labels` and
-    `built_with` comma-separated lists.
+    `part` is bert, clip_vision or fusion_heads. `fingerprint` is the model's, or in a graph of an
+    encoder the encoders'. `built_with` is a comma-separated list.
     """
 
     part: str
     fingerprint: str
     precision: str
-    labels: str
     built_with: str
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> "GraphFacts":
         """Return the facts of a graph."""
         stated = {item.key: item.value for item in model.metadata_props}
-        names = ("part", "fingerprint", "precision", "labels", "built_with")
+        names = ("part", "fingerprint", "precision", "built_with")
         return cls(*(stated.get(f"aigid.{name}", "") for name in names))
 
     def to_metadata(self) -> dict[str, str]:
@@ -41,7 +39,6 @@ class GraphFacts:
             "aigid.part": self.part,
             "aigid.fingerprint": self.fingerprint,
             "aigid.precision": self.precision,
-            "aigid.labels": self.labels,
             "aigid.built_with": self.built_with,
         }
 
@@ -51,7 +48,7 @@ def describe_graph(model: onnx.ModelProto, part: str, fingerprint: str, precisio
     strip_origins(model)
     model.producer_name, model.producer_version = "aigid", ""
     tools = ", ".join(f"{tool} {version(tool)}" for tool in TOOLS)
-    facts = GraphFacts(part, fingerprint, precision, ",".join(DEFAULT_LABELS), tools)
+    facts = GraphFacts(part, fingerprint, precision, tools)
     onnx.helper.set_model_props(model, facts.to_metadata())
 
 

@@ -44,10 +44,14 @@ def contract_of(checkpoint: Checkpoint) -> ModelContract:
         text_features=encoder_width(checkpoint.model.text_encoder),
         image_features=encoder_width(checkpoint.model.image_encoder),
         fingerprint=checkpoint.fingerprint,
+        encoders_fingerprint=checkpoint.encoders_fingerprint,
         image=info.image,
         prompt=info.prompt,
+        labels=info.labels,
         temperatures=info.temperatures,
         thresholds=info.thresholds,
+        open_set=info.open_set,
+        fitted_on=info.fitted_on,
     )
 
 
@@ -98,9 +102,10 @@ def _check_graphs(paths: Mapping[str, Path], contract: ModelContract) -> None:
     for part, path in paths.items():
         model = onnx.load(path)
         facts = GraphFacts.of(model)
-        if (facts.part, facts.fingerprint) != (part, contract.fingerprint):
+        fingerprint = contract.graph_fingerprint(part)
+        if (facts.part, facts.fingerprint) != (part, fingerprint):
             raise CheckpointError(
-                f"{path}: expected {part} of model {contract.fingerprint}, "
+                f"{path}: expected {part} of model {fingerprint}, "
                 f"got {facts.part or 'an unnamed part'} of model {facts.fingerprint or 'unknown'}: "
                 "export the checkpoint again"
             )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from aigid.contract import load_contract
+from aigid.contract import OpenSet, load_contract
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.export.checkpoint_to_onnx import HeadsPart
 from aigid.export.parity_report import LIMITS, Difference, MacroF1, Parity, ParityReport
@@ -33,22 +33,22 @@ _ALONE_ROWS = 8
 
 @dataclass(frozen=True)
 class ModelOutputs:
-    """The outputs for N rows: both encoders' features, `p_ai` [N] and `p_source` [N, 6]."""
+    """The outputs for N rows: the encoders' features, and what `Scores` has."""
 
     text_features: Floats
     image_features: Floats
     p_ai: Floats
     p_source: Floats
+    known_score: Floats
 
     @property
     def is_ai(self) -> npt.NDArray[np.bool_]:
         """The decisions of task A."""
         return decide_ai(self.p_ai, DEFAULT_THRESHOLD)
 
-    @property
-    def source(self) -> npt.NDArray[np.int32]:
-        """The decisions of task B."""
-        return decide_source(self.is_ai, self.p_source)
+    def source(self, open_set: OpenSet | None) -> npt.NDArray[np.int32]:
+        """Return the decisions of task B."""
+        return decide_source(self.is_ai, self.p_source, self.known_score, open_set)
 
 
 class Model(Protocol):
@@ -73,8 +73,9 @@ class GraphModel:
         (text_features,) = self._sessions["bert"].run(["text_features"], text)
         (image_features,) = self._sessions["clip_vision"].run(["image_features"], {"image": images})
         features = {"text_features": text_features, "image_features": image_features}
-        p_ai, p_source = self._sessions["fusion_heads"].run(["p_ai", "p_source"], features)
-        return ModelOutputs(text_features, image_features, p_ai[:, 0], p_source)
+        names = ["p_ai", "p_source", "known_score"]
+        p_ai, p_source, known_score = self._sessions["fusion_heads"].run(names, features)
+        return ModelOutputs(text_features, image_features, p_ai[:, 0], p_source, known_score[:, 0])
 
 
 def graph_loaders(artifacts: Mapping[str, Mapping[str, Path]]) -> dict[str, Callable[[], Model]]:
@@ -105,15 +106,15 @@ def measure_parity(
     ordered = sorted(rows, key=lambda row: row.input_ids.shape[1])
     batches = list(_batches(ordered, checkpoint.info.prompt.buckets))
     reference = _concatenated(torch_outputs(checkpoint, batches))
-    labels = [row.labels for row in ordered]
+    info, labels = checkpoint.info, [row.labels for row in ordered]
     measured = {}
     for precision, load in artifacts.items():
         model = load()
         outputs = _concatenated(model.run(*batch) for batch in batches)
-        measured[precision] = _parity(reference, outputs, labels, _batch_effect(model, batches[0]))
+        effect = _batch_effect(model, batches[0])
+        measured[precision] = _parity((reference, outputs), labels, effect, info.open_set)
     macro_f1 = _macro_f1(reference, labels)
-    name, fingerprint = checkpoint.info.name, checkpoint.fingerprint
-    return ParityReport(name, fingerprint, len(ordered), macro_f1, measured)
+    return ParityReport(info.name, checkpoint.fingerprint, len(ordered), macro_f1, measured)
 
 
 def measure_repository(
@@ -138,8 +139,8 @@ def torch_outputs(
             torch.from_numpy(tokens.input_ids), torch.from_numpy(tokens.attention_mask)
         )
         image = model.image_features(torch.from_numpy(images))
-        p_ai, p_source = heads(text, image)
-        yield ModelOutputs(text.numpy(), image.numpy(), p_ai[:, 0].numpy(), p_source.numpy())
+        p_ai, known_score, p_source = (part.numpy() for part in heads(text, image))
+        yield ModelOutputs(text.numpy(), image.numpy(), p_ai[:, 0], p_source, known_score[:, 0])
 
 
 def _batches(
@@ -158,15 +159,19 @@ def _concatenated(batches: Iterable[ModelOutputs]) -> ModelOutputs:
 
 
 def _parity(
-    reference: ModelOutputs, outputs: ModelOutputs, labels: Labels, batch_effect: float
+    compared: tuple[ModelOutputs, ModelOutputs],
+    labels: Labels,
+    batch_effect: float,
+    open_set: OpenSet | None,
 ) -> Parity:
+    reference, outputs = compared
     return Parity(
         text_features=_difference(reference.text_features, outputs.text_features),
         image_features=_difference(reference.image_features, outputs.image_features),
         p_ai=_difference(reference.p_ai, outputs.p_ai),
         p_source=_difference(reference.p_source, outputs.p_source),
         equal_a=float(np.mean(outputs.is_ai == reference.is_ai)),
-        equal_b=float(np.mean(outputs.source == reference.source)),
+        equal_b=float(np.mean(outputs.source(open_set) == reference.source(open_set))),
         macro_f1=_macro_f1(outputs, labels),
         batch=batch_effect,
     )

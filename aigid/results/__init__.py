@@ -13,7 +13,13 @@ from aigid.results.record import (
     software_versions,
 )
 from aigid.results.run_figures import RunFigures
-from aigid.results.schema import ShardAnswers, image_column, result_table, results_schema
+from aigid.results.schema import (
+    ShardAnswers,
+    check_kept_columns,
+    image_column,
+    result_table,
+    results_schema,
+)
 from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanSummary
 
 __all__ = [
@@ -31,6 +37,7 @@ __all__ = [
     "ScoredBy",
     "ShardAnswers",
     "content_sha256",
+    "check_kept_columns",
     "count_results",
     "image_column",
     "open_results",

@@ -1,13 +1,13 @@
 """The totals of a scan, counted from its result files."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
-from aigid.records import DEFAULT_LABELS
+from aigid.records import REAL
 from aigid.results.folder import ResultsFolder
 from aigid.results.summary import ErrorExample, ScanCounts
 from aigid.shards import Shard
@@ -17,8 +17,12 @@ _COUNTING_THREADS = 16
 _EXAMPLE_COLUMNS = ["manifest", "row", "image", "error_detail"]
 
 
-def count_results(results: ResultsFolder, shards: Iterable[Shard]) -> ScanCounts:
+def count_results(
+    results: ResultsFolder, shards: Iterable[Shard], names: Sequence[str]
+) -> ScanCounts:
     """Return the totals over the result files of these shards, which are in the manifest's order.
+
+    `names` are the sources that the model can name; a source without rows has 0.
 
     Raises ResultsError where a file is missing or damaged, or has not the rows of its shard.
     """
@@ -43,8 +47,8 @@ def count_results(results: ResultsFolder, shards: Iterable[Shard]) -> ScanCounts
         shards=files,
         rows=rows,
         scored=rows - failed,
-        ai=sum(sources[name] for name in DEFAULT_LABELS[1:]),
-        sources={name: sources[name] for name in DEFAULT_LABELS},
+        ai=sum(sources[name] for name in names if name != REAL),
+        sources={name: sources[name] for name in names},
         errors=dict(sorted(errors.items())),
         error_rate=failed / rows,
         error_examples=dict(sorted(examples.items())),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from aigid.contract import OpenSet
 from aigid.results.content_hash import content_sha256
 from aigid.version import __version__
 
@@ -13,13 +14,14 @@ _PREFIX = "aigid."
 
 @dataclass(frozen=True)
 class ScoredBy:
-    """The model that scored a shard, its labels, and the threshold of the decisions."""
+    """The model that scored a shard, its labels, and what its decisions depend on."""
 
     model: str
     fingerprint: str
     precision: str
     labels: tuple[str, ...]
     threshold: float
+    open_set: OpenSet | None = None
 
 
 def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dict[str, str]:
@@ -33,5 +35,6 @@ def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dic
         "precision": scored_by.precision,
         "labels": json.dumps(scored_by.labels),
         "threshold": json.dumps(scored_by.threshold),
+        "open_set_threshold": json.dumps(scored_by.open_set and scored_by.open_set.threshold),
     }
     return {f"{_PREFIX}{name}": value for name, value in values.items()}

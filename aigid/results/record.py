@@ -13,7 +13,7 @@ from aigid.manifest import Columns
 from aigid.manifest_files import ManifestFile, ManifestFiles
 from aigid.version import __version__
 
-SCAN_FORMAT = 3
+SCAN_FORMAT = 4
 """The format of a results folder: of its records, and of where its files are."""
 
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "pyarrow", "tokenizers")
@@ -32,11 +32,12 @@ class InputTotals:
 
 @dataclass(frozen=True)
 class ScanModel:
-    """The model of a scan, and the precision in which it runs."""
+    """The model of a scan, the precision in which it runs, and its labels."""
 
     name: str
     fingerprint: str
     precision: str
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)

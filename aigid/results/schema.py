@@ -12,7 +12,7 @@ from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
-from aigid.records import DEFAULT_LABELS, ErrorCode, RowError, without_secrets
+from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
 from aigid.shards import Shard
 
@@ -24,6 +24,7 @@ RESERVED = (
     "is_ai",
     "source",
     "p_source",
+    "known_score",
     "error",
     "error_detail",
 )
@@ -43,31 +44,28 @@ class ShardAnswers:
     shard: Shard
     p_ai: npt.NDArray[np.float32]
     p_source: npt.NDArray[np.float32]
+    known_score: npt.NDArray[np.float32]
     images: list[pa.Array] = field(default_factory=list)
     kept: list[pa.RecordBatch] = field(default_factory=list)
     errors: dict[int, RowError] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shard: Shard) -> Self:
-        """Return the answers of a shard without any."""
+    def of(cls, shard: Shard, labels: int) -> Self:
+        """Return the answers of a shard without any, for a model with so many labels."""
         return cls(
             shard,
             np.full(shard.rows, np.nan, np.float32),
-            np.full((shard.rows, len(DEFAULT_LABELS)), np.nan, np.float32),
+            np.full((shard.rows, labels), np.nan, np.float32),
+            np.full(shard.rows, np.nan, np.float32),
         )
 
 
-def results_schema(keep_schema: pa.Schema) -> pa.Schema:
-    """Return the columns of a result file.
+def results_schema(keep_schema: pa.Schema, labels: int) -> pa.Schema:
+    """Return the columns of a result file, for a model with so many labels.
 
-    Raises UsageError where a kept column has the name of one that every result file has.
+    Raises UsageError as `check_kept_columns` does.
     """
-    taken = sorted(set(keep_schema.names) & set(RESERVED))
-    if taken:
-        raise UsageError(
-            f"`keep` {', '.join(taken)}: every result file has a column of that name; "
-            "leave it out, or rename it in the manifest"
-        )
+    check_kept_columns(keep_schema)
     before = [
         pa.field("manifest", _TEXT_KEY),
         pa.field("row", pa.int64()),
@@ -78,11 +76,22 @@ def results_schema(keep_schema: pa.Schema) -> pa.Schema:
         pa.field("p_ai", pa.float32()),
         pa.field("is_ai", pa.bool_()),
         pa.field("source", _TEXT_KEY),
-        pa.field("p_source", pa.list_(pa.float32(), len(DEFAULT_LABELS))),
+        pa.field("p_source", pa.list_(pa.float32(), labels)),
+        pa.field("known_score", pa.float32()),
         pa.field("error", _TEXT_KEY),
         pa.field("error_detail", pa.string()),
     ]
     return pa.schema([*before, *kept, *after])
+
+
+def check_kept_columns(keep_schema: pa.Schema) -> None:
+    """Raise UsageError where a kept column has the name of one that every result file has."""
+    taken = sorted(set(keep_schema.names) & set(RESERVED))
+    if taken:
+        raise UsageError(
+            f"`keep` {', '.join(taken)}: every result file has a column of that name; "
+            "leave it out, or rename it in the manifest"
+        )
 
 
 def image_column(references: Iterable[ImageReference]) -> pa.Array:
@@ -99,12 +108,12 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
     Raises ResultsError where there is a row too many or too few, or a row with neither a
     probability nor an error.
     """
-    shard = answers.shard
+    shard, schema = answers.shard, results_schema(manifest.keep_schema, len(scored_by.labels))
     columns = [
         *_places(shard),
         pa.chunked_array(answers.images, pa.string()),
         *pa.Table.from_batches(answers.kept, schema=manifest.keep_schema).columns,
-        *_decisions(answers, scored_by.threshold),
+        *_decisions(answers, scored_by),
         *_errors(answers.errors, shard.rows),
     ]
     lengths = sorted({len(column) for column in columns})
@@ -113,7 +122,7 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
             f"shard {shard.index}: its columns have {lengths} rows, but the manifest {shard.rows}: "
             "not committed"
         )
-    table = pa.Table.from_arrays(columns, schema=results_schema(manifest.keep_schema))
+    table = pa.Table.from_arrays(columns, schema=schema)
     return table.replace_schema_metadata(file_metadata(table, shard.index, scored_by))
 
 
@@ -137,8 +146,8 @@ def _places(shard: Shard) -> tuple[pa.Array, pa.Array]:
     return pa.DictionaryArray.from_arrays(pa.array(files), names), pa.array(rows)
 
 
-def _decisions(answers: ShardAnswers, threshold: float) -> list[pa.Array]:
-    """Return the columns `p_ai`, `is_ai`, `source` and `p_source`."""
+def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
+    """Return the columns `p_ai`, `is_ai`, `source`, `p_source` and `known_score`."""
     failed = np.zeros(answers.shard.rows, dtype=bool)
     failed[list(answers.errors)] = True
     lost = int(np.isnan(answers.p_ai[~failed]).sum())
@@ -147,17 +156,17 @@ def _decisions(answers: ShardAnswers, threshold: float) -> list[pa.Array]:
             f"shard {answers.shard.index}: {lost} of {answers.shard.rows} rows have neither a "
             "probability nor an error: not committed"
         )
-    is_ai = decide_ai(answers.p_ai, threshold)
-    source = decide_source(is_ai, answers.p_source)
+    is_ai = decide_ai(answers.p_ai, scored_by.threshold)
+    source = decide_source(is_ai, answers.p_source, answers.known_score, scored_by.open_set)
+    names, labels = list(source_names(scored_by.labels)), len(scored_by.labels)
     return [
         pa.array(answers.p_ai, pa.float32(), mask=failed),
         pa.array(is_ai, pa.bool_(), mask=failed),
-        pa.DictionaryArray.from_arrays(
-            pa.array(source, pa.int32(), mask=failed), list(DEFAULT_LABELS)
-        ),
+        pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), names),
         pa.FixedSizeListArray.from_arrays(
-            pa.array(answers.p_source.reshape(-1)), len(DEFAULT_LABELS), mask=pa.array(failed)
+            pa.array(answers.p_source.reshape(-1)), labels, mask=pa.array(failed)
         ),
+        pa.array(answers.known_score, pa.float32(), mask=failed),
     ]
 
 

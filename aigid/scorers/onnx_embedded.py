@@ -28,6 +28,8 @@ CACHED_PROMPTS = 4096
 IMAGES_AT_A_TIME = 8
 TOKENS_AT_A_TIME = 256
 
+_ANSWERS = ["p_ai", "known_score", "p_source"]
+
 _REMEDY = f"build the repository again: {BUILD_COMMAND}"
 
 
@@ -58,8 +60,8 @@ class OnnxScorer:
         """Score N pairs: images uint8 [N, *ImageSpec.shape] and their prompts' tokens."""
         image_features = _in_slices(self._clip_vision, {"image": images}, IMAGES_AT_A_TIME)
         inputs = {"text_features": self._text_features(tokens), "image_features": image_features}
-        p_ai, p_source = self._fusion_heads.run(["p_ai", "p_source"], inputs)
-        return Scores(p_ai[:, 0], p_source)
+        p_ai, known_score, p_source = self._fusion_heads.run(_ANSWERS, inputs)
+        return Scores(p_ai[:, 0], p_source, known_score[:, 0])
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
         """Score N pairs before this returns; the future is done already."""
@@ -162,11 +164,11 @@ def _check_graph(
     """Raise ContractError unless the graph is the expected part and precision of this model."""
     metadata = session.get_modelmeta().custom_metadata_map
     fingerprint = metadata.get("aigid.fingerprint")
-    if fingerprint != contract.fingerprint:
+    wanted = contract.graph_fingerprint(expected[0])
+    if fingerprint != wanted:
         raise ContractError(
-            f"{path}: made from model {fingerprint}, but contract.json is for "
-            f"{contract.fingerprint}: the heads were not trained on this graph's features; "
-            f"{_REMEDY}"
+            f"{path}: made from model {fingerprint}, but contract.json is for {wanted}: the heads "
+            f"were not trained on this graph's features; {_REMEDY}"
         )
     found = metadata.get("aigid.part"), metadata.get("aigid.precision")
     if found != expected:

@@ -16,10 +16,11 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scores:
-    """The probabilities of N pairs: `p_ai` float32 [N], `p_source` float32 [N, labels]."""
+    """The scores of N pairs: `p_ai` [N], `p_source` [N, labels] and `known_score` [N], float32."""
 
     p_ai: Probabilities
     p_source: Probabilities
+    known_score: Probabilities
 
 
 class Scorer(Protocol):

@@ -45,6 +45,7 @@ def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
     image_features = TensorSpec("image_features", "TYPE_FP32", (contract.image_features,))
     answers = (
         TensorSpec("p_ai", "TYPE_FP32", (1,)),
+        TensorSpec("known_score", "TYPE_FP32", (1,)),
         TensorSpec("p_source", "TYPE_FP32", (len(contract.labels),)),
     )
     # An encoded image and UTF-8 text.

@@ -93,7 +93,8 @@ class TritonScorer:
 
     async def _ask(self, inputs: list[triton.InferInput]) -> Scores:
         answer = await self._pool.infer(inputs)
-        return Scores(answer.as_numpy("p_ai")[:, 0], answer.as_numpy("p_source"))
+        p_ai, known_score = (answer.as_numpy(name)[:, 0] for name in ("p_ai", "known_score"))
+        return Scores(p_ai, answer.as_numpy("p_source"), known_score)
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)

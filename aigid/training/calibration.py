@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from aigid.contract import Temperatures
+from aigid.contract import Temperatures, Threshold
 from aigid.training.heads import Logits
 from aigid.training.metrics import FALSE_POSITIVE_RATES, Labels, threshold_at
 
@@ -43,7 +43,7 @@ def probabilities(logits: Logits, temperatures: Temperatures) -> tuple[Tensor, T
     return p_ai, torch.cat([(1 - p_ai)[:, None], p_ai[:, None] * p_generator], dim=1)
 
 
-def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, float]:
+def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, Threshold]:
     """Return the threshold for each of FALSE_POSITIVE_RATES, by the rate as text.
 
     Empty without real rows.
@@ -51,7 +51,12 @@ def fit_thresholds(label_a: Labels, p_ai: Tensor) -> dict[str, float]:
     found = {
         f"{rate:g}": threshold_at(label_a, p_ai.numpy(), rate) for rate in FALSE_POSITIVE_RATES
     }
-    return {rate: value for rate, value in found.items() if value is not None}
+    real_rows = int((label_a == 0).sum())
+    return {
+        rate: Threshold(value, real_rows, 0.95)
+        for rate, value in found.items()
+        if value is not None
+    }
 
 
 def _fit(loss_at: Callable[[Tensor], Tensor]) -> float:

@@ -15,16 +15,21 @@ from torch import Tensor
 
 from aigid.contract import (
     TOKENIZER_FILE,
+    FittedOn,
     ImageSpec,
+    OpenSet,
     PromptSpec,
     Temperatures,
+    Threshold,
+    check_labels,
     from_strict_dict,
-    model_fingerprint,
     read_json,
 )
 from aigid.errors import CheckpointError, ContractError
+from aigid.records import DEFAULT_LABELS
 from aigid.storage import staged_folder
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
+from aigid.training.fingerprints import encoders_fingerprint, model_fingerprint
 from aigid.training.fusion_model import FusionModel
 
 WEIGHTS_FILE = "model.safetensors"
@@ -46,11 +51,16 @@ class CheckpointInfo:
     fusion_hidden: int
     image: ImageSpec = field(default_factory=ImageSpec)
     prompt: PromptSpec = field(default_factory=PromptSpec)
+    labels: tuple[str, ...] = DEFAULT_LABELS
     temperatures: Temperatures = field(default_factory=Temperatures)
-    thresholds: dict[str, float] = field(default_factory=dict)
+    thresholds: dict[str, Threshold] = field(default_factory=dict)
+    open_set: OpenSet | None = None
+    fitted_on: FittedOn | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        check_labels(self.labels, self.open_set)
         if not (isinstance(self.text_config, dict) and isinstance(self.image_config, dict)):
             raise ContractError("text_config and image_config must be objects")
         if not (isinstance(self.fusion_hidden, int) and self.fusion_hidden > 0):
@@ -61,19 +71,24 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model; `fingerprint` differs between models that give different answers."""
+    """A loaded model.
+
+    `fingerprint` differs between models that give different answers, and `encoders_fingerprint`
+    between those whose encoders give different features.
+    """
 
     model: FusionModel
     info: CheckpointInfo
     tokenizer_file: Path
     fingerprint: str
+    encoders_fingerprint: str
 
 
 def new_model(info: CheckpointInfo) -> FusionModel:
     """Return a model of this architecture with random weights."""
     text = text_encoder_from_config(info.text_config)
     image = image_encoder_from_config(info.image_config)
-    return FusionModel(text, image, info.image, info.fusion_hidden)
+    return FusionModel(text, image, info.image, info.fusion_hidden, len(info.labels))
 
 
 def save_checkpoint(
@@ -126,7 +141,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     except (ContractError, CheckpointError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
     load_weights(model, folder / WEIGHTS_FILE)
-    return Checkpoint(model.eval(), info, folder / TOKENIZER_FILE, _fingerprint(folder, info))
+    tokenizer_file = folder / TOKENIZER_FILE
+    encoders = encoders_fingerprint(
+        (model.text_encoder, model.image_encoder), tokenizer_file, _encoders_description(info)
+    )
+    whole = model_fingerprint(model, encoders, info.labels, info.temperatures, info.open_set)
+    return Checkpoint(model.eval(), info, tokenizer_file, whole, encoders)
 
 
 def load_weights(model: FusionModel, file: Path) -> None:
@@ -171,12 +191,8 @@ def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], f
         )
 
 
-def _fingerprint(folder: Path, info: CheckpointInfo) -> str:
-    facts = {
-        key: value
-        for key, value in dataclasses.asdict(info).items()
-        if key not in ("name", "notice", "thresholds", "training")
-    }
-    return model_fingerprint(
-        (folder / WEIGHTS_FILE).read_bytes(), (folder / TOKENIZER_FILE).read_bytes(), facts
-    )
+def _encoders_description(info: CheckpointInfo) -> dict[str, Any]:
+    """Return all but the weights that the encoders' features depend on."""
+    names = ("text_config", "image_config", "image", "prompt")
+    values = dataclasses.asdict(info)
+    return {name: values[name] for name in names}

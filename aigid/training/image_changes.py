@@ -26,14 +26,14 @@ class Augmentation:
 
     `crop` keeps 50 to 100 % of each side, `resize` scales by 0.5 to 1.5, `blur` has a radius of 0.3
     to 1.5 pixels, `jpeg` re-encodes at a quality of 40 to 95, and `flip` mirrors left to right. By
-    default images are flipped half of the time and not changed otherwise.
+    default images are not changed.
     """
 
     crop: float = 0.0
     resize: float = 0.0
     blur: float = 0.0
     jpeg: float = 0.0
-    flip: float = 0.5
+    flip: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):

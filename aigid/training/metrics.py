@@ -126,7 +126,7 @@ class Metrics:
 def compute_metrics(scores: LabelledScores, threshold: float = 0.5) -> Metrics:
     """Return the metrics of both tasks for decisions at `threshold`."""
     is_ai = decide_ai(scores.p_ai, threshold)
-    source = decide_source(is_ai, scores.p_source)
+    source = decide_source(is_ai, scores.p_source, scores.p_ai, None)
     most_frequent = int(np.bincount(scores.label_b, minlength=len(DEFAULT_LABELS)).argmax())
     return Metrics(
         rows=len(scores.label_a),

@@ -1,7 +1,7 @@
 """Epochs of optimizer steps: gradient accumulation, mixed precision, distributed by accelerate."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from aigid.errors import TrainingError
+from aigid.training.adamw import learning_rate_at, new_adamw
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.fusion_model import FusionModel
@@ -29,23 +30,25 @@ class Optimization:
     """A model with its optimizer, in each process of a run that `accelerate launch` started."""
 
     def __init__(
-        self, model: FusionModel, config: TrainingConfig, class_counts: tuple[int, ...]
+        self,
+        model: FusionModel,
+        config: TrainingConfig,
+        class_counts: tuple[int, ...],
+        tracking: Tracking | None = None,
     ) -> None:
         """Move `model` to this process's device.
 
         `class_counts` is the number of rows of each class in an epoch.
         """
         self._accelerator = Accelerator(
-            mixed_precision="no" if config.precision == "fp32" else config.precision
+            mixed_precision="no" if config.precision == "fp32" else config.precision,
+            **({} if tracking is None else tracking.for_accelerator()),
         )
-        self.model, self.config = model, config
+        self.model, self.config, self._tracking = model, config, tracking
         self._rows_per_epoch = sum(class_counts)
         balanced = config.loss.class_balanced
         self._weights = balanced_weights(class_counts) if balanced else EQUAL_WEIGHTS
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.adamw = torch.optim.AdamW(
-            trained, lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.adamw = new_adamw(model, config)
         step = TrainingStep(model, config.loss, self._weights)
         self._step, self._optimizer = self._accelerator.prepare(step, self.adamw)
         self.process = ProcessRank(self._accelerator.process_index, self._accelerator.num_processes)
@@ -175,38 +178,3 @@ class Optimization:
                 f"lower `batch_rows` (now {config.batch_rows}). `precision` bf16 and `encoders` "
                 "lora or frozen need less memory too"
             ) from error
-
-
-def learning_rate_at(config: TrainingConfig, step: int, steps: int) -> float:
-    """Return the learning rate of step number `step`, from 0, of `steps`."""
-    warmup_steps = max(1, int(config.warmup_fraction * steps))
-    if config.schedule == "constant":
-        factor = 1.0
-    elif step < warmup_steps:
-        factor = (step + 1) / warmup_steps
-    else:
-        progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
-        factor = 0.5 * (1 + math.cos(math.pi * progress))
-    return config.learning_rate * factor
-
-
-def optimizer_state(optimization: Optimization) -> dict[str, Tensor]:
-    """Return AdamW's state as tensors named `PARAMETER|KEY`."""
-    names = {id(value): name for name, value in optimization.model.named_parameters()}
-    return {
-        f"{names[id(parameter)]}|{key}": value.clone().contiguous()
-        for parameter, state in optimization.adamw.state.items()
-        for key, value in state.items()
-    }
-
-
-def load_optimizer_state(optimization: Optimization, state: Mapping[str, Tensor]) -> None:
-    """Restore the state that `optimizer_state` returned."""
-    parameters = dict(optimization.model.named_parameters())
-    for name, value in state.items():
-        parameter_name, _, key = name.rpartition("|")
-        parameter = parameters[parameter_name]
-        # AdamW keeps its count of steps on the CPU.
-        optimization.adamw.state[parameter][key] = (
-            value if key == "step" else value.to(parameter.device)
-        )
