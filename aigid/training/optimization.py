@@ -18,6 +18,7 @@ from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Logits
 from aigid.training.inference import LabelledLogits, score_manifest
 from aigid.training.losses import EQUAL_WEIGHTS, BatchTotals, balanced_weights, batch_totals
+from aigid.training.tracking import log_metrics, new_accelerator
 from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.training_step import TrainingStep
@@ -34,18 +35,17 @@ class Optimization:
         model: FusionModel,
         config: TrainingConfig,
         class_counts: tuple[int, ...],
-        tracking: Tracking | None = None,
+        accelerator: Accelerator | None = None,
     ) -> None:
         """Move `model` to this process's device.
 
-        `class_counts` is the number of rows of each class in an epoch.
+        `class_counts` is the number of rows of each class in an epoch. Metrics of each step go to
+        the trackers of `accelerator`; None means a new one without any.
         """
-        self._accelerator = Accelerator(
-            mixed_precision="no" if config.precision == "fp32" else config.precision,
-            **({} if tracking is None else tracking.for_accelerator()),
-        )
-        self.model, self.config, self._tracking = model, config, tracking
+        self._accelerator = accelerator or new_accelerator(config.precision)
+        self.model, self.config = model, config
         self._rows_per_epoch = sum(class_counts)
+        self.steps_per_epoch = math.ceil(self._rows_per_epoch / config.batch_rows)
         balanced = config.loss.class_balanced
         self._weights = balanced_weights(class_counts) if balanced else EQUAL_WEIGHTS
         self.adamw = new_adamw(model, config)
@@ -71,7 +71,6 @@ class Optimization:
         config = self.config
         set_training_mode(self.model)
         torch.manual_seed((config.seed * 100_003 + epoch) * 1009 + self.process.rank)
-        steps_per_epoch = math.ceil(self._rows_per_epoch / config.batch_rows)
         if self.is_main:
             progress.start(self._rows_per_epoch, 0)
         losses: list[float] = []
@@ -79,10 +78,9 @@ class Optimization:
             totals, undecodable = self._gather_totals(batch)
             if totals is not None:
                 # A function of the epoch and the steps taken in it, so that a resumed run agrees.
-                step = epoch * steps_per_epoch + len(losses)
-                self._set_learning_rate(step, config.epochs * steps_per_epoch)
+                step = epoch * self.steps_per_epoch + len(losses)
                 where = f"epoch {epoch + 1}, step {len(losses) + 1}"
-                losses.append(self._take_step(batch, totals, where))
+                losses.append(self._take_step(batch, totals, step, where))
             if self.is_main:
                 progress.advance(int(totals.rows if totals else 0) + undecodable, undecodable)
         if not losses:
@@ -110,9 +108,11 @@ class Optimization:
             paired=config.loss.consistency > 0,
         )
 
-    def _set_learning_rate(self, step: int, steps: int) -> None:
+    def _set_learning_rate(self, step: int) -> float:
+        rate = learning_rate_at(self.config, step, self.config.epochs * self.steps_per_epoch)
         for group in self.adamw.param_groups:
-            group["lr"] = learning_rate_at(self.config, step, steps)
+            group["lr"] = rate
+        return rate
 
     def _gather_totals(self, batch: TrainingBatch) -> tuple[BatchTotals | None, int]:
         """Return the totals and the number of undecodable rows of the batch over all processes.
@@ -129,10 +129,11 @@ class Optimization:
         *totals, undecodable = all_counts.sum(dim=0).tolist()
         return BatchTotals(*totals) if bool(all_counts[:, 0].all()) else None, int(undecodable)
 
-    def _take_step(self, batch: TrainingBatch, totals: BatchTotals, where: str) -> float:
-        """Take one optimizer step and return the loss of the batch."""
+    def _take_step(self, batch: TrainingBatch, totals: BatchTotals, step: int, where: str) -> float:
+        """Take optimizer step number `step` of the run, from 0; return the loss of the batch."""
         micro_batches = batch.micro_batches(self.config.gradient_accumulation_steps)
         loss = torch.zeros((), device=self._accelerator.device)
+        learning_rate = self._set_learning_rate(step)
         with self._explain_out_of_memory(where):
             self._optimizer.zero_grad()
             for number, micro_batch in enumerate(micro_batches, start=1):
@@ -146,10 +147,12 @@ class Optimization:
             value = float(self._accelerator.reduce(loss, "sum"))
             if not math.isfinite(value):
                 raise TrainingError(f"{where}: the loss is {value}: lower `learning_rate`")
-            self._accelerator.clip_grad_norm_(
+            norm = self._accelerator.clip_grad_norm_(
                 self.model.parameters(), self.config.max_gradient_norm
             )
             self._optimizer.step()
+        metrics = {"loss": value, "learning_rate": learning_rate, "gradient_norm": float(norm)}
+        log_metrics(self._accelerator, "train", metrics, step + 1)
         return value
 
     def _tensors(self, batch: TrainingBatch) -> Iterator[Tensor]:

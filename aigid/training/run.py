@@ -30,6 +30,7 @@ from aigid.training.encoders import (
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import unify
 from aigid.training.row_decoder import Input, ReadOptions
+from aigid.training.tracking import Tracking
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_progress import TrainingProgress
 
@@ -41,7 +42,9 @@ class RunConfig:
     `train` and `validation` are the paths of labelled manifests. An encoder is a hub id, a folder,
     or the JSON file of a config (random weights). `tokenizer` is a tokenizer.json; None means the
     text encoder's own. `threads` decode images; None means one for each core. `without` leaves out
-    an input, to measure what it is worth; a model for use needs both.
+    an input, to measure what it is worth; a model for use needs both. Metrics are reported to the
+    trackers in `report_to`, which are "tensorboard", "wandb" and "mlflow"; the first writes event
+    files into the run's `folder`.
     """
 
     train: tuple[str, ...]
@@ -56,6 +59,7 @@ class RunConfig:
     fusion_hidden: int = 512
     name: str = "aigid"
     notice: str = ""
+    report_to: tuple[str, ...] = ("tensorboard",)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
@@ -71,6 +75,8 @@ def train(
     In a distributed run every process calls this; all but the main one return None. Raises
     AigidError where something is missing, damaged or contradictory, before the folder is made.
     """
+    tracking = Tracking(config.folder, config.report_to, config.name)
+    tracking.check_packages()
     torch.manual_seed(config.training.seed)
     text = _make_encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
     image = _make_encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
@@ -86,7 +92,7 @@ def train(
     data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
     check_data(data)
     model = FusionModel(text, image, info.image, config.fusion_hidden)
-    trainer = Trainer(model, info, tokenizer_file, config.training, config.folder)
+    trainer = Trainer(model, info, tokenizer_file, config.training, tracking)
     return trainer.run(data, progress, on_message, resume=resume)
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from aigid.errors import AigidError, UsageError
 from aigid.storage import restore_folder, staged_folder
+from aigid.training.adamw import adamw_state, load_adamw_state
 from aigid.training.checkpoint import load_weights, save_tensors
 from aigid.training.fusion_model import FusionModel
-from aigid.training.optimization import Optimization, load_optimizer_state, optimizer_state
+from aigid.training.optimization import Optimization
 from aigid.training.run_records import EpochRecord, TrainingState
 
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "adamw.safetensors", "state.json"
@@ -64,13 +65,14 @@ class RunFolder:
     def load_last(self, optimization: Optimization) -> None:
         """Restore the weights and the optimizer; raises CheckpointError or UsageError."""
         load_weights(optimization.model, self.last / _WEIGHTS)
-        load_optimizer_state(optimization, self._read_optimizer())
+        load_adamw_state(optimization.model, optimization.adamw, self._read_optimizer())
 
     def save_last(self, optimization: Optimization, state: TrainingState) -> None:
         """Replace the state as a whole, and write the history."""
         with staged_folder(self.last) as folder:
             save_tensors(_weights(optimization.model), folder / _WEIGHTS)
-            save_tensors(optimizer_state(optimization), folder / _OPTIMIZER)
+            state_of_adamw = adamw_state(optimization.model, optimization.adamw)
+            save_tensors(state_of_adamw, folder / _OPTIMIZER)
             (folder / _STATE).write_text(json.dumps(state.to_json()), encoding="utf-8")
             self._write_history(state.history)
 

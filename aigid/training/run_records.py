@@ -15,14 +15,16 @@ from aigid.training.row_decoder import Input
 class EpochRecord:
     """One epoch: an item of history.json.
 
-    `loss` is the mean over the training batches. The other metrics are of the validation rows;
-    `score` is the macro-F1 of task A plus that of task B, by which the best epoch is chosen.
-    `auroc_a` is None where validation lacks one of the two classes of task A.
+    `loss` is the mean over the training batches. The other metrics are of the validation rows.
+    `score` is what the best epoch has most of: `binary_f1_a` or `macro_f1_a` plus `macro_f1_b`, as
+    the run's `select_by` says. `auroc_a` is None where validation lacks one of the two classes of
+    task A.
     """
 
     epoch: int
     loss: float
     validation_loss: float
+    binary_f1_a: float
     macro_f1_a: float
     macro_f1_b: float
     auroc_a: float | None
@@ -39,12 +41,23 @@ class EpochRecord:
         """Return the record that `to_json` wrote; raises TypeError for other keys."""
         return cls(**values)
 
+    def validation_metrics(self) -> dict[str, float]:
+        """Return the metrics of the validation rows, without those that are None."""
+        found = {
+            "loss": self.validation_loss,
+            "binary_f1_a": self.binary_f1_a,
+            "macro_f1_a": self.macro_f1_a,
+            "macro_f1_b": self.macro_f1_b,
+            "auroc_a": self.auroc_a,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
     def summary(self) -> str:
         """Return the line that a run prints after the epoch."""
         return (
             f"epoch {self.epoch}: loss {self.loss:.4f}, "
-            f"validation loss {self.validation_loss:.4f}, macro-F1 A {self.macro_f1_a:.4f}, "
-            f"B {self.macro_f1_b:.4f}, {self.seconds:.0f} s"
+            f"validation loss {self.validation_loss:.4f}, binary F1 A {self.binary_f1_a:.4f}, "
+            f"macro-F1 A {self.macro_f1_a:.4f}, B {self.macro_f1_b:.4f}, {self.seconds:.0f} s"
         )
 
 

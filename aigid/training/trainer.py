@@ -14,10 +14,11 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
-from aigid.training.metrics import compute_metrics
+from aigid.training.metrics import Metrics, compute_metrics
 from aigid.training.optimization import Optimization
 from aigid.training.run_folder import RunFolder
 from aigid.training.run_records import EpochRecord, RunIdentity, RunRecord, TrainingState
+from aigid.training.tracking import Tracking, log_metrics, new_accelerator, tracked
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.tuning import merge_adapters, prepare_encoders
 
@@ -39,12 +40,15 @@ class Trainer:
         info: CheckpointInfo,
         tokenizer_file: Path,
         config: TrainingConfig,
-        folder: Path,
+        tracking: Tracking,
     ) -> None:
-        """Prepare to train `model`; its encoders are frozen or wrapped with LoRA in place."""
+        """Prepare to train `model` in the folder that `tracking` names.
+
+        The model's encoders are frozen or wrapped with LoRA, in place.
+        """
         prepare_encoders(model, config)
         self.model, self.info, self.config = model, info, config
-        self.folder = RunFolder(folder)
+        self.folder, self._tracking = RunFolder(tracking.folder), tracking
         self._tokenizer_file = tokenizer_file
         self._optimization: Optimization
         self._identity: RunIdentity
@@ -60,27 +64,39 @@ class Trainer:
     ) -> Path | None:
         """Train to the last epoch and return the folder of the best checkpoint.
 
-        The best epoch has the highest macro-F1 of task A plus that of task B. In a distributed run
-        every process calls this: only the main one writes, reports and returns a folder, the others
-        return None.
+        The best epoch is the first with the highest score, as the config's `select_by` says. In a
+        distributed run every process calls this: only the main one writes, reports and returns a
+        folder, the others return None.
 
         Raises UsageError where the folder holds a run and `resume` is not set, or where that run
         has other settings or data; TrainingError where training cannot go on.
         """
         class_counts = data.train.epoch_class_counts(self.config.oversample_real)
-        self._optimization = Optimization(self.model, self.config, class_counts)
+        accelerator = new_accelerator(self.config.precision, self._tracking)
+        self._optimization = Optimization(self.model, self.config, class_counts, accelerator)
         self._identity = self._identify(data)
         self._open_folder(resume)
         self._optimization.wait()
-        for epoch in range(len(self._history), self.config.epochs):
-            started = time.perf_counter()
-            loss = self._train_epoch(data.train, epoch, progress)
-            scored = self._optimization.score(data.validation)
-            self._history.append(self._epoch_record(epoch, loss, scored, started))
-            if self._optimization.is_main:
-                self._save_epoch(scored, on_message)
-            self._optimization.wait()
+        done, steps = len(self._history), self._optimization.steps_per_epoch
+        if done < self.config.epochs:
+            with tracked(accelerator, self._tracking, self.config.to_json(), done * steps + 1):
+                for epoch in range(done, self.config.epochs):
+                    self._run_epoch(data, epoch, progress, on_message)
+                    metrics = self._history[-1].validation_metrics()
+                    log_metrics(accelerator, "validation", metrics, (epoch + 1) * steps)
         return self.folder.best if self._optimization.is_main else None
+
+    def _run_epoch(
+        self, data: TrainingData, epoch: int, progress: TrainingProgress, on_message: OnMessage
+    ) -> None:
+        """Train an epoch, validate, and commit its record and checkpoint."""
+        started = time.perf_counter()
+        loss = self._train_epoch(data.train, epoch, progress)
+        scored = self._optimization.score(data.validation)
+        self._history.append(self._epoch_record(epoch, loss, scored, started))
+        if self._optimization.is_main:
+            self._save_epoch(scored, on_message)
+        self._optimization.wait()
 
     def _open_folder(self, resume: bool) -> None:
         """Make the folder, or restore the run that it holds."""
@@ -126,10 +142,11 @@ class Trainer:
             epoch=epoch + 1,
             loss=loss,
             validation_loss=float(multi_task_loss(scored.logits, scored.label_a, scored.label_b)),
+            binary_f1_a=metrics.a.binary_f1,
             macro_f1_a=metrics.a.macro_f1,
             macro_f1_b=metrics.b.macro_f1,
             auroc_a=metrics.a.auroc,
-            score=metrics.a.macro_f1 + metrics.b.macro_f1,
+            score=_score(metrics, self.config.select_by),
             seconds=round(time.perf_counter() - started, 1),
             processes=self._optimization.process.world_size,
         )
@@ -138,7 +155,7 @@ class Trainer:
         """Report the epoch, and write its checkpoint if it is the best, its state and history."""
         epoch = self._history[-1]
         on_message(epoch.summary())
-        if epoch.score >= max(item.score for item in self._history):
+        if all(epoch.score > item.score for item in self._history[:-1]):
             self._save_best(scored)
         state = TrainingState(self._identity, tuple(self._history))
         self.folder.save_last(self._optimization, state)
@@ -166,3 +183,10 @@ class Trainer:
             train=tuple(file.footer_sha256 for file in data.train.files),
             validation=tuple(file.footer_sha256 for file in data.validation.files),
         )
+
+
+def _score(metrics: Metrics, select_by: str) -> float:
+    """Return what the best epoch has most of."""
+    if select_by == "binary_f1_a":
+        return metrics.a.binary_f1
+    return metrics.a.macro_f1 + metrics.b.macro_f1
