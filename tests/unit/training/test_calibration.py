@@ -3,9 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from aigid.contract import Temperatures
-from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
+from aigid.training.calibration import ROWS_NEEDED, fit_temperatures, probabilities
 from aigid.training.heads import Logits
 
 
@@ -35,48 +36,100 @@ def test_calibrated_probabilities_match_the_observed_frequency() -> None:
         assert float(label_a[about].float().mean()) == pytest.approx(low, abs=0.05)
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0, 1e4])
-def test_perfectly_separated_rows_get_finite_temperatures(scale: float) -> None:
-    label_b = torch.tensor([0, 1, 2, 3, 4, 5] * 5)
+def separated(rows_per_class: int, scale: float) -> tuple[Logits, torch.Tensor, torch.Tensor]:
+    """Return logits of about `scale` that are right on every row, with their labels."""
+    rng = np.random.default_rng(1)
+    label_b = torch.arange(6).repeat(rows_per_class)
     label_a = (label_b > 0).long()
-    logits = Logits((2.0 * label_a - 1) * scale, torch.nn.functional.one_hot(label_b, 6) * scale)
-    found = fit_temperatures(logits, label_a, label_b)
-    assert 0.05 <= found.a <= 20
-    assert 0.05 <= found.b <= 20
-    p_ai, p_source = probabilities(logits, found)
+    size = torch.tensor(rng.uniform(0.5, 1.5, len(label_b)) * scale).float()
+    return (
+        Logits((2 * label_a - 1) * size, functional.one_hot(label_b, 6) * size[:, None]),
+        label_a,
+        label_b,
+    )
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0, 1e3])
+@pytest.mark.parametrize("rows_per_class", [10, 200])
+def test_separated_rows_claim_no_more_than_so_many_rows_can_show(
+    rows_per_class: int, scale: float
+) -> None:
+    logits, label_a, label_b = separated(rows_per_class, scale)
+    p_ai, p_source = probabilities(logits, fit_temperatures(logits, label_a, label_b))
     assert bool(((p_ai > 0.5).long() == label_a).all())
-    assert bool(torch.isfinite(p_source).all())
+    wrong = torch.where(label_a == 1, 1 - p_ai, p_ai)
+    # The real rows are the fewest: their wrong answers have about half a row of probability.
+    assert 0.1 < float(wrong[label_a == 0].sum()) < 2
+    generated = label_a == 1
+    right = p_source[generated, label_b[generated]] / p_ai[generated]
+    assert 0.1 < float((1 - right[label_b[generated] == 1]).sum()) < 2
+    # Nothing is so certain that float32 cannot tell it from 1.
+    assert float(p_ai.max()) < 1
 
 
-def test_logits_that_are_all_wrong_get_the_highest_temperature() -> None:
-    label_b = torch.tensor([0, 1] * 8)
-    logits = Logits(torch.where(label_b > 0, -5.0, 5.0), torch.tensor([[0.0, -9, 9, 0, 0, 0]] * 16))
-    found = fit_temperatures(logits, (label_b > 0).long(), label_b)
-    assert found == Temperatures(a=20.0, b=20.0)
+def test_a_larger_logit_scale_changes_no_probability() -> None:
+    small, large = (separated(50, scale) for scale in (0.1, 100.0))
+    assert fit_temperatures(*large).a == pytest.approx(1000 * fit_temperatures(*small).a, rel=1e-3)
+    assert fit_temperatures(*large).b == pytest.approx(1000 * fit_temperatures(*small).b, rel=1e-3)
+
+
+def test_logits_that_are_all_wrong_give_every_answer_the_same_probability() -> None:
+    logits, label_a, label_b = separated(20, 5.0)
+    wrong = Logits(-logits.a, -logits.b)
+    p_ai, p_source = probabilities(wrong, fit_temperatures(wrong, label_a, label_b))
+    np.testing.assert_allclose(p_ai, 0.5, atol=1e-3)
+    np.testing.assert_allclose(p_source[:, 1:], 0.1, atol=1e-3)
 
 
 logit = st.floats(-1e4, 1e4, width=32)
 
 
-# Few examples: a fit of hopeless rows takes a fraction of a second.
-@settings(deadline=None, max_examples=10)
-@given(st.lists(st.tuples(logit, logit, st.integers(0, 5)), min_size=1, max_size=12))
-def test_temperatures_of_any_logits_are_within_their_limits(
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(logit, logit, st.integers(0, 5)), min_size=1, max_size=60))
+def test_temperatures_of_any_logits_give_probabilities(
     rows: list[tuple[float, float, int]],
 ) -> None:
     label_b = torch.tensor([label for _, _, label in rows])
     b = torch.zeros(len(rows), 6)
     b[:, 2] = torch.tensor([value for _, value, _ in rows])
-    found = fit_temperatures(
-        Logits(torch.tensor([value for value, _, _ in rows]), b), (label_b > 0).long(), label_b
+    logits = Logits(torch.tensor([value for value, _, _ in rows]), b)
+    p_ai, p_source = probabilities(logits, fit_temperatures(logits, (label_b > 0).long(), label_b))
+    np.testing.assert_allclose(p_source.sum(dim=1), 1, rtol=1e-5)
+    assert bool(((p_ai >= 0) & (p_ai <= 1)).all())
+
+
+def test_a_head_with_too_few_rows_keeps_its_temperature() -> None:
+    kept = Temperatures(a=3.0, b=0.25)
+    logits, label_a, label_b = overconfident(400, 1.0, 1.0)
+
+    def fit(chosen: torch.Tensor) -> Temperatures:
+        some = Logits(logits.a[chosen], logits.b[chosen])
+        return fit_temperatures(some, label_a[chosen], label_b[chosen], kept)
+
+    real, generated = (torch.nonzero(label_a == label)[:, 0] for label in (0, 1))
+    one_generator = torch.nonzero(label_b == 2)[:, 0]
+    assert fit(real) == kept
+    assert fit(torch.cat([real, generated[: ROWS_NEEDED - 1]])) == kept
+    only_b = fit(torch.cat([real[: ROWS_NEEDED - 1], generated]))
+    assert only_b.a == kept.a
+    assert only_b.b != kept.b
+    # Of one generator alone, any certainty would look right.
+    only_a = fit(torch.cat([real, one_generator]))
+    assert only_a.a != kept.a
+    assert only_a.b == kept.b
+
+
+def test_rows_of_generators_that_are_not_known_count_for_head_a_only() -> None:
+    logits, label_a, label_b = overconfident(4_000, 2.0, 2.0)
+    unnamed = label_b.clone()
+    unnamed[:3_000][label_a[:3_000] == 1] = -1
+    known = torch.arange(4_000) >= 3_000
+    expected = fit_temperatures(
+        Logits(logits.a[known], logits.b[known]), label_a[known], label_b[known]
     )
-    assert 0.05 <= found.a <= 20
-    assert 0.05 <= found.b <= 20
-
-
-def test_without_ai_rows_head_b_keeps_its_temperature() -> None:
-    logits = Logits(torch.tensor([-1.0, 0.5, -2.0]), torch.randn(3, 6))
-    assert fit_temperatures(logits, torch.zeros(3).long(), torch.zeros(3).long()).b == 1
+    found = fit_temperatures(logits, label_a, unnamed)
+    assert found.a == fit_temperatures(logits, label_a, label_b).a
+    assert found.b == pytest.approx(expected.b)
 
 
 def test_head_b_divides_head_a_s_probability_among_the_generators() -> None:
@@ -86,14 +139,3 @@ def test_head_b_divides_head_a_s_probability_among_the_generators() -> None:
     share = np.exp([2.0, 2, 2, 2, 6])
     expected = [1 - float(p_ai[0]), *(float(p_ai[0]) * share / share.sum())]
     np.testing.assert_allclose(p_source[0].numpy(), expected, rtol=1e-6)
-
-
-def test_thresholds_are_keyed_by_rate_and_absent_without_real_rows() -> None:
-    label_a, p_ai = np.array([0] * 1000 + [1] * 9), torch.linspace(0, 1, 1009)
-    found = fit_thresholds(label_a, p_ai)
-    assert found.keys() == {"0.01", "0.001"}
-    assert {rate: int((p_ai[:1000] >= value).sum()) for rate, value in found.items()} == {
-        "0.01": 10,
-        "0.001": 1,
-    }
-    assert fit_thresholds(np.ones(9, dtype=np.int64), p_ai[:9]) == {}

@@ -1,0 +1,83 @@
+"""Thresholds of `p_ai` that keep a false-positive rate, with a stated confidence.
+
+n real rows show a rate only within the limits of chance. A threshold is stored for a rate if the
+one-sided Clopper-Pearson bound on its true rate, at 95 % confidence, is at most that rate.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import binom
+
+from aigid.contract import Threshold, rows_needed
+from aigid.errors import UsageError
+from aigid.scorers import Probabilities
+
+RATES = (0.05, 0.01, 0.001)
+"""The false-positive rates that a model's thresholds are fitted for, as far as its rows allow."""
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class FittedThresholds:
+    """Thresholds by rate as text ("0.01"), and the reason for each rate that has none."""
+
+    found: dict[str, Threshold]
+    refused: dict[str, str]
+
+
+def fit_thresholds(
+    label_a: npt.NDArray[np.int64], p_ai: Probabilities, rates: Iterable[float] = RATES
+) -> FittedThresholds:
+    """Return the threshold for each of `rates` that the real rows (label 0) are enough for."""
+    real = p_ai[label_a == 0]
+    found, refused = {}, {}
+    for rate in rates:
+        try:
+            found[f"{rate:g}"] = fit_threshold(real, rate)
+        except UsageError as error:
+            refused[f"{rate:g}"] = str(error)
+    return FittedThresholds(found, refused)
+
+
+def fit_threshold(real: Probabilities, rate: float) -> Threshold:
+    """Return the lowest threshold that keeps a false-positive rate, for the `p_ai` of real rows.
+
+    If other real rows of the same kind are called AI-generated from this threshold on, the share
+    called so is above `rate` for at most 1 in 20 sets of rows that a threshold is fitted on. Rows
+    with equal `p_ai` only make that rarer.
+
+    Raises UsageError, with the number of real rows that are needed, if there are too few, and if
+    too many have a `p_ai` of exactly 1.
+    """
+    allowed = allowed_false_positives(len(real), rate)
+    if allowed is None:
+        raise UsageError(
+            f"a false-positive rate of {rate:g} needs {rows_needed(rate, CONFIDENCE):,} real rows: "
+            f"got {len(real):,}"
+        )
+    # The highest of the real rows that must not be called AI-generated.
+    highest = np.float32(np.partition(real, -allowed - 1)[-allowed - 1])
+    if highest >= 1:
+        saturated = int((real >= 1).sum())
+        raise UsageError(
+            f"no threshold keeps a false-positive rate of {rate:g}: {saturated:,} of {len(real):,} "
+            f"real rows have the highest p_ai, 1; it allows {allowed:,}"
+        )
+    return Threshold(float(np.nextafter(highest, np.float32(1))), len(real), CONFIDENCE)
+
+
+def allowed_false_positives(real_rows: int, rate: float) -> int | None:
+    """Return how many of the real rows may be called AI-generated; None if they are too few.
+
+    It is the largest k for which k or fewer of `real_rows` would be called so in at most 5 % of
+    draws if the true rate were `rate`: the inverse of the Clopper-Pearson bound.
+    """
+    # The smallest k with at least 5 %, which is too many unless it is exactly 5 %.
+    most = int(binom.ppf(1 - CONFIDENCE, real_rows, rate))
+    while most >= 0 and binom.cdf(most, real_rows, rate) > 1 - CONFIDENCE:
+        most -= 1
+    return None if most < 0 else most
