@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
-from aigid.training.calibration import fit_temperatures, fit_thresholds, probabilities
+from aigid.training.calibration import fit_temperatures, probabilities
 from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
@@ -18,6 +18,7 @@ from aigid.training.metrics import Metrics, compute_metrics
 from aigid.training.optimization import Optimization
 from aigid.training.run_folder import RunFolder
 from aigid.training.run_records import EpochRecord, RunIdentity, RunRecord, TrainingState
+from aigid.training.thresholds import fit_thresholds
 from aigid.training.tracking import Tracking, log_metrics, new_accelerator, tracked
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.tuning import merge_adapters, prepare_encoders
@@ -166,7 +167,7 @@ class Trainer:
         info = dataclasses.replace(
             self.info,
             temperatures=temperatures,
-            thresholds=fit_thresholds(scored.label_a.numpy(), p_ai),
+            thresholds=fit_thresholds(scored.label_a.numpy(), p_ai.numpy()).found,
             training=RunRecord(self.config, self._history[-1]).to_json(),
         )
         plain = merge_adapters(self.model)
