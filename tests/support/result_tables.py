@@ -29,17 +29,17 @@ DIGEST = "ab" * 32
 FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
 SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5)
 SCAN = ScanRecord(
-    format=3,
+    format=4,
     manifests=("m.parquet",),
     input=InputTotals(files=1, rows=3),
-    model=ScanModel("tiny", "f1", "int8"),
+    model=ScanModel("tiny", "f1", "int8", DEFAULT_LABELS),
     settings=ScanSettings(Columns("image", None), 0.5, None, 10_000, None, False, False),
     shards=1,
     versions={"aigid": "0.1.0", "numpy": "2.0"},
 )
 
 SUMMARY = ScanSummary(
-    format=3,
+    format=4,
     model=ModelIdentity("tiny", "f1", "not for real decisions"),
     threshold=0.5,
     shards=2,
@@ -87,6 +87,7 @@ def answers_of(
         shard,
         np.array(p_ai, np.float32),
         p_source,
+        np.full(len(p_ai), 0.75, np.float32),
         [image_column(images)],
         batches or [pa.RecordBatch.from_struct_array(pa.array([{}] * len(p_ai), pa.struct([])))],
         dict(errors or {}),

@@ -107,7 +107,8 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         )
         p_ai = images[:, 0, 0, :1].astype(np.float32) / 255
         answer = service_pb2.ModelInferResponse(model_name=request.model_name)
-        for name, value in (("p_ai", p_ai), ("p_source", np.repeat(p_ai, 6, axis=1))):
+        answers = {"p_ai": p_ai, "known_score": p_ai, "p_source": np.repeat(p_ai, 6, axis=1)}
+        for name, value in answers.items():
             answer.outputs.add(name=name, datatype="FP32", shape=value.shape)
             answer.raw_output_contents.append(value.tobytes())
         return answer

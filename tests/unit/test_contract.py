@@ -11,20 +11,31 @@ from support.manifests import REPOSITORY
 
 from aigid.contract import (
     CONTRACT_FILE,
+    FittedOn,
     ImageSpec,
     ModelContract,
+    OpenSet,
     PromptSpec,
     Resizing,
     Temperatures,
+    Threshold,
     find_model,
+    fingerprint_of,
     load_contract,
-    model_fingerprint,
     save_contract,
 )
 from aigid.errors import ContractError
 from aigid.records import DEFAULT_LABELS
 
-PLAIN = ModelContract("tiny", "for tests", text_features=16, image_features=24, fingerprint="ab12")
+PLAIN = ModelContract(
+    "tiny",
+    "for tests",
+    text_features=16,
+    image_features=24,
+    fingerprint="ab12",
+    encoders_fingerprint="cd34",
+)
+THRESHOLD = Threshold(0.93, 3000, 0.95)
 RICH = dataclasses.replace(
     PLAIN,
     version=3,
@@ -34,7 +45,10 @@ RICH = dataclasses.replace(
     ),
     prompt=PromptSpec(max_tokens=64, buckets=(8, 64)),
     temperatures=Temperatures(a=1.7, b=0.6),
-    thresholds={"0.01": 0.93, "0.001": 0.99},
+    labels=("real", "flux", "sd15"),
+    thresholds={"0.01": THRESHOLD, "0.001": Threshold(0.99, 3000, 0.95)},
+    open_set=OpenSet(0.4, 0.97, 500),
+    fitted_on=FittedOn("validation", 9000, 1500, "int8"),
 )
 
 Values = dict[str, Any]
@@ -84,19 +98,19 @@ def test_a_contract_that_is_not_json_is_named(data: bytes, tmp_path: Path) -> No
     assert str(tmp_path / CONTRACT_FILE) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [2, "1", None, 1.5])
+@pytest.mark.parametrize("value", [1, "2", None, 2.5])
 def test_another_format_is_refused(value: object, tmp_path: Path) -> None:
-    assert "its format is not 1" in refusal(
+    assert "its format is not 2" in refusal(
         values_of(PLAIN, tmp_path) | {"format": value}, tmp_path
     )
 
 
 @pytest.mark.parametrize("values", [[], None, "text", {}])
 def test_a_contract_without_a_format_is_refused(values: object, tmp_path: Path) -> None:
-    assert "its format is not 1" in refusal(values, tmp_path)
+    assert "its format is not 2" in refusal(values, tmp_path)
 
 
-@pytest.mark.parametrize("part", ["", "image", "prompt", "temperatures"])
+@pytest.mark.parametrize("part", ["", "image", "prompt", "temperatures", "open_set", "fitted_on"])
 def test_an_unknown_key_is_refused_and_named(part: str, tmp_path: Path) -> None:
     values = values_of(RICH, tmp_path)
     (values[part] if part else values)["colour"] = 1
@@ -112,6 +126,8 @@ def test_an_unknown_key_is_refused_and_named(part: str, tmp_path: Path) -> None:
         *(("image", field.name) for field in dataclasses.fields(ImageSpec)),
         *(("prompt", field.name) for field in dataclasses.fields(PromptSpec)),
         *(("temperatures", field.name) for field in dataclasses.fields(Temperatures)),
+        *(("open_set", field.name) for field in dataclasses.fields(OpenSet)),
+        *(("fitted_on", field.name) for field in dataclasses.fields(FittedOn)),
     ],
 )
 def test_a_missing_key_is_refused_and_named(part: str, key: str, tmp_path: Path) -> None:
@@ -143,6 +159,16 @@ WRONG_TYPES = [
     ("", "thresholds", ["0.01"]),
     ("", "thresholds", {"0.01": "0.9"}),
     ("", "thresholds", {"0.01": None}),
+    ("", "thresholds", {"0.01": 0.9}),
+    ("", "thresholds", {"0.01": {"p_ai": "0.9", "real_rows": 300, "confidence": 0.95}}),
+    ("", "thresholds", {"0.01": {"p_ai": 0.9, "real_rows": 300.5, "confidence": 0.95}}),
+    ("", "encoders_fingerprint", None),
+    ("", "open_set", 0.5),
+    ("", "fitted_on", "validation"),
+    ("open_set", "threshold", None),
+    ("open_set", "rows", "500"),
+    ("fitted_on", "rows", None),
+    ("fitted_on", "graphs", 8),
     ("image", "size", "224"),
     ("image", "size", 224.5),
     ("image", "size", True),
@@ -195,13 +221,23 @@ def test_an_int_passes_for_a_float(tmp_path: Path) -> None:
         (lambda: Temperatures(a=0), "positive"),
         (lambda: Temperatures(b=-1), "positive"),
         (lambda: dataclasses.replace(PLAIN, labels=DEFAULT_LABELS[::-1]), "labels must be"),
-        (lambda: dataclasses.replace(PLAIN, labels=DEFAULT_LABELS[:5]), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=("real",)), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=()), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=("real", "flux", "flux")), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=("real", "")), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=("real", " flux")), "labels must be"),
+        (lambda: dataclasses.replace(PLAIN, labels=("real", "a\nb")), "labels must be"),
+        (lambda: dataclasses.replace(RICH, labels=("real", "flux", "other")), "open_set must be"),
+        (lambda: Threshold(0.9, 0, 0.95), "real_rows above 0"),
+        (lambda: Threshold(0.9, 300, 1.0), "confidence"),
+        (lambda: OpenSet(0.5, 0.9, 0), "rows above 0"),
+        (lambda: OpenSet(0.5, 1.1, 10), "known_rate"),
         (lambda: dataclasses.replace(PLAIN, text_features=0), "text_features"),
         (lambda: dataclasses.replace(PLAIN, image_features=-1), "image_features"),
         (lambda: dataclasses.replace(PLAIN, version=0), "version"),
-        (lambda: dataclasses.replace(PLAIN, thresholds={"one percent": 0.9}), "one percent"),
-        (lambda: dataclasses.replace(PLAIN, thresholds={"nan": 0.9}), "nan"),
-        (lambda: dataclasses.replace(PLAIN, thresholds={"1.5": 0.9}), "1.5"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"one percent": THRESHOLD}), "one percent"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"nan": THRESHOLD}), "nan"),
+        (lambda: dataclasses.replace(PLAIN, thresholds={"1.5": THRESHOLD}), "1.5"),
     ],
 )
 def test_an_impossible_value_is_refused(make: Callable[[], object], said: str) -> None:
@@ -212,9 +248,9 @@ def test_an_impossible_value_is_refused(make: Callable[[], object], said: str) -
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [
-        ("", "labels", ["real", "sdxl", "sd21", "sd3", "dalle3", "midjourney"]),
-        ("", "thresholds", {"1 %": 0.9}),
-        ("image", "resizing", "squash"),
+        ("", "labels", ["sdxl", "real", "sd21"]),
+        ("", "thresholds", {"1 %": dataclasses.asdict(THRESHOLD)}),
+        ("image", "resizing", "puzzle"),
         ("image", "std", [0.1, 0.2, 0.0]),
         ("prompt", "buckets", [64, 8]),
         ("temperatures", "a", 0),
@@ -232,45 +268,50 @@ def test_a_file_with_an_impossible_value_is_refused_and_its_key_named(
 
 def test_an_unknown_resizing_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     values = values_of(RICH, tmp_path)
-    values["image"]["resizing"] = "squash"
+    values["image"]["resizing"] = "puzzle"
     said = refusal(values, tmp_path)
-    assert "squash" in said
+    assert "puzzle" in said
     assert "native_crop" in said
 
 
-@pytest.mark.parametrize(
-    ("max_fpr", "expected"), [(0.01, 0.93), (0.02, 0.93), (1, 0.93), (0.001, 0.99), (0.009, 0.99)]
-)
-def test_the_threshold_is_that_of_the_largest_stored_rate_within_the_limit(
-    max_fpr: float, expected: float
-) -> None:
+@pytest.mark.parametrize(("max_fpr", "expected"), [(0.01, 0.93), (0.001, 0.99)])
+def test_the_threshold_is_that_of_exactly_the_rate(max_fpr: float, expected: float) -> None:
     assert RICH.threshold_for(max_fpr) == expected
 
 
-def test_a_rate_below_every_stored_one_is_refused_with_the_stored_ones() -> None:
-    with pytest.raises(ContractError, match=r"tiny .*0\.0001: it has 0\.001, 0\.01"):
-        RICH.threshold_for(0.0001)
+@pytest.mark.parametrize("max_fpr", [0.0001, 0.009, 0.02, 1])
+def test_a_rate_that_is_not_stored_is_refused_with_the_stored_ones(max_fpr: float) -> None:
+    with pytest.raises(ContractError, match=rf"tiny .*{max_fpr}.*0\.001, 0\.01"):
+        RICH.threshold_for(max_fpr)
     with pytest.raises(ContractError, match="it has none"):
         PLAIN.threshold_for(0.5)
 
 
 def test_a_fingerprint_depends_on_each_part_and_on_its_length() -> None:
     prints = [
-        model_fingerprint(b"weights", b"tokenizer", {"size": 32}),
-        model_fingerprint(b"weightz", b"tokenizer", {"size": 32}),
-        model_fingerprint(b"weights", b"tokenizes", {"size": 32}),
-        model_fingerprint(b"weights", b"tokenizer", {"size": 33}),
-        model_fingerprint(b"weightst", b"okenizer", {"size": 32}),
-        model_fingerprint(b"", b"weightstokenizer", {"size": 32}),
+        fingerprint_of([b"weights", b"tokenizer"], {"size": 32}),
+        fingerprint_of([b"weightz", b"tokenizer"], {"size": 32}),
+        fingerprint_of([b"weights", b"tokenizes"], {"size": 32}),
+        fingerprint_of([b"weights", b"tokenizer"], {"size": 33}),
+        fingerprint_of([b"weightst", b"okenizer"], {"size": 32}),
+        fingerprint_of([b"", b"weightstokenizer"], {"size": 32}),
     ]
     assert len(set(prints)) == len(prints)
     assert all(len(value) == 64 for value in prints)
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
-    assert model_fingerprint(b"", b"", {"a": 1, "b": 2}) == model_fingerprint(
-        b"", b"", {"b": 2, "a": 1}
-    )
+    assert fingerprint_of([], {"a": 1, "b": 2}) == fingerprint_of([], {"b": 2, "a": 1})
+
+
+def test_the_sources_have_other_where_there_is_an_open_set() -> None:
+    assert PLAIN.sources == PLAIN.labels
+    assert RICH.sources == ("real", "flux", "sd15", "other")
+
+
+def test_the_graphs_of_the_encoders_carry_their_own_fingerprint() -> None:
+    parts = ("bert", "clip_vision", "fusion_heads")
+    assert [PLAIN.graph_fingerprint(part) for part in parts] == ["cd34", "cd34", "ab12"]
 
 
 def test_the_demo_model_is_found_without_a_path() -> None:
@@ -305,7 +346,7 @@ def a_folder(path: Path) -> Path:
         (
             checkpoint,
             "a checkpoint, not a model repository; build one from it: "
-            "python build/pipeline.py '{path}' REPOSITORY --calibration MANIFEST",
+            "aigid build '{path}' REPOSITORY --calibration MANIFEST --validation MANIFEST",
         ),
         (lambda path: path.with_name("x" * 300), "cannot be read: File name too long"),
     ],

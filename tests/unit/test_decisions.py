@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source, source_name
+from aigid.contract import OpenSet
+from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.records import DEFAULT_LABELS, source_names
 
 F32 = np.float32
 
@@ -33,7 +35,8 @@ def test_a_stored_p_ai_as_threshold_makes_its_own_row_ai() -> None:
 def test_no_rows_have_no_decisions() -> None:
     is_ai = decide_ai(np.empty(0, F32), 0.5)
     assert is_ai.shape == (0,)
-    assert decide_source(is_ai, np.empty((0, 6), F32)).shape == (0,)
+    found = decide_source(is_ai, np.empty((0, 6), F32), np.empty(0, F32), OpenSet(0.5, 0.95, 9))
+    assert found.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +58,32 @@ def test_no_rows_have_no_decisions() -> None:
 def test_the_source_is_real_or_the_likeliest_generator(
     row: list[float], is_ai: bool, source: str
 ) -> None:
-    index = decide_source(np.array([is_ai]), np.array([row], F32))
-    assert index.dtype == np.int32
-    assert source_name(int(index[0])) == source
+    for open_set in (None, OpenSet(0.5, 0.95, 100)):
+        index = decide_source(
+            np.array([is_ai]), np.array([row], F32), np.array([0.5], F32), open_set
+        )
+        assert index.dtype == np.int32
+        assert source_names(DEFAULT_LABELS)[index[0]] == source
+
+
+@pytest.mark.parametrize(
+    ("known_score", "is_ai", "source"),
+    [(0.7, True, "sdxl"), (np.nextafter(F32(0.7), F32(0)), True, "other"), (0.0, False, "real")],
+)
+def test_below_the_open_set_threshold_the_source_is_other(
+    known_score: float, is_ai: bool, source: str
+) -> None:
+    row = np.array([distribution(0.9, 0, 1, 0, 0, 0)], F32)
+    index = decide_source(
+        np.array([is_ai]), row, np.array([known_score], F32), OpenSet(0.7, 0.95, 100)
+    )
+    assert source_names(DEFAULT_LABELS)[index[0]] == source
+
+
+def test_a_model_of_any_labels_has_decisions() -> None:
+    row = np.array([[0.2, 0.8]], F32)
+    index = decide_source(np.array([True]), row, np.zeros(1, F32), None)
+    assert source_names(("real", "other"))[index[0]] == "other"
 
 
 def test_each_row_is_decided_independently() -> None:
@@ -71,7 +97,8 @@ def test_each_row_is_decided_independently() -> None:
     )
     is_ai = decide_ai(1 - p_source[:, 0], 0.5)
     assert is_ai.tolist() == [True, False, True]
-    assert [source_name(index) for index in decide_source(is_ai, p_source)] == [
+    found = decide_source(is_ai, p_source, np.ones(3, F32), None)
+    assert [source_names(DEFAULT_LABELS)[index] for index in found] == [
         "sdxl",
         "real",
         "midjourney",

@@ -481,7 +481,7 @@ def test_a_model_that_answers_nonsense_is_never_committed(
     class NonsenseScorer(WatchedScorer):
         def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
             scores = super().score(images, tokens)
-            return Scores(np.full_like(scores.p_ai, np.nan), scores.p_source)
+            return Scores(np.full_like(scores.p_ai, np.nan), scores.p_source, scores.known_score)
 
     scanner = replace(case.scanner, scorer=NonsenseScorer(case.scanner.scorer, lambda call: None))
     with pytest.raises(

@@ -74,7 +74,7 @@ def test_a_reader_that_knows_nothing_of_arrow_computes_the_same(tmp_path: Path) 
     table = small_table([0.75, np.nan, 0.25], errors, paths=["1.png", "é.png", None])
     pq.write_table(table, tmp_path / "part.parquet", compression="zstd")
     file = duckdb.read_parquet(str(tmp_path / "part.parquet"))
-    formats = {"row": "<q", "p_ai": "<f", "is_ai": "<?"}
+    formats = {"row": "<q", "p_ai": "<f", "known_score": "<f", "is_ai": "<?"}
     data = b""
     for name in file.columns:
         values = [row[0] for row in file.select(f'"{name}"').fetchall()]

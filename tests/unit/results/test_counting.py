@@ -10,7 +10,7 @@ from support.result_tables import FILES, small_table
 
 from aigid.errors import ResultsError
 from aigid.manifest import Segment
-from aigid.records import ErrorCode, RowError
+from aigid.records import DEFAULT_LABELS, ErrorCode, RowError
 from aigid.results import ErrorExample, ResultsFolder, ScanCounts, count_results
 from aigid.shards import Shard
 
@@ -30,7 +30,7 @@ def test_the_counts_are_over_all_shards(folder: ResultsFolder) -> None:
     paths = ["0.png", "1.png", "2.png", "3.png"]
     folder.commit(0, small_table([0.9, 0.1, np.nan, 0.8], {2: GONE}, paths=paths))
     folder.commit(1, small_table([np.nan, np.nan], {0: GONE, 1: EMPTY}))
-    assert count_results(folder, shards(4, 2)) == ScanCounts(
+    assert count_results(folder, shards(4, 2), DEFAULT_LABELS) == ScanCounts(
         shards=2,
         rows=6,
         scored=3,
@@ -51,13 +51,13 @@ def test_the_example_of_an_error_is_its_first_row_in_the_manifests_order(
     for index in range(40):
         errors = {0: RowError(ErrorCode.MISSING, f"shard {index}")} if index >= 3 else {}
         folder.commit(index, small_table([np.nan if errors else 0.5, 0.5], errors))
-    found = count_results(folder, shards(*[2] * 40)).error_examples
+    found = count_results(folder, shards(*[2] * 40), DEFAULT_LABELS).error_examples
     assert found["missing"].detail == "shard 3"
 
 
 def test_a_scan_without_errors_has_no_examples(folder: ResultsFolder) -> None:
     folder.commit(0, small_table([0.5]))
-    counts = count_results(folder, shards(1))
+    counts = count_results(folder, shards(1), DEFAULT_LABELS)
     assert (counts.errors, counts.error_examples, counts.error_rate) == ({}, {}, 0)
 
 
@@ -66,17 +66,17 @@ def test_a_file_that_is_missing_or_damaged_is_named(folder: ResultsFolder) -> No
     path = Path(folder.detections.path, "part-000001.parquet")
     expected = f"{path}: damaged or missing: .*; remove it and run the scan again"
     with pytest.raises(ResultsError, match=expected):
-        count_results(folder, shards(2, 2))
+        count_results(folder, shards(2, 2), DEFAULT_LABELS)
     folder.commit(1, small_table([0.1, 0.9]))
     whole = path.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for damaged in (b"", b"PAR1", whole[:-9], b"\xff" * footer + whole[footer:]):
         path.write_bytes(damaged)
         with pytest.raises(ResultsError, match=expected):
-            count_results(folder, shards(2, 2))
+            count_results(folder, shards(2, 2), DEFAULT_LABELS)
     pq.write_table(pa.table({"other": [1, 2]}), path)
     with pytest.raises(ResultsError, match=expected):
-        count_results(folder, shards(2, 2))
+        count_results(folder, shards(2, 2), DEFAULT_LABELS)
 
 
 def test_a_file_with_another_number_of_rows_is_named(folder: ResultsFolder) -> None:
@@ -85,4 +85,4 @@ def test_a_file_with_another_number_of_rows_is_named(folder: ResultsFolder) -> N
         ResultsError,
         match=r"part-000000\.parquet: its number of rows is 1, its shard's 2; remove it and run",
     ):
-        count_results(folder, shards(2))
+        count_results(folder, shards(2), DEFAULT_LABELS)

@@ -51,6 +51,7 @@ def test_a_result_file_tells_its_shard_and_what_scored_it(folder: ResultsFolder)
     found = pq.read_metadata(path_of(folder, "detections", "part-000007.parquet")).metadata
     assert {key: value for key, value in found.items() if key != b"ARROW:schema"} == {
         b"aigid.shard": b"7",
+        b"aigid.open_set_threshold": b"null",
         b"aigid.content_sha256": content_sha256(table).encode(),
         b"aigid.version": __version__.encode(),
         b"aigid.model": b"tiny",
@@ -173,7 +174,7 @@ def test_a_folder_with_other_files_may_be_claimed(folder: ResultsFolder) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 3}']
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 4}']
 )
 def test_a_damaged_scan_record_is_refused_and_left_as_it_is(
     folder: ResultsFolder, content: bytes
@@ -192,7 +193,7 @@ OLD_FORMS = {
     "old result files": ({"format": 2}, ["detections-000000.parquet"], r"detections-\*\.parquet"),
     "an old record": ({"format": 2}, [], "format 2"),
     "a record without a format": ({}, [], "format None"),
-    "a newer record": ({"format": 4}, [], "format 4"),
+    "a newer record": ({"format": 5}, [], "format 5"),
 }
 
 
@@ -207,7 +208,7 @@ def test_results_of_another_version_are_refused_with_what_to_do(
     with pytest.raises(
         ResumeMismatchError,
         match=f"{folder.location.text}: holds results of another version of aigid .*{found}.*, "
-        "and this version continues format 3 only: give another folder as `out`$",
+        "and this version continues format 4 only: give another folder as `out`$",
     ):
         folder.refuse_other_formats()
 

@@ -29,7 +29,7 @@ CHANGES: dict[str, tuple[ScanRecord, str]] = {
         'settings.columns: {"image": "image", "prompt": null, "keep": []} -> '
         '{"image": "img", "prompt": null, "keep": []}',
     ),
-    "format": (replace(SCAN, format=4), "format: 3 -> 4"),
+    "format": (replace(SCAN, format=5), "format: 4 -> 5"),
     "shards": (replace(SCAN, shards=2), "shards: 1 -> 2"),
 }
 
@@ -43,12 +43,14 @@ def test_a_difference_is_named_with_both_values(name: str) -> None:
 def test_every_difference_is_named() -> None:
     other = replace(
         SCAN,
-        model=ScanModel("other", "f2", "int8"),
+        model=ScanModel("other", "f2", "int8", ("real", "flux")),
         settings=replace(SETTINGS, threshold=0.9),
         versions={"numpy": "3.0"},
     )
     assert list(record_differences(SCAN, other)) == [
         'model.fingerprint: "f1" -> "f2"',
+        'model.labels: ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"] -> '
+        '["real", "flux"]',
         'model.name: "tiny" -> "other"',
         "settings.threshold: 0.5 -> 0.9",
     ]

@@ -11,7 +11,7 @@ from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
 from aigid.manifest import Segment
 from aigid.records import ErrorCode, RowError
-from aigid.results import image_column, result_table, results_schema
+from aigid.results import check_kept_columns, image_column, result_table, results_schema
 from aigid.results.schema import RESERVED
 from aigid.shards import Shard
 
@@ -36,11 +36,12 @@ def test_the_schema_is_the_documented_one_with_kept_columns_in_between() -> None
             ("is_ai", pa.bool_()),
             ("source", TEXT_KEY),
             ("p_source", pa.list_(pa.float32(), 6)),
+            ("known_score", pa.float32()),
             ("error", TEXT_KEY),
             ("error_detail", pa.string()),
         ]
     )
-    assert results_schema(kept).equals(expected, check_metadata=True)
+    assert results_schema(kept, 6).equals(expected, check_metadata=True)
 
 
 @pytest.mark.parametrize("name", RESERVED)
@@ -50,7 +51,7 @@ def test_a_kept_column_with_the_name_of_a_result_column_is_refused(name: str) ->
         match=f"`keep` {name}: every result file has a column of that name; leave it out, or "
         "rename it in the manifest",
     ):
-        results_schema(pa.schema([("id", pa.int64()), (name, pa.string())]))
+        check_kept_columns(pa.schema([("id", pa.int64()), (name, pa.string())]))
 
 
 def test_a_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_error() -> None:
@@ -65,17 +66,29 @@ def test_a_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_erro
     answers = answers_of(shard, [0.75, np.nan, 0.25, np.nan], errors, kept, paths)
     table = result_table(manifest, answers, SCORED_BY)
     scored = {"error": None, "error_detail": None}
-    failed = {"p_ai": None, "is_ai": None, "source": None, "p_source": None}
-    assert table.schema.equals(results_schema(manifest.keep_schema))
+    failed = {"p_ai": None, "is_ai": None, "source": None, "p_source": None, "known_score": None}
+    assert table.schema.equals(results_schema(manifest.keep_schema, 6))
     assert table.to_pylist() == [
         {"manifest": "a.parquet", "row": 3, "image": "1.png", "id": "p"}
-        | {"p_ai": 0.75, "is_ai": True, "source": "sd21", "p_source": [0.25, 0.75, 0, 0, 0, 0]}
+        | {
+            "p_ai": 0.75,
+            "is_ai": True,
+            "source": "sd21",
+            "p_source": [0.25, 0.75, 0, 0, 0, 0],
+            "known_score": 0.75,
+        }
         | scored,
         {"manifest": "a.parquet", "row": 4, "image": "x.png", "id": "q"}
         | {"error": "missing", "error_detail": "x.png: No such file"}
         | failed,
         {"manifest": "b.parquet", "row": 0, "image": None, "id": None}
-        | {"p_ai": 0.25, "is_ai": False, "source": "real", "p_source": [0.75, 0, 0, 0.25, 0, 0]}
+        | {
+            "p_ai": 0.25,
+            "is_ai": False,
+            "source": "real",
+            "p_source": [0.75, 0, 0, 0.25, 0, 0],
+            "known_score": 0.75,
+        }
         | scored,
         {"manifest": "b.parquet", "row": 1, "image": "s3://bucket/4.png", "id": "s"}
         | {"error": "too_large", "error_detail": "big"}
