@@ -33,6 +33,11 @@ class Resizing(StrEnum):
 
     SHORTER_SIDE = "shorter_side"
     """Resize the shorter side to `size` (bicubic), then crop the centre: CLIP's preprocessing."""
+    SQUASH = "squash"
+    """Resize both sides to `size` (bilinear), whatever the aspect ratio: the preprocessing of
+    SigLIP 2, DINOv3 and Perception Encoder."""
+    SQUASH_BICUBIC = "squash_bicubic"
+    """The same with a bicubic filter: SigLIP's preprocessing."""
     NATIVE_CROP = "native_crop"
     """Crop the centre at native resolution, from a corner at a multiple of 16 pixels. Only an image
     smaller than `size` is resized."""
@@ -62,6 +67,15 @@ class ImageSpec:
             raise ContractError(
                 f"image: size must be positive, mean and std three numbers, std above 0: got {self}"
             )
+
+    @property
+    def is_native(self) -> bool:
+        """Whether crops are taken at native resolution."""
+        return self.resizing in (
+            Resizing.NATIVE_CROP,
+            Resizing.FOUR_NATIVE_CROPS,
+            Resizing.NINE_NATIVE_CROPS,
+        )
 
     @property
     def crops_across(self) -> int:
@@ -216,19 +230,46 @@ class ModelContract:
         """Return the fingerprint that the graph of a part carries."""
         return self.fingerprint if part == "fusion_heads" else self.encoders_fingerprint
 
-    def threshold_for(self, max_fpr: float) -> float:
-        """Return the `p_ai` threshold of the false-positive rate `max_fpr`.
+    def threshold_for(self, max_fpr: float) -> Threshold:
+        """Return the threshold of the false-positive rate `max_fpr`.
 
         Raises ContractError if that rate is not among the stored ones.
         """
         for rate, threshold in self.thresholds.items():
             if float(rate) == max_fpr:
-                return threshold.p_ai
-        known = ", ".join(sorted(self.thresholds)) or "none"
+                return threshold
+        known = [
+            f"{rate} ({item.real_rows:,} real rows)"
+            for rate, item in sorted(self.thresholds.items(), key=lambda pair: float(pair[0]))
+        ]
         raise ContractError(
-            f"model {self.name} has no threshold for a false-positive rate of {max_fpr:g}: "
-            f"it has {known}"
+            f"`max_fpr` {max_fpr:g}: model {self.name} has no threshold for this false-positive "
+            f"rate: it has {', '.join(known) or 'none'}{self._fitted_on() if known else ''}"
+            f"{_how_to_fit(max_fpr)}"
         )
+
+    def threshold_origin(self, max_fpr: float) -> str:
+        """Return a line that says what the threshold of a rate was measured on.
+
+        Raises ContractError as `threshold_for` does.
+        """
+        return (
+            f"the threshold for a false-positive rate of {max_fpr:g} was measured on "
+            f"{self.threshold_for(max_fpr).real_rows:,} real rows{self._fitted_on()}: "
+            "on images of another kind the rate can be higher"
+        )
+
+    def _fitted_on(self) -> str:
+        return f" of {self.fitted_on.data}, {self.fitted_on.graphs}" if self.fitted_on else ""
+
+
+def _how_to_fit(max_fpr: float) -> str:
+    if not 0 < max_fpr < 1:
+        return ""
+    return (
+        f"; {max_fpr:g} needs {rows_needed(max_fpr):,} real rows: fit it on labelled rows of your "
+        f"own with: aigid calibrate MODEL MANIFEST --max-fpr {max_fpr:g}"
+    )
 
 
 def check_labels(labels: tuple[str, ...], open_set: OpenSet | None = None) -> None:

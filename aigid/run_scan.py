@@ -89,6 +89,8 @@ def run_scan(
     with _runner(config, manifest, on_message) as (model, runner):
         if model.contract.notice:
             on_message(model.contract.notice)
+        if config.max_fpr is not None:
+            on_message(model.contract.threshold_origin(config.max_fpr))
         with results.open() as token:
             done = results.committed()
             totals = PlanTotals.of(_plan(config, manifest), done)

@@ -93,7 +93,7 @@ def make_scanner(
 def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
     """Return the lowest `p_ai` of an image that is called AI-generated."""
     if config.max_fpr is not None:
-        return contract.threshold_for(config.max_fpr)
+        return contract.threshold_for(config.max_fpr).p_ai
     return DEFAULT_THRESHOLD if config.threshold is None else config.threshold
 
 

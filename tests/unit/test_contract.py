@@ -276,15 +276,32 @@ def test_an_unknown_resizing_is_refused_with_the_known_ones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("max_fpr", "expected"), [(0.01, 0.93), (0.001, 0.99)])
 def test_the_threshold_is_that_of_exactly_the_rate(max_fpr: float, expected: float) -> None:
-    assert RICH.threshold_for(max_fpr) == expected
+    assert RICH.threshold_for(max_fpr).p_ai == expected
 
 
-@pytest.mark.parametrize("max_fpr", [0.0001, 0.009, 0.02, 1])
-def test_a_rate_that_is_not_stored_is_refused_with_the_stored_ones(max_fpr: float) -> None:
-    with pytest.raises(ContractError, match=rf"tiny .*{max_fpr}.*0\.001, 0\.01"):
+@pytest.mark.parametrize(("max_fpr", "rows"), [(0.0001, "29,956"), (0.009, "332"), (0.02, "149")])
+def test_a_rate_that_is_not_stored_is_refused_with_what_it_needs(max_fpr: float, rows: str) -> None:
+    stored = r"it has 0\.001 \(3,000 real rows\), 0\.01 \(3,000 real rows\) of validation, int8"
+    needs = rf"{max_fpr} needs {rows} real rows.*aigid calibrate .* --max-fpr {max_fpr}$"
+    with pytest.raises(
+        ContractError, match=rf"^`max_fpr` {max_fpr}: model tiny .*{stored}; {needs}"
+    ):
         RICH.threshold_for(max_fpr)
-    with pytest.raises(ContractError, match="it has none"):
-        PLAIN.threshold_for(0.5)
+
+
+@pytest.mark.parametrize("max_fpr", [0.0, 1.0])
+def test_a_rate_that_no_number_of_rows_can_show_is_refused(max_fpr: float) -> None:
+    with pytest.raises(ContractError, match="it has none$"):
+        PLAIN.threshold_for(max_fpr)
+
+
+def test_the_origin_of_a_threshold_names_rows_data_and_graphs() -> None:
+    said = RICH.threshold_origin(0.01)
+    assert (
+        "a false-positive rate of 0.01 was measured on 3,000 real rows of validation, int8" in said
+    )
+    unknown = dataclasses.replace(RICH, fitted_on=None)
+    assert "3,000 real rows: on images" in unknown.threshold_origin(0.001)
 
 
 def test_a_fingerprint_depends_on_each_part_and_on_its_length() -> None:
