@@ -24,7 +24,7 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _build_tiny(folder: Path) -> None:
     import torch
 
-    from aigid.contract import ImageSpec
+    from aigid.contract import ImageSpec, Threshold
     from aigid.export import LIMITS, BuildConfig, Limits, build_repository
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
 
@@ -45,7 +45,13 @@ def _build_tiny(folder: Path) -> None:
     image |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     torch.manual_seed(5)
     info = CheckpointInfo(
-        "tiny", "tiny random model", text, image, 24, ImageSpec(size=SIDE), thresholds={"0.01": 0.9}
+        "tiny",
+        "tiny random model",
+        text,
+        image,
+        24,
+        ImageSpec(size=SIDE),
+        thresholds={"0.01": Threshold(0.9, 300, 0.95)},
     )
     model = new_model(info)
     with torch.no_grad():

@@ -4,6 +4,7 @@
 `tritonserver --model-config-name=cpu`. The reasons for the settings are in `build/README.md`.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -159,6 +160,10 @@ def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) 
     specs = model_specs(contract)
     config = _described(contract, name, specs[name])
     config.platform = "ensemble"
+    # What a client needs to name the source of an image.
+    config.parameters["labels"].string_value = json.dumps(contract.labels)
+    if contract.open_set is not None:
+        config.parameters["open_set_threshold"].string_value = str(contract.open_set.threshold)
     for model in models:
         step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
         step.input_map.update({tensor.name: tensor.name for tensor in specs[model].inputs})

@@ -20,7 +20,7 @@ from aigid.export.sample_rows import SampleRow, rows_for
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
 from aigid.scorers import PARTS
-from aigid.training.checkpoint import Checkpoint, load_checkpoint
+from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from aigid.training.metrics import LabelledScores, compute_metrics
 
 Floats = npt.NDArray[np.float32]
@@ -112,8 +112,8 @@ def measure_parity(
         model = load()
         outputs = _concatenated(model.run(*batch) for batch in batches)
         effect = _batch_effect(model, batches[0])
-        measured[precision] = _parity((reference, outputs), labels, effect, info.open_set)
-    macro_f1 = _macro_f1(reference, labels)
+        measured[precision] = _parity((reference, outputs), labels, effect, info)
+    macro_f1 = _macro_f1(reference, labels, info)
     return ParityReport(info.name, checkpoint.fingerprint, len(ordered), macro_f1, measured)
 
 
@@ -162,7 +162,7 @@ def _parity(
     compared: tuple[ModelOutputs, ModelOutputs],
     labels: Labels,
     batch_effect: float,
-    open_set: OpenSet | None,
+    info: CheckpointInfo,
 ) -> Parity:
     reference, outputs = compared
     return Parity(
@@ -171,8 +171,8 @@ def _parity(
         p_ai=_difference(reference.p_ai, outputs.p_ai),
         p_source=_difference(reference.p_source, outputs.p_source),
         equal_a=float(np.mean(outputs.is_ai == reference.is_ai)),
-        equal_b=float(np.mean(outputs.source(open_set) == reference.source(open_set))),
-        macro_f1=_macro_f1(outputs, labels),
+        equal_b=float(np.mean(outputs.source(info.open_set) == reference.source(info.open_set))),
+        macro_f1=_macro_f1(outputs, labels, info),
         batch=batch_effect,
     )
 
@@ -195,10 +195,14 @@ def _batch_effect(model: Model, batch: tuple[Pixels, TokenBatch]) -> float:
     return found
 
 
-def _macro_f1(outputs: ModelOutputs, labels: Labels) -> MacroF1 | None:
+def _macro_f1(outputs: ModelOutputs, labels: Labels, info: CheckpointInfo) -> MacroF1 | None:
     known = [label for label in labels if label is not None]
     if len(known) < len(labels):
         return None
     label_a, label_b = np.array(known, np.int64).T
-    metrics = compute_metrics(LabelledScores(label_a, label_b, outputs.p_ai, outputs.p_source))
-    return MacroF1(metrics.a.macro_f1, metrics.b.macro_f1)
+    scores = (outputs.p_ai, outputs.p_source, outputs.known_score)
+    metrics = compute_metrics(
+        LabelledScores(label_a, label_b, *scores, info.labels), open_set=info.open_set
+    )
+    a, b = metrics.a.macro_f1, metrics.b.macro_f1
+    return None if a is None or b is None else MacroF1(a, b)

@@ -16,7 +16,7 @@ from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures
+from aigid.contract import ImageSpec, PromptSpec, Resizing, Temperatures, Threshold
 from aigid.export.parity_report import LIMITS
 from aigid.export.pipeline import BuildConfig, BuiltRepository, build_repository
 from aigid.scorers import PARTS
@@ -53,7 +53,7 @@ def tiny_info(side: int = SIDE) -> CheckpointInfo:
         image=ImageSpec(size=side),
         prompt=PromptSpec(max_tokens=32, buckets=(8, 16, 32)),
         temperatures=Temperatures(a=1.7, b=0.6),
-        thresholds={"0.01": 0.9},
+        thresholds={"0.01": Threshold(0.9, 300, 0.95)},
     )
 
 

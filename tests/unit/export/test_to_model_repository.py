@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from support.onnx_graphs import example_feed
 from tritonclient.grpc import model_config_pb2
 
-from aigid.contract import load_contract
+from aigid.contract import Threshold, load_contract
 from aigid.errors import BuildError, CheckpointError, ContractError, UsageError
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.graph_metadata import write_graph
@@ -317,5 +317,5 @@ def test_a_relative_path_is_relative_to_the_current_folder(
 def test_the_contract_carries_the_settings_of_the_checkpoint(checkpoint: Checkpoint) -> None:
     contract = contract_of(checkpoint)
     assert (contract.text_features, contract.image_features) == (32, 32)
-    assert contract.thresholds == {"0.01": 0.9}
+    assert contract.thresholds == {"0.01": Threshold(0.9, 300, 0.95)}
     assert json.dumps(contract.notice) == '"Random weights, for tests."'

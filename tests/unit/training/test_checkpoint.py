@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aigid.contract import ImageSpec, PromptSpec, Temperatures
+from aigid.contract import ImageSpec, PromptSpec, Temperatures, Threshold
 from aigid.errors import CheckpointError
 from aigid.training.checkpoint import (
     CONFIG_FILE,
@@ -55,7 +55,7 @@ def test_everything_in_a_checkpoint_comes_back(
         image=ImageSpec(32, "native_crop", (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)),
         prompt=PromptSpec(32, (4, 32)),
         temperatures=Temperatures(1.25, 0.1 + 0.2),
-        thresholds={"0.01": 0.9876543210123},
+        thresholds={"0.01": Threshold(0.9876543210123, 300, 0.95)},
         training={"config": {"epochs": 3}, "validation": {"loss": None}},
     )
     save_checkpoint(tiny_model, info, tokenizer_file, tmp_path / "saved")
@@ -105,7 +105,7 @@ def test_the_fingerprint_covers_what_changes_answers(
     assert (
         fingerprint(
             replace(
-                tiny_info, name="renamed", notice="", training={"a": 1}, thresholds={"0.5": 0.5}
+                tiny_info, name="renamed", notice="", training={"a": 1}, thresholds={"0.5": Threshold(0.5, 300, 0.95)}
             )
         )
         == same
