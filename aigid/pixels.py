@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,6 +50,12 @@ _TURNS: dict[object, tuple[_Turn | None, bool, bool]] = {
 }
 _SIDEWAYS = (_Turn.TRANSPOSE, _Turn.ROTATE_270, _Turn.TRANSVERSE, _Turn.ROTATE_90)
 
+# The filters of the ways of resizing that do not keep the aspect ratio.
+_SQUASHING = {
+    Resizing.SQUASH: Image.Resampling.BILINEAR,
+    Resizing.SQUASH_BICUBIC: Image.Resampling.BICUBIC,
+}
+
 Box = tuple[float, float, float, float]
 
 BLOCK = 16
@@ -71,18 +77,41 @@ def decode_image(
 ) -> Pixels:
     """Decode `data` to uint8 RGB pixels of `spec.shape`.
 
-    Applies the EXIF orientation and composites transparent pixels over white. With `draft`, a large
-    JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at 2,048
-    pixels; the pixels differ by about 0.3 of 255 on average).
+    Applies the EXIF orientation and composites transparent pixels over white. Where `spec` resizes,
+    a large JPEG is decoded at the smallest DCT scale that is still twice the target (3x faster at
+    2,048 pixels; the pixels differ by about 0.3 of 255 on average); for native crops it is decoded
+    in full. Training, evaluation, scanning and serving all decode here. `draft=False` always
+    decodes in full: the reference that tests compare with.
     Raises RowFailure: `empty`, `too_large` or `undecodable`.
     """
     image = open_image(data, limits)
     with _row_failures():
-        drafted = None
-        if draft and spec.resizing is Resizing.SHORTER_SIDE:
-            drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
-        # At half scale, an image of 1,535 pixels fills 767.5 of 768: with 768 the crop would move.
-        return _to_pixels(image, spec, drafted[1][2:] if drafted else None)
+        return _to_pixels(image, spec, draft=draft)
+
+
+def changed_pixels(
+    data: bytes,
+    spec: ImageSpec,
+    changes: Sequence[Callable[[Image.Image], Image.Image] | None],
+    limits: DecodeLimits = DecodeLimits(),
+) -> list[Pixels]:
+    """Return the pixels after each of `changes`: what `decode_image` gives for the changed file.
+
+    A change takes the whole image, upright and in RGB. What it returns is decoded and resized as a
+    file with that content is: where it returns a JPEG that it did not decode, also at a scale. None
+    changes nothing, nor does a change that returns its own image: the pixels are then those of
+    `data`. Raises RowFailure as `decode_image` does.
+    """
+    whole = _decode_whole(data, limits) if any(changes) else None
+    found = []
+    for change in changes:
+        changed = None if change is None or whole is None else change(whole)
+        if changed is None or changed is whole:
+            found.append(decode_image(data, spec, limits))
+        else:
+            with _row_failures():
+                found.append(_to_pixels(changed, spec, draft=True))
+    return found
 
 
 def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
@@ -97,18 +126,6 @@ def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Imag
     return image
 
 
-def decode_opened(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
-    """Decode an encoded image in full, upright and in RGB.
-
-    `image_pixels` of the result equals `decode_image` of `data` without `draft`.
-    Raises RowFailure: `empty`, `too_large` or `undecodable`.
-    """
-    image = open_image(data, limits)
-    with _row_failures():
-        image.load()
-        return _to_rgb(_upright(image, image.size)[0])
-
-
 def image_pixels(
     image: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()
 ) -> Pixels:
@@ -118,7 +135,7 @@ def image_pixels(
     """
     with _row_failures():
         _check_pixel_limit(image.size, limits)
-        return _to_pixels(image, spec)
+        return _to_pixels(image, spec, draft=False)
 
 
 def check_byte_limit(size: int, limits: DecodeLimits) -> None:
@@ -156,11 +173,23 @@ def _row_failures() -> Iterator[None]:
         raise RowFailure(ErrorCode.TOO_LARGE, "not enough memory to decode it") from error
 
 
-def _to_pixels(
-    image: Image.Image, spec: ImageSpec, filled: tuple[float, float] | None = None
-) -> Pixels:
+def _decode_whole(data: bytes, limits: DecodeLimits) -> Image.Image:
+    """Decode an encoded image in full, upright and in RGB."""
+    image = open_image(data, limits)
+    with _row_failures():
+        image.load()
+        rgb = _to_rgb(_upright(image, image.size)[0])
+        # Without the file's metadata, whose orientation and transparency have been applied.
+        return Image.fromarray(np.asarray(rgb))
+
+
+def _to_pixels(image: Image.Image, spec: ImageSpec, *, draft: bool) -> Pixels:
+    # Only a JPEG that is not decoded yet has a draft.
+    two_sides = (2 * spec.size, 2 * spec.size)
+    drafted = image.draft(None, two_sides) if draft and not spec.is_native else None
     image.load()
-    upright, box = _upright(image, filled or image.size)
+    # At half scale, an image of 1,535 pixels fills 767.5 of 768: with 768 the crop would move.
+    upright, box = _upright(image, drafted[1][2:] if drafted else image.size)
     return _resize_and_crop(_to_rgb(upright), spec, box)
 
 
@@ -199,9 +228,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _resize_and_crop(image: Image.Image, spec: ImageSpec, filled: Box) -> Pixels:
     x, y, width, height = filled[0], filled[1], filled[2] - filled[0], filled[3] - filled[1]
     shorter, size = min(width, height), spec.size
-    native = spec.resizing is not Resizing.SHORTER_SIDE and shorter >= size
-    if native or shorter == size:
-        corners = _corners(image.size, spec, BLOCK if native else 1)
+    if spec.resizing in _SQUASHING:
+        squares = [image.resize((size, size), _SQUASHING[spec.resizing], box=filled)]
+    elif (spec.is_native and shorter >= size) or shorter == size:
+        corners = _corners(image.size, spec, BLOCK if spec.is_native else 1)
         squares = [image.crop((left, top, left + size, top + size)) for left, top in corners]
     else:
         # The longer side is cut to whole pixels, as transformers' CLIPImageProcessor does.

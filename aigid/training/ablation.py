@@ -15,7 +15,7 @@ from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.hub_data import local_manifest_path
-from aigid.training.image_changes import DEGRADATIONS, Augmentation, ImageChange, unify
+from aigid.training.image_changes import DEGRADATIONS, Augmentation, ImageChange, in_turn, unify
 from aigid.training.inference import score_manifest
 from aigid.training.labelled import count_classes, open_labelled, reject_pseudo_labels
 from aigid.training.losses import LossConfig
@@ -224,13 +224,15 @@ def _measure(best: Path, config: AblationConfig, run: RunConfig) -> VariantFigur
     own = unify if run.training.unify else None
 
     def metrics_after(change: ImageChange | None) -> Metrics:
-        options = ReadOptions(_in_turn(change, own), run.threads or 2, run.without)
+        options = ReadOptions(in_turn(change, own), run.threads or 2, run.without)
         manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, options)
         scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
-        return compute_metrics(scored.calibrated(checkpoint.info.temperatures))
+        info = checkpoint.info
+        rows = scored.calibrated(checkpoint.model, info.temperatures, info.labels)
+        return compute_metrics(rows, open_set=info.open_set)
 
     plain = metrics_after(None)
-    if plain.a.auroc is None:
+    if plain.a.auroc is None or plain.a.macro_f1 is None or plain.b.macro_f1 is None:
         raise TrainingError(
             f"{config.test_manifests[0]}: images of one class only could be decoded: nothing to "
             "tell apart"
@@ -241,12 +243,6 @@ def _measure(best: Path, config: AblationConfig, run: RunConfig) -> VariantFigur
     changed = [metrics_after(change) for change in DEGRADATIONS.values()]
     return replace(
         figures,
-        a_macro_f1_changed=fmean(metrics.a.macro_f1 for metrics in changed),
-        b_macro_f1_changed=fmean(metrics.b.macro_f1 for metrics in changed),
+        a_macro_f1_changed=fmean(metrics.a.macro_f1 or 0.0 for metrics in changed),
+        b_macro_f1_changed=fmean(metrics.b.macro_f1 or 0.0 for metrics in changed),
     )
-
-
-def _in_turn(first: ImageChange | None, then: ImageChange | None) -> ImageChange | None:
-    if first is None or then is None:
-        return first or then
-    return lambda image: then(first(image))

@@ -217,7 +217,7 @@ def _batch_augmentation(
         return None
     rank = [process.rank] if process.world_size > 1 else []
     rng = np.random.default_rng([order.seed, order.epoch, 2, number, *rank])
-    return BatchAugmentation(order.augmentation.change(rng), order.paired)
+    return BatchAugmentation(order.augmentation, rng, order.paired)
 
 
 def _oversample(rows: list[LabelledRow], oversample_real: int) -> list[LabelledRow]:

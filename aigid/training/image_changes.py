@@ -7,6 +7,7 @@ rely on what survives.
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -68,16 +69,22 @@ class Augmentation:
         """Whether images stay unchanged, apart from flipping."""
         return not any(getattr(self, name) for name in _RANDOM)
 
-    def change(self, rng: np.random.Generator) -> ImageChange:
-        """Return a function that draws its changes from `rng` anew for each image (no flipping)."""
+    def draw(self, rng: np.random.Generator) -> ImageChange | None:
+        """Draw the random change of one image, or None where it stays as it is (no flipping)."""
+        drawn = [make for name, make in _RANDOM.items() if rng.random() < getattr(self, name)]
+        return in_turn(*(partial(make, rng=rng) for make in drawn))
 
-        def apply(image: Image.Image) -> Image.Image:
-            for name, make in _RANDOM.items():
-                if rng.random() < getattr(self, name):
-                    image = make(image, rng)
-            return image
 
-        return apply
+def in_turn(*changes: ImageChange | None) -> ImageChange | None:
+    """Return the change that applies these one after the other; None where there are none."""
+    given = [change for change in changes if change is not None]
+
+    def apply(image: Image.Image) -> Image.Image:
+        for change in given:
+            image = change(image)
+        return image
+
+    return apply if given else None
 
 
 def unify(image: Image.Image) -> Image.Image:
@@ -153,6 +160,5 @@ def _scaled(image: Image.Image, scale: float, resampling: Image.Resampling) -> I
 def _jpeg(image: Image.Image, quality: int) -> Image.Image:
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=quality, subsampling=2)
-    decoded = Image.open(stream, formats=("JPEG",))
-    decoded.load()
-    return decoded
+    # Not decoded: what reads it decodes it at a scale, as it does any JPEG.
+    return Image.open(stream, formats=("JPEG",))

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from aigid.contract import ImageSpec
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
-from aigid.pixels import Pixels, decode_image, decode_opened, image_pixels
+from aigid.pixels import Pixels, changed_pixels
 from aigid.prompts import PromptEncoder, pad_to_bucket
 from aigid.records import RowFailure
-from aigid.training.image_changes import ImageChange
+from aigid.training.image_changes import Augmentation, ImageChange, in_turn
 from aigid.training.training_batch import TrainingBatch
 
 # The pixels of an image that is left out: middle grey.
@@ -52,9 +52,10 @@ class LabelledRow:
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """A random change of a batch's images; with `paired`, the unchanged images are kept as well."""
+    """Random changes of a batch's images; with `paired`, the unchanged images are kept as well."""
 
-    change: ImageChange
+    augmentation: Augmentation
+    rng: np.random.Generator
     paired: bool
 
 
@@ -104,14 +105,11 @@ class RowDecoder:
         if self._options.without is Input.IMAGE:
             return [np.full(self._image.shape, _GREY, np.uint8)]
         change = self._options.change
-        if change is None and augmentation is None:
-            return [decode_image(data, self._image)]
-        image = decode_opened(data)
-        if change is not None:
-            image = change(image)
-        plain = [image] if augmentation is None or augmentation.paired else []
-        augmented = [] if augmentation is None else [augmentation.change(image)]
-        return [image_pixels(one, self._image) for one in plain + augmented]
+        if augmentation is None:
+            return changed_pixels(data, self._image, [change])
+        drawn = augmentation.augmentation.draw(augmentation.rng)
+        kept = [change] if augmentation.paired else []
+        return changed_pixels(data, self._image, [*kept, in_turn(change, drawn)])
 
 
 def _int64(values: Iterable[int]) -> npt.NDArray[np.int64]:

@@ -6,6 +6,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aigid.contract import ImageSpec, Resizing
-from aigid.pixels import DecodeLimits, Pixels, decode_image, image_pixels
+from aigid.pixels import DecodeLimits, Pixels, changed_pixels, decode_image, image_pixels
 from aigid.records import ErrorCode, RowError, RowFailure
 
 SIDE = 32
@@ -755,6 +756,61 @@ def test_a_pil_image_is_refused_as_its_file_would_be() -> None:
     assert image_refusal(closed) is ErrorCode.UNDECODABLE
 
 
+RESIZINGS = [ImageSpec(SIDE, resizing) for resizing in Resizing]
+
+
+@pytest.mark.parametrize("spec", RESIZINGS, ids=lambda spec: spec.resizing)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_change_that_does_nothing_gives_the_pixels_of_the_file(
+    spec: ImageSpec, kind: str, orientation: int
+) -> None:
+    data = encoded(noise_image(315, 222), kind, exif=exif_of(orientation))
+    expected = decode_image(data, spec)
+    for pixels in changed_pixels(data, spec, [None, lambda image: image]):
+        assert np.array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("spec", RESIZINGS, ids=lambda spec: spec.resizing)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_changed_image_gives_the_pixels_of_the_changed_file(
+    spec: ImageSpec, orientation: int
+) -> None:
+    upright = noise_image(315, 222)
+    stored = encoded(turned(upright, orientation), "PNG", exif=exif_of(orientation))
+    jpeg = encoded(upright, "JPEG", quality=70)
+    lossless, lossy = changed_pixels(
+        stored, spec, [lambda image: image.copy(), lambda image: Image.open(io.BytesIO(jpeg))]
+    )
+    assert np.array_equal(lossless, decode_image(encoded(upright, "PNG"), spec))
+    assert np.array_equal(lossy, decode_image(jpeg, spec))
+
+
+def test_a_change_is_given_the_whole_image_upright_in_rgb_without_metadata() -> None:
+    seen: list[Image.Image] = []
+    upright = noise_image(315, 222)
+    data = encoded(turned(upright, 6), "PNG", exif=exif_of(6), transparency=(1, 2, 3))
+
+    def change(image: Image.Image) -> Image.Image:
+        seen.append(image)
+        return image
+
+    changed_pixels(data, SPEC, [change])
+    [image] = seen
+    assert (image.mode, image.size, image.info) == ("RGB", (315, 222), {})
+    assert np.array_equal(np.asarray(image), np.asarray(upright))
+
+
+def test_a_change_of_a_damaged_image_is_a_row_failure_and_a_fault_of_the_change_is_not() -> None:
+    def change(image: Image.Image) -> Image.Image:
+        raise ValueError("a fault of the change")
+
+    with pytest.raises(RowFailure):
+        changed_pixels(FILES["png"][:-300], SPEC, [change])
+    with pytest.raises(ValueError, match="a fault of the change"):
+        changed_pixels(FILES["png"], SPEC, [change])
+
+
 @pytest.fixture(scope="module")
 def photographs() -> dict[str, Image.Image]:
     from sklearn.datasets import load_sample_images
@@ -773,23 +829,26 @@ def with_shorter_side(image: Image.Image, shorter: int) -> Image.Image:
     )
 
 
-@pytest.fixture(scope="module")
-def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
-    """Return a function from an image file to the CLIP processor's pixels, scaled to 0..255.
+def pixels_by(processor: Any) -> Callable[[bytes], npt.NDArray[np.float64]]:
+    """Return a function from an image file to a processor's pixels, scaled to 0..255.
 
     The file is decoded in full.
     """
-    from transformers import CLIPImageProcessorPil
-
-    processor = CLIPImageProcessorPil()
 
     def process(data: bytes) -> npt.NDArray[np.float64]:
         values = processor(images=Image.open(io.BytesIO(data)))["pixel_values"][0]
-        return 255 * (
-            np.moveaxis(np.asarray(values, np.float64), 0, -1) * ImageSpec().std + ImageSpec().mean
-        )
+        channels_last = np.moveaxis(np.asarray(values, np.float64), 0, -1)
+        return 255 * (channels_last * processor.image_std + processor.image_mean)
 
     return process
+
+
+@pytest.fixture(scope="module")
+def clip_pixels() -> Callable[[bytes], npt.NDArray[np.float64]]:
+    """Return a function from an image file to the CLIP processor's pixels."""
+    from transformers import CLIPImageProcessorPil
+
+    return pixels_by(CLIPImageProcessorPil())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -823,16 +882,40 @@ def test_an_original_jpeg_gives_the_pixels_of_transformers_clip_processor(
         ), name
 
 
+@pytest.mark.parametrize(
+    ("resizing", "resample"),
+    [
+        (Resizing.SQUASH, Image.Resampling.BILINEAR),
+        (Resizing.SQUASH_BICUBIC, Image.Resampling.BICUBIC),
+    ],
+)
+@pytest.mark.parametrize("shorter", [100, 224, 500])
+def test_squashed_photographs_have_the_pixels_of_transformers_siglip_processor(
+    resizing: Resizing,
+    resample: Image.Resampling,
+    shorter: int,
+    photographs: dict[str, Image.Image],
+) -> None:
+    from transformers import SiglipImageProcessorPil
+
+    processed = pixels_by(SiglipImageProcessorPil(resample=resample))
+    for name, photograph in photographs.items():
+        data = encoded(with_shorter_side(photograph, shorter), "PNG", compress_level=1)
+        difference = np.abs(decode_image(data, ImageSpec(224, resizing)) - processed(data))
+        assert difference.max() <= 1, name
+        assert difference.mean() <= 0.01, name
+
+
+@pytest.mark.parametrize("resizing", [Resizing.SHORTER_SIDE, Resizing.SQUASH])
 @pytest.mark.parametrize("shorter", [1024, 1411, 2048])
 def test_the_draft_path_differs_little_from_full_decoding(
-    shorter: int, photographs: dict[str, Image.Image]
+    shorter: int, resizing: Resizing, photographs: dict[str, Image.Image]
 ) -> None:
-    found = {}
+    found, spec = {}, ImageSpec(resizing=resizing)
     for name, photograph in photographs.items():
         data = encoded(with_shorter_side(photograph, shorter), "JPEG", quality=90)
         found[name] = np.abs(
-            decode_image(data, ImageSpec()).astype(int)
-            - decode_image(data, ImageSpec(), draft=False)
+            decode_image(data, spec).astype(int) - decode_image(data, spec, draft=False)
         )
     means = {name: round(float(difference.mean()), 3) for name, difference in found.items()}
     largest = max(int(difference.max()) for difference in found.values())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from aigid.errors import UsageError
-from aigid.training.image_changes import DEGRADATIONS, UNIFIED_SIDE, Augmentation, unify
+from aigid.training.image_changes import DEGRADATIONS, UNIFIED_SIDE, Augmentation, in_turn, unify
 
 
 def sample(width: int = 90, height: int = 60, seed: int = 0) -> Image.Image:
@@ -20,36 +20,52 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(np.int16)
 
 
+def changed(augmentation: Augmentation, rng: np.random.Generator) -> Image.Image | None:
+    """Return the sample after a drawn change, or None where nothing was drawn."""
+    change = augmentation.draw(rng)
+    return None if change is None else change(sample())
+
+
 def test_nothing_changes_by_default() -> None:
     assert Augmentation().is_off
-    before = sample()
-    assert Augmentation().change(np.random.default_rng(0))(before) is before
+    assert Augmentation().draw(np.random.default_rng(0)) is None
 
 
 @pytest.mark.parametrize("name", ["crop", "resize", "blur", "jpeg"])
 def test_each_change_has_its_probability_and_varies(name: str) -> None:
-    before = sample()
-    change = Augmentation(**{name: 0.5}).change(np.random.default_rng(3))
-    changed = [change(before) for _ in range(200)]
-    untouched = sum(one is before for one in changed)
-    assert 70 <= untouched <= 130
-    assert len({one.tobytes() for one in changed}) > 20
+    rng = np.random.default_rng(3)
+    drawn = [changed(Augmentation(**{name: 0.5}), rng) for _ in range(200)]
+    images = [one for one in drawn if one is not None]
+    assert 70 <= len(images) <= 130
+    assert len({one.tobytes() for one in images}) > 20
     if name in ("blur", "jpeg"):
-        assert {one.size for one in changed} == {before.size}
+        assert {one.size for one in images} == {sample().size}
 
 
 def test_the_same_seed_makes_the_same_changes() -> None:
     every = Augmentation(1, 1, 1, 1)
-    once, again, other = (every.change(np.random.default_rng(seed))(sample()) for seed in (5, 5, 6))
+    once, again, other = (changed(every, np.random.default_rng(seed)) for seed in (5, 5, 6))
+    assert once is not None and again is not None and other is not None
     assert once.tobytes() == again.tobytes()
     assert once.tobytes() != other.tobytes()
 
 
+def test_changes_are_applied_in_turn() -> None:
+    assert in_turn() is None
+    assert in_turn(None, None) is None
+    half, jpeg = DEGRADATIONS["half size"], DEGRADATIONS["JPEG 50"]
+    both = in_turn(None, half, jpeg)
+    assert both is not None
+    assert both(sample()).tobytes() == jpeg(half(sample())).tobytes()
+
+
 @given(st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**32))
 def test_images_of_any_size_can_be_changed(width: int, height: int, seed: int) -> None:
-    changed = Augmentation(1, 1, 1, 1).change(np.random.default_rng(seed))(sample(width, height))
-    assert changed.mode == "RGB"
-    assert min(changed.size) >= min(32, width, height)
+    every = Augmentation(1, 1, 1, 1).draw(np.random.default_rng(seed))
+    assert every is not None
+    image = every(sample(width, height))
+    assert image.mode == "RGB"
+    assert min(image.size) >= min(32, width, height)
     for change in (*DEGRADATIONS.values(), unify):
         assert min(change(sample(width, height)).size) >= 1
 
