@@ -8,7 +8,6 @@ import grpc from "@grpc/grpc-js";
 import protoLoader from "@grpc/proto-loader";
 
 const USAGE = "usage: node examples/node/client.mjs HOST:PORT IMAGE PROMPT [IMAGE PROMPT ...]";
-const SOURCES = ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"];
 const DEADLINE_SECONDS = 60;
 // -1: no limit. Requests contain whole images. By default grpc-js refuses answers over 4 MB.
 const CHANNEL_OPTIONS = {
@@ -51,8 +50,21 @@ function unpackFloats(tensor) {
   return Array.from({ length: tensor.length / 4 }, (_, index) => tensor.readFloatLE(4 * index));
 }
 
-/** Scores images and prompts (arrays of Buffers); returns `{ pAi, pSource, error }` for each. */
+/** Returns what the model can name: `{ labels, leastKnown }`. */
+async function askLabels(client, options) {
+  const ask = promisify(client.ModelConfig.bind(client));
+  const { config } = await ask({ name: "aigid_pairs" }, options);
+  const text = (name) => config.parameters[name]?.string_value;
+  return {
+    labels: JSON.parse(text("labels")),
+    leastKnown: Number(text("open_set_threshold") ?? -Infinity),
+  };
+}
+
+/** Scores images and prompts (arrays of Buffers); returns `{ error, pAi, source }` for each. */
 async function detect(client, images, prompts) {
+  const options = { deadline: Date.now() + 1000 * DEADLINE_SECONDS };
+  const { labels, leastKnown } = await askLabels(client, options);
   const shape = [images.length, 1];
   const request = {
     model_name: "aigid_pairs",
@@ -63,23 +75,23 @@ async function detect(client, images, prompts) {
     raw_input_contents: [packBytes(images), packBytes(prompts)],
   };
   const infer = promisify(client.ModelInfer.bind(client));
-  const answer = await infer(request, { deadline: Date.now() + 1000 * DEADLINE_SECONDS });
+  const answer = await infer(request, options);
   const names = answer.outputs.map((output) => output.name);
   const tensor = (name) => answer.raw_output_contents[names.indexOf(name)];
   const pAi = unpackFloats(tensor("p_ai"));
+  const knownScore = unpackFloats(tensor("known_score"));
   const pSource = unpackFloats(tensor("p_source"));
-  const labels = SOURCES.length;
-  return unpackTexts(tensor("error")).map((error, row) => ({
-    error,
-    pAi: pAi[row],
-    pSource: pSource.slice(labels * row, labels * (row + 1)),
-  }));
+  return unpackTexts(tensor("error")).map((error, row) => {
+    const shares = pSource.slice(labels.length * row, labels.length * (row + 1));
+    const known = knownScore[row] >= leastKnown;
+    return { error, pAi: pAi[row], source: nameSource(labels, pAi[row], shares, known) };
+  });
 }
 
 /** Returns the source as aigid names it: real below 0.5, else the most probable generator. */
-function source({ pAi, pSource }) {
-  const generators = pSource.slice(1);
-  return pAi < 0.5 ? SOURCES[0] : SOURCES[1 + generators.indexOf(Math.max(...generators))];
+function nameSource([real, ...generators], pAi, [, ...shares], known) {
+  if (pAi < 0.5) return real;
+  return known ? generators[shares.indexOf(Math.max(...shares))] : "other";
 }
 
 /** Scores and prints `pairs`: IMAGE PROMPT IMAGE PROMPT ... */
@@ -91,7 +103,7 @@ async function main(address, pairs) {
   const answers = await detect(client, images, prompts.map((prompt) => Buffer.from(prompt)));
   client.close();
   for (const [row, answer] of answers.entries()) {
-    const result = answer.error || `${answer.pAi.toFixed(4)} ${source(answer)}`;
+    const result = answer.error || `${answer.pAi.toFixed(4)} ${answer.source}`;
     console.log(`${names[row]}: ${result}`);
   }
 }

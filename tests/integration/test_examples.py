@@ -304,6 +304,7 @@ def check_grpcurl_answers(answers: list[Any], detection: Detection) -> None:
     assert metadata["name"] == "aigid_pairs"
     shapes = {
         "p_ai": ["-1", "1"],
+        "known_score": ["-1", "1"],
         "p_source": ["-1", str(len(DEFAULT_LABELS))],
         "error": ["-1", "1"],
     }
