@@ -127,10 +127,21 @@ def export_part(
     if part == "clip_vision":
         image = torch.zeros(2, *checkpoint.info.image.shape, dtype=torch.uint8)
         return _export(ImagePart(model), {"image": (image, {0: _ROWS})}, ["image_features"])
-    heads = HeadsPart(model, checkpoint.info.temperatures)
-    text, images = (torch.zeros(2, encoder_width(encoder)) for encoder in encoders)
-    inputs = {"text_features": (text, {0: _ROWS}), "image_features": (images, {0: _ROWS})}
-    return _export(heads, inputs, ["p_ai", "known_score", "p_source"])
+    return export_heads(
+        model,
+        checkpoint.info.temperatures,
+        text_features=encoder_width(model.text_encoder),
+        image_features=encoder_width(model.image_encoder),
+    )
+
+
+def export_heads(
+    heads: Heads, temperatures: Temperatures, *, text_features: int, image_features: int
+) -> onnx.ModelProto:
+    """Return the graph `fusion_heads` of heads in evaluation mode, for features so long."""
+    widths = {"text_features": text_features, "image_features": image_features}
+    inputs = {name: (torch.zeros(2, width), {0: _ROWS}) for name, width in widths.items()}
+    return _export(HeadsPart(heads, temperatures), inputs, ["p_ai", "known_score", "p_source"])
 
 
 def _narrow_integers(encoder: nn.Module) -> None:

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import onnx
 
-from aigid.contract import CONTRACT_FILE, TOKENIZER_FILE, ModelContract, save_contract
+from aigid.contract import (
+    CONTRACT_FILE,
+    TOKENIZER_FILE,
+    ModelContract,
+    read_json,
+    save_contract,
+)
 from aigid.errors import CheckpointError
 from aigid.export.graph_metadata import GraphFacts
 from aigid.export.model_configs import ENSEMBLES, check_graph, model_configs
@@ -75,17 +81,18 @@ def fill_repository(
     for paths in graphs.values():
         _check_graphs(paths, contract)
     contract = replace(contract, version=max(versions_of(repository), default=0) + 1)
-    _carry_over(repository, folder)
+    carry_over(repository, folder)
     for precision, paths in graphs.items():
         for part, path in paths.items():
             target = folder / part / str(contract.version) / f"model.{precision}.onnx"
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy(str(path), str(target))
-    _write_descriptions(contract, checkpoint.tokenizer_file, folder)
+            link_or_copy(str(path), str(target))
+    write_descriptions(contract, checkpoint.tokenizer_file, folder)
     return contract
 
 
-def _write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
+def write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
+    """Write a version's contract, tokenizer, configurations and preprocessing into `folder`."""
     # Triton wants a version folder even of an ensemble, which has no file to put there, and git
     # does not keep empty folders.
     files = {f"{ensemble}/{contract.version}/.gitkeep": "" for ensemble in ENSEMBLES}
@@ -112,20 +119,28 @@ def _check_graphs(paths: Mapping[str, Path], contract: ModelContract) -> None:
         check_graph(model.graph, part, contract)
 
 
-def _carry_over(repository: Path, folder: Path) -> None:
-    """Copy earlier versions, and files of other tools and people, into the new folder."""
+def carry_over(repository: Path, folder: Path) -> None:
+    """Copy earlier versions, and files of other tools and people, into the new folder.
+
+    The contract of the current version moves beside its heads, from where it can be put back.
+    """
     if not repository.is_dir():
         return
     for item in sorted(repository.iterdir()):
         if item.name in _WRITTEN:
             continue
         if item.is_dir():
-            shutil.copytree(item, folder / item.name, copy_function=_link_or_copy)
+            shutil.copytree(item, folder / item.name, copy_function=link_or_copy)
         else:
-            _link_or_copy(str(item), str(folder / item.name))
+            link_or_copy(str(item), str(folder / item.name))
+    contract = repository / CONTRACT_FILE
+    if contract.is_file():
+        version = str(read_json(contract, "a contract").get("version"))
+        if (folder / "fusion_heads" / version).is_dir():
+            shutil.copyfile(contract, folder / "fusion_heads" / version / CONTRACT_FILE)
 
 
-def _link_or_copy(source: str, target: str) -> None:
+def link_or_copy(source: str, target: str) -> None:
     """Hard-link large files, which are never changed in place, and copy all others."""
     if source.endswith((".onnx", ".plan")):
         try:

@@ -181,8 +181,10 @@ def test_a_rebuild_adds_a_version_and_keeps_existing_files(
     added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {
         f"{ensemble}/2/.gitkeep" for ensemble in ENSEMBLES
     }
-    added.add(f"{PREPROCESS}/2/model.py")
+    added |= {f"{PREPROCESS}/2/model.py", "fusion_heads/1/contract.json"}
     assert after.keys() - first.keys() == added
+    # What puts the first version back.
+    assert after["fusion_heads/1/contract.json"] == first["contract.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["repository"]
 
 
