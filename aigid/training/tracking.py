@@ -61,7 +61,7 @@ def new_accelerator(precision: str, tracking: Tracking | None = None) -> Acceler
     folder = str(tracking.folder)
     return Accelerator(
         mixed_precision=mixed,
-        log_with=list(tracking.report_to),
+        log_with=list(tracking.report_to) or None,
         project_config=ProjectConfiguration(folder, logging_dir=f"{folder}/{LOG_FOLDER}"),
     )
 

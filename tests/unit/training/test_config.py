@@ -28,7 +28,19 @@ from aigid.training.losses import LossConfig
         ({"weight_decay": -0.1}, "`weight_decay` must be 0 or more: got -0.1"),
         ({"warmup_fraction": -0.1}, "`warmup_fraction` must be from 0 to 1: got -0.1"),
         ({"warmup_fraction": 1.5}, "`warmup_fraction` must be from 0 to 1: got 1.5"),
-        ({"schedule": "linear"}, "`schedule` must be one of constant, one_cycle: got 'linear'"),
+        (
+            {"warmup_fraction": 0.1, "schedule": "constant"},
+            "`warmup_fraction`: a constant learning rate has no warm-up: leave it out, or set "
+            "`schedule` to linear or one_cycle",
+        ),
+        (
+            {"schedule": "cosine"},
+            "`schedule` must be one of constant, linear, one_cycle: got 'cosine'",
+        ),
+        (
+            {"select_by": "accuracy"},
+            "`select_by` must be one of binary_f1_a, macro_f1: got 'accuracy'",
+        ),
         ({"encoders": "half"}, "`encoders` must be one of full, frozen, lora: got 'half'"),
         ({"precision": "int8"}, "`precision` must be one of fp32, bf16, fp16: got 'int8'"),
         (
@@ -46,15 +58,20 @@ def test_a_setting_out_of_range_is_refused_by_name(bad: dict[str, object], messa
 def test_defaults_are_the_paper_s() -> None:
     config = TrainingConfig()
     assert (config.epochs, config.batch_rows, config.oversample_real) == (8, 256, 1)
-    assert (config.learning_rate, config.weight_decay, config.schedule) == (2e-5, 0.01, "constant")
+    assert (config.learning_rate, config.weight_decay, config.schedule) == (2e-5, 0.01, "linear")
+    assert (config.warmup_fraction, config.max_gradient_norm) == (None, 1.0)
+    assert config.select_by == "binary_f1_a"
+    assert (config.loss, config.augmentation, config.unify) == (LossConfig(), Augmentation(), False)
+    assert config.augmentation.flip == 0
 
 
 def test_a_config_comes_back_from_json() -> None:
     config = TrainingConfig(
         epochs=3,
-        augmentation=Augmentation(blur=0.25, flip=0.0),
+        augmentation=Augmentation(blur=0.25, flip=0.5),
         loss=LossConfig(class_balanced=True, consistency=0.5),
         warmup_fraction=0.3,
+        select_by="macro_f1",
     )
     assert TrainingConfig.from_json(config.to_json()) == config
 

@@ -20,22 +20,31 @@ from aigid.contract import Resizing
 from aigid.errors import TrainingError, UsageError
 from aigid.training import optimization as optimization_module
 from aigid.training import trainer as trainer_module
+from aigid.training.adamw import learning_rate_at
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, new_model
-from aigid.training.config import TrainingConfig
+from aigid.training.config import SCHEDULES, TrainingConfig
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import Augmentation
 from aigid.training.inference import score_manifest
 from aigid.training.losses import LossConfig
 from aigid.training.metrics import LabelledScores, compute_metrics
-from aigid.training.optimization import Optimization, learning_rate_at
 from aigid.training.run_records import TrainingState
+from aigid.training.tracking import Tracking
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_batch import TrainingBatch
 
 KEY_BIAS = re.compile(r"(k_proj|key)\.bias$")
 COLOURS = ((128, 128, 128), (250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250))
-CONFIG = TrainingConfig(epochs=3, batch_rows=8, learning_rate=3e-3, schedule="one_cycle", seed=5)
+CONFIG = TrainingConfig(
+    epochs=3,
+    batch_rows=8,
+    learning_rate=3e-3,
+    schedule="one_cycle",
+    select_by="macro_f1",
+    augmentation=Augmentation(flip=0.5),
+    seed=5,
+)
 
 
 def encode_colour(label: int, seed: int) -> bytes:
@@ -77,10 +86,14 @@ def make_trainer(tiny_info: CheckpointInfo, tokenizer_file: Path) -> Callable[..
     """Return a function that makes a trainer of the tiny model, with the same first weights."""
 
     def make(
-        folder: Path, config: TrainingConfig = CONFIG, info: CheckpointInfo = tiny_info
+        folder: Path,
+        config: TrainingConfig = CONFIG,
+        info: CheckpointInfo = tiny_info,
+        report_to: tuple[str, ...] = (),
     ) -> Trainer:
         torch.manual_seed(11)
-        return Trainer(new_model(info), info, tokenizer_file, config, folder)
+        tracking = Tracking(folder, report_to)
+        return Trainer(new_model(info), info, tokenizer_file, config, tracking)
 
     return make
 
@@ -176,7 +189,10 @@ def test_each_epoch_has_an_order_of_its_own(
     make_trainer(tmp_path / "run", replace(CONFIG, epochs=2, oversample_real=2)).run(
         data, progress, silent
     )
-    assert orders == [StreamOrder(seed=5, epoch=epoch, oversample_real=2) for epoch in range(2)]
+    assert orders == [
+        StreamOrder(5, epoch, oversample_real=2, augmentation=CONFIG.augmentation)
+        for epoch in range(2)
+    ]
 
 
 def test_two_runs_of_one_seed_are_the_same_bytes_and_of_another_are_not(
@@ -190,7 +206,7 @@ def test_two_runs_of_one_seed_are_the_same_bytes_and_of_another_are_not(
     assert weights(tmp_path / "one" / "last") != weights(tmp_path / "other" / "last")
 
 
-@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
     data: TrainingData,
@@ -296,7 +312,8 @@ def test_a_used_folder_is_refused_without_resume(
         ({"seed": 1}, "`seed`"),
         ({"oversample_real": 2}, "`oversample_real`"),
         ({"max_gradient_norm": 2.0}, r"`max_gradient_norm` \(was 1.0, is 2.0\)"),
-        ({"warmup_fraction": 0.5}, r"`warmup_fraction` \(was 0.15, is 0.5\)"),
+        ({"warmup_fraction": 0.5}, r"`warmup_fraction` \(was null, is 0.5\)"),
+        ({"select_by": "binary_f1_a"}, r'`select_by` \(was "macro_f1", is "binary_f1_a"\)'),
         ({"loss": LossConfig(weight_b=2.0)}, r"`weight_b` \(was 1.0, is 2.0\)"),
         ({"augmentation": Augmentation(blur=0.5)}, "`augmentation`:"),
     ],
@@ -412,15 +429,50 @@ def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
     scores = [item["score"] for item in history(tmp_path / "run")]
     assert scores.index(max(scores)) < 3
     loaded = load_checkpoint(best)
-    assert loaded.info.training["validation"]["epoch"] == len(scores) - scores[::-1].index(
-        max(scores)
-    )
+    assert loaded.info.training["validation"]["epoch"] == scores.index(max(scores)) + 1
     assert weights(best) != weights(tmp_path / "run" / "last")
     assert loaded.info.thresholds.keys() == {"0.01", "0.001"}
     scored = score_manifest(loaded.model, data.validation, CONFIG.batch_rows)
     assert loaded.info.temperatures == trainer_module.fit_temperatures(
         scored.logits, scored.label_a, scored.label_b
     )
+
+
+@pytest.mark.parametrize(
+    ("select_by", "best"),
+    # The figures of an epoch are binary F1 of A and the macro-F1 of both. Two epochs are constant.
+    [("binary_f1_a", 1), ("macro_f1", 3)],
+)
+def test_the_best_epoch_is_the_first_with_the_highest_score(
+    data: TrainingData,
+    make_trainer: Callable[..., Trainer],
+    progress: object,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    select_by: str,
+    best: int,
+) -> None:
+    figures = [(0.909, 0.455, 0.1), (0.909, 0.455, 0.1), (0.9, 0.7, 0.4), (0.8, 0.6, 0.5)]
+    left = iter(figures)
+    measured = trainer_module.compute_metrics
+
+    def of_this_epoch(scores: LabelledScores) -> object:
+        binary, macro_a, macro_b = next(left)
+        found = measured(scores)
+        return replace(
+            found,
+            a=replace(found.a, binary_f1=binary, macro_f1=macro_a),
+            b=replace(found.b, macro_f1=macro_b),
+        )
+
+    monkeypatch.setattr(trainer_module, "compute_metrics", of_this_epoch)
+    config = replace(CONFIG, epochs=4, select_by=select_by)
+    folder = make_trainer(tmp_path / "run", config).run(data, progress, silent)
+    assert load_checkpoint(folder).info.training["validation"]["epoch"] == best
+    assert [
+        (item["binary_f1_a"], item["macro_f1_a"], item["macro_f1_b"])
+        for item in history(tmp_path / "run")
+    ] == figures
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_best(
@@ -465,16 +517,7 @@ def test_the_schedule_is_what_the_optimizer_follows(
     # 36 rows in batches of 8: 5 steps an epoch.
     assert [group["lr"] for group in trainer._optimization.adamw.param_groups] == [
         learning_rate_at(CONFIG, 14, 15)
-    ]
-
-
-def test_the_optimizer_is_adamw_with_these_settings(tiny_model: FusionModel) -> None:
-    optimizer = Optimization(
-        tiny_model, TrainingConfig(learning_rate=0.25, weight_decay=0.125), (1,) * 6
-    ).adamw
-    assert isinstance(optimizer, torch.optim.AdamW)
-    [group] = optimizer.param_groups
-    assert (group["lr"], group["weight_decay"]) == (0.25, 0.125)
+    ] * 2
 
 
 def test_a_run_leaves_these_files(used: Path) -> None:
