@@ -58,10 +58,15 @@ class OnnxScorer:
 
     def score(self, images: Pixels, tokens: TokenBatch) -> Scores:
         """Score N pairs: images uint8 [N, *ImageSpec.shape] and their prompts' tokens."""
-        image_features = _in_slices(self._clip_vision, {"image": images}, IMAGES_AT_A_TIME)
-        inputs = {"text_features": self._text_features(tokens), "image_features": image_features}
+        text, image = self.features(images, tokens)
+        inputs = {"text_features": text, "image_features": image}
         p_ai, known_score, p_source = self._fusion_heads.run(_ANSWERS, inputs)
         return Scores(p_ai[:, 0], p_source, known_score[:, 0])
+
+    def features(self, images: Pixels, tokens: TokenBatch) -> tuple[Features, Features]:
+        """Return the features of N pairs that the heads read: text [N, Dt] and image [N, Di]."""
+        image_features = _in_slices(self._clip_vision, {"image": images}, IMAGES_AT_A_TIME)
+        return self._text_features(tokens), image_features
 
     def submit(self, images: Pixels, tokens: TokenBatch) -> "Future[Scores]":
         """Score N pairs before this returns; the future is done already."""
