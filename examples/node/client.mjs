@@ -54,10 +54,11 @@ function unpackFloats(tensor) {
 async function askLabels(client, options) {
   const ask = promisify(client.ModelConfig.bind(client));
   const { config } = await ask({ name: "aigid_pairs" }, options);
-  const text = (name) => config.parameters[name]?.string_value;
+  // The descriptor set gives a map as a list of its entries.
+  const settings = new Map(config.parameters.map(({ key, value }) => [key, value.string_value]));
   return {
-    labels: JSON.parse(text("labels")),
-    leastKnown: Number(text("open_set_threshold") ?? -Infinity),
+    labels: JSON.parse(settings.get("labels")),
+    leastKnown: Number(settings.get("open_set_threshold") ?? -Infinity),
   };
 }
 
