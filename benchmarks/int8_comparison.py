@@ -57,10 +57,10 @@ class MethodModel:
         """Return the outputs for one batch."""
         text = self._text({"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask})
         image = self._image({"image": images})
-        p_ai, p_source = self._heads.run(
-            ["p_ai", "p_source"], {"text_features": text, "image_features": image}
+        p_ai, p_source, known_score = self._heads.run(
+            ["p_ai", "p_source", "known_score"], {"text_features": text, "image_features": image}
         )
-        return ModelOutputs(text, image, p_ai[:, 0], p_source)
+        return ModelOutputs(text, image, p_ai[:, 0], p_source, known_score[:, 0])
 
 
 def feeds_of(part: str, rows: Sequence[SampleRow]) -> list[Feed]:

@@ -2,8 +2,10 @@
 
 import io
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
@@ -14,11 +16,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from support.manifests import CAPTIONS, encoded_image, manifest_table
-from support.scan_results import result_rows
+from support.scan_results import result_rows, summary_of
 
 import aigid.detector
 from aigid import Detector, ModelNoticeWarning
 from aigid.cli.main import main
+from aigid.contract import OpenSet, load_contract, save_contract
 from aigid.errors import ContractError, UsageError
 from aigid.records import Detection, ErrorCode, RowError
 
@@ -96,6 +99,8 @@ def test_a_detection_has_what_a_result_row_has(detector: Detector) -> None:
     assert len(detection.p_source) == 6
     assert sum(detection.p_source) == pytest.approx(1, abs=1e-5)
     assert detection.p_source[0] == pytest.approx(1 - detection.p_ai, abs=1e-6)
+    assert isinstance(detection.known_score, float)
+    assert 0 <= detection.known_score <= 1
 
 
 def test_no_images_give_no_detections(detector: Detector) -> None:
@@ -507,8 +512,17 @@ def test_order_is_kept_with_prompts_of_all_lengths_and_errors_between(detector: 
     assert errors(alone) == [None if number % 7 else ErrorCode.UNDECODABLE for number in range(75)]
 
 
+def with_open_set(repository: Path, folder: Path, threshold: float) -> Path:
+    """Return a copy of a model repository whose contract has an open set with this threshold."""
+    shutil.copytree(repository, folder)
+    contract = load_contract(folder)
+    save_contract(replace(contract, open_set=OpenSet(threshold, 0.95, 100)), folder)
+    return folder
+
+
+@pytest.mark.parametrize("open_set", [False, True])
 def test_the_answers_are_those_of_a_scan(
-    detector: Detector, tiny_repository: Path, write_manifest: Callable[..., Path], tmp_path: Path
+    tiny_repository: Path, write_manifest: Callable[..., Path], tmp_path: Path, open_set: bool
 ) -> None:
     table = manifest_table(70)
     images = [row["bytes"] for row in table["Image"].to_pylist()]
@@ -519,26 +533,29 @@ def test_the_answers_are_those_of_a_scan(
     manifest = write_manifest(
         table.set_column(table.schema.get_field_index("Image"), "Image", column)
     )
-    words = ["scan", manifest, "--model", tiny_repository, "--out", tmp_path / "results"]
-    assert (
-        CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False).exit_code
-        == 0
-    )
+    model, prompts = tiny_repository, table["Caption"].to_pylist()
+    if open_set:
+        found = Detector.load(model).detect(images, prompts)
+        scores = [one.known_score for one in found if one.is_ai and one.known_score is not None]
+        model = with_open_set(model, tmp_path / "model", max(scores))
+    words = ["scan", manifest, "--model", model, "--out", tmp_path / "results"]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0
     rows = result_rows(tmp_path / "results")
-    for row, detection in zip(
-        rows, detector.detect(images, table["Caption"].to_pylist()), strict=True
-    ):
-        assert (row["p_ai"], row["is_ai"], row["source"]) == (
-            detection.p_ai,
-            detection.is_ai,
-            detection.source,
-        )
+    detections = Detector.load(model).detect(images, prompts)
+    for row, detection in zip(rows, detections, strict=True):
+        for name in ("p_ai", "is_ai", "source", "known_score"):
+            assert row[name] == getattr(detection, name)
         assert row["p_source"] == (list(detection.p_source) if detection.p_source else None)
         error = detection.error
         assert (row["error"], row["error_detail"]) == (
             (error.code, error.detail) if error else (None, None)
         )
     assert {row["is_ai"] for row in rows} == {True, False, None}
+    sources = [row["source"] for row in rows]
+    counts = summary_of(tmp_path / "results")["sources"]
+    assert counts == {name: sources.count(name) for name in load_contract(model).sources}
+    assert ("other" in sources) == open_set
 
 
 def test_the_threshold_decides(tiny_repository: Path, detector: Detector) -> None:
