@@ -63,10 +63,11 @@ _FIELDS = {
 def command(train_manifests: tuple[str, ...], **options: Any) -> None:
     """Train variants of a recipe with several seeds, and compare them in a table.
 
-    The training options are the recipe, which is the variant "fusion". Each other variant changes
-    what its name tells. Figures are means over the seeds with 95 % confidence intervals; a second
-    table has each variant's difference from the recipe with the same seeds. Run the same command
-    again to resume.
+    The training options are the base recipe, which is the variant "fusion". Each other variant
+    changes what its name tells; "paper" and "recommended" change what these two recipes differ in.
+    Figures are means over the seeds with 95 % confidence intervals; a second table has each
+    variant's difference from the base recipe with the same seeds. Run the same command again to
+    resume.
 
     \b
     Example:

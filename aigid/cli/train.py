@@ -23,8 +23,8 @@ _output = options_under("Output")
 def command(train_manifests: tuple[str, ...], resume: bool, **options: Any) -> None:
     """Train a model on labelled manifests.
 
-    A labelled manifest has the columns Label_A and Label_B. The default options are the paper's
-    recipe.
+    Labels are in columns with usual names, or in those that options name. The defaults are those of
+    the paper's run; --recipe recommended changes some of them.
 
     \b
     Example:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Function, options_under, with_options
+from aigid.cli.label_options import MODEL_LABEL_OPTIONS, label_choice
 from aigid.cli.option_types import (
     FOLDER,
     FRACTION,
@@ -16,16 +17,37 @@ from aigid.cli.option_types import (
     POSITIVE_NUMBER,
 )
 from aigid.contract import Resizing
+from aigid.errors import UsageError
 
 if TYPE_CHECKING:
     from aigid.training.config import TrainingConfig
     from aigid.training.run import RunConfig
 
-# The choices are aigid.training's own. They are written out here because that package needs torch,
-# which --help does not.
-SCHEDULES = ("constant", "one_cycle")
+# The choices and recipes are aigid.training's own. They are written out here because that package
+# needs torch, which --help does not.
+SCHEDULES = ("constant", "linear", "one_cycle")
+SELECTIONS = ("binary_f1_a", "macro_f1")
 TUNINGS = ("full", "frozen", "lora")
 PRECISIONS = ("fp32", "bf16", "fp16")
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+NO_TRACKER = "none"
+RECIPES: dict[str, dict[str, object]] = {
+    "paper": {},
+    "recommended": {
+        "schedule": "one_cycle",
+        "select_by": "macro_f1",
+        "oversample_real": 3,
+        "resizing": Resizing.NATIVE_CROP.value,
+    },
+}
+"""The options that a recipe sets other than their own defaults, which are the paper's."""
+
+
+def _take_defaults(context: click.Context, option: click.Parameter, recipe: str) -> str:
+    """Make a recipe's settings the defaults of the other options, in --help too."""
+    context.default_map = {**(context.default_map or {}), **RECIPES[recipe]}
+    return recipe
+
 
 _input = options_under("Input")
 _INPUT = (
@@ -47,7 +69,7 @@ _INPUT = (
         multiple=True,
         metavar="NAME=P",
         help="Apply a random change (crop, resize, blur, jpeg, flip) to training images with "
-        "probability P; repeatable.  [default: flip=0.5]",
+        "probability P; repeatable.  [default: none]",
     ),
 )
 
@@ -62,6 +84,15 @@ _OUTPUT = (
     ),
     _output("--name", default="aigid", show_default=True, help="The model's name."),
     _output("--notice", default="", help="A line that is shown wherever the model is used."),
+    _output(
+        "--report-to",
+        type=click.Choice([*TRACKERS, NO_TRACKER]),
+        multiple=True,
+        default=["tensorboard"],
+        show_default=True,
+        help="Report metrics to this tracker; repeatable. tensorboard writes event files into "
+        "the subfolder logs/ of --out.",
+    ),
 )
 
 _model = options_under("Model")
@@ -110,22 +141,33 @@ _MODEL = (
 
 _recipe = options_under("Recipe")
 _RECIPE = (
+    _recipe(
+        "--recipe",
+        type=click.Choice(list(RECIPES)),
+        default="paper",
+        show_default=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_take_defaults,
+        help="Defaults of the options: those of the paper's run, or those that we recommend. Put "
+        "it before --help to see them. Options given beside it override it.",
+    ),
     _recipe("--epochs", type=POSITIVE_INT, default=8, show_default=True),
     _recipe("--batch-size", type=POSITIVE_INT, default=256, show_default=True),
     _recipe("--learning-rate", type=POSITIVE_NUMBER, default=2e-5, show_default=True),
     _recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        default="constant",
+        default="linear",
         show_default=True,
-        help="Keep the learning rate, or warm it up and decay it to zero.",
+        help="Keep the learning rate, or decay it to zero: linearly, or as a cosine after a "
+        "warm-up (one_cycle).",
     ),
     _recipe(
         "--warmup-fraction",
         type=FRACTION,
-        default=0.15,
-        show_default=True,
-        help="Fraction of the steps that one_cycle warms up.",
+        help="Fraction of the steps over which the learning rate rises first.  [default: 0.15 "
+        "with one_cycle, 0 with linear]",
     ),
     _recipe(
         "--max-gradient-norm",
@@ -134,7 +176,22 @@ _RECIPE = (
         show_default=True,
         help="Clip gradients to this norm.",
     ),
-    _recipe("--weight-decay", type=NON_NEGATIVE_NUMBER, default=0.01, show_default=True),
+    _recipe(
+        "--weight-decay",
+        type=NON_NEGATIVE_NUMBER,
+        default=0.01,
+        show_default=True,
+        help="Weight decay of all weights but biases and norms.",
+    ),
+    _recipe(
+        "--select-by",
+        type=click.Choice(SELECTIONS),
+        default="binary_f1_a",
+        show_default=True,
+        help="The best epoch has the highest F1 of the class AI in task A, as in the paper, or "
+        "the highest macro-F1 of A plus B. Where five of six rows are AI-generated, a constant "
+        "answer has a binary F1 of 0.909.",
+    ),
     _recipe(
         "--oversample-real",
         type=POSITIVE_INT,
@@ -176,7 +233,7 @@ _SPEED = (
     ),
 )
 
-_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_RECIPE, *_SPEED)
+_OPTIONS = (*_INPUT, *MODEL_LABEL_OPTIONS, *_OUTPUT, *_MODEL, *_RECIPE, *_SPEED)
 
 
 def train_options(function: Function) -> Function:
@@ -192,10 +249,26 @@ def run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> "Ru
     from aigid.training.run import RunConfig
 
     folder, resizing = options.pop("out"), Resizing(options.pop("resizing"))
+    report_to = _trackers(options.pop("report_to"))
     training = _training_config(options)
     return RunConfig(
-        train=train_manifests, folder=folder, resizing=resizing, training=training, **options
+        train=train_manifests,
+        folder=folder,
+        resizing=resizing,
+        report_to=report_to,
+        labels=label_choice(options),
+        training=training,
+        **options,
     )
+
+
+def _trackers(names: tuple[str, ...]) -> tuple[str, ...]:
+    if NO_TRACKER not in names:
+        return names
+    others = [name for name in names if name != NO_TRACKER]
+    if others:
+        raise UsageError(f"`report_to`: give {NO_TRACKER} or {', '.join(others)}, not both")
+    return ()
 
 
 def _training_config(options: dict[str, Any]) -> "TrainingConfig":

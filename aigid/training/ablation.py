@@ -1,7 +1,6 @@
 """An ablation: variants of one recipe, trained with several seeds and compared in a table."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from aigid.contract import Resizing
 from aigid.errors import TrainingError, UsageError
+from aigid.manifest import open_manifest
 from aigid.progress import OnMessage
 from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
@@ -17,9 +17,11 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import DEGRADATIONS, Augmentation, ImageChange, in_turn, unify
 from aigid.training.inference import score_manifest
-from aigid.training.labelled import count_classes, open_labelled, reject_pseudo_labels
+from aigid.training.labelled import reject_pseudo_labels
+from aigid.training.labels import read_labels
 from aigid.training.losses import LossConfig
 from aigid.training.metrics import Metrics, compute_metrics
+from aigid.training.recipes import DIFFERING, RECIPES, Recipe
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.run import RunConfig, open_prompts, train
 from aigid.training.training_progress import TrainingProgress
@@ -91,32 +93,46 @@ _COLUMNS = {
 }
 
 
+def _trained(**changes: Any) -> Callable[[RunConfig], RunConfig]:
+    return lambda config: replace(config, training=replace(config.training, **changes))
+
+
 def _with_loss(**changes: Any) -> Callable[[RunConfig], RunConfig]:
     def change(config: RunConfig) -> RunConfig:
         loss: LossConfig = replace(config.training.loss, **changes)
-        return replace(config, training=replace(config.training, loss=loss))
+        return _trained(loss=loss)(config)
 
     return change
 
 
-def _augmented(config: RunConfig) -> RunConfig:
-    return replace(config, training=replace(config.training, augmentation=HARDENING))
+def _class_balanced(config: RunConfig) -> RunConfig:
+    # Weights in place of repeated rows, not on top of them.
+    return _with_loss(class_balanced=True)(_trained(oversample_real=1)(config))
 
 
 def _paired(config: RunConfig) -> RunConfig:
     # Each step processes every image twice, so half of the epochs have the same cost.
     epochs = max(1, config.training.epochs // 2)
-    return _with_loss(consistency=1.0)(
-        replace(config, training=replace(_augmented(config).training, epochs=epochs))
-    )
+    return _with_loss(consistency=1.0)(_trained(augmentation=HARDENING, epochs=epochs)(config))
 
 
 def _scheduled(schedule: str) -> Callable[[RunConfig], RunConfig]:
-    return lambda config: replace(config, training=replace(config.training, schedule=schedule))
+    return _trained(schedule=schedule, warmup_fraction=None)
 
 
 def _resized(resizing: Resizing) -> Callable[[RunConfig], RunConfig]:
     return lambda config: replace(config, resizing=resizing)
+
+
+def _by_recipe(recipe: Recipe) -> Callable[[RunConfig], RunConfig]:
+    """Change only what the recipes differ in: epochs, rates and sizes stay those of the base."""
+    changes = {name: getattr(recipe.training, name) for name in DIFFERING}
+
+    def change(config: RunConfig) -> RunConfig:
+        changed = _trained(**changes, warmup_fraction=None)(config)
+        return replace(changed, resizing=recipe.resizing)
+
+    return change
 
 
 BASE = "fusion"
@@ -126,19 +142,29 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "image only": lambda config: replace(config, without=Input.PROMPT),
     "prompt only": lambda config: replace(config, without=Input.IMAGE),
     "without head B": _with_loss(weight_b=0.0),
+    **{name: _by_recipe(recipe) for name, recipe in RECIPES.items()},
     "constant rate": _scheduled("constant"),
+    "linear rate": _scheduled("linear"),
     "one-cycle rate": _scheduled("one_cycle"),
+    "by binary F1": _trained(select_by="binary_f1_a"),
+    "by macro-F1": _trained(select_by="macro_f1"),
     "resized": _resized(Resizing.SHORTER_SIDE),
     "native crop": _resized(Resizing.NATIVE_CROP),
     "4 native crops": _resized(Resizing.FOUR_NATIVE_CROPS),
-    "class-balanced": _with_loss(class_balanced=True),
+    "real rows once": _trained(oversample_real=1),
+    "real rows 3 times": _trained(oversample_real=3),
+    "class-balanced": _class_balanced,
     "label smoothing": _with_loss(label_smoothing=0.1),
-    "augmented": _augmented,
+    "mirrored": _trained(augmentation=Augmentation(flip=0.5)),
+    "augmented": _trained(augmentation=HARDENING),
     "paired": _paired,
-    "unified": lambda config: replace(config, training=replace(config.training, unify=True)),
+    "unified": _trained(unify=True),
     WITH_PSEUDO_LABELS: lambda config: config,
 }
-"""Each variant as a function of the recipe."""
+"""Each variant as a function of the base recipe.
+
+"paper" and "recommended" change what these two differ in, and nothing else.
+"""
 
 
 def run_ablation(
@@ -148,7 +174,7 @@ def run_ablation(
 
     Writes ablation.md and ablation.json into the recipe's folder.
     """
-    _check_test_manifests(config.test_manifests)
+    _check_test_manifests(config)
 
     def run_one(name: str, seed: int) -> VariantFigures:
         return _run_variant(config, name, seed, progress, on_message)
@@ -162,17 +188,20 @@ def run_ablation(
     return table
 
 
-def _check_test_manifests(paths: tuple[str, ...]) -> None:
+def _check_test_manifests(config: AblationConfig) -> None:
     """Raise AigidError where nothing can be measured on the test manifests: before training."""
-    counts: Counter[int] = Counter()
-    for path in paths:
-        manifest = open_labelled([local_manifest_path(path)])
+    choice = config.base.labels
+    train, test = (
+        [open_manifest([local_manifest_path(path)]) for path in paths]
+        for paths in (config.base.train, config.test_manifests)
+    )
+    for manifest in test:
         reject_pseudo_labels(manifest)
-        counts += count_classes(manifest)
-    if not 0 < counts[0] < counts.total():
+    counts = read_labels(test, choice, read_labels(train, choice).labels).counts
+    if not counts.real or not counts.generated:
         raise UsageError(
             "`test_manifests`: an ablation needs real and AI-generated rows to measure on: "
-            f"found {counts[0]} real and {counts.total() - counts[0]} AI-generated rows"
+            f"found {counts.real} real and {counts.generated} AI-generated rows"
         )
 
 
@@ -225,7 +254,14 @@ def _measure(best: Path, config: AblationConfig, run: RunConfig) -> VariantFigur
 
     def metrics_after(change: ImageChange | None) -> Metrics:
         options = ReadOptions(in_turn(change, own), run.threads or 2, run.without)
-        manifest = LabelledManifest(config.test_manifests, prompts, checkpoint.info.image, options)
+        manifest = LabelledManifest(
+            config.test_manifests,
+            prompts,
+            checkpoint.info.image,
+            options,
+            choice=run.labels,
+            labels=checkpoint.info.labels,
+        )
         scored = score_manifest(checkpoint.model, manifest, run.training.batch_rows)
         info = checkpoint.info
         rows = scored.calibrated(checkpoint.model, info.temperatures, info.labels)

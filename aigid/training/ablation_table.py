@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import t as student
 
-_DIFFERENCES = "differences from the recipe with the same seeds"
+_DIFFERENCES = "differences from the base recipe with the same seeds"
 
 Figures = Mapping[str, float]
 """The figures of one run, by column."""
@@ -47,7 +47,7 @@ Intervals = Mapping[str, Mapping[str, Interval]]
 
 @dataclass(frozen=True)
 class AblationTable:
-    """The figures of every variant, and their differences from the recipe's with the same seeds.
+    """The figures of every variant, and their differences from the base recipe, seed by seed.
 
     `differences` is empty where the recipe itself was not run.
     """

@@ -81,6 +81,7 @@ def test_the_defaults_of_train() -> None:
     # The encoders have no default in Python; those of the command are the paper's.
     assert shown.pop("text_encoder") == "bert-base-uncased"
     assert shown.pop("image_encoder") == "openai/clip-vit-base-patch32"
+    assert shown.pop("recipe") == "paper"
     assert shown == {name: fields[name] for name in shown}
     assert {"epochs", "learning_rate", "batch_rows", "schedule", "seed"} <= shown.keys()
 
@@ -100,11 +101,9 @@ def test_the_defaults_of_simulate() -> None:
 
 
 def test_the_choices_are_the_library_s() -> None:
-    from aigid.training import config
+    from aigid.training import config, tracking
 
-    assert (train_options.SCHEDULES, train_options.TUNINGS, train_options.PRECISIONS) == (
-        config.SCHEDULES,
-        config.TUNINGS,
-        config.PRECISIONS,
-    )
+    for name in ("SCHEDULES", "SELECTIONS", "TUNINGS", "PRECISIONS"):
+        assert getattr(train_options, name) == getattr(config, name)
+    assert train_options.TRACKERS == tracking.TRACKERS
     assert tuple(Split) == simulate.SPLITS

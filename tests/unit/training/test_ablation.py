@@ -15,6 +15,8 @@ from aigid.training.ablation import VARIANTS, AblationConfig, run_ablation
 from aigid.training.ablation_table import Interval
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
+from aigid.training.image_changes import Augmentation
+from aigid.training.recipes import RECOMMENDED
 from aigid.training.row_decoder import Input
 from aigid.training.run import RunConfig
 
@@ -50,6 +52,15 @@ def config(
     )
 
 
+def changed(config: RunConfig, **changes: object) -> RunConfig:
+    return replace(config, training=replace(config.training, **changes))
+
+
+def trained_in(messages: list[str]) -> list[str]:
+    """Return the run of each epoch that was trained."""
+    return [line.split(":")[0] for line in messages if ": epoch " in line]
+
+
 def test_every_variant_is_trained_with_every_seed_and_measured(
     config: AblationConfig, progress: object
 ) -> None:
@@ -59,7 +70,7 @@ def test_every_variant_is_trained_with_every_seed_and_measured(
     assert all(
         list(row) == ["A macro-F1", "A AUROC", "B macro-F1"] for row in table.figures.values()
     )
-    assert [line.split(":")[0] for line in messages] == [
+    assert trained_in(messages) == [
         f"{name}-{seed}"
         for name in ("fusion", "image_only", "with_pseudo-labels")
         for seed in (0, 1)
@@ -90,7 +101,7 @@ def test_finished_runs_are_not_repeated(
         replace(config, variants=("fusion", "class-balanced")), progress, messages.append
     )
     assert again.figures["fusion"] == first.figures["fusion"]
-    assert [line.split(":")[0] for line in messages] == ["class-balanced-0", "class-balanced-1"]
+    assert trained_in(messages) == ["class-balanced-0", "class-balanced-1"]
     assert {path.parent.name for path in measured} == {"class-balanced-0", "class-balanced-1"}
 
 
@@ -102,7 +113,7 @@ def test_robustness_is_measured_later_without_training_again(
     table = run_ablation(
         replace(config, variants=("fusion",), robustness=True), progress, messages.append
     )
-    assert not messages
+    assert trained_in(messages) == []
     assert list(table.figures["fusion"])[3:] == ["A macro-F1 changed", "B macro-F1 changed"]
     assert table.figures["fusion"]["A AUROC"] == plain.figures["fusion"]["A AUROC"]
 
@@ -112,22 +123,43 @@ def test_variants_differ_from_the_recipe_as_their_names_say(config: AblationConf
     assert VARIANTS["image only"](base).without is Input.PROMPT
     assert VARIANTS["prompt only"](base).without is Input.IMAGE
     assert VARIANTS["without head B"](base).training.loss.weight_b == 0
-    assert VARIANTS["class-balanced"](base).training.loss.class_balanced
+    balanced = VARIANTS["class-balanced"](changed(base, oversample_real=3)).training
+    assert (balanced.loss.class_balanced, balanced.oversample_real) == (True, 1)
     assert VARIANTS["label smoothing"](base).training.loss.label_smoothing == 0.1
     assert VARIANTS["unified"](base).training.unify
-    paired = VARIANTS["paired"](replace(base, training=replace(base.training, epochs=8))).training
+    assert VARIANTS["mirrored"](base).training.augmentation == Augmentation(flip=0.5)
+    assert VARIANTS["by macro-F1"](base).training.select_by == "macro_f1"
+    assert VARIANTS["real rows 3 times"](base).training.oversample_real == 3
+    paired = VARIANTS["paired"](changed(base, epochs=8)).training
     assert (paired.epochs, paired.loss.consistency, paired.augmentation.is_off) == (4, 1.0, False)
     assert VARIANTS["fusion"](base) == base
     assert VARIANTS["native crop"](base).resizing is Resizing.NATIVE_CROP
     assert VARIANTS["4 native crops"](base).resizing is Resizing.FOUR_NATIVE_CROPS
     assert VARIANTS["one-cycle rate"](base).training.schedule == "one_cycle"
-    # The recipe has a constant rate and resizes, so these two variants would equal it.
+    # A constant rate has no warm-up, so that of the recipe goes with its schedule.
+    warm = changed(base, schedule="one_cycle", warmup_fraction=0.3)
+    assert VARIANTS["constant rate"](warm).training == replace(
+        base.training, schedule="constant", warmup_fraction=None
+    )
+
+
+def test_variants_that_equal_the_recipe_are_left_out(config: AblationConfig) -> None:
+    # The recipe is the paper's, with other epochs, rates and sizes.
+    equal = ("paper", "linear rate", "by binary F1", "resized", "real rows once")
     every = ablation._variants(replace(config, variants=()))
-    assert every == [
-        "fusion",
-        *(name for name in VARIANTS if name not in ("fusion", "constant rate", "resized")),
-    ]
+    assert every == ["fusion", *(name for name in VARIANTS if name not in ("fusion", *equal))]
     assert "with pseudo-labels" not in ablation._variants(replace(config, variants=(), pseudo=()))
+
+
+def test_the_recipes_as_variants_keep_epochs_rates_and_sizes(config: AblationConfig) -> None:
+    base = config.base
+    recommended = VARIANTS["recommended"](base)
+    assert recommended.resizing is RECOMMENDED.resizing
+    assert recommended.training == replace(
+        RECOMMENDED.training, epochs=1, batch_rows=6, learning_rate=1e-3, seed=4
+    )
+    assert VARIANTS["paper"](recommended) == base
+    assert VARIANTS["recommended"](recommended) == recommended
 
 
 def test_impossible_configs_are_refused(config: AblationConfig) -> None:

@@ -33,7 +33,7 @@ def test_markdown_has_significant_differences_in_bold(table: AblationTable) -> N
         "| | A | B |\n| --- | --- | --- |\n"
         "| recipe | 0.700 ± 0.497 | 0.600 ± 0.248 |\n"
         "| clearly worse | 0.600 ± 0.522 | 0.600 ± 0.430 |\n"
-        "\nDifferences from the recipe with the same seeds:\n\n"
+        "\nDifferences from the base recipe with the same seeds:\n\n"
         "| | A | B |\n| --- | --- | --- |\n"
         "| clearly worse | **-0.100 ± 0.025** | +0.000 ± 0.248 |\n"
     )
