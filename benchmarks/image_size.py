@@ -13,7 +13,7 @@ from aigid.contract import CONTRACT_FILE, Resizing, find_model
 from aigid.progress_bar import show_progress
 from aigid.scorers import OnnxScorer
 from aigid.simulation import SHORTER_SIDES, SimulationConfig, Split, simulate
-from aigid.training.evaluation import evaluate_repository
+from aigid.training.evaluation import EvaluationConfig, evaluate_repository
 from aigid.training.metrics import Metrics
 
 SIDES = (224, 240, 256, 288, 320, 448, 672)
@@ -43,7 +43,8 @@ def simulations(rows: int, seed: int) -> dict[str, SimulationConfig]:
 def measure(repository: Path, scorer: OnnxScorer, folder: Path, title: str) -> Metrics:
     """Evaluate a repository on a simulated test set, with a progress bar."""
     with show_progress(title) as progress:
-        return evaluate_repository(repository, scorer, (str(folder),), progress).metrics
+        config = EvaluationConfig((str(folder),))
+        return evaluate_repository(repository, scorer, config, progress).metrics
 
 
 @click.command()

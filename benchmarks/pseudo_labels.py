@@ -21,7 +21,7 @@ from aigid.prompts import PromptEncoder
 from aigid.training.ablation_table import AblationTable, print_table
 from aigid.training.checkpoint import load_checkpoint
 from aigid.training.datasets import LabelledManifest
-from aigid.training.evaluation import evaluate_checkpoint
+from aigid.training.evaluation import EvaluationConfig, evaluate_checkpoint
 from aigid.training.run import RunConfig, find_tokenizer, train
 
 QUALITIES = (40, 60)
@@ -53,8 +53,10 @@ def _re_encode_image(image: dict[str, Any], rng: np.random.Generator) -> dict[st
 def measure(checkpoint: Path, manifest: Path) -> dict[str, float]:
     """Return the macro-F1 of both tasks."""
     with show_progress("evaluate") as progress:
-        found = evaluate_checkpoint(load_checkpoint(checkpoint), (str(manifest),), progress)
-    return dict(zip(FIGURES, (found.metrics.a.macro_f1, found.metrics.b.macro_f1), strict=True))
+        config = EvaluationConfig((str(manifest),))
+        metrics = evaluate_checkpoint(load_checkpoint(checkpoint), config, progress).metrics
+    macro_f1 = (metrics.a.macro_f1 or 0.0, metrics.b.macro_f1 or 0.0)
+    return dict(zip(FIGURES, macro_f1, strict=True))
 
 
 def train_as_many_steps(run: RunConfig, pseudo: Path) -> Path:
@@ -74,7 +76,7 @@ def epoch_rows(paths: tuple[str, ...], run: RunConfig) -> int:
     """Return the number of rows in an epoch over manifests, with real rows oversampled."""
     prompts = PromptEncoder(run.tokenizer or find_tokenizer(run.text_encoder), PromptSpec())
     manifest = LabelledManifest(paths, prompts, ImageSpec())
-    return sum(manifest.epoch_class_counts(run.training.oversample_real))
+    return manifest.epoch_counts(run.training.oversample_real).rows
 
 
 def measure_seed(config: SelfTrainingConfig, seed: int, test: Path) -> dict[str, dict[str, float]]:

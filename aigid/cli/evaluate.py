@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
+from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import FOLDER, FRACTION
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
 from aigid.errors import UsageError
 
 if TYPE_CHECKING:
-    from aigid.training.evaluation import Evaluation
+    from aigid.training.evaluation import Evaluation, EvaluationConfig
     from aigid.training.image_changes import ImageChange
 
-    Measure = Callable[[ImageChange | None], Evaluation]
+    Measure = Callable[[EvaluationConfig], Evaluation]
 
 _model = options_under("Model")
 _output = options_under("Output")
@@ -36,41 +37,48 @@ _images = options_under("Images")
     show_default=True,
     help="Call an image AI-generated if its p_ai is at least this.",
 )
+@label_options
 @_images("--unify", is_flag=True, help="Also measure on images that are re-encoded alike.")
 @_images(
     "--robustness",
     is_flag=True,
     help="Also measure on images after JPEG, resizing, blur, cropping and a screenshot.",
 )
-@_output(
-    "-o", "--out", type=FOLDER, help="Folder for metrics.json, confusion.png and reliability.png."
-)
+@_output("-o", "--out", type=FOLDER, help="Folder for metrics.json and the plots.")
 def command(
-    manifests: tuple[str, ...], unify: bool, robustness: bool, out: Path | None, **model: Any
+    manifests: tuple[str, ...],
+    threshold: float,
+    unify: bool,
+    robustness: bool,
+    out: Path | None,
+    **options: Any,
 ) -> None:
     """Measure a model on labelled manifests.
 
-    A constant answer is shown beside the model's.
+    A constant answer is shown beside the model's. The thresholds that the model stores for
+    false-positive rates are measured too.
 
     \b
     Example:
       aigid evaluate data/test --out evaluation/
       aigid evaluate data/test --model model/ --robustness
     """
-    from aigid.training import evaluation
+    from aigid.training.evaluation import EvaluationConfig, write_evaluation
+    from aigid.training.evaluation_table import print_evaluation, print_robustness
 
-    if model["checkpoint"] and model["model"]:
+    if options["checkpoint"] and options["model"]:
         raise UsageError("give one of `checkpoint` and `model`, not both")
-    measure = _measure(manifests, **model)
-    found = measure(None)
-    changes = _changes(unify, robustness)
-    found = replace(found, after={name: measure(change) for name, change in changes.items()})
+    config = EvaluationConfig(manifests, label_choice(options), threshold)
+    measure = _load(**options)
+    found, changes = measure(config), _changes(unify, robustness)
+    after = {name: measure(replace(config, change=change)) for name, change in changes.items()}
+    found = replace(found, after=after)
     if out:
-        evaluation.write_evaluation(found, out)
+        write_evaluation(found, out)
     with printing("the figures", done=f"they are in {out}" if out else ""):
-        evaluation.print_evaluation(found)
+        print_evaluation(found)
         if changes:
-            evaluation.print_robustness(found)
+            print_robustness(found)
         if out:
             print_result(f"written to {out}")
 
@@ -87,10 +95,8 @@ def _changes(unified: bool, robustness: bool) -> "dict[str, ImageChange]":
     return changes
 
 
-def _measure(
-    manifests: tuple[str, ...], checkpoint: Path | None, model: Path | None, threshold: float
-) -> "Measure":
-    """Load the model once, and return the function that evaluates it after an image change."""
+def _load(checkpoint: Path | None, model: Path | None) -> "Measure":
+    """Load the model, and return the function that evaluates it."""
     from aigid.contract import find_model
     from aigid.scorers import OnnxScorer
     from aigid.training.checkpoint import load_checkpoint
@@ -101,10 +107,14 @@ def _measure(
         evaluate = partial(evaluate_checkpoint, load_checkpoint(checkpoint))
     else:
         repository = find_model(model)
-        evaluate = partial(evaluate_repository, repository, OnnxScorer(repository))
+        scorer = OnnxScorer(repository)
+        evaluate = partial(evaluate_repository, repository, scorer)
+        if scorer.contract.notice:
+            with shown_progress("evaluate") as progress:
+                progress.message(scorer.contract.notice)
 
-    def measure(change: "ImageChange | None") -> "Evaluation":
+    def measure(config: "EvaluationConfig") -> "Evaluation":
         with shown_progress("evaluate") as progress:
-            return evaluate(manifests, progress, threshold=threshold, change=change)
+            return evaluate(config, progress)
 
     return measure

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from aigid.training.config import TrainingConfig
-    from aigid.training.evaluation import Evaluation, evaluate_checkpoint, evaluate_repository
+    from aigid.training.evaluation import (
+        Evaluation,
+        EvaluationConfig,
+        evaluate_checkpoint,
+        evaluate_repository,
+    )
     from aigid.training.image_changes import Augmentation
     from aigid.training.losses import LossConfig
     from aigid.training.pseudo_labels import write_pseudo_labels
@@ -33,6 +38,7 @@ __all__ = [
     "CheckpointInfo",
     "EpochRecord",
     "Evaluation",
+    "EvaluationConfig",
     "LossConfig",
     "RunConfig",
     "SelectionConfig",
@@ -54,6 +60,7 @@ _MODULES = {
     "CheckpointInfo": "checkpoint",
     "EpochRecord": "run_records",
     "Evaluation": "evaluation",
+    "EvaluationConfig": "evaluation",
     "LossConfig": "losses",
     "RunConfig": "run",
     "SelectionConfig": "pseudo_selection",

@@ -1,7 +1,8 @@
-"""A torch model's logits for a whole labelled manifest, in the manifest's order."""
+"""A torch model's scores for a whole labelled manifest, in the manifest's order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,35 +11,64 @@ from aigid.contract import Temperatures
 from aigid.training.calibration import probabilities
 from aigid.training.datasets import LabelledManifest, ProcessRank
 from aigid.training.fusion_model import FusionModel
-from aigid.training.heads import Logits
+from aigid.training.heads import Heads, Logits
 from aigid.training.metrics import LabelledScores
 from aigid.training.training_batch import TrainingBatch
 
 
+class Outputs(NamedTuple):
+    """The hidden layer [N, H] of N pairs, and the logits of both heads on it."""
+
+    hidden: Tensor
+    logits: Logits
+
+
 @dataclass(frozen=True)
 class LabelledLogits:
-    """Logits and labels (int64 [N]) of the decoded rows; `undecodable` counts the others."""
+    """Hidden layer, logits and labels (int64 [N]) of the decoded rows.
 
+    `undecodable` counts the others.
+    """
+
+    hidden: Tensor
     logits: Logits
     label_a: Tensor
     label_b: Tensor
     undecodable: int
 
-    def calibrated(self, temperatures: Temperatures) -> LabelledScores:
-        """Return labels and probabilities at these temperatures."""
+    def calibrated(
+        self, heads: Heads, temperatures: Temperatures, labels: tuple[str, ...]
+    ) -> LabelledScores:
+        """Return labels and scores at these temperatures, for heads over these `labels`."""
         p_ai, p_source = probabilities(self.logits, temperatures)
         return LabelledScores(
-            self.label_a.numpy(), self.label_b.numpy(), p_ai.numpy(), p_source.numpy()
+            self.label_a.numpy(),
+            self.label_b.numpy(),
+            p_ai.numpy(),
+            p_source.numpy(),
+            self.known_score(heads).numpy(),
+            labels,
         )
 
+    def known_score(self, heads: Heads) -> Tensor:
+        """Return the open-set score of each row [N] by these heads."""
+        device = heads.head_a.weight.device
+        logits = Logits(self.logits.a.to(device), self.logits.b.to(device))
+        with torch.inference_mode():
+            return heads.known_score(self.hidden.to(device), logits).cpu()
 
-def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
-    """Return the logits of a batch, on the model's device."""
-    arrays = batch.images, batch.tokens.input_ids, batch.tokens.attention_mask
-    logits: Logits = model(
-        *(torch.from_numpy(array).to(model.head_a.weight.device) for array in arrays)
+
+def apply_model(model: FusionModel, batch: TrainingBatch) -> Outputs:
+    """Return the outputs for a batch, on the model's device."""
+    device = model.head_a.weight.device
+    image, input_ids, attention_mask = (
+        torch.from_numpy(array).to(device)
+        for array in (batch.images, batch.tokens.input_ids, batch.tokens.attention_mask)
     )
-    return logits
+    hidden = model.hidden(
+        model.text_features(input_ids, attention_mask), model.image_features(image)
+    )
+    return Outputs(hidden, model.logits(hidden))
 
 
 def score_manifest(
@@ -48,23 +78,21 @@ def score_manifest(
     on_rows: Callable[[int], None] = lambda rows: None,
     process: ProcessRank = ProcessRank(),
 ) -> LabelledLogits:
-    """Return the logits of every row of the process's part of a manifest, without gradients.
+    """Return the outputs for every row of the process's part of a manifest, without gradients.
 
     `on_rows` is called with the number of rows of each batch. Raises TrainingError where not one
     image can be decoded.
     """
     model.eval()
-    logits: list[Logits] = []
-    labels: list[tuple[Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     undecodable = 0
     with torch.inference_mode():
         for batch in manifest.batches(batch_rows, None, process):
             if len(batch.label_a):
-                found = apply_model(model, batch)
-                logits.append(Logits(found.a.cpu(), found.b.cpu()))
-                labels.append((torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b)))
+                hidden, logits = apply_model(model, batch)
+                labels = (torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b))
+                parts.append((hidden.cpu(), logits.a.cpu(), logits.b.cpu(), *labels))
             undecodable += batch.undecodable
             on_rows(len(batch.label_a) + batch.undecodable)
-    a, b = (torch.cat(parts) for parts in zip(*logits, strict=True))
-    label_a, label_b = (torch.cat(parts) for parts in zip(*labels, strict=True))
-    return LabelledLogits(Logits(a, b), label_a, label_b, undecodable)
+    hidden, a, b, label_a, label_b = (torch.cat(column) for column in zip(*parts, strict=True))
+    return LabelledLogits(hidden, Logits(a, b), label_a, label_b, undecodable)

@@ -1,25 +1,21 @@
-"""Calibration error and reliability diagrams, before and after temperature scaling.
+"""Calibration error and reliability, before and after temperature scaling.
 
 Source: Guo et al., On Calibration of Modern Neural Networks (2017): bins of equal width, weighted
 by their rows.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aigid.contract import Temperatures
 from aigid.scorers import Probabilities
+from aigid.training.intervals import Interval, Proportion
 from aigid.training.metrics import LabelledScores
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 BINS = 15
-RELIABILITY_FILE = "reliability.png"
 _TINY = 1e-12
 
 
@@ -42,13 +38,23 @@ class ReliabilityDiagram:
         gaps = np.abs(self.predicted - self.observed)
         return float((self.rows * gaps).sum() / total) if total else None
 
+    @property
+    def intervals(self) -> npt.NDArray[np.float64]:
+        """The 95 % intervals of `observed`, float64 [2, BINS]; NaN for bins without rows."""
+        counts = np.rint(self.observed * self.rows).astype(np.int64).tolist()
+        found = (
+            Proportion(count, rows).interval or Interval(np.nan, np.nan)
+            for count, rows in zip(counts, self.rows.astype(np.int64).tolist(), strict=True)
+        )
+        return np.array(list(found)).T
+
     def to_json(self) -> dict[str, Any]:
         """Return the diagram as it stands in metrics.json."""
         return {
             "error": self.error,
             "rows": self.rows.tolist(),
-            "said": self.predicted.tolist(),
-            "true": self.observed.tolist(),
+            "predicted": self.predicted.tolist(),
+            "observed": self.observed.tolist(),
         }
 
 
@@ -66,7 +72,7 @@ class TaskCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The reliability of both tasks; task B counts AI-generated rows only."""
+    """The reliability of both tasks; task B counts AI-generated rows of known generators only."""
 
     a: TaskCalibration
     b: TaskCalibration
@@ -95,65 +101,22 @@ def measure_calibration(scores: LabelledScores, temperatures: Temperatures) -> C
     Task B compares the probability of the likeliest generator with how often it is the right one.
     """
     generated = scores.label_a == 1
-    generators = scores.p_source[generated, 1:].astype(np.float64)
+    known = scores.label_b > 0
+    generators = scores.p_source[known, 1:].astype(np.float64)
     generators /= np.maximum(generators.sum(axis=1, keepdims=True), _TINY)
-    truth = scores.label_b[generated] - 1
+    truth = scores.label_b[known] - 1
 
     def diagram_a(temperature: float) -> ReliabilityDiagram:
         return reliability_diagram(_uncalibrated_a(scores.p_ai, temperature), generated)
 
     def diagram_b(temperature: float) -> ReliabilityDiagram:
         p_generator = _uncalibrated_b(generators, temperature)
-        right = p_generator.argmax(axis=1) == truth if len(truth) else generated[:0]
+        right = p_generator.argmax(axis=1) == truth
         return reliability_diagram(p_generator.max(axis=1, initial=0.0), right)
 
     return Calibration(
         TaskCalibration(before=diagram_a(temperatures.a), after=diagram_a(1.0)),
         TaskCalibration(before=diagram_b(temperatures.b), after=diagram_b(1.0)),
-    )
-
-
-def draw_reliability(calibration: Calibration, file: Path) -> None:
-    """Draw the diagrams of both tasks as a PNG, with the rows of each bin below."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    FigureCanvasAgg(figure)
-    diagrams, counts = figure.subplots(2, 2, sharex=True, height_ratios=(4, 1))
-    tasks = {
-        "A: is it AI-generated?": calibration.a,
-        "B: which generator? (AI-generated rows)": calibration.b,
-    }
-    for axes, counts_axes, (title, task) in zip(diagrams, counts, tasks.items(), strict=True):
-        axes.plot([0, 1], [0, 1], color="grey", linewidth=1, label="perfect")
-        _draw_diagram(axes, counts_axes, "before calibration", task.before)
-        _draw_diagram(axes, counts_axes, "after calibration", task.after)
-        axes.set(title=title, ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right")
-        counts_axes.set(
-            xlabel="predicted probability", ylabel="rows", yscale="log", ylim=(0.5, None)
-        )
-    figure.savefig(file, dpi=120)
-
-
-def _draw_diagram(
-    axes: "Axes", counts_axes: "Axes", name: str, diagram: ReliabilityDiagram
-) -> None:
-    filled = diagram.rows > 0
-    predicted = diagram.predicted[filled]
-    error = "-" if diagram.error is None else f"{diagram.error:.3f}"
-    (line,) = axes.plot(
-        predicted,
-        diagram.observed[filled],
-        marker="o",
-        linewidth=1,
-        clip_on=False,
-        label=f"{name}, ECE {error}",
-    )
-    # A point of few rows means little, so the rows are shown below it.
-    counts_axes.vlines(
-        predicted, 0.5, diagram.rows[filled], color=line.get_color(), linewidth=4, alpha=0.6
     )
 
 

@@ -17,16 +17,16 @@ class EpochRecord:
 
     `loss` is the mean over the training batches. The other metrics are of the validation rows.
     `score` is what the best epoch has most of: `binary_f1_a` or `macro_f1_a` plus `macro_f1_b`, as
-    the run's `select_by` says. `auroc_a` is None where validation lacks one of the two classes of
-    task A.
+    the run's `select_by` says. A metric is None where validation lacks the rows that define it, as
+    `macro_f1_b` where no AI-generated row names its generator.
     """
 
     epoch: int
     loss: float
     validation_loss: float
-    binary_f1_a: float
-    macro_f1_a: float
-    macro_f1_b: float
+    binary_f1_a: float | None
+    macro_f1_a: float | None
+    macro_f1_b: float | None
     auroc_a: float | None
     score: float
     seconds: float
@@ -54,10 +54,14 @@ class EpochRecord:
 
     def summary(self) -> str:
         """Return the line that a run prints after the epoch."""
+        binary_a, a, b = (
+            "-" if value is None else f"{value:.4f}"
+            for value in (self.binary_f1_a, self.macro_f1_a, self.macro_f1_b)
+        )
         return (
             f"epoch {self.epoch}: loss {self.loss:.4f}, "
-            f"validation loss {self.validation_loss:.4f}, binary F1 A {self.binary_f1_a:.4f}, "
-            f"macro-F1 A {self.macro_f1_a:.4f}, B {self.macro_f1_b:.4f}, {self.seconds:.0f} s"
+            f"validation loss {self.validation_loss:.4f}, binary F1 A {binary_a}, "
+            f"macro-F1 A {a}, B {b}, {self.seconds:.0f} s"
         )
 
 
