@@ -1,0 +1,129 @@
+"""Other heads for a model repository: read the current ones, and write a version with new ones.
+
+The encoders' graphs are the same files in the new version.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import numpy_helper
+
+from aigid.contract import TOKENIZER_FILE, ModelContract
+from aigid.errors import ContractError
+from aigid.export.checkpoint_to_onnx import export_heads
+from aigid.export.graph_metadata import GraphFacts, describe_graph, write_graph
+from aigid.export.model_configs import GPU_GRAPH, check_graph
+from aigid.export.parity_report import PARITY_JSON, PARITY_MD
+from aigid.export.repository_lock import staged_repository
+from aigid.export.repository_versions import versions_of
+from aigid.export.to_model_repository import carry_over, link_or_copy, write_descriptions
+from aigid.training.fingerprints import model_fingerprint
+from aigid.training.heads import Heads
+
+_HEADS = "fusion_heads"
+_ENCODERS = ("bert", "clip_vision")
+_PARITY_NOTE = (
+    "The current version has the same encoders as the model below, and other heads: the figures of "
+    "the features hold for it, the others do not."
+)
+# The module that is exported holds the heads by this name.
+_WEIGHT_PREFIX = "heads."
+
+
+def read_heads(repository: Path, contract: ModelContract) -> Heads:
+    """Return the heads of a repository's current version, from the graph that CPUs run.
+
+    Raises ContractError where the graph is of another model or lacks weights of the heads.
+    """
+    path = repository / _HEADS / str(contract.version) / f"model.{contract.cpu_precision}.onnx"
+    if not path.is_file():
+        raise ContractError(f"{path}: no such file: the model repository is not whole")
+    graph = onnx.load(path)
+    if GraphFacts.of(graph).fingerprint != contract.fingerprint:
+        raise ContractError(f"{path}: not the graph of this contract's model: build it again")
+    weights = {
+        item.name.removeprefix(_WEIGHT_PREFIX): torch.from_numpy(numpy_helper.to_array(item).copy())
+        for item in graph.graph.initializer
+        if item.name.startswith(_WEIGHT_PREFIX)
+    }
+    try:
+        hidden = len(weights["fusion.bias"])
+        heads = Heads(contract.text_features, contract.image_features, hidden, len(contract.labels))
+        heads.load_state_dict(weights)
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ContractError(f"{path}: the weights of the heads cannot be read: {reason}") from error
+    return heads.eval()
+
+
+def heads_graph(heads: Heads, contract: ModelContract) -> onnx.ModelProto:
+    """Return the graph `fusion_heads` of these heads, at the temperatures of the contract."""
+    graph = export_heads(
+        heads,
+        contract.temperatures,
+        text_features=contract.text_features,
+        image_features=contract.image_features,
+    )
+    check_graph(graph.graph, _HEADS, contract)
+    return graph
+
+
+def write_new_heads(
+    repository: Path, heads: Heads, contract: ModelContract, out: Path
+) -> ModelContract:
+    """Write these heads with the encoders of `repository` as the next version of `out`.
+
+    `contract` is that of the repository's current version, with the new model's labels,
+    temperatures, thresholds, open set and origin. Return it with its version and fingerprint.
+    `out` may be the repository itself, whose earlier versions stay. Raises BuildError if it cannot
+    be written; it stays as it was then.
+    """
+    fingerprint = model_fingerprint(
+        heads,
+        contract.encoders_fingerprint,
+        contract.labels,
+        contract.temperatures,
+        contract.open_set,
+    )
+    graph = heads_graph(heads, contract)
+    with staged_repository(out) as folder:
+        version = max(versions_of(out), default=0) + 1
+        carry_over(out, folder)
+        for part in _ENCODERS:
+            _link_files(repository / part / str(contract.version), folder / part / str(version))
+        for path in sorted((folder / "bert" / str(version)).glob("model.*.onnx")):
+            describe_graph(graph, _HEADS, fingerprint, path.name.split(".")[1])
+            write_graph(graph, folder / _HEADS / str(version) / path.name)
+        new = replace(contract, version=version, fingerprint=fingerprint)
+        write_descriptions(new, repository / TOKENIZER_FILE, folder)
+        _copy_parity(repository, folder)
+    return new
+
+
+def lacks_engine(repository: Path, contract: ModelContract) -> bool:
+    """Return whether a version has TensorRT engines of its encoders, but not of its heads."""
+    engines = [
+        repository / part / str(contract.version) / GPU_GRAPH for part in (*_ENCODERS, _HEADS)
+    ]
+    return [path.is_file() for path in engines] == [True, True, False]
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """Hard-link or copy all files of a version: graphs, and engines with their records."""
+    target.mkdir(parents=True)
+    for path in sorted(source.iterdir()):
+        link_or_copy(str(path), str(target / path.name))
+
+
+def _copy_parity(repository: Path, folder: Path) -> None:
+    """Copy the parity report, which is that of the heads that the build had."""
+    for name in (PARITY_JSON, PARITY_MD):
+        if (repository / name).is_file():
+            shutil.copyfile(repository / name, folder / name)
+    report = folder / PARITY_MD
+    if report.is_file() and _PARITY_NOTE not in (text := report.read_text(encoding="utf-8")):
+        title, _, rest = text.partition("\n")
+        report.write_text(f"{title}\n\n{_PARITY_NOTE}\n{rest}", encoding="utf-8")
