@@ -1,7 +1,7 @@
 """A manifest of image-prompt pairs: find its Parquet files and columns, and read runs of rows."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -170,11 +170,16 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
         ) from error
 
 
-def read_columns(file: ManifestFile, names: list[str]) -> pa.Table:
-    """Read small columns of a whole file. Raises AigidError if the file cannot be read."""
+@contextmanager
+def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
+    """Open a file of a manifest, to read narrow columns of it.
+
+    Raises AigidError where the file cannot be opened, or cannot be read within the block.
+    """
     location = locate(file.path)
     try:
-        return pq.read_table(location.path, filesystem=location.filesystem, columns=names)
+        with location.filesystem.open_input_file(location.path) as source:
+            yield pq.ParquetFile(source, pre_buffer=not location.is_local)
     except (pa.ArrowException, OSError) as error:
         raise AigidError(
             f"{file.path}: cannot be read: {explain_failure(error, location)}"

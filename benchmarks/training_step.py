@@ -72,7 +72,7 @@ def measure(
                 return
 
     data.batches = limited  # type: ignore[method-assign]
-    optimization = Optimization(new_model(info), config, data.epoch_class_counts(1))
+    optimization = Optimization(new_model(info), config, data.epoch_counts(1))
     started = time.perf_counter()
     optimization.train_epoch(data, 0, NoProgress())
     seconds = time.perf_counter() - started

@@ -1,7 +1,7 @@
 """Pseudo-labels as a Ray job: `aigid pseudo-label`, on the cluster it is submitted to.
 
 ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ \\
-    --out s3://bucket/results/ --labels s3://bucket/pseudo/
+    --out s3://bucket/results/ --pseudo s3://bucket/pseudo/
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 from aigid.results.content_hash import content_sha256
 from aigid.results.counting import count_results
-from aigid.results.file_metadata import ScoredBy
+from aigid.results.file_metadata import ScoredBy, labels_of
 from aigid.results.folder import ResultsFolder, open_results
 from aigid.results.record import (
     SCAN_FORMAT,
@@ -40,6 +40,7 @@ __all__ = [
     "check_kept_columns",
     "count_results",
     "image_column",
+    "labels_of",
     "open_results",
     "result_table",
     "results_schema",

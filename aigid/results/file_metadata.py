@@ -24,6 +24,13 @@ class ScoredBy:
     open_set: OpenSet | None = None
 
 
+def labels_of(table: pa.Table) -> tuple[tuple[str, ...], float | None]:
+    """Return the labels of the model that scored a result file, and its open-set threshold."""
+    metadata = table.schema.metadata
+    labels = json.loads(metadata[f"{_PREFIX}labels".encode()])
+    return tuple(labels), json.loads(metadata[f"{_PREFIX}open_set_threshold".encode()])
+
+
 def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dict[str, str]:
     """Return the key-value metadata that a result file carries in its Parquet footer."""
     values = {

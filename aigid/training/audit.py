@@ -20,11 +20,20 @@ from sklearn.tree import DecisionTreeClassifier
 from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
-from aigid.manifest import read_segment
-from aigid.records import DEFAULT_LABELS, RowFailure
+from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.progress import OnMessage
+from aigid.records import RowFailure
 from aigid.training.file_facts import FACT_GROUPS, fact_names, file_facts
 from aigid.training.hub_data import local_manifest_path
-from aigid.training.labelled import check_labels, label_columns, open_labelled, row_group_segments
+from aigid.training.labelled import row_group_segments
+from aigid.training.labels import (
+    LEFT_OUT,
+    OTHER_GENERATOR,
+    UNKNOWN_GENERATOR,
+    LabelChoice,
+    RowLabels,
+    read_labels,
+)
 
 FOLDS = 5
 MIN_BIAS = 0.1
@@ -64,11 +73,16 @@ class Guess:
 class Audit:
     """What file facts reveal in a manifest: guesses by task ("a", "b") and group of facts.
 
-    The group "all" holds all facts. `unreadable` counts images that were left out.
+    The group "all" holds all facts. `unreadable` counts images that were left out, and
+    `unlabelled` the rows of the whole manifest whose labels say nothing. `left_out_of_b` counts,
+    by reason or class, the rows that tell nothing about generators; there is no task "b" where
+    rows of fewer than two generators are left.
     """
 
     rows: int
     unreadable: int
+    unlabelled: int
+    left_out_of_b: dict[str, int]
     guesses: dict[str, dict[str, Guess]]
 
     @property
@@ -88,17 +102,37 @@ class Audit:
             task: {name: guess.to_json() for name, guess in of_task.items()}
             for task, of_task in self.guesses.items()
         }
-        return {"rows": self.rows, "unreadable": self.unreadable, "guesses": guesses}
+        return {
+            "rows": self.rows,
+            "unreadable": self.unreadable,
+            "unlabelled": self.unlabelled,
+            "left_out_of_b": self.left_out_of_b,
+            "guesses": guesses,
+        }
 
 
-def audit(paths: tuple[str, ...], limit: int | None = None, seed: int = 0) -> Audit:
+def audit(
+    paths: tuple[str, ...],
+    limit: int | None = None,
+    seed: int = 0,
+    *,
+    choice: LabelChoice = LabelChoice(),
+    on_message: OnMessage = lambda line: None,
+) -> Audit:
     """Guess the labels of a manifest's images from facts about their files.
 
     `limit` takes that many rows, from row groups drawn at random. Raises UsageError where the
-    manifest has no labels, or a class has fewer rows than there are folds.
+    manifest has no labels, labels are invalid, or there are fewer rows than folds of real or of
+    AI-generated images.
     """
+    paths = tuple(map(local_manifest_path, paths))
+    manifest = open_manifest(paths)
+    row_labels = read_labels([manifest], choice)
+    for line in row_labels.describe():
+        on_message(line)
     facts, labels, unreadable = [], [], 0
-    for row, label in _rows(paths, limit, seed):
+    references = islice(_references(manifest, row_labels, seed), limit)
+    for row, label in _facts(references, FetchPolicy(image_root_of(paths))):
         if row is None:
             unreadable += 1
         else:
@@ -106,25 +140,20 @@ def audit(paths: tuple[str, ...], limit: int | None = None, seed: int = 0) -> Au
             labels.append(label)
     table = np.array(facts).reshape(len(facts), -1)
     label_b = np.array(labels, dtype=np.int64)
-    return Audit(
-        len(facts),
-        unreadable,
-        {
-            "a": _guesses(table, (label_b > 0).astype(np.int64), ("real", "ai"), seed),
-            "b": _guesses(table, label_b, DEFAULT_LABELS, seed),
-        },
-    )
+    label_a = (label_b != 0).astype(np.int64)
+    _check_classes(label_a)
+    in_b, left_out = _rows_in_b(label_b, row_labels.labels)
+    guesses = {"a": _guesses(table, label_a, seed)}
+    if len(np.unique(label_b[in_b & (label_b > 0)])) > 1:
+        guesses["b"] = _guesses(table[in_b], label_b[in_b], seed)
+    unlabelled = row_labels.counts.left_out
+    return Audit(len(facts), unreadable, unlabelled, left_out, guesses)
 
 
-def _rows(
-    paths: tuple[str, ...], limit: int | None, seed: int
+def _facts(
+    references: Iterator[tuple[ImageReference, int]], policy: FetchPolicy
 ) -> Iterator[tuple[list[float] | None, int]]:
-    """Yield the facts and the Label_B of rows, with row groups in random order.
-
-    The facts are None where the image cannot be read.
-    """
-    paths = tuple(map(local_manifest_path, paths))
-    policy = FetchPolicy(image_root_of(paths))
+    """Yield the facts and the label of each image; facts are None where it cannot be read."""
 
     def with_facts(pair: tuple[ImageReference, int]) -> tuple[list[float] | None, int]:
         reference, label = pair
@@ -133,30 +162,47 @@ def _rows(
         except RowFailure:
             return None, label
 
-    return bounded_map(with_facts, islice(_references(paths, seed), limit), _FETCH_THREADS)
+    return bounded_map(with_facts, references, _FETCH_THREADS)
 
 
-def _references(paths: tuple[str, ...], seed: int) -> Iterator[tuple[ImageReference, int]]:
-    manifest = open_labelled(paths)
-    names = label_columns(manifest)
+def _references(
+    manifest: Manifest, row_labels: RowLabels, seed: int
+) -> Iterator[tuple[ImageReference, int]]:
+    """Yield image and label of each row whose labels say something; row groups in random order."""
     groups = row_group_segments(manifest)
     for index in np.random.default_rng(seed).permutation(len(groups)):
+        codes, start = row_labels.of(groups[index]), 0
         for rows in read_segment(manifest, groups[index]):
-            references = image_references(rows.column(manifest.columns.image))
-            labels = [rows.column(name).to_pylist() for name in names]
-            for reference, label_a, label_b in zip(references, *labels, strict=True):
-                check_labels(label_a, label_b, groups[index].file.path)
-                yield reference, label_b
+            labels = codes[start : start + len(rows)].tolist()
+            start += len(rows)
+            images = image_references(rows.column(manifest.columns.image))
+            for image, label in zip(images, labels, strict=True):
+                if label != LEFT_OUT:
+                    yield image, label
+
+
+def _rows_in_b(
+    label_b: npt.NDArray[np.int64], labels: tuple[str, ...]
+) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+    """Return which rows count for task B, and how many of the others there are by reason or class.
+
+    A class with fewer rows than folds cannot be guessed.
+    """
+    left_out = {
+        "unknown generator": label_b == UNKNOWN_GENERATOR,
+        "generator without a label": label_b == OTHER_GENERATOR,
+    }
+    for label, rows in enumerate(np.bincount(label_b[label_b >= 0], minlength=len(labels))):
+        if rows < FOLDS:
+            left_out[labels[label]] = label_b == label
+    counts = {reason: int(rows.sum()) for reason, rows in left_out.items() if rows.any()}
+    return ~np.any(list(left_out.values()), axis=0), counts
 
 
 def _guesses(
-    table: npt.NDArray[np.float64],
-    truth: npt.NDArray[np.int64],
-    class_names: tuple[str, ...],
-    seed: int,
+    table: npt.NDArray[np.float64], truth: npt.NDArray[np.int64], seed: int
 ) -> dict[str, Guess]:
     """Return the guess of one task's classes from each group of facts."""
-    _check_classes(truth, class_names)
     names = list(fact_names())
     forest = RandomForestClassifier(
         100, min_samples_leaf=3, class_weight="balanced", random_state=seed
@@ -171,15 +217,13 @@ def _guesses(
     return guesses
 
 
-def _check_classes(truth: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> None:
-    classes, counts = np.unique(truth, return_counts=True)
-    if len(classes) < 2 or counts.min() < FOLDS:
-        found = ", ".join(
-            f"{class_names[label]} {count}" for label, count in zip(classes, counts, strict=True)
-        )
+def _check_classes(label_a: npt.NDArray[np.int64]) -> None:
+    real, generated = np.bincount(label_a, minlength=2).tolist()
+    if min(real, generated) < FOLDS:
         raise UsageError(
-            f"an audit needs at least two classes with at least {FOLDS} readable rows each: "
-            f"found {found or 'none'}"
+            f"an audit needs at least {FOLDS} readable rows of real and of AI-generated images, "
+            f"one for each fold: found {real} real and {generated} AI-generated rows: add rows of "
+            "the class that lacks them, or raise `limit` if you set one"
         )
 
 

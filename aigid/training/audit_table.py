@@ -1,9 +1,11 @@
 """An audit as tables and sentences on the terminal."""
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 
-from aigid.training.audit import Audit
+from aigid.training.audit import FOLDS, Audit
 
 _TASKS = {"a": "real or AI-generated", "b": "which generator"}
 
@@ -35,10 +37,21 @@ def _accuracy_table(audit: Audit) -> Table:
     return table
 
 
-def _conclusions(audit: Audit, name: str) -> list[str]:
-    lines = []
+def _left_out(audit: Audit) -> Iterator[str]:
     if audit.unreadable:
-        lines.append(f"{audit.unreadable:,} images could not be read and are left out")
+        yield f"{audit.unreadable:,} images could not be read and are left out"
+    if audit.unlabelled:
+        yield f"{audit.unlabelled:,} rows have no label and are left out"
+    if audit.left_out_of_b:
+        reasons = ", ".join(f"{reason} {rows:,}" for reason, rows in audit.left_out_of_b.items())
+        rows = sum(audit.left_out_of_b.values())
+        yield f"{rows:,} rows are left out of B ({reasons}); a class needs {FOLDS} rows"
+    if "b" not in audit.guesses:
+        yield "B is left out: it needs at least two generators with enough rows"
+
+
+def _conclusions(audit: Audit, name: str) -> list[str]:
+    lines = list(_left_out(audit))
     biased = {task: groups for task, groups in audit.biased.items() if groups}
     for task, groups in biased.items():
         facts = [group for group in groups if group != "all"] or ["all"]

@@ -3,7 +3,6 @@
 Memory stays bounded: the stream never holds a whole manifest.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,20 +13,14 @@ from aigid.bounded_map import bounded_map
 from aigid.contract import ImageSpec
 from aigid.errors import TrainingError
 from aigid.fetch import FetchPolicy, image_references, image_root_of
-from aigid.manifest import Manifest, Segment, read_segment, texts
+from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
 from aigid.manifest_files import ManifestFile
 from aigid.prompts import PromptEncoder
-from aigid.records import DEFAULT_LABELS
+from aigid.training.data_name import data_name
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import Augmentation
-from aigid.training.labelled import (
-    check_labels,
-    count_classes,
-    label_columns,
-    open_labelled,
-    reject_pseudo_labels,
-    row_group_segments,
-)
+from aigid.training.labelled import reject_pseudo_labels, row_group_segments
+from aigid.training.labels import LEFT_OUT, LabelChoice, LabelCounts, RowLabels, read_labels
 from aigid.training.row_decoder import (
     BatchAugmentation,
     Input,
@@ -73,17 +66,15 @@ class _OpenedManifest:
     """One of the manifests. Its column names may differ from those of the others."""
 
     manifest: Manifest
-    label_columns: tuple[str, str]
     policy: FetchPolicy
 
     @classmethod
     def open(cls, path: str) -> "_OpenedManifest":
-        manifest = open_labelled([path])
-        return cls(manifest, label_columns(manifest), FetchPolicy(image_root_of([path])))
+        return cls(open_manifest([path]), FetchPolicy(image_root_of([path])))
 
 
 class LabelledManifest:
-    """Manifests with the columns Label_A and Label_B, read with the model's own preprocessing."""
+    """Manifests with labels, read with the model's own preprocessing; `name` is a short one."""
 
     def __init__(
         self,
@@ -91,21 +82,36 @@ class LabelledManifest:
         prompts: PromptEncoder,
         image: ImageSpec,
         options: ReadOptions = ReadOptions(),
+        *,
+        choice: LabelChoice = LabelChoice(),
+        labels: tuple[str, ...] | None = None,
     ) -> None:
-        """Open the manifests.
+        """Open the manifests, and read the labels of all rows: with the model's `labels`, or found.
 
-        Raises ManifestError where one cannot be read, and UsageError where one has no labels.
+        Raises ManifestError where a manifest cannot be read, where it has no labels, and where
+        labels are invalid.
         """
+        self.name = data_name(paths)
         self._manifests = [_OpenedManifest.open(local_manifest_path(path)) for path in paths]
         self._prompts = prompts
         self._options = options
         self._decoder = RowDecoder(prompts, image, options)
-        self._class_counts: tuple[int, ...] | None = None
+        self._labels = read_labels([opened.manifest for opened in self._manifests], choice, labels)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the rows' `label_b` are indexes into."""
+        return self._labels.labels
+
+    @property
+    def row_labels(self) -> RowLabels:
+        """The labels of all rows, and how many rows have which."""
+        return self._labels
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
-        return sum(opened.manifest.rows for opened in self._manifests)
+        """The number of rows whose labels say something: all that are in batches or undecodable."""
+        return self._labels.counts.rows
 
     @property
     def files(self) -> list[ManifestFile]:
@@ -123,29 +129,23 @@ class LabelledManifest:
             reject_pseudo_labels(opened.manifest)
 
     def class_counts(self) -> tuple[int, ...]:
-        """Return the number of rows of each class; the labels are read once and checked.
+        """Return the number of rows of each label.
 
-        Raises TrainingError where a label is invalid.
+        AI-generated rows of another generator, or of none that is stated, are in no class.
         """
-        if self._class_counts is None:
-            counts: Counter[int] = Counter()
-            for opened in self._manifests:
-                counts.update(count_classes(opened.manifest))
-            self._class_counts = tuple(counts[label] for label in range(len(DEFAULT_LABELS)))
-        return self._class_counts
+        return self._labels.counts.classes
 
-    def epoch_class_counts(self, oversample_real: int) -> tuple[int, ...]:
-        """Return the number of rows of each class in an epoch with oversampled real rows."""
-        real, *generated = self.class_counts()
-        return real * oversample_real, *generated
+    def epoch_counts(self, oversample_real: int) -> LabelCounts:
+        """Return how many rows an epoch with oversampled real rows has of which label."""
+        return self._labels.counts.oversampled(oversample_real)
 
     def batches(
         self, batch_rows: int, order: StreamOrder | None, process: ProcessRank = ProcessRank()
     ) -> Iterator[TrainingBatch]:
         """Yield the process's part of each batch of one pass, in `order` or the manifest's own.
 
-        The same order always gives the same batches. Raises TrainingError where a label is invalid,
-        and at the end where not one image could be decoded.
+        The same order always gives the same batches. Raises TrainingError at the end where not one
+        image could be decoded.
         """
         decoded_any = False
         groups = self._augmented_groups(batch_rows, order, process)
@@ -192,21 +192,21 @@ class LabelledManifest:
         return _shuffle(chunks, rng)
 
     def _read(self, opened: _OpenedManifest, segment: Segment) -> Iterator[list[LabelledRow]]:
-        """Yield the rows of a segment in order, a few at a time."""
-        columns, path, start = opened.manifest.columns, segment.file.path, segment.start
+        """Yield the rows of a segment in order, a few at a time, without those left out."""
+        columns, codes, start = opened.manifest.columns, self._labels.of(segment), 0
         for rows in read_segment(opened.manifest, segment):
             images = image_references(rows.column(columns.image))
             shown = columns.prompt and self._options.without is not Input.PROMPT
             prompts = texts(rows.column(columns.prompt)) if shown else [None] * len(rows)
-            labels = [rows.column(name).to_pylist() for name in opened.label_columns]
-            read: list[LabelledRow] = []
-            for image, ids, a, b in zip(
-                images, self._prompts.token_ids(prompts), *labels, strict=True
-            ):
-                check_labels(a, b, f"{path}, row {start + len(read)}")
-                read.append(LabelledRow(image, ids, a, b, opened.policy))
-            yield read
+            labels = codes[start : start + len(rows)].tolist()
             start += len(rows)
+            yield [
+                LabelledRow(image, ids, int(label != 0), label, opened.policy)
+                for image, ids, label in zip(
+                    images, self._prompts.token_ids(prompts), labels, strict=True
+                )
+                if label != LEFT_OUT
+            ]
 
 
 def _batch_augmentation(

@@ -1,7 +1,6 @@
 """The multi-task loss of the paper (NAU-QMUL, arXiv 2602.23863), with optional variations."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from torch.nn import functional
 
 from aigid.errors import UsageError
 from aigid.training.heads import Logits
+from aigid.training.labels import LabelCounts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LossConfig:
 
 
 class ClassWeights(NamedTuple):
-    """The weight of a row of each class: `a` float [2], `b` float [6]."""
+    """The weight of a row of each class: `a` float [2], `b` float [K]."""
 
     a: Tensor
     b: Tensor
@@ -54,28 +54,38 @@ class BatchTotals(NamedTuple):
     b: float
 
 
-EQUAL_WEIGHTS = ClassWeights(torch.ones(2), torch.ones(6))
-"""The weights by which every row counts alike."""
+def equal_weights(labels: int) -> ClassWeights:
+    """Return the weights by which every row counts alike, for this number of labels."""
+    return ClassWeights(torch.ones(2), torch.ones(labels))
 
 
-def balanced_weights(class_counts: Sequence[int]) -> ClassWeights:
+def balanced_weights(counts: LabelCounts) -> ClassWeights:
     """Return the weights by which all classes count alike in each head's term; their mean is 1.
 
-    `class_counts` is the number of rows of each Label_B.
+    A class without rows has the weight 0.
     """
-    counts = torch.tensor(class_counts, dtype=torch.float64)
-    a, generated = torch.stack([counts[0], counts[1:].sum()]), counts[1:]
-    b = generated.sum() / (len(generated) * generated)
-    return ClassWeights((counts.sum() / (2 * a)).float(), torch.cat([torch.zeros(1), b.float()]))
+    a = _balanced(torch.tensor([counts.real, counts.generated]))
+    b = _balanced(torch.tensor(counts.classes[1:]))
+    return ClassWeights(a, torch.cat([torch.zeros(1), b]))
+
+
+def _balanced(rows: Tensor) -> Tensor:
+    """Return the weight of a row of each class, from the number of rows of each."""
+    rows = rows.double()
+    classes = (rows > 0).sum().clamp(min=1)
+    weights = rows.sum() / (classes * rows)
+    return torch.where(rows > 0, weights, 0.0).float()
 
 
 def batch_totals(
-    label_a: Tensor, label_b: Tensor, weights: ClassWeights = EQUAL_WEIGHTS
+    label_a: Tensor, label_b: Tensor, weights: ClassWeights | None = None
 ) -> BatchTotals:
     """Return the totals of a batch or of a micro-batch; those of micro-batches add up."""
-    generated = label_b[label_a == 1].cpu()
+    named = label_b[_names_generator(label_a, label_b)].cpu()
+    if weights is None:
+        return BatchTotals(len(label_a), len(label_a), len(named))
     return BatchTotals(
-        len(label_a), float(weights.a[label_a.cpu()].sum()), float(weights.b[generated].sum())
+        len(label_a), float(weights.a[label_a.cpu()].sum()), float(weights.b[named].sum())
     )
 
 
@@ -84,15 +94,17 @@ def multi_task_loss(
     label_a: Tensor,
     label_b: Tensor,
     config: LossConfig = LossConfig(),
-    weights: ClassWeights = EQUAL_WEIGHTS,
+    weights: ClassWeights | None = None,
     totals: BatchTotals | None = None,
 ) -> Tensor:
     """Return `BCEWithLogits(A) + CE(B)`, a scalar; labels are integer tensors [N].
 
-    A real row has no generator, so the second term is the mean over the AI-generated rows only, and
-    0 without any. `totals` are those of the batch, where these rows are a micro-batch of it: the
-    losses of its micro-batches then add up to the loss of the batch.
+    A real row has no generator, and that of an AI-generated row with a negative `label_b` is none
+    of the labels: the second term is the mean over the other rows, and 0 without any. `weights`
+    are equal by default. `totals` are those of the batch, where these rows are a micro-batch of it:
+    the losses of its micro-batches then add up to the loss of the batch.
     """
+    weights = weights or equal_weights(logits.b.shape[1])
     totals = totals or batch_totals(label_a, label_b, weights)
     target = label_a.to(logits.a.dtype) * (1 - config.label_smoothing) + config.label_smoothing / 2
     weight_a, weight_b = (weight.to(logits.a) for weight in weights)
@@ -100,15 +112,19 @@ def multi_task_loss(
         logits.a, target, weight=weight_a[label_a.long()], reduction="sum"
     )
     loss_a = losses / totals.a
-    generated = label_a == 1
-    if not bool(generated.any()):
+    named = _names_generator(label_a, label_b)
+    if not bool(named.any()):
         # It stays a function of the logits of head B, so that their gradient is zero, not None.
         return loss_a + 0.0 * logits.b.sum()
-    labels = label_b[generated].long()
+    labels = label_b[named].long()
     losses_b = functional.cross_entropy(
-        logits.b[generated], labels, reduction="none", label_smoothing=config.label_smoothing
+        logits.b[named], labels, reduction="none", label_smoothing=config.label_smoothing
     )
     return loss_a + config.weight_b * (losses_b * weight_b[labels]).sum() / totals.b
+
+
+def _names_generator(label_a: Tensor, label_b: Tensor) -> Tensor:
+    return (label_a == 1) & (label_b > 0)
 
 
 def consistency_loss(

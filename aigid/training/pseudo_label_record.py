@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aigid.records import DEFAULT_LABELS
 from aigid.results import ModelIdentity
+from aigid.training.labels import UNKNOWN_GENERATOR
 from aigid.training.pseudo_selection import SelectionConfig
 
 RECORD_FILE = "pseudo_labels.json"
@@ -49,7 +49,8 @@ class PseudoLabelOrigin:
 class PseudoLabelRecord:
     """What a finished run kept of `rows` scanned rows.
 
-    `classes` counts the kept rows by class. `precision` is the fraction of kept rows whose known
+    `classes` counts the kept rows by class, and `others` the confident ones that are not kept
+    because their source is "other". `precision` is the fraction of kept rows whose known
     label agrees, and `precisions` the same by class; both are None where no label is known.
     """
 
@@ -57,6 +58,7 @@ class PseudoLabelRecord:
     rows: int
     kept: int
     classes: dict[str, int]
+    others: int
     precision: float | None
     precisions: dict[str, float] | None
 
@@ -67,6 +69,7 @@ class PseudoLabelRecord:
             "rows": self.rows,
             "kept": self.kept,
             "classes": self.classes,
+            "others": self.others,
         }
         if self.precision is not None:
             record |= {"precision": self.precision, "precisions": self.precisions}
@@ -76,30 +79,35 @@ class PseudoLabelRecord:
 class KeptCounter:
     """Counts kept rows by class, and how many of them agree with a known label."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: tuple[str, ...]) -> None:
+        self._labels = labels
         self._kept: Counter[int] = Counter()
         self._known: Counter[int] = Counter()
         self._right: Counter[int] = Counter()
 
     def add(self, label: int, truth: int | None) -> None:
-        """Count one kept row; `truth` is its known Label_B, or None."""
+        """Count one kept row; `truth` is the code of its known label, or None.
+
+        That an image is AI-generated, by a generator that is not stated, refutes "real" only.
+        """
         self._kept[label] += 1
-        if truth is not None:
+        if truth is not None and not (truth == UNKNOWN_GENERATOR and label > 0):
             self._known[label] += 1
             self._right[label] += label == truth
 
-    def record(self, origin: PseudoLabelOrigin, rows: int) -> PseudoLabelRecord:
+    def record(self, origin: PseudoLabelOrigin, rows: int, others: int) -> PseudoLabelRecord:
         """Return the record of what was counted."""
         known = self._known.total()
         precisions = {
-            DEFAULT_LABELS[label]: self._right[label] / count
+            self._labels[label]: self._right[label] / count
             for label, count in sorted(self._known.items())
         }
         return PseudoLabelRecord(
             origin,
             rows,
             kept=self._kept.total(),
-            classes={name: self._kept[label] for label, name in enumerate(DEFAULT_LABELS)},
+            classes={name: self._kept[label] for label, name in enumerate(self._labels)},
+            others=others,
             precision=self._right.total() / known if known else None,
             precisions=precisions if known else None,
         )

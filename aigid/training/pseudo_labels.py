@@ -4,8 +4,8 @@ The new manifest is labelled, and holds the images themselves.
 """
 
 import json
+import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from aigid.bounded_map import bounded_map
 from aigid.config import ScanConfig
-from aigid.errors import ResultsError, UsageError
+from aigid.errors import ManifestError, ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
-from aigid.manifest import Manifest, open_manifest, read_segment, texts
+from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
 from aigid.records import RowFailure
-from aigid.results import ResultsFolder, open_results
+from aigid.results import open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
 from aigid.storage import (
@@ -30,7 +30,15 @@ from aigid.storage import (
     read_bytes,
     write_atomic,
 )
-from aigid.training.labelled import has_labels, is_pseudo_labelled, label_columns
+from aigid.training.labelled import is_pseudo_labelled
+from aigid.training.labels import (
+    LEFT_OUT,
+    LabelChoice,
+    RowLabels,
+    features_metadata,
+    has_label_columns,
+    read_labels,
+)
 from aigid.training.pseudo_label_record import (
     RECORD_FILE,
     KeptCounter,
@@ -39,24 +47,38 @@ from aigid.training.pseudo_label_record import (
 )
 from aigid.training.pseudo_selection import Selection, SelectionConfig
 
+_log = logging.getLogger(__name__)
+
 # Rows of one file of the new manifest. They are held in memory with their images.
 _PART_ROWS = 500
 # Images in object stores and on the web take long to fetch.
 _FETCH_THREADS = 16
-_SCHEMA = pa.schema(
-    [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("prompt", pa.string()),
-        ("Label_A", pa.int32()),
-        ("Label_B", pa.int32()),
-        ("p_ai", pa.float32()),
-        ("p_generator", pa.float32()),
-    ]
-)
+_COLUMNS = {
+    "image": pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+    "prompt": pa.string(),
+    "Label_A": pa.int64(),
+    "Label_B": pa.int64(),
+    "p_ai": pa.float32(),
+    "p_generator": pa.float32(),
+}
+
+
+class _Scanned(NamedTuple):
+    """The scanned manifest, its labels where they are known, and how its images are fetched."""
+
+    manifest: Manifest
+    labels: RowLabels | None
+    policy: FetchPolicy
+
+    def truths(self, segment: Segment) -> list[int | None]:
+        """Return the code of each row's known label, or None."""
+        if self.labels is None:
+            return [None] * segment.rows
+        return [None if code == LEFT_OUT else code for code in self.labels.of(segment).tolist()]
 
 
 class _Pair(NamedTuple):
-    """One row of the scanned manifest: `truth` is its known Label_B, or None."""
+    """One row of the scanned manifest: `truth` is the code of its known label, or None."""
 
     position: int
     image: ImageReference
@@ -65,28 +87,37 @@ class _Pair(NamedTuple):
 
 
 def write_pseudo_labels(
-    config: ScanConfig, labels: str, selection: SelectionConfig
+    config: ScanConfig,
+    pseudo: str,
+    selection: SelectionConfig,
+    choice: LabelChoice = LabelChoice(),
 ) -> PseudoLabelRecord:
-    """Write the selected pairs of a finished scan into the folder or URI `labels`.
+    """Write the selected pairs of a finished scan into the folder or URI `pseudo`.
 
-    A record of what was kept is written beside them and returned. Raises UsageError where the
-    folder holds pseudo-labels of another scan or selection, and ResultsError where the scan is not
-    finished.
+    A record of what was kept is written beside them and returned. It has the precision where the
+    manifest has labels, in columns that `choice` names or that are found. Raises UsageError where
+    the folder holds pseudo-labels of another scan or selection, or where chosen label columns are
+    invalid, and ResultsError where the scan is not finished.
     """
-    results, folder = open_results(config.out), locate(labels)
+    results, folder = open_results(config.out), locate(pseudo)
     summary = results.read_summary()
     if summary is None:
         raise ResultsError(f"{config.out}: the scan is not finished: run it again first")
     origin = PseudoLabelOrigin(config.out, summary.model, selection)
-    _claim(folder, origin)
-    manifest = _open(config, results)
+    manifest = open_manifest(
+        config.paths, config.columns, known=results.recorded_files(), limit=config.limit
+    )
     chosen = Selection(
         selection, lambda: plan_shards(manifest.files, config.shard_rows, config.limit), results
     )
-    counter, policy = KeptCounter(), fetch_policy(config)
+    truth = _known_labels(manifest, choice, chosen.labels)
+    _claim(folder, origin)
+    counter, schema = KeptCounter(chosen.labels), _schema(chosen.labels)
+    scanned = _Scanned(manifest, truth, fetch_policy(config))
     for shard in chosen.shards():
-        _write_shard(folder, shard, _kept_rows(chosen, manifest, shard, counter, policy))
-    record = counter.record(origin, summary.rows)
+        rows = _kept_rows(chosen, scanned, shard, counter)
+        _write_shard(folder, shard, rows, schema)
+    record = counter.record(origin, summary.rows, chosen.others)
     _write_json(folder, record.to_json())
     return record
 
@@ -104,30 +135,50 @@ def _claim(folder: Location, origin: PseudoLabelOrigin) -> None:
         if differing:
             raise UsageError(
                 f"{folder.text}: holds pseudo-labels of another {', '.join(differing)}: "
-                "give another folder as `labels`"
+                "give another folder as `pseudo`"
             )
     _write_json(folder, origin.to_json())
 
 
-def _open(config: ScanConfig, results: ResultsFolder) -> Manifest:
-    """Open the scanned manifest, with its label columns where it has some that are known."""
-    manifest = open_manifest(
-        config.paths, config.columns, known=results.recorded_files(), limit=config.limit
-    )
-    if not has_labels(manifest) or is_pseudo_labelled(manifest):
-        return manifest
-    columns = replace(config.columns, keep=label_columns(manifest))
-    # Not with the recorded files: the scan did not check that every file has the label columns.
-    return open_manifest(config.paths, columns, limit=config.limit)
+def _known_labels(
+    manifest: Manifest, choice: LabelChoice, labels: tuple[str, ...]
+) -> RowLabels | None:
+    """Return the labels of a manifest that has some which are known, as those of the model.
+
+    Columns that were not chosen but found may hold anything.
+    """
+    if is_pseudo_labelled(manifest) or not has_label_columns(manifest.schema, choice):
+        return None
+    try:
+        return read_labels([manifest], choice, labels)
+    except ManifestError as error:
+        if choice != LabelChoice():
+            raise
+        _log.warning("not compared with known labels: %s", error)
+        return None
 
 
-def _write_shard(folder: Location, shard: Shard, rows: Iterator[dict[str, Any]]) -> None:
+def _schema(labels: tuple[str, ...]) -> pa.Schema:
+    """Return the schema of the new manifest, in which the integers of labels have names."""
+    features: dict[str, Any] = {
+        name: {"dtype": "float32" if kind == pa.float32() else str(kind), "_type": "Value"}
+        for name, kind in _COLUMNS.items()
+    }
+    features["image"] = {"_type": "Image"}
+    features["Label_A"] = {"names": ["real", "ai"], "_type": "ClassLabel"}
+    features["Label_B"] = {"names": list(labels), "_type": "ClassLabel"}
+    return pa.schema(list(_COLUMNS.items()), features_metadata(features))
+
+
+def _write_shard(
+    folder: Location, shard: Shard, rows: Iterator[dict[str, Any]], schema: pa.Schema
+) -> None:
     for part in count():
         some = list(islice(rows, _PART_ROWS))
         if not some:
             return
         buffer = pa.BufferOutputStream()
-        pq.write_table(pa.Table.from_pylist(some, schema=_SCHEMA), buffer, compression="none")
+        pq.write_table(pa.Table.from_pylist(some, schema=schema), buffer, compression="none")
         _write(folder, f"pseudo-{shard.index:06d}-{part:03d}.parquet", buffer.getvalue())
 
 
@@ -146,11 +197,7 @@ def _write(folder: Location, name: str, data: bytes | pa.Buffer) -> None:
 
 
 def _kept_rows(
-    selection: Selection,
-    manifest: Manifest,
-    shard: Shard,
-    counter: KeptCounter,
-    policy: FetchPolicy,
+    selection: Selection, scanned: _Scanned, shard: Shard, counter: KeptCounter
 ) -> Iterator[dict[str, Any]]:
     """Yield the kept rows of a shard with their images.
 
@@ -160,13 +207,13 @@ def _kept_rows(
 
     def with_data(pair: _Pair) -> tuple[_Pair, bytes]:
         try:
-            return pair, fetch_image(pair.image, policy)
+            return pair, fetch_image(pair.image, scanned.policy)
         except RowFailure as failure:
             raise ResultsError(
                 f"an image that was scanned can no longer be read: {failure}"
             ) from failure
 
-    wanted = (pair for pair in _pairs(manifest, shard) if pair.position in kept)
+    wanted = (pair for pair in _pairs(scanned, shard) if pair.position in kept)
     for pair, data in bounded_map(with_data, wanted, _FETCH_THREADS):
         label_b, p_ai, p_generator = kept[pair.position]
         counter.add(label_b, pair.truth)
@@ -180,15 +227,15 @@ def _kept_rows(
         }
 
 
-def _pairs(manifest: Manifest, shard: Shard) -> Iterator[_Pair]:
-    columns, position = manifest.columns, 0
-    labelled = has_labels(manifest) and columns.keep == label_columns(manifest)
+def _pairs(scanned: _Scanned, shard: Shard) -> Iterator[_Pair]:
+    columns, position = scanned.manifest.columns, 0
     for segment in shard.segments:
-        for rows in read_segment(manifest, segment):
+        truths, start = scanned.truths(segment), 0
+        for rows in read_segment(scanned.manifest, segment):
             prompts = texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
-            truths = rows.column(columns.keep[1]).to_pylist() if labelled else [None] * len(rows)
-            for image, prompt, truth in zip(
-                image_references(rows.column(columns.image)), prompts, truths, strict=True
-            ):
+            images = image_references(rows.column(columns.image))
+            known = truths[start : start + len(rows)]
+            start += len(rows)
+            for image, prompt, truth in zip(images, prompts, known, strict=True):
                 yield _Pair(position, image, prompt, truth)
                 position += 1

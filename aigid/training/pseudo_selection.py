@@ -3,7 +3,8 @@
 Source: the NAU-QMUL system (arXiv 2602.23863). It keeps a pair where max(p, 1 - p) of head A and
 the largest softmax of head B both reach a threshold, 0.8 in the submitted run. Here head B tells
 generators apart and nothing else, so its threshold applies to AI-generated pairs only, and its
-confidence is the likeliest generator's probability among the five.
+confidence is the likeliest generator's probability among the generators. A pair whose source is
+"other" is not kept: head B does not know its generator.
 """
 
 import heapq
@@ -16,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from aigid.errors import UsageError
-from aigid.records import DEFAULT_LABELS
-from aigid.results import ResultsFolder
+from aigid.results import ResultsFolder, labels_of
+from aigid.scorers import Scores
 from aigid.shards import Shard
 
 
@@ -45,11 +46,13 @@ class SelectionConfig:
 class PseudoLabels(NamedTuple):
     """The pseudo-labels of N rows, [N] each.
 
-    `kept` tells which rows are confident enough; `label_b` is 0 (real) or the generator, 1 to 5;
-    `p_generator` is head B's confidence in it, and 1 for real rows.
+    `kept` tells which rows are confident enough; `other` which ones would be, but their source is
+    "other"; `label_b` is 0 (real) or the generator's index into the labels; `p_generator` is head
+    B's confidence in it, and 1 for real rows.
     """
 
     kept: npt.NDArray[np.bool_]
+    other: npt.NDArray[np.bool_]
     label_b: npt.NDArray[np.int32]
     p_generator: npt.NDArray[np.float32]
 
@@ -63,21 +66,25 @@ class KeptRow(NamedTuple):
 
 
 def pseudo_labels(
-    p_ai: npt.NDArray[np.float32], p_source: npt.NDArray[np.float32], config: SelectionConfig
+    scores: Scores, config: SelectionConfig, open_set_threshold: float | None = None
 ) -> PseudoLabels:
     """Return the pseudo-labels of N rows, whatever `max_per_class` is.
 
-    `p_ai` [N] and `p_source` [N, 6] are the scan's, NaN for rows that were not scored. These are
-    never kept.
+    `scores` are the scan's, NaN for rows that were not scored. These are never kept.
     """
+    p_ai, p_source = scores.p_ai, scores.p_source
     is_ai = p_ai > 0.5
     generators = p_source[:, 1:]
     with np.errstate(invalid="ignore", divide="ignore"):
         p_generator = np.where(is_ai, generators.max(axis=1) / p_ai, 1).astype(np.float32)
         kept = np.maximum(p_ai, 1 - p_ai) >= config.min_confidence_a
         kept &= p_generator >= config.min_confidence_b
+        unknown = np.zeros(len(p_ai), bool)
+        if open_set_threshold is not None:
+            unknown = is_ai & (scores.known_score < np.float32(open_set_threshold))
+    kept &= ~np.isnan(p_ai)
     label_b = np.where(is_ai, 1 + generators.argmax(axis=1), 0).astype(np.int32)
-    return PseudoLabels(kept & ~np.isnan(p_ai), label_b, p_generator)
+    return PseudoLabels(kept & ~unknown, kept & unknown, label_b, p_generator)
 
 
 class Selection:
@@ -91,15 +98,22 @@ class Selection:
         Raises ResultsError where a result file is damaged.
         """
         self._config, self.shards, self._results = config, shards, results
+        self.labels, self._open_set_threshold = labels_of(results.read(next(shards()), ["p_ai"]))
         limit = config.max_per_class
         self._lowest = {} if limit is None else self._lowest_kept(limit)
         # Of rows as confident as the last one that is kept, the first in the manifest are kept.
-        self._left = Counter(dict.fromkeys(range(len(DEFAULT_LABELS)), limit or 0))
+        self._left = Counter(dict.fromkeys(range(len(self.labels)), limit or 0))
+        self.others = 0
 
     def kept_rows(self, shard: Shard) -> dict[int, KeptRow]:
-        """Return the kept rows of a shard by their position in it. Call it for shards in order."""
+        """Return the kept rows of a shard by their position in it. Call it for shards in order.
+
+        Adds to `others` the rows that are not kept because their source is "other".
+        """
         found = {}
-        for position, row in self._confident_rows(shard):
+        read = self._read(shard)
+        self.others += int(read.labels.other.sum())
+        for position, row in read.kept_rows():
             if self._config.max_per_class is not None:
                 if _confidence(row) < self._lowest[row.label_b] or not self._left[row.label_b]:
                     continue
@@ -109,30 +123,42 @@ class Selection:
 
     def _lowest_kept(self, limit: int) -> dict[int, float]:
         """Return by class the confidence of the last row that is kept; 0 where all rows are."""
-        heaps: dict[int, list[float]] = {label: [] for label in range(len(DEFAULT_LABELS))}
+        heaps: dict[int, list[float]] = {label: [] for label in range(len(self.labels))}
         for shard in self.shards():
-            for _, row in self._confident_rows(shard):
+            for _, row in self._read(shard).kept_rows():
                 heap = heaps[row.label_b]
                 push = heapq.heappush if len(heap) < limit else heapq.heappushpop
                 push(heap, _confidence(row))
         return {label: heap[0] if len(heap) == limit else 0.0 for label, heap in heaps.items()}
 
-    def _confident_rows(self, shard: Shard) -> Iterator[tuple[int, KeptRow]]:
-        """Yield position and pseudo-label of the rows that both heads are confident about."""
-        results = self._results.read(shard, ["p_ai", "p_source"])
-        p_ai = results.column("p_ai").to_numpy().astype(np.float32)
+    def _read(self, shard: Shard) -> "_ShardLabels":
+        results = self._results.read(shard, ["p_ai", "p_source", "known_score"])
+        p_ai, known_score = (
+            results.column(name).to_numpy().astype(np.float32) for name in ("p_ai", "known_score")
+        )
         p_source = (
-            results.column("p_source").combine_chunks().fill_null([np.nan] * len(DEFAULT_LABELS))
+            results.column("p_source").combine_chunks().fill_null([np.nan] * len(self.labels))
         )
         flat = p_source.flatten().to_numpy(zero_copy_only=False)
-        labels = pseudo_labels(p_ai, flat.reshape(-1, len(DEFAULT_LABELS)), self._config)
-        for position in np.flatnonzero(labels.kept).tolist():
+        scores = Scores(p_ai, flat.reshape(-1, len(self.labels)), known_score)
+        return _ShardLabels(p_ai, pseudo_labels(scores, self._config, self._open_set_threshold))
+
+
+class _ShardLabels(NamedTuple):
+    """The pseudo-labels of a shard's rows."""
+
+    p_ai: npt.NDArray[np.float32]
+    labels: PseudoLabels
+
+    def kept_rows(self) -> Iterator[tuple[int, KeptRow]]:
+        """Yield position and pseudo-label of the rows that both heads are confident about."""
+        for position in np.flatnonzero(self.labels.kept).tolist():
             yield (
                 position,
                 KeptRow(
-                    int(labels.label_b[position]),
-                    float(p_ai[position]),
-                    float(labels.p_generator[position]),
+                    int(self.labels.label_b[position]),
+                    float(self.p_ai[position]),
+                    float(self.labels.p_generator[position]),
                 ),
             )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from transformers.utils.hub import cached_file
 
@@ -16,19 +17,20 @@ from aigid.cores import available_cores
 from aigid.errors import CheckpointError, TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
-from aigid.records import DEFAULT_LABELS
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
 from aigid.training.encoders import (
     image_encoder_from_config,
-    image_spec_of,
     load_image_encoder,
     load_text_encoder,
     text_encoder_from_config,
 )
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import unify
+from aigid.training.image_pooling import ImagePooling
+from aigid.training.labels import LabelChoice
+from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.tracking import Tracking
 from aigid.training.trainer import Trainer, TrainingData
@@ -41,10 +43,13 @@ class RunConfig:
 
     `train` and `validation` are the paths of labelled manifests. An encoder is a hub id, a folder,
     or the JSON file of a config (random weights). `tokenizer` is a tokenizer.json; None means the
-    text encoder's own. `threads` decode images; None means one for each core. `without` leaves out
-    an input, to measure what it is worth; a model for use needs both. Metrics are reported to the
-    trackers in `report_to`, which are "tensorboard", "wandb" and "mlflow"; the first writes event
-    files into the run's `folder`.
+    text encoder's own. `resizing` None means the image encoder's own. With `image_layer` or
+    `image_pooling` the image encoder is cut, as in `cut_config`. `threads` decode images; None
+    means one for each core. `without` leaves out an input, to measure what it is worth; a model for
+    use needs both. `labels` says which columns
+    the labels are in, and the model's labels; validation is read with the model's. Metrics are
+    reported to the trackers in `report_to`, which are "tensorboard", "wandb" and "mlflow"; the
+    first writes event files into the run's `folder`.
     """
 
     train: tuple[str, ...]
@@ -53,9 +58,12 @@ class RunConfig:
     image_encoder: str
     folder: Path
     tokenizer: Path | None = None
-    resizing: Resizing = Resizing.SHORTER_SIDE
+    resizing: Resizing | None = None
+    image_layer: int | None = None
+    image_pooling: ImagePooling | None = None
     threads: int | None = None
     without: Input | None = None
+    labels: LabelChoice = LabelChoice()
     fusion_hidden: int = 512
     name: str = "aigid"
     notice: str = ""
@@ -78,8 +86,7 @@ def train(
     tracking = Tracking(config.folder, config.report_to, config.name)
     tracking.check_packages()
     torch.manual_seed(config.training.seed)
-    text = _make_encoder(config.text_encoder, text_encoder_from_config, load_text_encoder)
-    image = _make_encoder(config.image_encoder, image_encoder_from_config, load_image_encoder)
+    text, image = _make_encoders(config)
     pretrained = None if _is_config_file(config.image_encoder) else config.image_encoder
     info = describe_model(
         (text, image),
@@ -91,7 +98,10 @@ def train(
     tokenizer_file = config.tokenizer or find_tokenizer(config.text_encoder)
     data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
     check_data(data)
-    model = FusionModel(text, image, info.image, config.fusion_hidden)
+    if PartialState().is_main_process:
+        _tell_labels(data, on_message)
+    info = dataclasses.replace(info, labels=data.train.labels)
+    model = FusionModel(text, image, info.image, config.fusion_hidden, len(info.labels))
     trainer = Trainer(model, info, tokenizer_file, config.training, tracking)
     return trainer.run(data, progress, on_message, resume=resume)
 
@@ -102,10 +112,17 @@ def _open_data(config: RunConfig, prompts: PromptEncoder, image: ImageSpec) -> T
         config.threads or available_cores(),
         config.without,
     )
-    return TrainingData(
-        LabelledManifest(config.train, prompts, image, options),
-        LabelledManifest(config.validation, prompts, image, options),
+    train = LabelledManifest(config.train, prompts, image, options, choice=config.labels)
+    validation = LabelledManifest(
+        config.validation, prompts, image, options, choice=config.labels, labels=train.labels
     )
+    return TrainingData(train, validation)
+
+
+def _tell_labels(data: TrainingData, on_message: OnMessage) -> None:
+    for name, manifest in (("training", data.train), ("validation", data.validation)):
+        for line in manifest.row_labels.describe():
+            on_message(f"{name}: {line}")
 
 
 def check_data(data: TrainingData) -> None:
@@ -115,19 +132,17 @@ def check_data(data: TrainingData) -> None:
     where validation has pseudo-labels.
     """
     data.validation.reject_pseudo_labels()
-    missing = [
-        f"{name} (Label_B {label})"
-        for label, name in enumerate(DEFAULT_LABELS)
-        if not data.train.class_counts()[label]
-    ]
+    labels, counts = data.train.labels, data.train.class_counts()
+    missing = [label for label, rows in zip(labels, counts, strict=True) if not rows]
     if missing:
         raise TrainingError(
             f"{data.train.files[0].path}: no rows of {', '.join(missing)}: a model cannot learn a "
-            "class that it never sees: add such rows"
+            "class that it never sees: add such rows, or name the classes that there are in "
+            "`labels`"
         )
-    real, *generated = data.validation.class_counts()
-    if not real or not sum(generated):
-        lacking = "real rows (Label_A 0)" if not real else "AI-generated rows (Label_A 1)"
+    validation = data.validation.row_labels.counts
+    if not validation.real or not validation.generated:
+        lacking = "real rows" if not validation.real else "AI-generated rows"
         raise TrainingError(
             f"{data.validation.files[0].path}: no {lacking}: choosing the best epoch needs both "
             "real and AI-generated rows"
@@ -228,6 +243,18 @@ def _is_config_file(encoder: str) -> bool:
     return encoder.endswith(".json")
 
 
+def _make_encoders(config: RunConfig) -> tuple[nn.Module, nn.Module]:
+    layer, pooling = config.image_layer, config.image_pooling
+    return (
+        _make_encoder(config.text_encoder, text_encoder_from_config, load_text_encoder),
+        _make_encoder(
+            config.image_encoder,
+            lambda values: image_encoder_from_config(values, layer, pooling),
+            lambda name: load_image_encoder(name, layer, pooling),
+        ),
+    )
+
+
 def _make_encoder(
     name: str, from_config: Callable[[dict[str, Any]], nn.Module], load: Callable[[str], nn.Module]
 ) -> nn.Module:
@@ -236,5 +263,5 @@ def _make_encoder(
     values = read_encoder_config(Path(name))
     try:
         return from_config(values)
-    except CheckpointError as error:
-        raise CheckpointError(f"{name}: {error}") from error
+    except (CheckpointError, UsageError) as error:
+        raise type(error)(f"{name}: {error}") from error

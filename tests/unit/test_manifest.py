@@ -23,7 +23,7 @@ from aigid.manifest import (
     Manifest,
     Segment,
     open_manifest,
-    read_columns,
+    opened,
     read_segment,
     texts,
 )
@@ -533,7 +533,7 @@ def test_a_removed_file_is_named_with_the_rows_to_read(write_manifest: Write) ->
         list(read_segment(manifest, Segment(manifest.files[0], 2, 5)))
     assert caught.value.exit_status == 1
     with pytest.raises(AigidError, match=f"{path}: cannot be read: "):
-        read_columns(manifest.files[0], ["image"])
+        opened(manifest.files[0]).__enter__()
 
 
 def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(
@@ -551,11 +551,6 @@ def test_a_damaged_page_is_named_and_the_row_groups_before_it_are_read(
     ) as caught:
         list(read_segment(manifest, Segment(manifest.files[0], 5, 15)))
     assert "\n" not in str(caught.value)
-
-
-def test_read_columns_gives_some_columns_of_a_whole_file(write_manifest: Write) -> None:
-    path = write_manifest(table_of("image", "id", rows=5), row_group_size=2)
-    assert read_columns(open_manifest([str(path)]).files[0], ["id"]) == table_of("id", rows=5)
 
 
 @pytest.mark.parametrize(
