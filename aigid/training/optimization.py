@@ -17,7 +17,8 @@ from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Logits
 from aigid.training.inference import LabelledLogits, score_manifest
-from aigid.training.losses import EQUAL_WEIGHTS, BatchTotals, balanced_weights, batch_totals
+from aigid.training.labels import LabelCounts
+from aigid.training.losses import BatchTotals, balanced_weights, batch_totals, equal_weights
 from aigid.training.tracking import log_metrics, new_accelerator
 from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
@@ -34,20 +35,20 @@ class Optimization:
         self,
         model: FusionModel,
         config: TrainingConfig,
-        class_counts: tuple[int, ...],
+        counts: LabelCounts,
         accelerator: Accelerator | None = None,
     ) -> None:
         """Move `model` to this process's device.
 
-        `class_counts` is the number of rows of each class in an epoch. Metrics of each step go to
-        the trackers of `accelerator`; None means a new one without any.
+        `counts` says how many rows of which label an epoch has. Metrics of each step go to the
+        trackers of `accelerator`; None means a new one without any.
         """
         self._accelerator = accelerator or new_accelerator(config.precision)
         self.model, self.config = model, config
-        self._rows_per_epoch = sum(class_counts)
+        self._rows_per_epoch = counts.rows
         self.steps_per_epoch = math.ceil(self._rows_per_epoch / config.batch_rows)
         balanced = config.loss.class_balanced
-        self._weights = balanced_weights(class_counts) if balanced else EQUAL_WEIGHTS
+        self._weights = balanced_weights(counts) if balanced else equal_weights(len(counts.classes))
         self.adamw = new_adamw(model, config)
         step = TrainingStep(model, config.loss, self._weights)
         self._step, self._optimizer = self._accelerator.prepare(step, self.adamw)
@@ -90,13 +91,14 @@ class Optimization:
     def score(self, manifest: LabelledManifest) -> LabelledLogits:
         """Return the logits of every row of a manifest, scored by all processes together."""
         scored = score_manifest(self.model, manifest, self.config.batch_rows, process=self.process)
-        own = [tuple(part.numpy() for part in (*scored.logits, scored.label_a, scored.label_b))]
+        parts = (scored.hidden, *scored.logits, scored.label_a, scored.label_b)
+        own = [tuple(part.numpy() for part in parts)]
         gathered: list[tuple[Any, ...]] = gather_object(own)
-        a, b, label_a, label_b = (
+        hidden, a, b, label_a, label_b = (
             torch.cat([torch.from_numpy(part) for part in parts])
             for parts in zip(*gathered, strict=True)
         )
-        return LabelledLogits(Logits(a, b), label_a, label_b, manifest.rows - len(a))
+        return LabelledLogits(hidden, Logits(a, b), label_a, label_b, manifest.rows - len(a))
 
     def _epoch_order(self, epoch: int) -> StreamOrder:
         config = self.config

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.fusion_model import FusionModel
-from aigid.training.losses import EQUAL_WEIGHTS, LossConfig, batch_totals, multi_task_loss
+from aigid.training.losses import LossConfig, batch_totals, equal_weights, multi_task_loss
 from aigid.training.training_step import TrainingStep
 
 LABELS_B = torch.tensor([0, 1, 2, 3, 4, 5])
@@ -27,7 +27,7 @@ def test_without_changed_copies_it_is_the_loss_of_the_logits(
     tiny_model: FusionModel,
 ) -> None:
     images, tokens = images_of(0), prompts()
-    found = TrainingStep(tiny_model, LossConfig(), EQUAL_WEIGHTS)(
+    found = TrainingStep(tiny_model, LossConfig(), equal_weights(6))(
         images, *tokens, LABELS_A, LABELS_B, TOTALS
     )
     torch.testing.assert_close(
@@ -37,7 +37,7 @@ def test_without_changed_copies_it_is_the_loss_of_the_logits(
 
 def test_equal_copies_cost_what_the_images_cost_alone(tiny_model: FusionModel) -> None:
     images, tokens = images_of(0), prompts()
-    step = TrainingStep(tiny_model, LossConfig(consistency=5.0), EQUAL_WEIGHTS)
+    step = TrainingStep(tiny_model, LossConfig(consistency=5.0), equal_weights(6))
     one, two = (
         step(inputs, *tokens, LABELS_A, LABELS_B, TOTALS)
         for inputs in (images, torch.cat([images, images]))
@@ -53,7 +53,7 @@ def test_consistency_brings_images_and_changed_copies_together(
     for consistency in (0.0, 3.0):
         torch.manual_seed(7)
         model = new_model(tiny_info).eval()
-        step = TrainingStep(model, LossConfig(consistency=consistency), EQUAL_WEIGHTS)
+        step = TrainingStep(model, LossConfig(consistency=consistency), equal_weights(6))
         optimizer = torch.optim.AdamW(step.parameters(), lr=3e-3)
         for _ in range(40):
             optimizer.zero_grad()
