@@ -16,6 +16,8 @@ COMMANDS = {
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",
     "train": "Train a model on labelled manifests.",
+    "build": "Build a model repository from a checkpoint.",
+    "calibrate": "Fit a model's temperatures and thresholds anew, on labelled rows.",
     "ablation": "Train variants of a recipe with several seeds, and compare them in a table.",
     "audit": "Measure how well file facts alone give away the classes of a labelled manifest.",
     "simulate": "Make a labelled manifest of simulated image-prompt pairs.",

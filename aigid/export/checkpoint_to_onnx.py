@@ -17,7 +17,6 @@ from aigid.contract import PromptSpec, Temperatures
 from aigid.errors import BuildError
 from aigid.export.graph_metadata import describe_graph, write_graph
 from aigid.export.token_guard import guard_tokens
-from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 from aigid.training.fusion_model import FusionModel
@@ -94,14 +93,31 @@ def export_checkpoint(
 
     Return their paths by part.
     """
-    paths = {part: folder / f"{part}.{precision}.onnx" for part in PARTS}
+    encoders = export_encoders(checkpoint, folder, precision)
+    heads = export_part(checkpoint, "fusion_heads")
+    return encoders | {"fusion_heads": write_heads(heads, checkpoint, folder, precision)}
+
+
+def export_encoders(
+    checkpoint: Checkpoint, folder: Path, precision: Precision = Precision.FP32
+) -> dict[str, Path]:
+    """Write the graphs of both encoders, as `export_checkpoint` does."""
+    paths = {part: folder / f"{part}.{precision}.onnx" for part in ("bert", "clip_vision")}
     for part, path in paths.items():
         graph = export_part(checkpoint, part, precision)
-        heads = part == "fusion_heads"
-        fingerprint = checkpoint.fingerprint if heads else checkpoint.encoders_fingerprint
-        describe_graph(graph, part, fingerprint, precision)
+        describe_graph(graph, part, checkpoint.encoders_fingerprint, precision)
         write_graph(graph, path)
     return paths
+
+
+def write_heads(
+    heads: onnx.ModelProto, checkpoint: Checkpoint, folder: Path, precision: str
+) -> Path:
+    """Write the graph `fusion_heads`, which is the same in all precisions; return its path."""
+    path = folder / f"fusion_heads.{precision}.onnx"
+    describe_graph(heads, "fusion_heads", checkpoint.fingerprint, precision)
+    write_graph(heads, path)
+    return path
 
 
 def export_part(

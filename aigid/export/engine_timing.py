@@ -50,8 +50,8 @@ class EngineRunner:
         """
         if not plan.is_file():
             raise ContractError(
-                f"{plan}: no such file; compile it with: "
-                "python build/onnx_to_tensorrt.py REPOSITORY"
+                f"{plan}: no such file: compile the engines first, with build_engines of "
+                "aigid.export or, in a checkout, build/onnx_to_tensorrt.py"
             )
         trt = import_compiler(compiler)
         if not torch.cuda.is_available():

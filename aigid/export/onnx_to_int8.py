@@ -20,7 +20,6 @@ from aigid.export.graph_metadata import GraphFacts, describe_graph, write_graph
 from aigid.export.int8_scales import ChannelStatistics
 from aigid.export.integer_products import products_by_input, quantize_products
 from aigid.export.sample_rows import SampleRow
-from aigid.scorers import PARTS
 
 Feed = Mapping[str, npt.NDArray[Any]]
 
@@ -72,24 +71,22 @@ class EncoderQuantizer:
 def quantize_graphs(
     graphs: Mapping[str, Path], folder: Path, rows: Iterator[SampleRow]
 ) -> dict[str, Path]:
-    """Write the INT8 graphs of all parts into `folder`; return their paths by part.
+    """Write the INT8 graphs of both encoders into `folder`; return their paths by part.
 
-    `graphs` are the fp32 graphs by part, `rows` the calibration rows.
+    `graphs` are their fp32 graphs by part, `rows` the calibration rows. `fusion_heads` among the
+    graphs is written too. It stays in float32: it takes no time, and it decides.
     """
     bert = EncoderQuantizer(onnx.load(graphs["bert"]))
     clip_vision = EncoderQuantizer(onnx.load(graphs["clip_vision"]))
     for row in rows:
         bert.observe({"input_ids": row.input_ids, "attention_mask": np.ones_like(row.input_ids)})
         clip_vision.observe({"image": row.image})
-    # The heads stay in float32: they take no time, and they decide.
-    heads = onnx.load(graphs["fusion_heads"])
-    describe_graph(heads, "fusion_heads", GraphFacts.of(heads).fingerprint, "int8")
-    built = {
-        "bert": bert.quantized(),
-        "clip_vision": clip_vision.quantized(),
-        "fusion_heads": heads,
-    }
-    paths = {part: folder / f"{part}.int8.onnx" for part in PARTS}
+    built = {"bert": bert.quantized(), "clip_vision": clip_vision.quantized()}
+    if "fusion_heads" in graphs:
+        heads = onnx.load(graphs["fusion_heads"])
+        describe_graph(heads, "fusion_heads", GraphFacts.of(heads).fingerprint, "int8")
+        built["fusion_heads"] = heads
+    paths = {part: folder / f"{part}.int8.onnx" for part in built}
     for part, path in paths.items():
         write_graph(built[part], path)
     return paths

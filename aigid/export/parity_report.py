@@ -18,8 +18,8 @@ class Limits:
     """How far an artifact may be from float32; None for no limit.
 
     `probability` limits the differences of p_ai and p_source, `equal_decisions` the share of rows
-    with the same decision, `macro_f1_loss` the loss of either task, and `batch` the change of a
-    row's p_source with the rest of its batch.
+    with the same decision, `macro_f1_loss` the loss of either task on the labels of the validation
+    manifest, and `batch` the change of a row's p_source with the rest of its batch.
     """
 
     probability: float | None
@@ -46,13 +46,18 @@ class Difference:
 
 @dataclass(frozen=True)
 class MacroF1:
-    """Macro-F1 of tasks A and B."""
+    """Macro-F1 of tasks A and B, and how many rows are decided rightly, of those with labels.
 
-    a: float
-    b: float
+    Macro-F1 is None where fewer than two classes have rows.
+    """
+
+    a: float | None
+    b: float | None
+    right_a: int
+    right_b: int
 
     def __str__(self) -> str:
-        return f"{self.a:.4f}, {self.b:.4f}"
+        return ", ".join("-" if one is None else f"{one:.4f}" for one in (self.a, self.b))
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All artifacts of one model on the same rows; macro-F1 only if the rows have labels."""
+    """All artifacts of one model on the same rows; macro-F1 only if rows have labels."""
 
     model: str
     fingerprint: str
@@ -193,8 +198,14 @@ def _broken_limits(parity: Parity, limits: Limits, report: ParityReport) -> Iter
 
 
 def _macro_f1_losses(found: MacroF1, reference: MacroF1, limits: Limits) -> Iterator[str]:
-    for task, before, after in (("A", reference.a, found.a), ("B", reference.b, found.b)):
-        if limits.macro_f1_loss is not None and before - after > limits.macro_f1_loss:
+    for task, before, after, lost in (
+        ("A", reference.a, found.a, reference.right_a - found.right_a),
+        ("B", reference.b, found.b, reference.right_b - found.right_b),
+    ):
+        if limits.macro_f1_loss is None or before is None or after is None:
+            continue
+        # Of a class with few rows, a single row can cost more than the limit, and means little.
+        if before - after > limits.macro_f1_loss and lost > 1:
             yield (
                 f"macro-F1 of task {task} falls from {before:.4f} to {after:.4f}; "
                 f"the limit is a loss of {limits.macro_f1_loss:g}"

@@ -4,17 +4,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
-from aigid.contract import ImageSpec
 from aigid.errors import ManifestError
 from aigid.fetch import FetchPolicy, fetch_image, image_references, image_root_of
-from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest, read_segment, texts
+from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
 from aigid.records import RowFailure
 from aigid.training.checkpoint import Checkpoint
-from aigid.training.labelled import check_labels, has_labels, label_columns
+from aigid.training.hub_data import local_manifest_path
+from aigid.training.labels import (
+    LEFT_OUT,
+    LabelChoice,
+    RowLabels,
+    has_label_columns,
+    read_labels,
+)
 
 # Manifests are often sorted by class. This many runs of rows, spread evenly, meet every class.
 RUNS = 32
@@ -22,62 +27,108 @@ RUNS = 32
 
 @dataclass(frozen=True)
 class SampleRow:
-    """A usable row: pixels uint8 [1, H, W, 3], token ids int32 [1, T] without padding, labels.
+    """A usable row: pixels uint8 [1, H, W, 3], token ids int32 [1, T] without padding, its label.
 
-    `labels` are Label_A and Label_B, or None if the manifest has none.
+    `label_b` is an index into the model's labels, UNKNOWN_GENERATOR or OTHER_GENERATOR; None if
+    the manifest does not tell.
     """
 
     image: Pixels
     input_ids: Tokens
-    labels: tuple[int, int] | None
+    label_b: int | None
 
 
-def sample_rows(
-    path: str, image: ImageSpec, prompts: PromptEncoder, rows: int
-) -> Iterator[SampleRow]:
-    """Yield `rows` usable rows of the manifest at `path`; skip rows whose image cannot be read.
+class RowSource:
+    """A manifest of image-prompt pairs, read with a model's own preprocessing.
 
-    Raises ManifestError at once if the manifest has no prompts or too few rows, and at its end if
-    too few of them are usable.
+    Its labels are read if a `choice` of them is given and there are some.
     """
-    manifest = open_manifest([path])
-    if has_labels(manifest):
-        manifest = open_manifest([path], ColumnChoice(keep=label_columns(manifest)))
-    if manifest.columns.prompt is None:
-        raise ManifestError(
-            f"{path}: no prompt column: calibration and parity need image-prompt pairs "
-            "like those to be scanned"
+
+    def __init__(
+        self, checkpoint: Checkpoint, path: str, choice: LabelChoice | None = None
+    ) -> None:
+        """Open the manifest at `path`.
+
+        Raises ManifestError if it cannot be read, or if its labels are invalid.
+        """
+        self._path = local_manifest_path(path)
+        self._manifest = open_manifest([self._path])
+        self._image = checkpoint.info.image
+        self._prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
+        self._policy = FetchPolicy(image_root_of([self._path]))
+        self._labels: RowLabels | None = None
+        if choice is not None and has_label_columns(self._manifest.schema, choice):
+            self._labels = read_labels([self._manifest], choice, checkpoint.info.labels)
+
+    @property
+    def rows(self) -> int:
+        """The number of the manifest's rows."""
+        return self._manifest.rows
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether the rows have prompts; without, all of them are empty."""
+        return self._manifest.columns.prompt is not None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether the rows come with labels."""
+        return self._labels is not None
+
+    def sample(self, rows: int, *, fewest: int | None = None) -> Iterator[SampleRow]:
+        """Yield `rows` usable rows, spread over the manifest; skip those without a readable image.
+
+        Raises ManifestError where fewer than `fewest` rows are usable, by default `rows`: at once
+        if the manifest has too few, else at its end.
+        """
+        needed = rows if fewest is None else fewest
+        if self._manifest.rows < needed:
+            raise self._too_few_rows(self._manifest.rows, needed)
+        return self._usable_rows(rows, needed)
+
+    def _usable_rows(self, rows: int, needed: int) -> Iterator[SampleRow]:
+        found = 0
+        for segment in spread_segments(self._manifest, rows):
+            for row in self._rows_of_segment(segment):
+                found += 1
+                yield row
+                if found == rows:
+                    return
+        if found < needed:
+            raise self._too_few_rows(found, needed)
+
+    def _too_few_rows(self, found: int, wanted: int) -> ManifestError:
+        return ManifestError(
+            f"{self._path}: {found} of its {self._manifest.rows} rows are usable, but {wanted} are "
+            "needed: ask for fewer rows, or give a manifest with more"
         )
-    if manifest.rows < rows:
-        raise _too_few_rows(path, manifest.rows, manifest.rows, rows)
-    return _usable_rows(path, manifest, image, prompts, rows)
+
+    def _rows_of_segment(self, segment: Segment) -> Iterator[SampleRow]:
+        columns, start = self._manifest.columns, segment.start
+        for batch in read_segment(self._manifest, segment):
+            references = image_references(batch.column(columns.image))
+            prompts = texts(batch.column(columns.prompt)) if columns.prompt else [None] * len(batch)
+            token_ids = self._prompts.token_ids(prompts)
+            labels = self._labels_of(Segment(segment.file, start, start + len(batch)))
+            start += len(batch)
+            for reference, ids, label in zip(references, token_ids, labels, strict=True):
+                try:
+                    data = fetch_image(reference, self._policy)
+                    pixels = decode_image(data, self._image, self._policy.limits)
+                except RowFailure:
+                    continue
+                yield SampleRow(pixels[None], np.array([ids], np.int32), label)
+
+    def _labels_of(self, segment: Segment) -> list[int | None]:
+        if self._labels is None:
+            return [None] * segment.rows
+        codes = self._labels.of(segment).tolist()
+        return [None if code == LEFT_OUT else code for code in codes]
 
 
 def rows_for(checkpoint: Checkpoint, path: str, rows: int) -> Iterator[SampleRow]:
-    """Call `sample_rows` with the image and prompt settings of a checkpoint."""
-    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
-    return sample_rows(path, checkpoint.info.image, prompts, rows)
-
-
-def _usable_rows(
-    path: str, manifest: Manifest, image: ImageSpec, prompts: PromptEncoder, rows: int
-) -> Iterator[SampleRow]:
-    policy = FetchPolicy(image_root_of([path]))
-    found = 0
-    for segment in spread_segments(manifest, rows):
-        for row in _rows_of_segment(manifest, segment, policy, image, prompts):
-            found += 1
-            yield row
-            if found == rows:
-                return
-    raise _too_few_rows(path, found, manifest.rows, rows)
-
-
-def _too_few_rows(path: str, found: int, total: int, wanted: int) -> ManifestError:
-    return ManifestError(
-        f"{path}: {found} of its {total} rows are usable, but {wanted} are needed: "
-        "ask for fewer rows, or give a manifest with more"
-    )
+    """Sample rows of the manifest at `path`, without labels, for a checkpoint."""
+    return RowSource(checkpoint, path).sample(rows)
 
 
 def spread_segments(manifest: Manifest, rows: int) -> Iterator[Segment]:
@@ -102,33 +153,3 @@ def _segments(manifest: Manifest, start: int, end: int) -> Iterator[Segment]:
         if first < last:
             yield Segment(file, first, last)
         before += file.rows
-
-
-def _rows_of_segment(
-    manifest: Manifest,
-    segment: Segment,
-    policy: FetchPolicy,
-    image: ImageSpec,
-    prompts: PromptEncoder,
-) -> Iterator[SampleRow]:
-    for batch in read_segment(manifest, segment):
-        references = image_references(batch.column(manifest.columns.image))
-        token_ids = prompts.token_ids(texts(batch.column(manifest.columns.prompt)))
-        labels = _labels(manifest, segment, batch)
-        for reference, ids, label in zip(references, token_ids, labels, strict=True):
-            try:
-                pixels = decode_image(fetch_image(reference, policy), image, policy.limits)
-            except RowFailure:
-                continue
-            yield SampleRow(pixels[None], np.array([ids], np.int32), label)
-
-
-def _labels(
-    manifest: Manifest, segment: Segment, batch: pa.RecordBatch
-) -> list[tuple[int, int] | None]:
-    if not manifest.columns.keep:
-        return [None] * len(batch)
-    label_a, label_b = (batch.column(name).to_pylist() for name in manifest.columns.keep)
-    for a, b in zip(label_a, label_b, strict=True):
-        check_labels(a, b, segment.file.path)
-    return list(zip(label_a, label_b, strict=True))

@@ -14,10 +14,10 @@ from aigid.errors import UsageError
 from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
 from aigid.export.parity_report import Limits
 from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository
-from aigid.export.verify_parity import PARITY_ROWS
+from aigid.manifest import open_manifest
 from aigid.progress_bar import show_progress
 from aigid.run_scan import run_scan
-from aigid.training.labelled import open_labelled
+from aigid.training.hub_data import local_manifest_path
 from aigid.training.pseudo_labels import write_pseudo_labels
 from aigid.training.pseudo_selection import SelectionConfig
 from aigid.training.run import RunConfig, train
@@ -93,13 +93,13 @@ def _label(
 def _build(config: SelfTrainingConfig, checkpoint: Path, repository: Path) -> None:
     """Build the repository that labels; it is calibrated on the first validation manifest."""
     manifest = config.base.validation[0]
-    rows = open_labelled([manifest]).rows
+    rows = open_manifest([local_manifest_path(manifest)]).rows
     build = BuildConfig(
         calibration=manifest,
-        parity=manifest,
+        validation=manifest,
         calibration_rows=min(rows, CALIBRATION_ROWS),
-        parity_rows=min(rows, PARITY_ROWS),
         precisions=("int8",),
+        labels=config.base.labels,
         limits=dict.fromkeys(PRECISIONS, _NO_LIMITS),
     )
     build_repository(checkpoint, repository, build)

@@ -5,7 +5,7 @@ A build adds a version. Earlier versions stay until `prune_versions` removes the
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,8 +37,17 @@ from aigid.serving.triton_preprocess import TritonPythonModel
 __all__ = ["TritonPythonModel"]
 '''
 
+CPU_PRECISIONS = ("int8", "fp32")
+"""What CPUs run, the faster first."""
+
 # Every build writes these anew; everything else in a repository is carried over.
 _WRITTEN = (CONTRACT_FILE, TOKENIZER_FILE)
+
+
+def cpu_precision_of(precisions: Iterable[str]) -> str:
+    """Return the precision that CPUs run, of some with one of CPU_PRECISIONS among them."""
+    built = set(precisions)
+    return next(name for name in CPU_PRECISIONS if name in built)
 
 
 def contract_of(checkpoint: Checkpoint) -> ModelContract:
@@ -80,7 +89,11 @@ def fill_repository(
     contract = contract_of(checkpoint)
     for paths in graphs.values():
         _check_graphs(paths, contract)
-    contract = replace(contract, version=max(versions_of(repository), default=0) + 1)
+    contract = replace(
+        contract,
+        version=max(versions_of(repository), default=0) + 1,
+        cpu_precision=cpu_precision_of(graphs),
+    )
     carry_over(repository, folder)
     for precision, paths in graphs.items():
         for part, path in paths.items():

@@ -14,19 +14,25 @@ import torch
 
 from aigid.contract import OpenSet, load_contract
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.errors import CheckpointError
 from aigid.export.checkpoint_to_onnx import HeadsPart
+from aigid.export.fit_on_graphs import with_decisions
 from aigid.export.parity_report import LIMITS, Difference, MacroF1, Parity, ParityReport
-from aigid.export.sample_rows import SampleRow, rows_for
+from aigid.export.sample_rows import RowSource, SampleRow
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
 from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores, compute_metrics
 
 Floats = npt.NDArray[np.float32]
-Labels = Sequence[tuple[int, int] | None]
+# Codes of labels, as in LabelledScores.label_b; None where nothing is known.
+Labels = Sequence[int | None]
 
-PARITY_ROWS = 256
+# In as many rows the limits mean something: 10 other decisions are 1 %, and one row of a class with
+# 100 rows costs less macro-F1 than the limit.
+PARITY_ROWS = 1000
 _BATCH_ROWS = 16
 _ALONE_ROWS = 8
 
@@ -106,7 +112,7 @@ def measure_parity(
     ordered = sorted(rows, key=lambda row: row.input_ids.shape[1])
     batches = list(_batches(ordered, checkpoint.info.prompt.buckets))
     reference = _concatenated(torch_outputs(checkpoint, batches))
-    info, labels = checkpoint.info, [row.labels for row in ordered]
+    info, labels = checkpoint.info, [row.label_b for row in ordered]
     measured = {}
     for precision, load in artifacts.items():
         model = load()
@@ -122,10 +128,22 @@ def measure_repository(
 ) -> ParityReport:
     """Compare the graphs of a repository's current version with a checkpoint folder.
 
-    Raises AigidError if the folders or the manifest cannot be used.
+    The checkpoint decides with the repository's temperatures and open-set threshold. Labels of the
+    manifest are found by their usual names. Raises AigidError if the folders or the manifest cannot
+    be used, or if the repository was not built from this checkpoint.
     """
-    loaded, loaders = load_checkpoint(checkpoint), graph_loaders(artifacts_of(repository))
-    return measure_parity(loaded, loaders, rows_for(loaded, manifest, rows))
+    loaded, contract = load_checkpoint(checkpoint), load_contract(repository)
+    published = with_decisions(
+        loaded, temperatures=contract.temperatures, open_set=contract.open_set
+    )
+    if published.fingerprint != contract.fingerprint:
+        raise CheckpointError(
+            f"{repository}: not built from {checkpoint}: its model is {contract.fingerprint}, and "
+            f"the checkpoint's is {published.fingerprint} at the same temperatures"
+        )
+    source = RowSource(loaded, manifest, LabelChoice())
+    loaders = graph_loaders(artifacts_of(repository))
+    return measure_parity(published, loaders, source.sample(rows, fewest=1))
 
 
 @torch.no_grad()
@@ -196,13 +214,18 @@ def _batch_effect(model: Model, batch: tuple[Pixels, TokenBatch]) -> float:
 
 
 def _macro_f1(outputs: ModelOutputs, labels: Labels, info: CheckpointInfo) -> MacroF1 | None:
-    known = [label for label in labels if label is not None]
-    if len(known) < len(labels):
+    """Return macro-F1 on the rows that have labels, or None without such rows."""
+    known = np.array([label is not None for label in labels], np.bool_)
+    if not known.any():
         return None
-    label_a, label_b = np.array(known, np.int64).T
-    scores = (outputs.p_ai, outputs.p_source, outputs.known_score)
-    metrics = compute_metrics(
-        LabelledScores(label_a, label_b, *scores, info.labels), open_set=info.open_set
+    label_b = np.array([label for label in labels if label is not None], np.int64)
+    columns = (outputs.p_ai[known], outputs.p_source[known], outputs.known_score[known])
+    scores = LabelledScores((label_b != 0).astype(np.int64), label_b, *columns, info.labels)
+    metrics = compute_metrics(scores, open_set=info.open_set)
+    right_b = scores.sources == outputs.source(info.open_set)[known]
+    return MacroF1(
+        metrics.a.macro_f1,
+        metrics.b.macro_f1,
+        right_a=int(np.sum(outputs.is_ai[known] == (label_b != 0))),
+        right_b=int(np.sum(right_b[scores.in_b])),
     )
-    a, b = metrics.a.macro_f1, metrics.b.macro_f1
-    return None if a is None or b is None else MacroF1(a, b)

@@ -10,7 +10,7 @@ from aigid.contract import ModelContract
 ENSEMBLE, PAIRS_ENSEMBLE, PREPROCESS = "aigid", "aigid_pairs", "preprocess"
 PARTS = ("bert", "clip_vision", "fusion_heads")
 
-BUILD_COMMAND = "python build/pipeline.py CHECKPOINT REPOSITORY --calibration MANIFEST"
+BUILD_COMMAND = "aigid build CHECKPOINT REPOSITORY --calibration MANIFEST --validation MANIFEST"
 """The command that makes a model repository, for messages."""
 
 

@@ -147,6 +147,20 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def write_labelled() -> Callable[[Path, list[int]], Path]:
+    """Write a manifest with a row for each Label_B."""
+
+    def write(path: Path, label_b: list[int]) -> Path:
+        table = pq.read_table(write_manifest(path, len(label_b)))
+        label_a = pa.array([int(label > 0) for label in label_b], pa.int32())
+        table = table.append_column("Label_A", label_a)
+        pq.write_table(table.append_column("Label_B", pa.array(label_b, pa.int32())), path)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("repository") / "model_repository"
 

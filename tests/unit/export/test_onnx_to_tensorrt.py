@@ -152,7 +152,7 @@ def test_a_repository_without_fp16_graphs_is_refused(tmp_path: Path) -> None:
     demo = Path(__file__).parents[3] / "model_repository"
     with pytest.raises(
         ContractError,
-        match=r"model\.fp16\.onnx: no such file; .*build them with: python build/pipeline\.py",
+        match=r"model\.fp16\.onnx: no such file; .*build them with: aigid build",
     ):
         build_engines(demo, tmp_path, RTX)
 

@@ -6,15 +6,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from aigid.errors import ManifestError
-from aigid.export.sample_rows import SampleRow, sample_rows, spread_segments
+from aigid.export.sample_rows import RowSource, SampleRow, rows_for, spread_segments
 from aigid.manifest import open_manifest
-from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import Checkpoint
+from aigid.training.labels import LabelChoice
 
 
 def take(source: Path, checkpoint: Checkpoint, rows: int) -> list[SampleRow]:
-    prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
-    return list(sample_rows(str(source), checkpoint.info.image, prompts, rows))
+    return list(rows_for(checkpoint, str(source), rows))
 
 
 @pytest.mark.parametrize("rows", [1, 7, 32, 40])
@@ -71,10 +70,46 @@ def test_rows_that_cannot_be_decoded_are_skipped(
         take(broken, checkpoint, 39)
 
 
-def test_a_manifest_without_prompts_is_refused(
+def test_without_a_minimum_there_are_as_many_rows_as_can_be_decoded(
+    checkpoint: Checkpoint, manifest: Path
+) -> None:
+    assert len(list(RowSource(checkpoint, str(manifest)).sample(1000, fewest=1))) == 40
+
+
+def test_rows_without_a_prompt_column_have_empty_prompts(
     tmp_path: Path, checkpoint: Checkpoint, manifest: Path
 ) -> None:
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(manifest, columns=["image"]), bare)
-    with pytest.raises(ManifestError, match="no prompt column"):
-        take(bare, checkpoint, 4)
+    assert not RowSource(checkpoint, str(bare)).has_prompts
+    assert [row.input_ids.tolist() for row in take(bare, checkpoint, 3)] == [[[2, 3]]] * 3
+
+
+def test_labels_stay_with_their_rows(
+    tmp_path: Path, checkpoint: Checkpoint, manifest: Path
+) -> None:
+    """Also where rows are skipped, runs begin anywhere, and a label is not known."""
+    table = pq.read_table(manifest)
+    images = [
+        b"" if row % 7 == 3 else image for row, image in enumerate(table["image"].to_pylist())
+    ]
+    # The prompt tells the row's label, as the number of its tokens.
+    prompts = ["a " * (1 + row % 6) for row in range(40)]
+    label_b = [None if row % 6 == 5 else row % 6 for row in range(40)]
+    label_a = [None if row % 6 == 5 else int(row % 6 > 0) for row in range(40)]
+    labelled = pa.table(
+        {
+            "image": images,
+            "prompt": prompts,
+            "Label_A": pa.array(label_a, pa.int32()),
+            "Label_B": pa.array(label_b, pa.int32()),
+        }
+    )
+    path = tmp_path / "labelled.parquet"
+    pq.write_table(labelled, path, row_group_size=9)
+    assert not RowSource(checkpoint, str(path)).has_labels
+    source = RowSource(checkpoint, str(path), LabelChoice())
+    assert source.has_labels
+    rows = list(source.sample(30))
+    found = {(row.input_ids.shape[1] - 3, row.label_b) for row in rows}
+    assert found == {(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, None)}

@@ -1,4 +1,6 @@
 import json
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +12,25 @@ import pytest
 import verify_parity
 from click.testing import CliRunner
 
-from aigid.errors import TrainingError
+from aigid.errors import CheckpointError
 from aigid.export.parity_report import LIMITS, Limits, MacroF1, ParityReport, report_text
 from aigid.export.pipeline import BuiltRepository
-from aigid.export.sample_rows import rows_for
-from aigid.export.verify_parity import artifacts_of, graph_loaders, measure_parity
+from aigid.export.sample_rows import RowSource, SampleRow, rows_for
+from aigid.export.verify_parity import (
+    artifacts_of,
+    graph_loaders,
+    measure_parity,
+    measure_repository,
+)
 from aigid.scorers import PARTS
 from aigid.training.checkpoint import Checkpoint
+from aigid.training.labels import LabelChoice
 
 OPEN = Limits(probability=None, equal_decisions=0, macro_f1_loss=None)
+
+
+def labelled_rows(checkpoint: Checkpoint, path: Path, rows: int) -> Iterator[SampleRow]:
+    return RowSource(checkpoint, str(path), LabelChoice()).sample(rows)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +48,7 @@ def report(
     built: BuiltRepository, repository: Path, checkpoint: Checkpoint, labelled: Path
 ) -> ParityReport:
     return measure_parity(
-        checkpoint, graph_loaders(artifacts_of(repository)), rows_for(checkpoint, str(labelled), 40)
+        checkpoint, graph_loaders(artifacts_of(repository)), labelled_rows(checkpoint, labelled, 40)
     )
 
 
@@ -72,28 +84,23 @@ def test_macro_f1_is_measured_only_with_labels(
     assert "no labels" in report_text(bare)
 
 
-def test_contradicting_labels_are_refused(
-    checkpoint: Checkpoint, labelled: Path, tmp_path: Path
-) -> None:
-    table = pq.read_table(labelled)
-    wrong = pa.array([1] * len(table), pa.int32())
-    pq.write_table(
-        table.set_column(table.schema.get_field_index("Label_A"), "Label_A", wrong),
-        tmp_path / "wrong.parquet",
-    )
-    with pytest.raises(TrainingError, match="contradict"):
-        list(rows_for(checkpoint, str(tmp_path / "wrong.parquet"), 8))
+def turn_head_a(graph: Path, target: Path) -> Path:
+    """Write a graph whose head A says the opposite; return its path."""
+    model = onnx.load(graph)
+    weight = next(item for item in model.graph.initializer if list(item.dims) == [1, 24])
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+    # Graphs are hard links: a new file, so that no other repository changes.
+    target.unlink(missing_ok=True)
+    onnx.save(model, target)
+    return target
 
 
 def test_a_graph_with_other_weights_breaks_the_limits(
     built: BuiltRepository, repository: Path, checkpoint: Checkpoint, manifest: Path, tmp_path: Path
 ) -> None:
     graphs = artifacts_of(repository)["fp32"]
-    model = onnx.load(graphs["fusion_heads"])
-    weight = next(item for item in model.graph.initializer if list(item.dims) == [1, 24])
-    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
-    onnx.save(model, tmp_path / "turned.onnx")
-    turned = {"fp32": {**graphs, "fusion_heads": tmp_path / "turned.onnx"}}
+    heads = turn_head_a(graphs["fusion_heads"], tmp_path / "turned.onnx")
+    turned = {"fp32": {**graphs, "fusion_heads": heads}}
     found = measure_parity(
         checkpoint, graph_loaders(turned), rows_for(checkpoint, str(manifest), 20)
     ).shortcomings(LIMITS)
@@ -116,10 +123,25 @@ def test_each_limit_is_checked(report: ParityReport) -> None:
     assert beyond(replace(OPEN, equal_decisions=0.99), equal_a=39 / 40, equal_b=39 / 40) == []
     assert "the rest of its batch" in beyond(OPEN, batch=1e-3)[0]
     assert report.reference_macro_f1 is not None
-    lost = MacroF1(report.reference_macro_f1.a - 0.01, report.reference_macro_f1.b - 0.01)
-    assert [
-        line.split()[4] for line in beyond(replace(OPEN, macro_f1_loss=0.005), macro_f1=lost)
-    ] == ["A", "B"]
+    assert broken_tasks(report, lost_rows=2) == ["A", "B"]
+    assert broken_tasks(report, lost_rows=1) == []
+
+
+def broken_tasks(report: ParityReport, lost_rows: int) -> list[str]:
+    """The tasks whose loss of macro-F1 is refused if these rows are decided wrongly."""
+    reference, parity = report.reference_macro_f1, report.artifacts["fp32"]
+    assert reference is not None
+    assert reference.a is not None
+    assert reference.b is not None
+    found = MacroF1(
+        reference.a - 0.01,
+        reference.b - 0.01,
+        reference.right_a - lost_rows,
+        reference.right_b - lost_rows,
+    )
+    changed = replace(report, artifacts={"fp32": replace(parity, macro_f1=found)})
+    lines = changed.shortcomings({"fp32": replace(OPEN, macro_f1_loss=0.005)})
+    return [line.split()[4] for line in lines]
 
 
 def test_the_command_compares_all_graphs_of_the_repository(
@@ -129,22 +151,31 @@ def test_the_command_compares_all_graphs_of_the_repository(
     labelled: Path,
     tmp_path: Path,
 ) -> None:
-    arguments = [
-        str(checkpoint_folder),
-        str(repository),
-        "--manifest",
-        str(labelled),
-        "--rows",
-        "40",
-    ]
-    result = CliRunner().invoke(verify_parity.main, [*arguments, "--out", str(tmp_path)])
-    # The tiny model is untrained, so INT8 breaks its limit.
+    copy, out = tmp_path / "copy", tmp_path / "out"
+    shutil.copytree(repository, copy)
+    heads = copy / "fusion_heads" / "1" / "model.int8.onnx"
+    turn_head_a(heads, heads)
+    arguments = [checkpoint_folder, copy, "--manifest", labelled, "--rows", 40, "--out", out]
+    result = CliRunner().invoke(verify_parity.main, list(map(str, arguments)))
     assert result.exit_code == 1
-    assert "int8" in result.stderr
-    values = json.loads((tmp_path / "parity.json").read_text())
+    assert "too far from float32 on 40 rows: int8: " in result.stderr
+    values = json.loads((out / "parity.json").read_text())
     assert values["limits"]["fp16"]["probability"] == 5e-3
     assert values["artifacts"]["fp32"]["equal_a"] == 1
-    assert (tmp_path / "parity.md").read_text() in result.stdout
+    assert (out / "parity.md").read_text() in result.stdout
+
+
+def test_a_repository_of_another_checkpoint_is_refused(
+    built: BuiltRepository,
+    repository: Path,
+    tiny_checkpoint: Callable[[int], Path],
+    manifest: Path,
+) -> None:
+    other = tiny_checkpoint(16)
+    with pytest.raises(
+        CheckpointError, match="not built from .*side-16: its model is [0-9a-f]{64}"
+    ):
+        measure_repository(other, repository, str(manifest), 4)
 
 
 def test_a_build_writes_its_report_into_the_repository(
