@@ -1,5 +1,6 @@
 """Commands of aigid: options under headings, environment variables, and one error boundary."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +24,8 @@ CONTEXT_SETTINGS: dict[str, Any] = {
     "max_content_width": 110,
 }
 
+_DEFAULT_IN_TEXT = re.compile(r"\[default: [^]]*\]")
+
 Function = Callable[..., None]
 Decorator = Callable[[Function], Function]
 
@@ -33,6 +36,18 @@ class HeadedOption(click.Option):
     def __init__(self, *names: Any, heading: str = HEADING, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.heading = heading
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the flags and the help text.
+
+        A default that the text itself names gives way to one that stands in `ctx.default_map`.
+        """
+        record = super().get_help_record(ctx)
+        default = (ctx.default_map or {}).get(self.name)
+        if record is None or default is None or self.show_default:
+            return record
+        flags, text = record
+        return flags, _DEFAULT_IN_TEXT.sub(f"[default: {default}]", text)
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Return what an error calls this option: its flags, and the variable that set it."""

@@ -120,7 +120,7 @@ def _scheduled(schedule: str) -> Callable[[RunConfig], RunConfig]:
     return _trained(schedule=schedule, warmup_fraction=None)
 
 
-def _resized(resizing: Resizing) -> Callable[[RunConfig], RunConfig]:
+def _resized(resizing: Resizing | None) -> Callable[[RunConfig], RunConfig]:
     return lambda config: replace(config, resizing=resizing)
 
 
@@ -148,7 +148,7 @@ VARIANTS: Mapping[str, Callable[[RunConfig], RunConfig]] = {
     "one-cycle rate": _scheduled("one_cycle"),
     "by binary F1": _trained(select_by="binary_f1_a"),
     "by macro-F1": _trained(select_by="macro_f1"),
-    "resized": _resized(Resizing.SHORTER_SIDE),
+    "resized": _resized(None),
     "native crop": _resized(Resizing.NATIVE_CROP),
     "4 native crops": _resized(Resizing.FOUR_NATIVE_CROPS),
     "real rows once": _trained(oversample_real=1),

@@ -9,10 +9,13 @@ from aigid.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings of a run that a recipe names. They hold for any data set and any encoder."""
+    """The settings of a run that a recipe names, for any encoder.
+
+    `resizing` None means the image encoder's own.
+    """
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    resizing: Resizing = Resizing.SHORTER_SIDE
+    resizing: Resizing | None = None
 
 
 PAPER = Recipe()

@@ -7,7 +7,7 @@ from aigid.training.recipes import DIFFERING, PAPER, RECOMMENDED
 
 def test_the_paper_s_recipe_is_every_default() -> None:
     assert PAPER.training == TrainingConfig()
-    assert PAPER.resizing is Resizing.SHORTER_SIDE
+    assert PAPER.resizing is None
 
 
 def test_the_recommended_recipe_changes_these_settings_alone() -> None:
