@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SCHEDULES = ("constant", "linear", "one_cycle")
 SELECTIONS = ("binary_f1_a", "macro_f1")
 TUNINGS = ("full", "frozen", "lora")
+POOLINGS = ("cls", "mean", "cls+mean")
 PRECISIONS = ("fp32", "bf16", "fp16")
 TRACKERS = ("tensorboard", "wandb", "mlflow")
 NO_TRACKER = "none"
@@ -117,10 +118,20 @@ _MODEL = (
     _model(
         "--resizing",
         type=click.Choice([resizing.value for resizing in Resizing]),
-        default=Resizing.SHORTER_SIDE.value,
-        show_default=True,
         help="How images become squares. The traces that generators leave survive at native "
-        "resolution only.",
+        "resolution only.  [default: the image encoder's own]",
+    ),
+    _model(
+        "--image-layer",
+        type=NON_NEGATIVE_INT,
+        help="Read the image features of this block, counted from 0, and leave out all later ones. "
+        "Traces are plainest in inner blocks.  [default: the encoder's own pooled output]",
+    ),
+    _model(
+        "--image-pooling",
+        type=click.Choice(POOLINGS),
+        help="How a block's tokens become one vector; mean is over the patches. Alone, it reads "
+        "the last block.  [default: mean, with --image-layer]",
     ),
     _model(
         "--fusion-hidden",
@@ -246,15 +257,18 @@ def run_config(train_manifests: tuple[str, ...], options: dict[str, Any]) -> "Ru
 
     Removes from `options` what the config does not take by the same name.
     """
+    from aigid.training.image_pooling import ImagePooling
     from aigid.training.run import RunConfig
 
-    folder, resizing = options.pop("out"), Resizing(options.pop("resizing"))
+    folder = options.pop("out")
+    resizing, pooling = options.pop("resizing"), options.pop("image_pooling")
     report_to = _trackers(options.pop("report_to"))
     training = _training_config(options)
     return RunConfig(
         train=train_manifests,
         folder=folder,
-        resizing=resizing,
+        resizing=resizing and Resizing(resizing),
+        image_pooling=pooling and ImagePooling(pooling),
         report_to=report_to,
         labels=label_choice(options),
         training=training,

@@ -12,8 +12,8 @@ from torch import nn
 from aigid.contract import Resizing
 from aigid.errors import CheckpointError
 from aigid.training.checkpoint import WEIGHTS_FILE, check_weights, read_weights, save_checkpoint
-from aigid.training.encoders import image_spec_of
 from aigid.training.fusion_model import FusionModel
+from aigid.training.preprocessing import image_spec_of
 from aigid.training.run import describe_model, open_prompts
 
 _RENAMED = {"fusion": "projection", "head_a": "classifier_A", "head_b": "classifier_B"}

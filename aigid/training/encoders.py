@@ -19,13 +19,15 @@ from transformers import (
     Dinov2WithRegistersModel,
     DINOv3ViTModel,
     MetaClip2VisionModel,
+    PreTrainedConfig,
     SiglipVisionModel,
 )
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import cached_file
+from transformers.utils.peft_utils import find_adapter_config_file
 
-from aigid.contract import ImageSpec, Resizing
-from aigid.errors import CheckpointError, ContractError
+from aigid.errors import CheckpointError
+from aigid.training.image_pooling import ImagePooling, cut_config, drop_final_norm, pooling_of
+from aigid.training.perception_encoder import PerceptionEncoder, config_of_timm
 
 IMAGE_ENCODERS: dict[str, Any] = {
     "clip_vision_model": CLIPVisionModel,
@@ -34,15 +36,13 @@ IMAGE_ENCODERS: dict[str, Any] = {
     "dinov2": Dinov2Model,
     "dinov2_with_registers": Dinov2WithRegistersModel,
     "dinov3_vit": DINOv3ViTModel,
+    "perception_encoder": PerceptionEncoder,
 }
 """The image encoders by the `model_type` of their config; each pools its features itself.
 
 A SigLIP 2 of a fixed size is a SigLIP.
 """
 
-# These take images of any size: their preprocessor_config.json tells the usual one.
-_ANY_SIZE = ("dinov2", "dinov2_with_registers", "dinov3_vit")
-_PREPROCESSOR_FILE = "preprocessor_config.json"
 # What transformers raises for values of a config that it cannot use.
 _UNUSABLE = (StrictDataclassError, ValueError, TypeError, KeyError, RuntimeError)
 
@@ -50,7 +50,7 @@ _UNUSABLE = (StrictDataclassError, ValueError, TypeError, KeyError, RuntimeError
 def encoder_width(encoder: nn.Module) -> int:
     """Return the length of an encoder's feature vectors."""
     config: Any = encoder.config
-    return int(config.hidden_size)
+    return int(config.hidden_size) * (2 if pooling_of(encoder) is ImagePooling.CLS_MEAN else 1)
 
 
 def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
@@ -69,15 +69,24 @@ def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
     )
 
 
-def image_encoder_from_config(config: dict[str, Any]) -> nn.Module:
+def image_encoder_from_config(
+    config: dict[str, Any], layer: int | None = None, pooling: ImagePooling | None = None
+) -> nn.Module:
     """Return an image encoder with random weights, of the architecture that `config` describes.
 
-    It is CLIP's where `config` has no `model_type`. Raises CheckpointError for values that cannot
-    be used.
+    It is CLIP's where `config` has no `model_type`. `layer` and `pooling` cut it, as in
+    `cut_config`. Raises CheckpointError for values that cannot be used, and UsageError as
+    `cut_config` does.
     """
+    where = "image_config"
     values = {"model_type": "clip_vision_model", **config}
-    model_class = _image_encoder_class(values["model_type"], "image_config")
-    return _build("image_config", lambda: model_class(AutoConfig.for_model(**values)))
+    model_class = _image_encoder_class(values.pop("model_type"), where)
+
+    def build() -> nn.Module:
+        whole = model_class.config_class(**values)
+        return _finished(model_class(cut_config(whole, layer, pooling, where)))
+
+    return _build(where, build)
 
 
 def load_text_encoder(name_or_folder: str) -> nn.Module:
@@ -85,6 +94,8 @@ def load_text_encoder(name_or_folder: str) -> nn.Module:
 
     Raises CheckpointError where it cannot be loaded.
     """
+    with _loading(name_or_folder):
+        _refuse_adapters(name_or_folder)
     encoder = _load_pretrained(AutoModel, name_or_folder)
     if not hasattr(encoder.config, "vocab_size"):
         raise CheckpointError(
@@ -93,64 +104,38 @@ def load_text_encoder(name_or_folder: str) -> nn.Module:
     return _without_pooler(encoder)
 
 
-def load_image_encoder(name_or_folder: str) -> nn.Module:
+def load_image_encoder(
+    name_or_folder: str, layer: int | None = None, pooling: ImagePooling | None = None
+) -> nn.Module:
     """Load a pretrained image encoder, as `load_text_encoder` does.
 
     Of a model of text and images the image encoder is loaded. CLIP, MetaCLIP 2, SigLIP, SigLIP 2 of
-    a fixed size, DINOv2 and DINOv3 are supported.
+    a fixed size, DINOv2, DINOv3 and timm's checkpoints of Perception Encoder (PE core) are
+    supported. `layer` and `pooling` cut it, as in `cut_config`: what comes later is not loaded.
     """
     with _loading(name_or_folder):
-        whole = AutoConfig.from_pretrained(name_or_folder)
-    config = getattr(whole, "vision_config", whole)
+        _refuse_adapters(name_or_folder)
+        config = _image_config(name_or_folder)
     model_class = _image_encoder_class(config.model_type, name_or_folder)
-    return _load_pretrained(model_class, name_or_folder, config=config)
+    cut = cut_config(config, layer, pooling, name_or_folder)
+    return _finished(_load_pretrained(model_class, name_or_folder, config=cut))
 
 
-def image_spec_of(encoder: nn.Module, name_or_folder: str | None, resizing: Resizing) -> ImageSpec:
-    """Return the size, mean and std that an image encoder was pretrained with.
-
-    Mean and std are CLIP's where `name_or_folder` is None or has no preprocessor_config.json.
-    Raises CheckpointError where that file is damaged.
-    """
-    config: Any = encoder.config
-    values = {} if name_or_folder is None else _read_preprocessor(name_or_folder)
-    size = int(config.image_size)
-    if config.model_type in _ANY_SIZE:
-        size = _side_of(values.get("crop_size")) or _side_of(values.get("size")) or size
-    normalisation = {
-        name: values[key]
-        for name, key in (("mean", "image_mean"), ("std", "image_std"))
-        if values.get(key)
-    }
-    try:
-        return ImageSpec(size=size, resizing=resizing, **normalisation)
-    except (ContractError, TypeError) as error:
-        raise CheckpointError(f"{name_or_folder}: {_PREPROCESSOR_FILE}: {error}") from error
+def _image_config(name_or_folder: str) -> Any:
+    values, _ = PreTrainedConfig.get_config_dict(name_or_folder)
+    if values.get("model_type") == "timm_wrapper":
+        return config_of_timm(values.get("architecture", ""))
+    if values.get("model_type") == PerceptionEncoder.config_class.model_type:
+        return PerceptionEncoder.config_class.from_dict(values)
+    whole = AutoConfig.from_pretrained(name_or_folder)
+    return getattr(whole, "vision_config", whole)
 
 
-def _read_preprocessor(name_or_folder: str) -> dict[str, Any]:
-    try:
-        found: Any = cached_file(
-            name_or_folder, _PREPROCESSOR_FILE, _raise_exceptions_for_missing_entries=False
-        )
-        values = {} if found is None else json.loads(Path(found).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{name_or_folder}: {_PREPROCESSOR_FILE} cannot be read: {_one_line(error)}"
-        ) from error
-    if not isinstance(values, dict):
-        raise CheckpointError(
-            f"{name_or_folder}: {_PREPROCESSOR_FILE}: expected an object, "
-            f"got {type(values).__name__}"
-        )
-    return values
-
-
-def _side_of(size: Any) -> int | None:
-    """Return the side of the square that a preprocessor's size, a number or an object, gives."""
-    if isinstance(size, dict):
-        size = size.get("shortest_edge") or size.get("height")
-    return size if isinstance(size, int) else None
+def _finished(encoder: nn.Module) -> nn.Module:
+    """Remove what a cut encoder has no use for, in place."""
+    if pooling_of(encoder) is not None:
+        drop_final_norm(encoder)
+    return encoder
 
 
 def _image_encoder_class(model_type: Any, where: str) -> Any:
@@ -201,6 +186,17 @@ def _load_pretrained(model_class: Any, name_or_folder: str, **options: Any) -> n
         )
     model: nn.Module = encoder
     return model
+
+
+def _refuse_adapters(name_or_folder: str) -> None:
+    """Raise CheckpointError for LoRA adapters, which are not an encoder by themselves."""
+    file = find_adapter_config_file(name_or_folder)
+    if file is not None:
+        base = json.loads(Path(file).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        raise CheckpointError(
+            f"{name_or_folder}: adapters of the encoder {base}, not an encoder: merge them into it "
+            "(merge_and_unload in peft), and give the folder of the merged encoder"
+        )
 
 
 def _without_pooler(encoder: nn.Module) -> nn.Module:

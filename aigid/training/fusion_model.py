@@ -9,6 +9,7 @@ from aigid.contract import ImageSpec
 from aigid.records import DEFAULT_LABELS
 from aigid.training.encoders import encoder_width
 from aigid.training.heads import Heads, Logits
+from aigid.training.image_pooling import image_features
 
 
 class FusionModel(Heads):
@@ -37,9 +38,9 @@ class FusionModel(Heads):
         return features
 
     def image_features(self, image: Tensor) -> Tensor:
-        """Return the pooled output of the image encoder, [N, Di], for uint8 [N, *ImageSpec.shape].
+        """Return the image encoder's features, [N, Di], for uint8 [N, *ImageSpec.shape].
 
-        The outputs for several crops of an image are averaged.
+        The features of several crops of an image are averaged.
         """
         # The cast comes first: TensorRT refuses any other operation on uint8.
         pixels = image.to(torch.float32)
@@ -49,9 +50,7 @@ class FusionModel(Heads):
         pixels = pixels.permute(0, 3, 1, 2) / 255.0
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         encoder: Any = self.image_encoder
-        features: Tensor = encoder(
-            pixel_values=((pixels - mean) / std).to(encoder.dtype)
-        ).pooler_output
+        features = image_features(encoder, ((pixels - mean) / std).to(encoder.dtype))
         return (
             features if crops == 1 else features.reshape(-1, crops, features.shape[1]).mean(dim=1)
         )

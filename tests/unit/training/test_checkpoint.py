@@ -155,7 +155,7 @@ def test_truncated_weights_are_refused(folder: Path) -> None:
             r"config.json.prompt: .*missing keys \['buckets'\]",
         ),
         (lambda config: config["temperatures"].update(a=0), "temperatures must be positive"),
-        (lambda config: config["image"].update(resizing="squash"), "squash"),
+        (lambda config: config["image"].update(resizing="puzzle"), "puzzle"),
         (lambda config: config["text_config"].update(hidden_size="wide"), "hidden_size"),
         (lambda config: config["text_config"].update(num_attention_heads=3), "multiple"),
         (lambda config: config["image_config"].update(model_type="vit"), "model_type is vit"),

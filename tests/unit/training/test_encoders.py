@@ -8,13 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, BertConfig, CLIPConfig, CLIPModel
 
-from aigid.contract import ImageSpec, Resizing
+from aigid.contract import ImageSpec
 from aigid.errors import CheckpointError
 from aigid.training.encoders import (
     IMAGE_ENCODERS,
     encoder_width,
     image_encoder_from_config,
-    image_spec_of,
     load_image_encoder,
     load_text_encoder,
     text_encoder_from_config,
@@ -251,49 +250,6 @@ def test_half_precision_weights_are_trained_as_float32(tmp_path: Path) -> None:
         for value in load_image_encoder(str(tmp_path)).state_dict().values()
         if value.is_floating_point()
     } == {torch.float32}
-
-
-@pytest.mark.parametrize(
-    ("kind", "preprocessor", "size"),
-    [
-        ("clip_vision_model", {"crop_size": {"height": 64, "width": 64}}, 32),
-        ("siglip_vision_model", {"size": {"height": 48, "width": 48}}, 32),
-        ("dinov2", {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 48}}, 48),
-        ("dinov3_vit", {"size": {"height": 64, "width": 64}}, 64),
-        ("dinov2", {"size": 40}, 40),
-        ("dinov3_vit", {}, 32),
-    ],
-)
-def test_an_encoder_comes_with_its_size_mean_and_std(
-    kind: str, preprocessor: dict[str, object], size: int, tmp_path: Path
-) -> None:
-    encoder = image_encoder_from_config({"model_type": kind, **TINY_IMAGE})
-    values = {**preprocessor, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
-    spec = image_spec_of(encoder, str(tmp_path), Resizing.NATIVE_CROP)
-    assert spec == ImageSpec(size, Resizing.NATIVE_CROP, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-
-
-def test_without_a_preprocessor_config_clip_s_mean_and_std_are_used(tmp_path: Path) -> None:
-    encoder = image_encoder_from_config(TINY_IMAGE)
-    assert image_spec_of(encoder, None, Resizing.SHORTER_SIDE) == ImageSpec(size=32)
-    assert image_spec_of(encoder, str(tmp_path), Resizing.SHORTER_SIDE) == ImageSpec(size=32)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "cannot be read"),
-        ("[]", "expected an object"),
-        ('{"image_mean": [1, 2]}', "three"),
-        ('{"image_std": 3}', "iter"),
-    ],
-)
-def test_a_damaged_preprocessor_config_is_refused(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "preprocessor_config.json").write_text(text)
-    with pytest.raises(CheckpointError, match=message) as refused:
-        image_spec_of(image_encoder_from_config(TINY_IMAGE), str(tmp_path), Resizing.SHORTER_SIDE)
-    assert f"{tmp_path}: preprocessor_config.json" in str(refused.value)
 
 
 def test_unused_weights_are_not_reported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
