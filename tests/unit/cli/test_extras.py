@@ -36,6 +36,14 @@ def test_a_command_without_its_extra_names_the_package_and_how_to_install_it(
     assert done.stderr == f"aigid: this command needs {package}: {command}\n"
 
 
+def test_training_without_tensorboard_names_the_extra(tmp_path: Path) -> None:
+    done = run_without(("tensorboard",), *TRAIN[:-1], tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    command = install_command("train")
+    assert done.stderr == f"aigid: --report-to tensorboard needs tensorboard: {command}\n"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "purpose", "extra"),
     [

@@ -12,6 +12,7 @@ from aigid.cli.main import main
 SCAN = ("scan", "m.parquet", "--out", "out")
 RAY = (*SCAN, "--ray=auto")
 TRITON = (*SCAN, "--triton", "a:1")
+TRAIN = ("train", "m.parquet", "--validation", "v.parquet", "--out", "run")
 
 REFUSED = [
     (("scan", "--out", "out"), "MANIFEST"),
@@ -47,6 +48,20 @@ REFUSED = [
     ((*RAY, "--worker-resources", "disk"), "--worker-resources disk: give NAME=AMOUNT"),
     ((*RAY, "--worker-resources", "disk=-1"), "--worker-resources"),
     (("train", "m.parquet", "--out", "run"), "--validation"),
+    ((*TRAIN, "--recipe", "best"), "'--recipe': 'best' is not one of 'paper', 'recommended'"),
+    ((*TRAIN, "--schedule", "cosine"), "--schedule"),
+    (
+        (*TRAIN, "--schedule", "constant", "--warmup-fraction", "0.1"),
+        "--warmup-fraction: a constant learning rate has no warm-up: leave it out, or set "
+        "--schedule",
+    ),
+    ((*TRAIN, "--select-by", "accuracy"), "--select-by"),
+    ((*TRAIN, "--report-to", "chart"), "--report-to"),
+    (
+        (*TRAIN, "--report-to", "none", "--report-to", "wandb"),
+        "--report-to: give none or wandb, not both",
+    ),
+    ((*TRAIN, "--report-to", "mlflow"), "--report-to mlflow needs mlflow: pip install mlflow"),
     (("simulate", "out", "--split", "holdout"), "--split"),
     (("simulate", "out", "--shorter-side", "8"), "--shorter-side"),
     (("simulate", "out", "--seed", "-1"), "--seed"),
