@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from torch import nn
 from transformers.utils.hub import cached_file
 
@@ -32,7 +31,7 @@ from aigid.training.image_pooling import ImagePooling
 from aigid.training.labels import LabelChoice
 from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import Input, ReadOptions
-from aigid.training.tracking import Tracking
+from aigid.training.tracking import Tracking, new_accelerator
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_progress import TrainingProgress
 
@@ -98,7 +97,8 @@ def train(
     tokenizer_file = config.tokenizer or find_tokenizer(config.text_encoder)
     data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
     check_data(data)
-    if PartialState().is_main_process:
+    # PartialState alone would not join the processes of a run on CPUs.
+    if new_accelerator(config.training.precision).is_main_process:
         _tell_labels(data, on_message)
     info = dataclasses.replace(info, labels=data.train.labels)
     model = FusionModel(text, image, info.image, config.fusion_hidden, len(info.labels))

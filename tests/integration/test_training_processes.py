@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support.manifests import REPOSITORY, encoded_image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 pytestmark = pytest.mark.integration
 
@@ -100,6 +101,14 @@ def run(*words: str) -> str:
     return done.stdout + done.stderr
 
 
+def read_events(folder: Path) -> dict[str, list[float]]:
+    """Return what a run reported to TensorBoard, by name; it must have left one file."""
+    [file] = (folder / "logs" / "aigid").iterdir()
+    events = EventAccumulator(str(file))
+    events.Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
 def test_two_processes_take_the_steps_of_one(words: list[str], tmp_path: Path) -> None:
     # accelerate launch starts this where there are several GPUs; on CPUs it needs MPI instead.
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -114,6 +123,11 @@ def test_two_processes_take_the_steps_of_one(words: list[str], tmp_path: Path) -
         assert both["loss"] == pytest.approx(single["loss"], rel=1e-4)
         assert both["validation_loss"] == pytest.approx(single["validation_loss"], rel=1e-4)
         assert both["macro_f1_b"] == pytest.approx(single["macro_f1_b"])
+    reported = read_events(one)
+    # 56 rows an epoch with the real ones twice, in batches of 8.
+    assert len(reported["train/loss"]) == 14
+    for name, values in read_events(two).items():
+        assert values == pytest.approx(reported[name], rel=1e-3), name
     expected = load_file(one / "last" / "model.safetensors")
     for name, value in load_file(two / "last" / "model.safetensors").items():
         if not KEY_BIAS.search(name):
