@@ -47,7 +47,7 @@ def check_label_column(findings: Findings, names: GeneratorNames) -> None:
     """
     unknown = {name: place for name, place in findings.names.items() if not names.is_label(name)}
     if findings.are_too_many or (unknown and not findings.has_real):
-        _refuse(_LABEL_HELP, findings.unfit, unknown)
+        _refuse(_LABEL_HELP, unknown, findings.unfit)
     if findings.unfit:
         _refuse(_LABEL_HELP, findings.unfit)
 
@@ -60,7 +60,7 @@ def check_generator_column(findings: Findings, rows: int, *, is_chosen: bool) ->
     """
     few_rows = len(findings.names) > max(_MANY_NAMES, rows / _ROWS_PER_NAME)
     if findings.are_too_many or (few_rows and not is_chosen):
-        _refuse(_GENERATOR_HELP, findings.unfit, findings.names)
+        _refuse(_GENERATOR_HELP, findings.names, findings.unfit)
     if findings.unfit:
         _refuse(_GENERATOR_HELP, findings.unfit)
 

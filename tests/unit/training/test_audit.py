@@ -18,6 +18,7 @@ from aigid.errors import UsageError
 from aigid.records import ErrorCode, RowFailure
 from aigid.training.audit import audit
 from aigid.training.file_facts import fact_names, file_facts
+from aigid.training.labels import LabelChoice
 
 Encode = Callable[[int, np.random.Generator], bytes]
 ROWS = 180
@@ -113,18 +114,65 @@ def test_a_limit_is_repeatable(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "found"),
     [
-        ([0] * 50, "found real 50"),
-        ([0] * 50 + [3] * 4, "found real 50, ai 4"),
-        ([1, 2] * 30, "found ai 60"),
+        ([0] * 50, "50 real and 0 AI-generated"),
+        ([0] * 50 + [3] * 4, "50 real and 4 AI-generated"),
+        ([1, 2] * 30, "0 real and 60 AI-generated"),
     ],
 )
-def test_too_few_rows_of_a_class_are_a_usage_error(
+def test_too_few_rows_of_real_or_generated_images_are_a_usage_error(
     labels: list[int], found: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(
-        UsageError, match=f"at least two classes with at least 5 readable rows each: {found}"
-    ):
+    message = f"at least 5 readable rows of real and of AI-generated images, .*: found {found} rows"
+    with pytest.raises(UsageError, match=f"{message}: add rows of the class that lacks them"):
         audit((str(manifest(tmp_path, alike, labels)),))
+
+
+def test_rows_that_do_not_tell_their_generator_are_left_out_of_b(tmp_path: Path) -> None:
+    path = manifest(tmp_path, alike, [0] * 20 + [1] * 20 + [2] * 20 + [3] * 20 + [4] * 3)
+    table = pq.read_table(path)
+    labels: list[str | None] = ["real"] * 20 + ["flux"] * 20 + ["sdxl"] * 20
+    labels += ["ai"] * 10 + [None] * 10 + ["kolors"] * 3
+    table = table.drop_columns(["Label_A", "Label_B"])
+    pq.write_table(table.append_column("label", pa.array(labels)), path)
+    found = audit((str(path),), choice=LabelChoice(labels=("real", "flux", "dalle")))
+    assert (found.rows, found.unlabelled) == (73, 10)
+    assert found.left_out_of_b == {"unknown generator": 10, "generator without a label": 23}
+    assert found.to_json()["left_out_of_b"] == found.left_out_of_b
+    assert list(found.guesses) == ["a"]
+    said = invoke(path).output
+    assert "10 rows have no label and are left out" in said
+    assert "13 rows are left out of B (unknown generator 10, kolors 3); a class needs 5 row" in said
+    # Real, flux and sdxl.
+    assert "0.333" in next(line for line in said.splitlines() if "by chance" in line)
+
+
+@pytest.mark.parametrize(
+    "labels", [["real", "sdxl"], [False, True]], ids=["one generator", "binary"]
+)
+def test_b_is_left_out_where_fewer_than_two_generators_are_named(
+    labels: list[object], tmp_path: Path
+) -> None:
+    path = manifest(tmp_path, alike, [0, 1] * 15)
+    table = pq.read_table(path).drop_columns(["Label_A", "Label_B"])
+    pq.write_table(table.append_column("is_ai", pa.array(labels * 15)), path)
+    said = invoke(path).output
+    assert "B is left out: it needs at least two generators with enough rows" in said
+    assert "which generator" not in said
+
+
+def test_the_real_images_schema_is_audited_with_either_generator_column(tmp_path: Path) -> None:
+    path = manifest(tmp_path, alike, [0] * 12 + [1] * 18)
+    table = pq.read_table(path).drop_columns("Label_B")
+    label_b: list[int | None] = [0] * 12 + [2] * 6 + [5] * 6 + [None] * 6
+    names = ["real"] * 12 + ["sdxl"] * 6 + ["midjourney"] * 6 + ["flux"] * 6
+    table = table.append_column("Label_B", pa.array(label_b, pa.int32()))
+    pq.write_table(table.append_column("generator", pa.array(names)), path)
+    assert audit((str(path),)).left_out_of_b == {"unknown generator": 6}
+    result = invoke(path, "--generator-column", "generator")
+    assert (
+        "labels from Label_A (1 is AI-generated) and generator: real 12, flux 6, " in result.stderr
+    )
+    assert "left out of B" not in result.stdout
 
 
 def test_facts_describe_the_file_only() -> None:
@@ -155,7 +203,7 @@ def test_the_command_prints_accuracies_and_what_to_do(tmp_path: Path) -> None:
     assert f"{path}: dimensions" in result.output
     assert "reveal the class: real or AI-generated (!)" in result.output
     assert "train with the unify option" in result.output
-    figures = json.loads(invoke(path, "--json").output)
+    figures = json.loads(invoke(path, "--json").stdout)
     assert figures["rows"] == ROWS
     assert figures["guesses"]["a"]["dimensions"]["biased"]
 
@@ -163,7 +211,7 @@ def test_the_command_prints_accuracies_and_what_to_do(tmp_path: Path) -> None:
 def test_the_command_tells_where_facts_reveal_nothing(tmp_path: Path) -> None:
     path = manifest(tmp_path, alike)
     result = invoke(path)
-    assert result.output.strip().splitlines()[-1] == f"{path}: file facts do not reveal the class"
+    assert result.stdout.strip().splitlines()[-1] == f"{path}: file facts do not reveal the class"
     assert "!" not in result.output
 
 
@@ -171,4 +219,5 @@ def test_a_manifest_without_labels_is_a_usage_error(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "m.parquet")
     result = invoke(tmp_path / "m.parquet")
     assert result.exit_code == 2
-    assert "no column label_a" in result.output
+    assert "no column has a usual name for labels" in result.output
+    assert "name one with --label-column or --generator-column" in result.output

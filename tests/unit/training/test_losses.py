@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from aigid.errors import UsageError
 from aigid.training.heads import Logits
+from aigid.training.labels import OTHER_GENERATOR, UNKNOWN_GENERATOR, LabelCounts
 from aigid.training.losses import (
     BatchTotals,
     LossConfig,
@@ -94,7 +95,7 @@ def test_without_ai_rows_the_second_term_and_its_gradient_are_zero() -> None:
 @settings(deadline=None, max_examples=40)
 @given(
     rows=st.lists(
-        st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)),
+        st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(-2, 5)),
         min_size=2,
         max_size=9,
     ),
@@ -108,24 +109,64 @@ def test_the_losses_of_micro_batches_add_up_to_that_of_the_batch(
     a, b, labels = (torch.tensor(column) for column in map(list, zip(*rows, strict=True)))
     config, weights = (
         LossConfig(label_smoothing=smoothing),
-        balanced_weights((9, 1, 2, 3, 4, 5) if balanced else (5, 1, 1, 1, 1, 1)),
+        balanced_weights(LabelCounts((9, 1, 2, 3, 4, 5) if balanced else (5, 1, 1, 1, 1, 1), 2)),
     )
-    label_a = (labels > 0).long()
+    label_a = (labels != 0).long()
     totals = batch_totals(label_a, labels, weights)
     whole = multi_task_loss(Logits(a, b), label_a, labels, config, weights)
+    slices = [part for part in (slice(0, cut), slice(cut, None)) if len(a[part])]
     parts = [
         multi_task_loss(
             Logits(a[part], b[part]), label_a[part], labels[part], config, weights, totals
         )
-        for part in (slice(0, cut), slice(cut, None))
-        if len(a[part])
+        for part in slices
     ]
+    # So do the totals, which the processes of a run gather.
+    of_parts = [batch_totals(label_a[part], labels[part], weights) for part in slices]
+    assert np.sum(of_parts, axis=0) == pytest.approx(totals)
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5, abs=1e-5)
+
+
+def test_a_row_of_an_unknown_generator_counts_for_a_and_not_for_b() -> None:
+    torch.manual_seed(3)
+    a, b = torch.randn(4), torch.randn(4, 3)
+    label_a = torch.tensor([0, 1, 1, 1])
+    label_b = torch.tensor([0, 2, UNKNOWN_GENERATOR, OTHER_GENERATOR])
+    found = multi_task_loss(Logits(a, b), label_a, label_b)
+    known = multi_task_loss(Logits(a[:2], b[:2]), label_a[:2], label_b[:2])
+    binary = torch.nn.functional.binary_cross_entropy_with_logits
+    of_a, of_known_a = binary(a, label_a.float()), binary(a[:2], label_a[:2].float())
+    assert float(found - of_a) == pytest.approx(float(known - of_known_a))
+    logits = Logits(a.requires_grad_(), b.requires_grad_())
+    multi_task_loss(logits, label_a, label_b).backward()
+    assert a.grad is not None
+    assert b.grad is not None
+    assert bool((a.grad != 0).all())
+    assert b.grad.any(dim=1).tolist() == [False, True, False, False]
+
+
+def test_a_batch_of_unknown_generators_alone_leaves_head_b_as_it_is() -> None:
+    b = torch.randn(2, 4, requires_grad=True)
+    labels = torch.tensor([1, 1]), torch.tensor([UNKNOWN_GENERATOR, OTHER_GENERATOR])
+    loss = multi_task_loss(Logits(torch.randn(2), b), *labels)
+    loss.backward()
+    assert bool(torch.isfinite(loss))
+    assert b.grad is not None
+    assert not b.grad.any()
+
+
+def test_a_class_without_rows_has_no_weight_and_unknown_generators_count_for_a() -> None:
+    weights = balanced_weights(LabelCounts((10, 4, 0, 8), unknown=6, others={"kolors": 2}))
+    # 10 real and 20 AI-generated rows; 12 of them in two classes.
+    assert weights.a.tolist() == pytest.approx([1.5, 0.75])
+    assert weights.b.tolist() == pytest.approx([0, 1.5, 0, 0.75])
+    none = balanced_weights(LabelCounts((10, 0), unknown=5))
+    assert none.b.tolist() == [0, 0]
 
 
 def test_balanced_weights_make_every_class_count_alike() -> None:
     counts = (100, 10, 20, 30, 40, 400)
-    weights = balanced_weights(counts)
+    weights = balanced_weights(LabelCounts(counts))
     assert float(weights.a[0]) * 100 == pytest.approx(float(weights.a[1]) * 500)
     sums = [float(weights.b[label]) * counts[label] for label in range(1, 6)]
     assert sums == pytest.approx([sums[0]] * 5)
@@ -145,8 +186,7 @@ def test_a_class_balanced_loss_is_the_mean_over_classes_of_their_means() -> None
         torch.tensor([row[0] for row in rows]), torch.tensor([row[1] for row in rows])
     )
     label_a = (label_b > 0).long()
-    weights = balanced_weights((1, 8, 1, 0, 0, 0))
-    weights = weights._replace(b=torch.nan_to_num(weights.b, posinf=0))
+    weights = balanced_weights(LabelCounts((1, 8, 1, 0, 0, 0)))
     found = multi_task_loss(
         given_logits, label_a, label_b, LossConfig(class_balanced=True), weights
     )
