@@ -96,6 +96,7 @@ class LabelledManifest:
         self._prompts = prompts
         self._options = options
         self._decoder = RowDecoder(prompts, image, options)
+        self.choice = choice
         self._labels = read_labels([opened.manifest for opened in self._manifests], choice, labels)
 
     @property
