@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aigid.export.checkpoint_to_half import halve_checkpoint
     from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
     from aigid.export.engine_timing import Timing, time_engines
+    from aigid.export.new_heads import lacks_engine
     from aigid.export.onnx_to_int8 import CALIBRATION_ROWS, quantize_graphs
     from aigid.export.onnx_to_tensorrt import EngineSettings, build_engines
     from aigid.export.parity_report import (
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         write_report,
     )
     from aigid.export.pipeline import PRECISIONS, BuildConfig, BuiltRepository, build_repository
+    from aigid.export.recalibration import CalibrationConfig, Recalibration, recalibrate
     from aigid.export.repository_versions import prune_versions
     from aigid.export.sample_rows import rows_for
     from aigid.export.self_training import SelfTrainingConfig, self_train
@@ -35,6 +37,7 @@ __all__ = [
     "BuildConfig",
     "BuiltRepository",
     "CALIBRATION_ROWS",
+    "CalibrationConfig",
     "Compiler",
     "EngineSettings",
     "LIMITS",
@@ -43,6 +46,7 @@ __all__ = [
     "PRECISIONS",
     "ParityReport",
     "Precision",
+    "Recalibration",
     "SelfTrainingConfig",
     "Timing",
     "build_engines",
@@ -50,10 +54,12 @@ __all__ = [
     "convert_weights",
     "export_checkpoint",
     "halve_checkpoint",
+    "lacks_engine",
     "measure_parity",
     "measure_repository",
     "prune_versions",
     "quantize_graphs",
+    "recalibrate",
     "refuse_shortcomings",
     "report_text",
     "rows_for",
@@ -73,6 +79,7 @@ _NAMES = {
         "Timing",
         "time_engines",
     ),
+    "new_heads": ("lacks_engine",),
     "onnx_to_int8": (
         "CALIBRATION_ROWS",
         "quantize_graphs",
@@ -94,6 +101,11 @@ _NAMES = {
         "BuildConfig",
         "BuiltRepository",
         "build_repository",
+    ),
+    "recalibration": (
+        "CalibrationConfig",
+        "Recalibration",
+        "recalibrate",
     ),
     "repository_versions": ("prune_versions",),
     "sample_rows": ("rows_for",),

@@ -4,7 +4,7 @@ INT8 features differ a little from torch's, and so do their scores. A threshold 
 torch's scores would promise a rate for a model that nobody runs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from aigid.contract import FittedOn
+from aigid.contract import FittedOn, Temperatures
 from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.fingerprints import model_fingerprint
-from aigid.training.thresholds import fit_thresholds
+from aigid.training.heads import Heads
+from aigid.training.metrics import LabelledScores
+from aigid.training.thresholds import RATES, Decisions, fit_decisions
 from aigid.training.training_progress import TrainingProgress
 
 Floats = npt.NDArray[np.float32]
@@ -59,6 +61,44 @@ def graph_features(
 
 
 @dataclass(frozen=True)
+class FittedHeads:
+    """What heads decide, the graph with their temperatures, and its scores of the fitted rows."""
+
+    temperatures: Temperatures
+    graph: onnx.ModelProto
+    scores: LabelledScores
+    decisions: Decisions
+
+    def fitted_on(self, data: str, graphs: str) -> FittedOn:
+        """Return the origin: a short name of the data, and the precision of the encoders."""
+        label_a = self.scores.label_a
+        return FittedOn(data, len(label_a), int((label_a == 0).sum()), graphs)
+
+
+def fit_heads(
+    heads: Heads,
+    features: LabelledFeatures,
+    labels: tuple[str, ...],
+    unfitted: Temperatures,
+    rates: Iterable[float] = RATES,
+) -> FittedHeads:
+    """Fit temperatures, the thresholds of `rates` and the open-set threshold on labelled features.
+
+    Temperatures that the rows say too little about stay those of `unfitted`.
+    """
+    label_a, label_b = torch.from_numpy(features.label_a), torch.from_numpy(features.label_b)
+    text, image = torch.from_numpy(features.text), torch.from_numpy(features.image)
+    with torch.inference_mode():
+        logits = heads.fuse(text, image)
+    temperatures = fit_temperatures(logits, label_a, label_b, unfitted)
+    graph = export_heads(
+        heads, temperatures, text_features=text.shape[1], image_features=image.shape[1]
+    )
+    scores = head_scores(graph, features, labels)
+    return FittedHeads(temperatures, graph, scores, fit_decisions(scores, rates))
+
+
+@dataclass(frozen=True)
 class FittedModel:
     """A checkpoint with new temperatures and thresholds, and the graph of its heads with them.
 
@@ -75,30 +115,18 @@ def fit_on_features(
 ) -> FittedModel:
     """Fit a checkpoint's temperatures and thresholds anew on features of the precision `graphs`.
 
-    `data` is a short name of the manifest. Temperatures that the rows say too little about stay as
-    they were.
+    `data` is a short name of the manifest.
     """
-    label_a, label_b = torch.from_numpy(features.label_a), torch.from_numpy(features.label_b)
-    text, image = torch.from_numpy(features.text), torch.from_numpy(features.image)
-    with torch.inference_mode():
-        logits = checkpoint.model.fuse(text, image)
-    unfitted = checkpoint.info.temperatures
-    temperatures = fit_temperatures(logits, label_a, label_b, unfitted)
-    heads = export_heads(
-        checkpoint.model,
-        temperatures,
-        text_features=text.shape[1],
-        image_features=image.shape[1],
-    )
-    p_ai, _ = _head_scores(heads, features)
-    thresholds = fit_thresholds(features.label_a, p_ai)
+    info = checkpoint.info
+    found = fit_heads(checkpoint.model, features, info.labels, info.temperatures)
     fitted = with_decisions(
         checkpoint,
-        temperatures=temperatures,
-        thresholds=thresholds.found,
-        fitted_on=FittedOn(data, len(text), int((features.label_a == 0).sum()), graphs),
+        temperatures=found.temperatures,
+        thresholds=found.decisions.thresholds,
+        open_set=found.decisions.open_set,
+        fitted_on=found.fitted_on(data, graphs),
     )
-    return FittedModel(fitted, heads, thresholds.refused)
+    return FittedModel(fitted, found.graph, found.decisions.refused)
 
 
 def with_decisions(checkpoint: Checkpoint, **decisions: Any) -> Checkpoint:
@@ -117,12 +145,14 @@ def with_decisions(checkpoint: Checkpoint, **decisions: Any) -> Checkpoint:
     return replace(checkpoint, info=info, fingerprint=fingerprint)
 
 
-def _head_scores(heads: onnx.ModelProto, features: LabelledFeatures) -> tuple[Floats, Floats]:
-    """Return `p_ai` and `known_score`, [N] each, as the graph `fusion_heads` computes them."""
-    session = _session(heads.SerializeToString())
+def head_scores(
+    graph: onnx.ModelProto, features: LabelledFeatures, labels: tuple[str, ...]
+) -> LabelledScores:
+    """Return the scores of the graph `fusion_heads`, over these labels, to the last bit."""
+    session = _session(graph.SerializeToString())
     parts = [
         session.run(
-            ["p_ai", "known_score"],
+            ["p_ai", "p_source", "known_score"],
             {
                 "text_features": features.text[start : start + _BATCH_ROWS],
                 "image_features": features.image[start : start + _BATCH_ROWS],
@@ -130,8 +160,10 @@ def _head_scores(heads: onnx.ModelProto, features: LabelledFeatures) -> tuple[Fl
         )
         for start in range(0, len(features.text), _BATCH_ROWS)
     ]
-    p_ai, known_score = (np.concatenate(column)[:, 0] for column in zip(*parts, strict=True))
-    return p_ai, known_score
+    p_ai, p_source, known_score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return LabelledScores(
+        features.label_a, features.label_b, p_ai[:, 0], p_source, known_score[:, 0], labels
+    )
 
 
 def _session(graph: str | bytes) -> ort.InferenceSession:

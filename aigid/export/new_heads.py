@@ -4,7 +4,8 @@ The encoders' graphs are the same files in the new version.
 """
 
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -13,7 +14,6 @@ from onnx import numpy_helper
 
 from aigid.contract import TOKENIZER_FILE, ModelContract
 from aigid.errors import ContractError
-from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.export.graph_metadata import GraphFacts, describe_graph, write_graph
 from aigid.export.model_configs import GPU_GRAPH, check_graph
 from aigid.export.parity_report import PARITY_JSON, PARITY_MD
@@ -22,6 +22,7 @@ from aigid.export.repository_versions import versions_of
 from aigid.export.to_model_repository import carry_over, link_or_copy, write_descriptions
 from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
+from aigid.training.model_card import write_card
 
 _HEADS = "fusion_heads"
 _ENCODERS = ("bert", "clip_vision")
@@ -59,48 +60,49 @@ def read_heads(repository: Path, contract: ModelContract) -> Heads:
     return heads.eval()
 
 
-def heads_graph(heads: Heads, contract: ModelContract) -> onnx.ModelProto:
-    """Return the graph `fusion_heads` of these heads, at the temperatures of the contract."""
-    graph = export_heads(
-        heads,
-        contract.temperatures,
-        text_features=contract.text_features,
-        image_features=contract.image_features,
-    )
-    check_graph(graph.graph, _HEADS, contract)
-    return graph
+@dataclass(frozen=True)
+class NewHeads:
+    """Heads for the encoders of a repository.
+
+    `contract` is that of the repository's current version, with the new model's labels,
+    temperatures, thresholds, open set and origin. `graph` is `fusion_heads` at these temperatures.
+    """
+
+    heads: Heads
+    graph: onnx.ModelProto
+    contract: ModelContract
 
 
 def write_new_heads(
-    repository: Path, heads: Heads, contract: ModelContract, out: Path
+    repository: Path, new: NewHeads, out: Path, card_of: Callable[[ModelContract], str]
 ) -> ModelContract:
-    """Write these heads with the encoders of `repository` as the next version of `out`.
+    """Write new heads with the encoders of `repository` as the next version of `out`.
 
-    `contract` is that of the repository's current version, with the new model's labels,
-    temperatures, thresholds, open set and origin. Return it with its version and fingerprint.
+    Return the contract with its version and fingerprint; `card_of` makes the model card of it.
     `out` may be the repository itself, whose earlier versions stay. Raises BuildError if it cannot
     be written; it stays as it was then.
     """
-    fingerprint = model_fingerprint(
-        heads,
-        contract.encoders_fingerprint,
-        contract.labels,
-        contract.temperatures,
-        contract.open_set,
-    )
-    graph = heads_graph(heads, contract)
+    contract = replace(new.contract, fingerprint=_fingerprint(new))
+    check_graph(new.graph.graph, _HEADS, contract)
     with staged_repository(out) as folder:
-        version = max(versions_of(out), default=0) + 1
+        source, version = contract.version, max(versions_of(out), default=0) + 1
+        contract = replace(contract, version=version)
         carry_over(out, folder)
         for part in _ENCODERS:
-            _link_files(repository / part / str(contract.version), folder / part / str(version))
+            _link_files(repository / part / str(source), folder / part / str(version))
         for path in sorted((folder / "bert" / str(version)).glob("model.*.onnx")):
-            describe_graph(graph, _HEADS, fingerprint, path.name.split(".")[1])
-            write_graph(graph, folder / _HEADS / str(version) / path.name)
-        new = replace(contract, version=version, fingerprint=fingerprint)
-        write_descriptions(new, repository / TOKENIZER_FILE, folder)
+            describe_graph(new.graph, _HEADS, contract.fingerprint, path.name.split(".")[1])
+            write_graph(new.graph, folder / _HEADS / str(version) / path.name)
+        write_descriptions(contract, repository / TOKENIZER_FILE, folder)
         _copy_parity(repository, folder)
-    return new
+        write_card(card_of(contract), folder)
+    return contract
+
+
+def _fingerprint(new: NewHeads) -> str:
+    contract = new.contract
+    encoders, parts = contract.encoders_fingerprint, (contract.labels, contract.temperatures)
+    return model_fingerprint(new.heads, encoders, *parts, contract.open_set)
 
 
 def lacks_engine(repository: Path, contract: ModelContract) -> bool:

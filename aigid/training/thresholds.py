@@ -11,14 +11,30 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from aigid.contract import Threshold, rows_needed
+from aigid.contract import OpenSet, Threshold, rows_needed
 from aigid.errors import UsageError
 from aigid.scorers import Probabilities
+from aigid.training.metrics import LabelledScores
 
 RATES = (0.05, 0.01, 0.001)
 """The false-positive rates that a model's thresholds are fitted for, as far as its rows allow."""
 
 CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How a model decides, and the reason for each false-positive rate that has no threshold."""
+
+    thresholds: dict[str, Threshold]
+    open_set: OpenSet | None
+    refused: dict[str, str]
+
+
+def fit_decisions(scores: LabelledScores, rates: Iterable[float] = RATES) -> Decisions:
+    """Fit the thresholds of `rates`, and that of the open set, on scores of labelled rows."""
+    fitted = fit_thresholds(scores.label_a, scores.p_ai, rates)
+    return Decisions(fitted.found, None, fitted.refused)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from aigid.contract import (
     FittedOn,
+    ModelContract,
     OpenSet,
     Temperatures,
     Threshold,
@@ -20,7 +21,8 @@ from aigid.contract import (
     save_contract,
 )
 from aigid.errors import ContractError
-from aigid.export.new_heads import lacks_engine, read_heads, write_new_heads
+from aigid.export.checkpoint_to_onnx import export_heads
+from aigid.export.new_heads import NewHeads, lacks_engine, read_heads, write_new_heads
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.repository_versions import prune_versions
 from aigid.scorers import PARTS, OnnxScorer
@@ -48,6 +50,17 @@ def random_heads(repository: Path, labels: int) -> Heads:
     return Heads(contract.text_features, contract.image_features, 8, labels).eval()
 
 
+def write(repository: Path, heads: Heads, contract: ModelContract, out: Path) -> ModelContract:
+    graph = export_heads(
+        heads,
+        contract.temperatures,
+        text_features=contract.text_features,
+        image_features=contract.image_features,
+    )
+    new = NewHeads(heads, graph, contract)
+    return write_new_heads(repository, new, out, lambda final: f"version {final.version}")
+
+
 def test_the_heads_are_read_back_as_they_were_trained(copied: Path, checkpoint: Checkpoint) -> None:
     contract = load_contract(copied)
     heads = read_heads(copied, contract)
@@ -64,7 +77,7 @@ def test_the_heads_are_read_back_as_they_were_trained(copied: Path, checkpoint: 
 def test_the_same_heads_give_the_same_model_in_the_next_version(copied: Path) -> None:
     contract = load_contract(copied)
     before = contents(copied)
-    new = write_new_heads(copied, read_heads(copied, contract), contract, copied)
+    new = write(copied, read_heads(copied, contract), contract, copied)
     assert new == replace(contract, version=2) == load_contract(copied)
     after = contents(copied)
     for part in PARTS:
@@ -84,17 +97,18 @@ def test_other_heads_leave_the_encoders_and_earlier_versions_as_they_are(copied:
         fitted_on=FittedOn("mine", 600, 300, "int8"),
     )
     heads = random_heads(copied, labels=3)
-    new = write_new_heads(copied, heads, wanted, copied)
+    new = write(copied, heads, wanted, copied)
     assert new == replace(wanted, version=2, fingerprint=new.fingerprint) == load_contract(copied)
     assert new.fingerprint != contract.fingerprint
     assert new.encoders_fingerprint == contract.encoders_fingerprint
     after = contents(copied)
-    unchanged = before.keys() - {"contract.json", "parity.md"}
+    unchanged = before.keys() - {"README.md", "contract.json", "parity.md"}
     for name in unchanged:
         if not name.endswith(".pbtxt"):
             assert after[name] == before[name], name
     for part in ENCODERS:
         assert after[f"{part}/2/model.int8.onnx"] == before[f"{part}/1/model.int8.onnx"]
+    assert after["README.md"] == b"version 2"
     # What puts the first version back.
     assert after["fusion_heads/1/contract.json"] == before["contract.json"]
     assert prune_versions(copied, keep=1) == [1]
@@ -106,7 +120,7 @@ def test_the_new_version_is_scored_by_the_new_heads_at_their_temperatures(copied
         load_contract(copied), labels=("real", "flux", "sdxl"), temperatures=Temperatures(0.5, 2.0)
     )
     heads = random_heads(copied, labels=3)
-    write_new_heads(copied, heads, contract, copied)
+    write(copied, heads, contract, copied)
     scorer = OnnxScorer(copied)
     rng = np.random.default_rng(0)
     text, image = (
@@ -127,7 +141,7 @@ def test_the_new_version_is_scored_by_the_new_heads_at_their_temperatures(copied
 
 def test_triton_s_configurations_are_those_of_the_new_model(copied: Path) -> None:
     contract = replace(load_contract(copied), labels=("real", "flux", "sdxl"))
-    new = write_new_heads(copied, random_heads(copied, labels=3), contract, copied)
+    new = write(copied, random_heads(copied, labels=3), contract, copied)
     for name in ("aigid", "aigid_pairs", "preprocess", *PARTS):
         text = (copied / name / "config.pbtxt").read_text()
         config = text_format.Parse(text, triton.ModelConfig())
@@ -141,7 +155,7 @@ def test_the_parity_report_says_whose_heads_it_measured(copied: Path) -> None:
     contract, heads = load_contract(copied), random_heads(copied, labels=6)
     before = contents(copied)
     for _ in range(2):
-        write_new_heads(copied, heads, contract, copied)
+        write(copied, heads, contract, copied)
     report = (copied / "parity.md").read_text()
     assert report.count("other heads") == 1
     assert contract.fingerprint[:12] in report
@@ -151,7 +165,7 @@ def test_the_parity_report_says_whose_heads_it_measured(copied: Path) -> None:
 def test_another_repository_gets_its_first_version(copied: Path, tmp_path: Path) -> None:
     contract, before = load_contract(copied), contents(copied)
     out = tmp_path / "mine"
-    new = write_new_heads(copied, random_heads(copied, labels=6), contract, out)
+    new = write(copied, random_heads(copied, labels=6), contract, out)
     assert new.version == 1
     assert contents(copied) == before
     assert OnnxScorer(out).contract == new
@@ -163,7 +177,7 @@ def test_engines_of_the_encoders_stay_and_the_heads_lack_one(copied: Path) -> No
     for part in PARTS:
         (copied / part / "1" / "model.plan").write_text(part)
     assert not lacks_engine(copied, contract)
-    new = write_new_heads(copied, read_heads(copied, contract), contract, copied)
+    new = write(copied, read_heads(copied, contract), contract, copied)
     assert [(copied / part / "2" / "model.plan").is_file() for part in PARTS] == [True, True, False]
     assert lacks_engine(copied, new)
 
@@ -171,7 +185,7 @@ def test_engines_of_the_encoders_stay_and_the_heads_lack_one(copied: Path) -> No
 def test_heads_for_other_labels_than_the_contract_s_are_refused(copied: Path) -> None:
     before = contents(copied)
     with pytest.raises(ContractError, match="p_source"):
-        write_new_heads(copied, random_heads(copied, labels=3), load_contract(copied), copied)
+        write(copied, random_heads(copied, labels=3), load_contract(copied), copied)
     assert contents(copied) == before
 
 

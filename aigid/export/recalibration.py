@@ -1,0 +1,120 @@
+"""Fit a model repository's temperatures and thresholds anew, on labelled rows of one's own.
+
+Nothing is trained: the graphs of the encoders stay, and so do the weights of the heads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from aigid.contract import ModelContract, load_contract, rows_needed
+from aigid.decisions import decide_ai
+from aigid.errors import ManifestError, UsageError
+from aigid.export.fit_on_graphs import fit_heads
+from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
+from aigid.export.published_features import open_rows, published_features
+from aigid.training.data_name import data_name
+from aigid.training.datasets import LabelledManifest
+from aigid.training.labels import LabelChoice
+from aigid.training.metrics import LabelledScores
+from aigid.training.model_card import read_card, recalibrated_card
+from aigid.training.thresholds import RATES
+from aigid.training.training_progress import TrainingProgress
+
+
+@dataclass(frozen=True)
+class CalibrationConfig:
+    """What is fitted anew, and on what.
+
+    `paths` are labelled manifests, read with the labels of the model in `repository`. The new
+    version goes to the repository `out`, or to `repository` itself. Thresholds are fitted for RATES
+    as far as there are enough real rows, and for those of `max_fpr` in any case.
+    """
+
+    repository: Path
+    paths: tuple[str, ...]
+    out: Path | None = None
+    labels: LabelChoice = LabelChoice()
+    max_fpr: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        wrong = [rate for rate in self.max_fpr if not 0 < rate < 1]
+        if wrong:
+            raise UsageError(f"`max_fpr` must be between 0 and 1: got {wrong[0]:g}")
+
+    @property
+    def target(self) -> Path:
+        """The repository that gets the new version."""
+        return self.out or self.repository
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """The contract before and after, and the scores of the rows at the new temperatures.
+
+    `refused` has the reason for each false-positive rate (as text) that has no threshold.
+    """
+
+    before: ModelContract
+    contract: ModelContract
+    scores: LabelledScores
+    refused: Mapping[str, str]
+
+    @property
+    def real_rows(self) -> int:
+        """The number of real rows among those that were scored."""
+        return int((self.scores.label_a == 0).sum())
+
+    def true_positive_rate(self, max_fpr: str) -> float:
+        """Return the share of AI-generated rows that a rate's threshold finds."""
+        is_ai = decide_ai(self.scores.p_ai, self.contract.thresholds[max_fpr].p_ai)
+        return float(is_ai[self.scores.label_a == 1].mean())
+
+
+def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recalibration:
+    """Fit temperatures, thresholds and the open-set threshold anew, and write a new version.
+
+    Raises ManifestError where the rows are all real or all AI-generated, and UsageError where they
+    are too few for a rate of `max_fpr`: before any row is scored if the labels show it.
+    """
+    contract = load_contract(config.repository)
+    manifest = open_rows(config.repository, config.paths, config.labels, contract.labels)
+    _check_rows(manifest, config)
+    heads = read_heads(config.repository, contract)
+    features = published_features(config.repository, manifest, progress)
+    rates = (*RATES, *config.max_fpr)
+    fitted = fit_heads(heads, features, contract.labels, contract.temperatures, rates)
+    for rate in config.max_fpr:
+        if f"{rate:g}" in fitted.decisions.refused:
+            raise UsageError(f"`max_fpr`: {fitted.decisions.refused[f'{rate:g}']}")
+    new = replace(
+        contract,
+        temperatures=fitted.temperatures,
+        thresholds=fitted.decisions.thresholds,
+        open_set=fitted.decisions.open_set,
+        fitted_on=fitted.fitted_on(data_name(config.paths), contract.cpu_precision),
+    )
+    written = write_new_heads(
+        config.repository,
+        NewHeads(heads, fitted.graph, new),
+        config.target,
+        partial(recalibrated_card, read_card(config.repository)),
+    )
+    return Recalibration(contract, written, fitted.scores, fitted.decisions.refused)
+
+
+def _check_rows(manifest: LabelledManifest, config: CalibrationConfig) -> None:
+    counts, path = manifest.row_labels.counts, config.paths[0]
+    if not counts.real or not counts.generated:
+        only = "real" if counts.real else "AI-generated"
+        raise ManifestError(
+            f"{path}: all {counts.rows:,} rows are {only}: a calibration needs real and "
+            "AI-generated rows"
+        )
+    for rate in config.max_fpr:
+        if counts.real < rows_needed(rate):
+            raise UsageError(
+                f"`max_fpr` {rate:g}: needs {rows_needed(rate):,} real rows: "
+                f"{path} has {counts.real:,}"
+            )
