@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from aigid.errors import MissingExtraError, TrainingError, UsageError
@@ -42,15 +42,14 @@ class Tracking:
 
         accelerate leaves such a tracker out without a word.
         """
+        available = [str(name) for name in get_available_trackers()]
         for name in self.report_to:
-            try:
-                import_module(name)
-            except ModuleNotFoundError as error:
-                if name == "tensorboard":
-                    raise missing_extra("`report_to` tensorboard", error, "train") from error
-                raise MissingExtraError(
-                    f"`report_to` {name} needs {error.name}: pip install {name}"
-                ) from error
+            if name in available:
+                continue
+            if name == "tensorboard":
+                missing = ModuleNotFoundError(name=name)
+                raise missing_extra("`report_to` tensorboard", missing, "train")
+            raise MissingExtraError(f"`report_to` {name} needs {name}: pip install {name}")
 
 
 def new_accelerator(precision: str, tracking: Tracking | None = None) -> Accelerator:
