@@ -26,6 +26,7 @@ from aigid.export.repository_versions import versions_of
 from aigid.scorers import PREPROCESS
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
+from aigid.training.model_card import repository_card, write_card
 
 # Paths of graphs by precision and part.
 Graphs = Mapping[str, Mapping[str, Path]]
@@ -101,6 +102,7 @@ def fill_repository(
             target.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(str(path), str(target))
     write_descriptions(contract, checkpoint.tokenizer_file, folder)
+    write_card(repository_card(contract, checkpoint.info), folder)
     return contract
 
 

@@ -31,6 +31,7 @@ from aigid.storage import staged_folder
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
 from aigid.training.fingerprints import encoders_fingerprint, model_fingerprint
 from aigid.training.fusion_model import FusionModel
+from aigid.training.model_card import checkpoint_card, write_card
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -111,6 +112,7 @@ def save_checkpoint(
             json.dumps(dataclasses.asdict(info), indent=2) + "\n", encoding="utf-8"
         )
         shutil.copyfile(tokenizer_file, staging / TOKENIZER_FILE)
+        write_card(checkpoint_card(info), staging)
 
 
 def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:

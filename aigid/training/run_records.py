@@ -8,6 +8,7 @@ from typing import Any
 
 from aigid.contract import ImageSpec
 from aigid.training.config import TrainingConfig
+from aigid.training.metrics import Metrics
 from aigid.training.row_decoder import Input
 
 
@@ -70,7 +71,8 @@ class RunIdentity:
     """The settings and data of a run: a run is resumed only with the same ones.
 
     `train` and `validation` are the hashes of the files' footers, not their paths: data may be
-    moved. `text_config` and `image_config` are configs of transformers.
+    moved. `labels` are the model's, and the two columns those that were chosen to read labels from.
+    `text_config` and `image_config` are configs of transformers.
     """
 
     config: TrainingConfig
@@ -79,6 +81,9 @@ class RunIdentity:
     fusion_hidden: int
     image: ImageSpec
     without: Input | None
+    labels: Sequence[str]
+    label_column: str | None
+    generator_column: str | None
     train: Sequence[str]
     validation: Sequence[str]
 
@@ -91,6 +96,9 @@ class RunIdentity:
             "fusion_hidden": self.fusion_hidden,
             "image": _image_to_json(self.image),
             "without": self.without,
+            "labels": list(self.labels),
+            "label_column": self.label_column,
+            "generator_column": self.generator_column,
             "train": list(self.train),
             "validation": list(self.validation),
         }
@@ -110,6 +118,9 @@ class RunIdentity:
             fusion_hidden=int(values["fusion_hidden"]),
             image=ImageSpec(**values["image"]),
             without=None if without is None else Input(without),
+            labels=tuple(values["labels"]),
+            label_column=values["label_column"],
+            generator_column=values["generator_column"],
             train=tuple(values["train"]),
             validation=tuple(values["validation"]),
         )
@@ -175,11 +186,22 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The run that made a checkpoint: its settings, and the record of the checkpoint's epoch."""
+    """The run that made a checkpoint: its settings, and the record of the checkpoint's epoch.
+
+    `data` has short names of the manifests, by "train" and "validation". `metrics` are those of
+    the validation rows.
+    """
 
     config: TrainingConfig
+    data: Mapping[str, str]
     validation: EpochRecord
+    metrics: Metrics
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as it stands in a checkpoint's config.json."""
-        return {"config": self.config.to_json(), "validation": self.validation.to_json()}
+        return {
+            "config": self.config.to_json(),
+            "data": dict(self.data),
+            "validation": self.validation.to_json(),
+            "metrics": self.metrics.to_json(),
+        }

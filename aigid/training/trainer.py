@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from aigid.contract import FittedOn
 from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
-from aigid.training.calibration import fit_temperatures, probabilities
+from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
@@ -72,9 +73,9 @@ class Trainer:
         Raises UsageError where the folder holds a run and `resume` is not set, or where that run
         has other settings or data; TrainingError where training cannot go on.
         """
-        class_counts = data.train.epoch_class_counts(self.config.oversample_real)
+        counts = data.train.epoch_counts(self.config.oversample_real)
         accelerator = new_accelerator(self.config.precision, self._tracking)
-        self._optimization = Optimization(self.model, self.config, class_counts, accelerator)
+        self._optimization = Optimization(self.model, self.config, counts, accelerator)
         self._identity = self._identify(data)
         self._open_folder(resume)
         self._optimization.wait()
@@ -96,7 +97,7 @@ class Trainer:
         scored = self._optimization.score(data.validation)
         self._history.append(self._epoch_record(epoch, loss, scored, started))
         if self._optimization.is_main:
-            self._save_epoch(scored, on_message)
+            self._save_epoch(data, scored, on_message)
         self._optimization.wait()
 
     def _open_folder(self, resume: bool) -> None:
@@ -138,7 +139,7 @@ class Trainer:
         self, epoch: int, loss: float, scored: LabelledLogits, started: float
     ) -> EpochRecord:
         temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
-        metrics = compute_metrics(scored.calibrated(temperatures))
+        metrics = compute_metrics(scored.calibrated(self.model, temperatures, self.info.labels))
         return EpochRecord(
             epoch=epoch + 1,
             loss=loss,
@@ -152,23 +153,30 @@ class Trainer:
             processes=self._optimization.process.world_size,
         )
 
-    def _save_epoch(self, scored: LabelledLogits, on_message: OnMessage) -> None:
+    def _save_epoch(
+        self, data: TrainingData, scored: LabelledLogits, on_message: OnMessage
+    ) -> None:
         """Report the epoch, and write its checkpoint if it is the best, its state and history."""
         epoch = self._history[-1]
         on_message(epoch.summary())
         if all(epoch.score > item.score for item in self._history[:-1]):
-            self._save_best(scored)
+            self._save_best(data, scored)
         state = TrainingState(self._identity, tuple(self._history))
         self.folder.save_last(self._optimization, state)
 
-    def _save_best(self, scored: LabelledLogits) -> None:
+    def _save_best(self, data: TrainingData, scored: LabelledLogits) -> None:
         temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
-        p_ai, _ = probabilities(scored.logits, temperatures)
+        scores = scored.calibrated(self.model, temperatures, self.info.labels)
+        metrics = compute_metrics(scores)
+        names = {"train": data.train.name, "validation": data.validation.name}
         info = dataclasses.replace(
             self.info,
             temperatures=temperatures,
-            thresholds=fit_thresholds(scored.label_a.numpy(), p_ai.numpy()).found,
-            training=RunRecord(self.config, self._history[-1]).to_json(),
+            thresholds=fit_thresholds(scores.label_a, scores.p_ai).found,
+            fitted_on=FittedOn(
+                names["validation"], metrics.rows, metrics.a.real_rows, "torch fp32"
+            ),
+            training=RunRecord(self.config, names, self._history[-1], metrics).to_json(),
         )
         plain = merge_adapters(self.model)
         save_checkpoint(plain, info, self._tokenizer_file, self.folder.best)
@@ -181,6 +189,9 @@ class Trainer:
             fusion_hidden=self.info.fusion_hidden,
             image=self.info.image,
             without=data.train.without,
+            labels=self.info.labels,
+            label_column=data.train.choice.label_column,
+            generator_column=data.train.choice.generator_column,
             train=tuple(file.footer_sha256 for file in data.train.files),
             validation=tuple(file.footer_sha256 for file in data.validation.files),
         )
@@ -189,5 +200,5 @@ class Trainer:
 def _score(metrics: Metrics, select_by: str) -> float:
     """Return what the best epoch has most of."""
     if select_by == "binary_f1_a":
-        return metrics.a.binary_f1
-    return metrics.a.macro_f1 + metrics.b.macro_f1
+        return metrics.a.binary_f1 or 0.0
+    return (metrics.a.macro_f1 or 0.0) + (metrics.b.macro_f1 or 0.0)

@@ -189,7 +189,8 @@ def test_a_run_leaves_the_best_checkpoint_its_state_and_its_history(checkpoint: 
         for path in checkpoint.parent.rglob("*")
         if path.is_file()
     }
-    best = {f"best/{name}" for name in ("config.json", "model.safetensors", "tokenizer.json")}
+    files = ("README.md", "config.json", "model.safetensors", "tokenizer.json")
+    best = {f"best/{name}" for name in files}
     assert names == best | {
         f"last/{name}" for name in ("adamw.safetensors", "model.safetensors", "state.json")
     } | {"history.json"}

@@ -176,8 +176,9 @@ def test_a_rebuild_adds_a_version_and_keeps_existing_files(
     assert load_contract(repository).version == 2
     after = contents(repository)
     assert {name: data for name, data in after.items() if name in first} == first | {
-        "contract.json": after["contract.json"]
+        name: after[name] for name in ("README.md", "contract.json")
     }
+    assert b"version 2, and CPUs run its int8 graphs" in after["README.md"]
     added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {
         f"{ensemble}/2/.gitkeep" for ensemble in ENSEMBLES
     }

@@ -32,6 +32,9 @@ def folder(
     return tmp_path / "runs" / "saved"
 
 
+FILES = ["README.md", "config.json", "model.safetensors", "tokenizer.json"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -64,8 +67,8 @@ def test_everything_in_a_checkpoint_comes_back(
     assert loaded.tokenizer_file.read_bytes() == tokenizer_file.read_bytes()
 
 
-def test_a_checkpoint_is_three_files_and_none_is_a_pickle(folder: Path) -> None:
-    assert sorted(contents(folder)) == ["config.json", "model.safetensors", "tokenizer.json"]
+def test_a_checkpoint_is_four_files_and_none_is_a_pickle(folder: Path) -> None:
+    assert sorted(contents(folder)) == FILES
     for path in folder.iterdir():
         assert not zipfile.is_zipfile(path)
         # Every pickle of protocol 2 or later begins with this byte.
@@ -105,7 +108,11 @@ def test_the_fingerprint_covers_what_changes_answers(
     assert (
         fingerprint(
             replace(
-                tiny_info, name="renamed", notice="", training={"a": 1}, thresholds={"0.5": Threshold(0.5, 300, 0.95)}
+                tiny_info,
+                name="renamed",
+                notice="",
+                training={"a": 1},
+                thresholds={"0.5": Threshold(0.5, 300, 0.95)},
             )
         )
         == same
@@ -227,7 +234,7 @@ def test_a_new_checkpoint_replaces_the_old_one(
     (folder / "left-over.txt").write_text("of the old one")
     save_checkpoint(changed(tiny_model), tiny_info, tokenizer_file, folder)
     assert torch.equal(load_checkpoint(folder).model.head_a.bias, tiny_model.head_a.bias)
-    assert len(contents(folder)) == 3
+    assert len(contents(folder)) == len(FILES)
     assert list(folder.parent.iterdir()) == [folder]
 
 
@@ -287,7 +294,7 @@ def test_the_umask_decides_who_can_read_a_checkpoint(
     modes = {
         path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "saved").iterdir()
     }
-    assert modes == dict.fromkeys(["config.json", "model.safetensors", "tokenizer.json"], file_mode)
+    assert modes == dict.fromkeys(FILES, file_mode)
 
 
 def test_equal_models_are_equal_files(
