@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from aigid.contract import FittedOn
+from aigid.contract import FittedOn, Temperatures
 from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.training.calibration import fit_temperatures
@@ -15,7 +15,7 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
-from aigid.training.metrics import Metrics, compute_metrics
+from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.optimization import Optimization
 from aigid.training.run_folder import RunFolder
 from aigid.training.run_records import EpochRecord, RunIdentity, RunRecord, TrainingState
@@ -31,6 +31,15 @@ class TrainingData:
 
     train: LabelledManifest
     validation: LabelledManifest
+
+
+@dataclass(frozen=True)
+class _Validation:
+    """The validation rows' scores after an epoch, at the best temperatures, and their metrics."""
+
+    temperatures: Temperatures
+    scores: LabelledScores
+    metrics: Metrics
 
 
 class Trainer:
@@ -95,9 +104,13 @@ class Trainer:
         started = time.perf_counter()
         loss = self._train_epoch(data.train, epoch, progress)
         scored = self._optimization.score(data.validation)
-        self._history.append(self._epoch_record(epoch, loss, scored, started))
+        found = self._validate(scored)
+        validation_loss = float(multi_task_loss(scored.logits, scored.label_a, scored.label_b))
+        self._history.append(
+            self._epoch_record(epoch, (loss, validation_loss), found.metrics, started)
+        )
         if self._optimization.is_main:
-            self._save_epoch(data, scored, on_message)
+            self._save_epoch(data, found, on_message)
         self._optimization.wait()
 
     def _open_folder(self, resume: bool) -> None:
@@ -135,15 +148,19 @@ class Trainer:
                 f"{error}; {self.folder.best} still holds the last good checkpoint"
             ) from error
 
-    def _epoch_record(
-        self, epoch: int, loss: float, scored: LabelledLogits, started: float
-    ) -> EpochRecord:
+    def _validate(self, scored: LabelledLogits) -> _Validation:
         temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
-        metrics = compute_metrics(scored.calibrated(self.model, temperatures, self.info.labels))
+        scores = scored.calibrated(self.model, temperatures, self.info.labels)
+        return _Validation(temperatures, scores, compute_metrics(scores))
+
+    def _epoch_record(
+        self, epoch: int, losses: tuple[float, float], metrics: Metrics, started: float
+    ) -> EpochRecord:
+        loss, validation_loss = losses
         return EpochRecord(
             epoch=epoch + 1,
             loss=loss,
-            validation_loss=float(multi_task_loss(scored.logits, scored.label_a, scored.label_b)),
+            validation_loss=validation_loss,
             binary_f1_a=metrics.a.binary_f1,
             macro_f1_a=metrics.a.macro_f1,
             macro_f1_b=metrics.b.macro_f1,
@@ -153,25 +170,21 @@ class Trainer:
             processes=self._optimization.process.world_size,
         )
 
-    def _save_epoch(
-        self, data: TrainingData, scored: LabelledLogits, on_message: OnMessage
-    ) -> None:
+    def _save_epoch(self, data: TrainingData, found: _Validation, on_message: OnMessage) -> None:
         """Report the epoch, and write its checkpoint if it is the best, its state and history."""
         epoch = self._history[-1]
         on_message(epoch.summary())
         if all(epoch.score > item.score for item in self._history[:-1]):
-            self._save_best(data, scored)
+            self._save_best(data, found)
         state = TrainingState(self._identity, tuple(self._history))
         self.folder.save_last(self._optimization, state)
 
-    def _save_best(self, data: TrainingData, scored: LabelledLogits) -> None:
-        temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
-        scores = scored.calibrated(self.model, temperatures, self.info.labels)
-        metrics = compute_metrics(scores)
+    def _save_best(self, data: TrainingData, found: _Validation) -> None:
+        scores, metrics = found.scores, found.metrics
         names = {"train": data.train.name, "validation": data.validation.name}
         info = dataclasses.replace(
             self.info,
-            temperatures=temperatures,
+            temperatures=found.temperatures,
             thresholds=fit_thresholds(scores.label_a, scores.p_ai).found,
             fitted_on=FittedOn(
                 names["validation"], metrics.rows, metrics.a.real_rows, "torch fp32"

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from aigid.contract import Resizing
+from aigid.contract import FittedOn, Resizing
 from aigid.errors import TrainingError, UsageError
 from aigid.training import optimization as optimization_module
 from aigid.training import trainer as trainer_module
@@ -149,6 +149,8 @@ def test_a_tiny_model_learns_what_can_be_learnt(
             scored.label_b.numpy(),
             p_ai,
             torch.softmax(scored.logits.b, dim=1).numpy(),
+            p_ai,
+            loaded.info.labels,
         )
     )
     assert found.a.macro_f1 > 0.9
@@ -431,7 +433,14 @@ def test_the_best_checkpoint_is_of_the_best_epoch_and_calibrated_on_it(
     loaded = load_checkpoint(best)
     assert loaded.info.training["validation"]["epoch"] == scores.index(max(scores)) + 1
     assert weights(best) != weights(tmp_path / "run" / "last")
-    assert loaded.info.thresholds.keys() == {"0.01", "0.001"}
+    # Three real rows are too few for a false-positive rate.
+    assert loaded.info.thresholds == {}
+    rows = loaded.info.training["metrics"]["rows"]
+    assert loaded.info.fitted_on == FittedOn(data.validation.name, rows, 3, "torch fp32")
+    assert loaded.info.training["data"] == {
+        "train": data.train.name,
+        "validation": data.validation.name,
+    }
     scored = score_manifest(loaded.model, data.validation, CONFIG.batch_rows)
     assert loaded.info.temperatures == trainer_module.fit_temperatures(
         scored.logits, scored.label_a, scored.label_b
@@ -524,6 +533,7 @@ def test_a_run_leaves_these_files(used: Path) -> None:
     assert sorted(
         path.relative_to(used).as_posix() for path in used.rglob("*") if path.is_file()
     ) == [
+        "best/README.md",
         "best/config.json",
         "best/model.safetensors",
         "best/tokenizer.json",
