@@ -26,7 +26,7 @@ GPU = "8.9"
 
 
 def build(checkpoint: Path, folder: Path) -> tuple[float, float]:
-    """Build a repository as `build/pipeline.py` does; return minutes, and peak memory in GB."""
+    """Build a repository as `aigid build` does; return minutes, and peak memory in GB."""
     rows = str(write_manifest(folder / "rows.parquet", ROWS))
     start = time.perf_counter()
     config = BuildConfig(

@@ -20,11 +20,12 @@ from rich.table import Table
 from aigid.cores import available_cores
 from aigid.export import ParityReport, export_checkpoint, measure_parity
 from aigid.export.parity_report import macro_f1_text
-from aigid.export.sample_rows import SampleRow, rows_for
+from aigid.export.sample_rows import RowSource, SampleRow, rows_for
 from aigid.export.verify_parity import ModelOutputs, artifacts_of
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
+from aigid.training.labels import LabelChoice
 
 BATCH_ROWS, TOKENS, CALIBRATION_ROWS = 32, 16, 256
 LEAST_GAIN = 2.0
@@ -130,7 +131,8 @@ def measure_agreement(
             for part in ENCODERS:
                 method.make(graphs[part], folder / f"{part}.onnx", feeds_of(part, sample))
             loaders[method.name] = partial(MethodModel, method, folder, graphs["fusion_heads"])
-        return measure_parity(checkpoint, loaders, rows_for(checkpoint, test, rows))
+        labelled = RowSource(checkpoint, test, LabelChoice())
+        return measure_parity(checkpoint, loaders, labelled.sample(rows))
 
 
 def gains(speeds: dict[str, Speed], name: str) -> list[float]:

@@ -57,7 +57,6 @@ _output = options_under("Output")
 @label_options
 @_output(
     "--precision",
-    "precisions",
     multiple=True,
     type=click.Choice(PRECISIONS),
     help="Precision to publish; repeatable. CPUs run int8, or fp32 without it; GPUs run fp16.  "
@@ -76,7 +75,7 @@ def command(checkpoint: Path, repository: Path, **options: Any) -> None:
     """
     from aigid.export import BuildConfig, build_repository
 
-    precisions = options.pop("precisions") or PRECISIONS
+    precisions = options.pop("precision") or PRECISIONS
     labels = label_choice(options)
     config = BuildConfig(**options, precisions=precisions, labels=labels)
     with shown_progress("build") as progress:
@@ -111,4 +110,5 @@ def _decision_lines(contract: "ModelContract") -> Iterator[str]:
             f"{fitted.data}: {fitted.rows:,} rows, {fitted.real_rows:,} of them real."
         )
     for rate, threshold in contract.thresholds.items():
-        yield f"At most {float(rate):.3g} of real images reach a p_ai of {threshold.p_ai:.6f}."
+        share = f"{float(rate) * 100:g} %"
+        yield f"At most {share} of real images have a p_ai of {threshold.p_ai:.6f} or more."

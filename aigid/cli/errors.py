@@ -41,6 +41,7 @@ PARAMETERS = {
     "jpeg": ("augment",),
     "patience_s": ("triton_patience",),
     "paths": ("manifests",),
+    "precisions": ("precision",),
     "private_key": ("triton_key",),
     "repository": ("model",),
     "resize": ("augment",),

@@ -30,13 +30,15 @@ NO_OPTION = {
     "simulate": {"rows_per_file", "rows_per_group"},
     "train": {"loss", "training", "weight_b", "without"},
     "serve": {"cache", "flavour", "ready_within_s"},
+    "build": {"limits"},
 }
 WORDS = {
     "scan": ["m.parquet", "--out", "results/"],
-    "pseudo-label": ["m.parquet", "--out", "results/", "--labels", "labels/"],
+    "pseudo-label": ["m.parquet", "--out", "results/", "--pseudo", "labels/"],
     "simulate": ["out"],
     "train": ["m.parquet", "--validation", "v.parquet", "--out", "run/"],
     "serve": [],
+    "build": ["best/", "model/", "--calibration", "m.parquet", "--validation", "v.parquet"],
 }
 
 
@@ -57,6 +59,10 @@ def configs_of(name: str) -> list[Any]:
         from aigid.training.pseudo_selection import SelectionConfig
 
         return [SelectionConfig()]
+    if name == "build":
+        from aigid.export import BuildConfig
+
+        return [BuildConfig("m", "v")]
     if name == "serve":
         from aigid.serving import ServerConfig
 

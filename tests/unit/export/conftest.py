@@ -117,17 +117,18 @@ def tiny_checkpoint(tmp_path: Path) -> Callable[[int], Path]:
 
 
 @pytest.fixture
-def checkpoint_with_image_encoder(tmp_path: Path) -> Callable[[str, Resizing], Path]:
-    """Make a checkpoint like the tiny one with another image encoder or resizing."""
+def checkpoint_with_image_encoder(tmp_path: Path) -> Callable[..., Path]:
+    """Make a checkpoint like the tiny one with another image encoder or resizing.
 
-    def make(model_type: str, resizing: Resizing) -> Path:
+    More values of the image encoder's config can be given by their names.
+    """
+
+    def make(model_type: str, resizing: Resizing, **values: object) -> Path:
         info = tiny_info()
+        config = {**info.image_config, "model_type": model_type, **values}
         image = replace(info.image, resizing=resizing)
         return make_checkpoint(
-            tmp_path / "other-image-encoder",
-            replace(
-                info, image=image, image_config={**info.image_config, "model_type": model_type}
-            ),
+            tmp_path / "other-image-encoder", replace(info, image=image, image_config=config)
         )
 
     return make

@@ -1,0 +1,74 @@
+"""`aigid build`: its options are the library's, and what it prints."""
+
+from pathlib import Path
+
+import pytest
+from support.command_line import command_of, invoke, run_without
+
+from aigid.cli import build
+from aigid.contract import FittedOn, ModelContract, Threshold
+from aigid.extras import install_command
+
+MANIFESTS = ("--calibration", "c.parquet", "--validation", "v.parquet")
+
+
+def test_its_defaults_and_choices_are_the_library_s() -> None:
+    from aigid.export import CALIBRATION_ROWS, PARITY_ROWS, PRECISIONS, BuildConfig
+
+    assert build.PRECISIONS == PRECISIONS
+    assert (build.CALIBRATION_ROWS, build.PARITY_ROWS) == (CALIBRATION_ROWS, PARITY_ROWS)
+    config = BuildConfig("c", "v")
+    shown = {option.name: option.default for option in command_of("build").params}
+    assert shown["calibration_rows"] == config.calibration_rows
+    assert shown["parity_rows"] == config.parity_rows
+
+
+def test_every_option_has_a_help_text() -> None:
+    text = invoke("build", "--help").output
+    for name in ("--calibration", "--validation", "--parity-rows", "--precision", "--label-column"):
+        assert f"  {name}" in text
+
+
+@pytest.mark.parametrize("given", [("fp16",), ("fp16", "fp16")])
+def test_precisions_that_no_cpu_runs_are_refused_by_the_flag(given: tuple[str, ...]) -> None:
+    precisions = [word for name in given for word in ("--precision", name)]
+    result = invoke("build", "best", "model", *MANIFESTS, *precisions)
+    assert result.exit_code == 2
+    got = ", ".join(given)
+    expected = f"aigid: --precision must include int8 or fp32, which CPUs run: got {got}\n"
+    assert result.stderr == expected
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(here: Path) -> None:
+    (here / "best").mkdir()
+    result = invoke("build", "best", "model", *MANIFESTS)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("aigid: best: not a whole checkpoint")
+    assert not (here / "model").exists()
+
+
+def test_without_the_extra_it_names_the_package_and_how_to_install_it(here: Path) -> None:
+    done = run_without(("torch",), "build", "best", "model", *MANIFESTS)
+    assert done.returncode == 2
+    expected = f"aigid: building models needs torch: {install_command('build')}\n"
+    assert done.stderr == expected
+
+
+def test_it_prints_the_thresholds_and_what_they_were_fitted_on() -> None:
+    contract = ModelContract(
+        name="m",
+        notice="",
+        text_features=1,
+        image_features=1,
+        fingerprint="f",
+        encoders_fingerprint="e",
+        thresholds={"0.05": Threshold(0.5, 1500, 0.95), "0.001": Threshold(0.9999, 1500, 0.95)},
+        fitted_on=FittedOn("validation", 9000, 1500, "int8"),
+    )
+    assert list(build._decision_lines(contract)) == [
+        "",
+        "Temperatures and thresholds are fitted on the int8 scores of validation: 9,000 rows, "
+        "1,500 of them real.",
+        "At most 5 % of real images have a p_ai of 0.500000 or more.",
+        "At most 0.1 % of real images have a p_ai of 0.999900 or more.",
+    ]
