@@ -26,6 +26,7 @@ from aigid.training.encoders import (
     text_encoder_from_config,
 )
 from aigid.training.fusion_model import FusionModel
+from aigid.training.labels import LabelCounts
 from aigid.training.losses import LossConfig, batch_totals, equal_weights
 from aigid.training.optimization import Optimization
 from aigid.training.training_batch import TrainingBatch
@@ -127,7 +128,8 @@ def largest_difference(
 ) -> float:
     """Return the largest difference of a weight after our steps."""
     model = first_model(info)
-    optimization = Optimization(model, config, tuple(np.bincount(Rows().columns["label_b"])))
+    classes = np.bincount(Rows().columns["label_b"])
+    optimization = Optimization(model, config, LabelCounts(tuple(classes.tolist())))
     for epoch in range(EPOCHS):
         optimization.train_epoch(Rows(), epoch, progress)
     found = model.state_dict()
