@@ -21,7 +21,7 @@ from aigid.storage import (
     locate,
 )
 
-_BY_CONTENT = ("image", "img", "image_bytes", "jpg", "png")
+_BY_CONTENT = ("image", "img", "image_bytes", "image_data", "jpg", "png")
 _BY_NAME = (
     "image_path",
     "image_file",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         evaluate_repository,
     )
     from aigid.training.image_changes import Augmentation
+    from aigid.training.labels import LabelChoice
     from aigid.training.losses import LossConfig
     from aigid.training.pseudo_labels import write_pseudo_labels
     from aigid.training.pseudo_selection import SelectionConfig
@@ -39,6 +40,7 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "EvaluationConfig",
+    "LabelChoice",
     "LossConfig",
     "RunConfig",
     "SelectionConfig",
@@ -61,6 +63,7 @@ _MODULES = {
     "EpochRecord": "run_records",
     "Evaluation": "evaluation",
     "EvaluationConfig": "evaluation",
+    "LabelChoice": "labels",
     "LossConfig": "losses",
     "RunConfig": "run",
     "SelectionConfig": "pseudo_selection",
