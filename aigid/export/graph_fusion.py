@@ -130,7 +130,8 @@ def keep_first_token(graph: ir.Graph) -> None:
         last = nearest_ancestor(input_of(select, 0), "MultiHeadAttention")
         if index is None or index.ndim or index != 0 or last is None:
             continue
-        if select.attributes.get_int("axis", 0) != 1:
+        # Where the other tokens are read too, there is nothing to save.
+        if select.attributes.get_int("axis", 0) != 1 or len(input_of(select, 0).uses()) != 1:
             continue
         # Every token's key and value is needed: attention mixes them.
         whole = ancestors([input_of(last, 1), input_of(last, 2)])

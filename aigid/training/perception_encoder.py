@@ -92,7 +92,7 @@ class PerceptionEncoder(PreTrainedModel):  # type: ignore[no-untyped-call]
         config: Any = self.config
         tokens = self.patch_embed["proj"](pixel_values).flatten(2).transpose(1, 2)
         if config.class_token:
-            tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+            tokens = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         tokens = self.norm_pre(tokens + self.pos_embed)
         rotation = _rotation(config, tokens)
         for block in self.blocks:
@@ -168,7 +168,7 @@ class _AttentionPool(_Attention):
 
     def forward(self, tokens: Tensor) -> Tensor:
         heads = self.config.pool_heads
-        query = _heads(self.q(self.latent).expand(len(tokens), -1, -1), heads)
+        query = _heads(self.q(self.latent).expand(tokens.shape[0], -1, -1), heads)
         key, value = (_heads(part, heads) for part in self.kv(tokens).chunk(2, dim=-1))
         found = self.proj(self.attend(query, key, value))
         pooled: Tensor = (found + self.mlp(self.norm(found)))[:, 0]

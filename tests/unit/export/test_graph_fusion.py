@@ -10,7 +10,8 @@ from support.onnx_graphs import run_graph
 from aigid.contract import Resizing
 from aigid.export.checkpoint_to_onnx import export_part
 from aigid.export.graph_fusion import fuse_for_cpu
-from aigid.training.checkpoint import load_checkpoint
+from aigid.export.to_model_repository import contract_of
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.encoders import IMAGE_ENCODERS
 
 # Attention with one head over 4 tokens of width 4. Its scores are divided instead of multiplied,
@@ -44,6 +45,25 @@ def test_patches_that_do_not_fill_the_image_keep_their_convolution(
     np.testing.assert_allclose(*answers, atol=2e-5)
 
 
+def assert_same_features(checkpoint: Checkpoint) -> ir.Model:
+    """Compare the exported and the fused graph with torch; return the fused one."""
+    exported = export_part(checkpoint, "clip_vision")
+    fused = ir.from_proto(exported)
+    fuse_for_cpu(fused)
+    graphs = [model.SerializeToString() for model in (exported, ir.to_proto(fused))]
+    generator = np.random.default_rng(0)
+    for rows in (1, 3):
+        image = generator.integers(0, 256, (rows, *checkpoint.info.image.shape), dtype=np.uint8)
+        with torch.no_grad():
+            expected = checkpoint.model.image_features(torch.from_numpy(image)).numpy()
+        assert expected.shape[1] == contract_of(checkpoint).image_features
+        scale = np.abs(expected).max()
+        for graph in graphs:
+            found = run_graph(graph, {"image": image})[0]
+            np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+    return fused
+
+
 @pytest.mark.parametrize(
     ("kind", "resizing"),
     [
@@ -52,29 +72,38 @@ def test_patches_that_do_not_fill_the_image_keep_their_convolution(
     ],
 )
 def test_fusion_keeps_the_function_of_every_image_encoder_and_of_crops(
-    kind: str, resizing: Resizing, checkpoint_with_image_encoder: Callable[[str, Resizing], Path]
+    kind: str, resizing: Resizing, checkpoint_with_image_encoder: Callable[..., Path]
 ) -> None:
-    checkpoint = load_checkpoint(checkpoint_with_image_encoder(kind, resizing))
-    exported = export_part(checkpoint, "clip_vision")
-    fused = ir.from_proto(exported)
-    fuse_for_cpu(fused)
-    assert "Conv" not in {node.op_type for node in fused.graph}
+    fused = assert_same_features(load_checkpoint(checkpoint_with_image_encoder(kind, resizing)))
+    operators = {node.op_type for node in fused.graph}
+    assert "Conv" not in operators
     # The attention of DINOs has another form: DINOv2 adds an empty mask, DINOv3 rotates queries
-    # and keys.
-    assert ("MultiHeadAttention" in {node.op_type for node in fused.graph}) == ("dino" not in kind)
-    for rows in (1, 3):
-        image = np.random.default_rng(0).integers(
-            0, 256, (rows, *checkpoint.info.image.shape), dtype=np.uint8
-        )
-        answers = [
-            run_graph(model.SerializeToString(), {"image": image})[0]
-            for model in (exported, ir.to_proto(fused))
-        ]
-        with torch.no_grad():
-            expected = checkpoint.model.image_features(torch.from_numpy(image)).numpy()
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(answers[0] / scale, expected / scale, atol=2e-5)
-        np.testing.assert_allclose(answers[1] / scale, expected / scale, atol=2e-5)
+    # and keys. So does Perception Encoder, but for its pooling.
+    assert ("MultiHeadAttention" in operators) is ("dino" not in kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pooling", "resizing"),
+    [
+        ("clip_vision_model", "cls+mean", Resizing.FOUR_NATIVE_CROPS),
+        ("siglip_vision_model", "mean", Resizing.SQUASH),
+        ("dinov2_with_registers", "mean", Resizing.SHORTER_SIDE),
+        ("dinov3_vit", "cls", Resizing.SQUASH),
+        ("perception_encoder", "mean", Resizing.SQUASH),
+    ],
+)
+def test_export_and_fusion_keep_the_features_of_an_inner_block(
+    kind: str,
+    pooling: str,
+    resizing: Resizing,
+    checkpoint_with_image_encoder: Callable[..., Path],
+) -> None:
+    folder = checkpoint_with_image_encoder(kind, resizing, image_pooling=pooling)
+    checkpoint = load_checkpoint(folder)
+    fused = assert_same_features(checkpoint)
+    assert "Conv" not in {node.op_type for node in fused.graph}
+    width = checkpoint.info.image_config["hidden_size"]
+    assert contract_of(checkpoint).image_features == width * (2 if pooling == "cls+mean" else 1)
 
 
 @pytest.mark.filterwarnings("ignore")
