@@ -44,10 +44,29 @@ def fuse_for_cpu(model: ir.Model) -> None:
     """
     model.opset_imports[MICROSOFT] = 1
     fuse_patch_embedding(model.graph)
+    drop_empty_masks(model.graph)
     fuse_attention(model.graph)
     keep_first_token(model.graph)
     keep_residuals_apart(model.graph)
     remove_unused(model)
+
+
+def drop_empty_masks(graph: ir.Graph) -> None:
+    """Remove the masks of encoders that mask nothing, such as DINOv2: they add zero to scores."""
+    for add in nodes_of_type(graph, "Add"):
+        if _masks_nothing(producer_of_input(add, 1)):
+            ir.convenience.replace_all_uses_with(add.outputs[0], input_of(add, 0))
+
+
+def _masks_nothing(node: ir.Node | None) -> bool:
+    """Tell whether a node gives zeros for every batch: a Where whose condition is always true."""
+    condition = producer_of_input(node, 0)
+    if node is None or condition is None:
+        return False
+    if (node.op_type, condition.op_type) != ("Where", "Expand"):
+        return False
+    seen, chosen = constant(condition.inputs[0]), constant(node.inputs[1])
+    return seen is not None and chosen is not None and bool(seen.all()) and not chosen.any()
 
 
 @dataclass(frozen=True)

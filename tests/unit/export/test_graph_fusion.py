@@ -77,9 +77,8 @@ def test_fusion_keeps_the_function_of_every_image_encoder_and_of_crops(
     fused = assert_same_features(load_checkpoint(checkpoint_with_image_encoder(kind, resizing)))
     operators = {node.op_type for node in fused.graph}
     assert "Conv" not in operators
-    # The attention of DINOs has another form: DINOv2 adds an empty mask, DINOv3 rotates queries
-    # and keys. So does Perception Encoder, but for its pooling.
-    assert ("MultiHeadAttention" in operators) is ("dino" not in kind)
+    # DINOv3 rotates queries and keys. So does Perception Encoder, but for its pooling.
+    assert ("MultiHeadAttention" in operators) is (kind != "dinov3_vit")
 
 
 @pytest.mark.parametrize(
