@@ -4,7 +4,7 @@ INT8 features differ a little from torch's, and so do their scores. A threshold 
 torch's scores would promise a rate for a model that nobody runs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,12 @@ import onnx
 import onnxruntime as ort
 import torch
 
+from aigid.bounded_map import bounded_map
 from aigid.contract import FittedOn, Temperatures
+from aigid.cores import available_cores
 from aigid.export.checkpoint_to_onnx import export_heads
+from aigid.pixels import Pixels
+from aigid.prompts import TokenBatch
 from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
@@ -24,6 +28,7 @@ from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
 from aigid.training.metrics import LabelledScores
 from aigid.training.thresholds import RATES, Decisions, fit_decisions
+from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
 
 Floats = npt.NDArray[np.float32]
@@ -46,17 +51,36 @@ def graph_features(
 ) -> LabelledFeatures:
     """Return what the graphs `bert` and `clip_vision` make of the manifest's decodable rows."""
     bert, clip_vision = (_session(str(encoders[part])) for part in ("bert", "clip_vision"))
-    progress.start(manifest.rows, 0)
+
+    def encode(images: Pixels, tokens: TokenBatch) -> tuple[Floats, Floats]:
+        ids = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        (text,) = bert.run(["text_features"], ids)
+        (image,) = clip_vision.run(["image_features"], {"image": images})
+        return text, image
+
+    return labelled_features(encode, manifest, progress)
+
+
+def labelled_features(
+    encode: Callable[[Pixels, TokenBatch], tuple[Floats, Floats]],
+    manifest: LabelledManifest,
+    progress: TrainingProgress,
+) -> LabelledFeatures:
+    """Return the features that `encode` makes of the manifest's decodable rows, on all cores.
+
+    `encode` uses one core. Raises TrainingError where not one image can be decoded.
+    """
+
+    def encode_batch(batch: TrainingBatch) -> tuple[TrainingBatch, tuple[Floats, Floats] | None]:
+        return batch, encode(batch.images, batch.tokens) if len(batch.label_a) else None
+
     parts = []
-    for batch in manifest.batches(_BATCH_ROWS, None):
-        rows = len(batch.label_a)
-        if rows:
-            tokens = batch.tokens
-            ids = {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
-            (text,) = bert.run(["text_features"], ids)
-            (image,) = clip_vision.run(["image_features"], {"image": batch.images})
-            parts.append((text, image, batch.label_a, batch.label_b))
-        progress.advance(rows + batch.undecodable, batch.undecodable)
+    progress.start(manifest.rows, 0)
+    batches = manifest.batches(_BATCH_ROWS, None)
+    for batch, features in bounded_map(encode_batch, batches, available_cores()):
+        if features is not None:
+            parts.append((*features, batch.label_a, batch.label_b))
+        progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
     return LabelledFeatures(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
@@ -167,4 +191,7 @@ def head_scores(
 
 
 def _session(graph: str | bytes) -> ort.InferenceSession:
-    return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    """Return a session for one core, as the embedded scorer's are."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])

@@ -2,21 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from aigid.bounded_map import bounded_map
 from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.cores import available_cores
-from aigid.export.fit_on_graphs import Floats, LabelledFeatures
+from aigid.export.fit_on_graphs import LabelledFeatures, labelled_features
 from aigid.prompts import PromptEncoder
 from aigid.scorers import OnnxScorer
 from aigid.training.datasets import LabelledManifest
 from aigid.training.labels import LabelChoice
 from aigid.training.row_decoder import ReadOptions
-from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
-
-_BATCH_ROWS = 32
 
 
 def open_rows(
@@ -51,17 +45,4 @@ def published_features(
     They are those that the embedded scorer's heads read, to the last bit. Raises ContractError
     where a graph is missing or damaged, and TrainingError where not one image can be decoded.
     """
-    scorer = OnnxScorer(repository)
-
-    def encode(batch: TrainingBatch) -> tuple[TrainingBatch, tuple[Floats, Floats] | None]:
-        found = scorer.features(batch.images, batch.tokens) if len(batch.label_a) else None
-        return batch, found
-
-    parts = []
-    progress.start(manifest.rows, 0)
-    batches = manifest.batches(_BATCH_ROWS, None)
-    for batch, features in bounded_map(encode, batches, available_cores()):
-        if features is not None:
-            parts.append((*features, batch.label_a, batch.label_b))
-        progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-    return LabelledFeatures(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    return labelled_features(OnnxScorer(repository).features, manifest, progress)
