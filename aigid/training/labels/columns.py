@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from aigid.errors import ManifestError
 from aigid.training.labels.choice import LabelChoice
+from aigid.training.labels.words import meaning_of
 
 LABEL_NAMES = (
     "label_a",
@@ -48,6 +49,7 @@ GENERATOR_NAMES = (
 """The usual names of the column that names the generator, in the order of preference."""
 
 _DEFAULT_COLUMN = "label_b"
+_BINARY_COLUMNS = ("label_a", "binary_label")
 # Hugging Face `datasets` writes the types of its columns here.
 _FEATURES_KEY = b"huggingface"
 
@@ -109,15 +111,20 @@ def is_default_column(column: str) -> bool:
     return column.lower() == _DEFAULT_COLUMN
 
 
+def may_hold_classes(column: str) -> bool:
+    """Return whether integers of this label column may be classes: its name does not say more."""
+    return meaning_of(column) is None and column.lower() not in _BINARY_COLUMNS
+
+
 def _find(schema: pa.Schema, file: str, chosen: str | None, usual: tuple[str, ...]) -> str | None:
     if chosen == "":
         return None
-    if chosen is None:
-        by_lower = {name.lower(): name for name in reversed(schema.names)}
-        return next((by_lower[name] for name in usual if name in by_lower), None)
-    if schema.names.count(chosen) != 1:
-        problem = "no column" if chosen not in schema.names else "more than one column"
+    by_lower = {name.lower(): name for name in reversed(schema.names)}
+    found = next((by_lower[name] for name in usual if name in by_lower), None)
+    name = found if chosen is None else chosen
+    if name is not None and schema.names.count(name) != 1:
+        problem = "no column" if name not in schema.names else "more than one column"
         raise ManifestError(
-            f"{file}: {problem} named {chosen}; the columns are {', '.join(schema.names)}"
+            f"{file}: {problem} named {name}; the columns are {', '.join(schema.names)}"
         )
-    return chosen
+    return name

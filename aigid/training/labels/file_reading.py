@@ -10,7 +10,12 @@ from aigid.manifest import opened
 from aigid.manifest_files import ManifestFile
 from aigid.records import DEFAULT_LABELS, OTHER, REAL, printable
 from aigid.training.labels.choice import LEFT_OUT, UNKNOWN_GENERATOR, LabelChoice
-from aigid.training.labels.columns import class_names, find_columns, is_default_column
+from aigid.training.labels.columns import (
+    class_names,
+    find_columns,
+    is_default_column,
+    may_hold_classes,
+)
 from aigid.training.labels.findings import Findings, refuse_type
 from aigid.training.labels.names import GeneratorNames
 from aigid.training.labels.values import REAL_CODE, Codes, ColumnReader, IntegerCode
@@ -93,7 +98,7 @@ class _FileReader:
     def _of_label(self, name: str) -> IntegerCode:
         """Return what integers of the label column mean."""
         labels = self._reading.choice.labels
-        if labels is not None and self._columns.generator is None:
+        if labels and self._columns.generator is None and may_hold_classes(name):
             return self._index_into(labels)
         says_real = meaning_of(name) is Meaning.REAL
         codes = {int(says_real): REAL_CODE, int(not says_real): UNKNOWN_GENERATOR}

@@ -181,6 +181,10 @@ def test_chosen_labels_name_integers_and_are_the_model_s(read: Read) -> None:
     # Without a generator column, those of the label column are classes.
     assert codes_of(read({"label": [0, 2, 1]}, choice)) == [0, 2, 1]
     assert codes_of(read({"is_ai": [0, 1, 1], "generator": [None, 2, 1]}, choice)) == [0, 2, 1]
+    # Columns whose name says that they hold two classes do so.
+    for name in ("is_ai", "Label_A", "binary_label"):
+        assert codes_of(read({name: [0, 1]}, choice)) == [0, UNKNOWN_GENERATOR]
+    assert codes_of(read({"is_real": [0, 1]}, choice)) == [UNKNOWN_GENERATOR, 0]
 
 
 def test_generators_that_are_not_among_the_labels_are_other(read: Read) -> None:
@@ -356,6 +360,12 @@ def test_a_manifest_without_label_columns_is_refused(read: Read) -> None:
     said = str(refused.value)
     assert "no column has a usual name for labels (label_a, is_ai_generated, " in said
     assert "`label_column` or `generator_column`; the columns are id, caption, image" in said
+
+
+def test_a_name_that_two_columns_have_is_refused(read: Read) -> None:
+    table = pa.Table.from_arrays([pa.array([0]), pa.array([1])], names=["label", "label"])
+    with pytest.raises(ManifestError, match="more than one column named label"):
+        read(table)
 
 
 def test_a_chosen_column_must_be_in_every_file(tmp_path: Path) -> None:
