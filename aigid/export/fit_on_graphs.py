@@ -26,6 +26,7 @@ from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
+from aigid.training.labelled_features import LabelledFeatures
 from aigid.training.metrics import LabelledScores
 from aigid.training.thresholds import RATES, Decisions, fit_decisions
 from aigid.training.training_batch import TrainingBatch
@@ -34,16 +35,6 @@ from aigid.training.training_progress import TrainingProgress
 Floats = npt.NDArray[np.float32]
 
 _BATCH_ROWS = 16
-
-
-@dataclass(frozen=True)
-class LabelledFeatures:
-    """The features of both encoders for N rows, [N, Dt] and [N, Di], and their labels, int [N]."""
-
-    text: Floats
-    image: Floats
-    label_a: npt.NDArray[np.int64]
-    label_b: npt.NDArray[np.int64]
 
 
 def graph_features(
