@@ -18,7 +18,13 @@ from aigid.training.labels.columns import (
 )
 from aigid.training.labels.findings import Findings, refuse_type
 from aigid.training.labels.names import GeneratorNames
-from aigid.training.labels.values import REAL_CODE, Codes, ColumnReader, IntegerCode
+from aigid.training.labels.values import (
+    REAL_CODE,
+    Codes,
+    ColumnReader,
+    IntegerCode,
+    value_at,
+)
 from aigid.training.labels.words import Meaning, meaning_of
 
 # Label columns are narrow, so that this many rows need little memory.
@@ -129,7 +135,7 @@ class _FileReader:
 
     def _contradiction(self, batch: pa.RecordBatch, row: int, first_row: int) -> str:
         said = (
-            f"{name} is {printable(str(batch.column(name)[row].as_py()))}"
+            f"{name} is {self._shown(name, value_at(batch.column(name), row))}"
             for name in self._columns
             if name is not None
         )
@@ -138,6 +144,13 @@ class _FileReader:
             "AI-generated: correct the row, or name the right columns with `label_column` and "
             "`generator_column`"
         )
+
+    def _shown(self, name: str, value: object) -> str:
+        """Return a value for a message, with the name that the file gives to an integer."""
+        names = class_names(self._schema, name)
+        if names is None or not isinstance(value, int):
+            return printable(str(value))
+        return f"{value} ({printable(names[value])})"
 
     def _described(self) -> str:
         """Return the names of the columns, with what the integers of a label column mean."""

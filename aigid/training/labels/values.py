@@ -108,6 +108,13 @@ class ColumnReader:
         return self._names.code(text)
 
 
+def value_at(column: pa.Array, row: int) -> Any:
+    """Return one value of a column, whatever its bytes are."""
+    encoded = _encoded(column.slice(row, 1))
+    index = encoded.indices[0].as_py()
+    return None if index is None else _python_values(encoded.dictionary.slice(index, 1))[0]
+
+
 def _encoded(column: pa.Array) -> pa.DictionaryArray:
     if pa.types.is_dictionary(column.type):
         return column

@@ -276,6 +276,20 @@ CONTRADICTIONS = [
 ]
 
 
+def test_a_contradiction_shows_names_of_integers_and_damaged_text(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"row 1: label is 1 \(real\) and generator is flux: "):
+        hub_file(
+            tmp_path / "m.parquet",
+            {"label": [0, 1], "generator": ["flux", "flux"]},
+            {"label": ["fake", "real"]},
+        )
+    damaged = pa.array([b"\xff", b"x"]).view(pa.string())
+    table = pa.table({"image": ["", ""], "is_ai": [0, 0], "generator": damaged})
+    pq.write_table(table, tmp_path / "n.parquet")
+    with pytest.raises(ManifestError, match="row 0: is_ai is 0 and generator is \ufffd: "):
+        read_labels([open_manifest([str(tmp_path / "n.parquet")])])
+
+
 @pytest.mark.parametrize(("columns", "message"), CONTRADICTIONS)
 def test_a_row_that_contradicts_itself_is_named_with_both_values(
     read: Read, columns: dict[str, Any], message: str
