@@ -50,7 +50,7 @@ _UNUSABLE = (StrictDataclassError, ValueError, TypeError, KeyError, RuntimeError
 def encoder_width(encoder: nn.Module) -> int:
     """Return the length of an encoder's feature vectors."""
     config: Any = encoder.config
-    return int(config.hidden_size) * (2 if pooling_of(encoder) is ImagePooling.CLS_MEAN else 1)
+    return int(config.hidden_size) * (2 if pooling_of(config) is ImagePooling.CLS_MEAN else 1)
 
 
 def text_encoder_from_config(config: dict[str, Any]) -> nn.Module:
@@ -84,7 +84,7 @@ def image_encoder_from_config(
 
     def build() -> nn.Module:
         whole = model_class.config_class(**values)
-        return _finished(model_class(cut_config(whole, layer, pooling, where)))
+        return _without_norm_if_cut(model_class(cut_config(whole, layer, pooling, where)))
 
     return _build(where, build)
 
@@ -118,7 +118,7 @@ def load_image_encoder(
         config = _image_config(name_or_folder)
     model_class = _image_encoder_class(config.model_type, name_or_folder)
     cut = cut_config(config, layer, pooling, name_or_folder)
-    return _finished(_load_pretrained(model_class, name_or_folder, config=cut))
+    return _without_norm_if_cut(_load_pretrained(model_class, name_or_folder, config=cut))
 
 
 def _image_config(name_or_folder: str) -> Any:
@@ -131,9 +131,9 @@ def _image_config(name_or_folder: str) -> Any:
     return getattr(whole, "vision_config", whole)
 
 
-def _finished(encoder: nn.Module) -> nn.Module:
-    """Remove what a cut encoder has no use for, in place."""
-    if pooling_of(encoder) is not None:
+def _without_norm_if_cut(encoder: nn.Module) -> nn.Module:
+    config: Any = encoder.config
+    if pooling_of(config) is not None:
         drop_final_norm(encoder)
     return encoder
 

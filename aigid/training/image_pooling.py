@@ -41,10 +41,11 @@ class ImagePooling(StrEnum):
 def cut_config(config: Any, layer: int | None, pooling: ImagePooling | None, where: str) -> Any:
     """Return the config of the encoder that ends after block `layer`, counted from 0.
 
-    Without `layer` it ends after its last block, without `pooling` its patch tokens are averaged,
-    and without both it stays whole. Raises UsageError, which begins with `where`, if there is no
-    such block or no CLS token.
+    Without `layer` it ends after its last block, and without `pooling` its patch tokens are
+    averaged. Without both it stays as it is: whole, or cut. Raises UsageError, which begins with
+    `where`, if there is no such block or no CLS token.
     """
+    pooling = pooling_of(config) if pooling is None else pooling
     if layer is None and pooling is None:
         return config
     blocks = config.num_hidden_layers
@@ -67,9 +68,9 @@ def cut_config(config: Any, layer: int | None, pooling: ImagePooling | None, whe
     return type(config).from_dict(values)
 
 
-def pooling_of(encoder: nn.Module) -> ImagePooling | None:
-    """Return how the tokens of a cut encoder are pooled; None for a whole encoder."""
-    name = getattr(encoder.config, "image_pooling", None)
+def pooling_of(config: Any) -> ImagePooling | None:
+    """Return how the tokens of a cut encoder are pooled, from its config; None for a whole one."""
+    name = getattr(config, "image_pooling", None)
     return None if name is None else ImagePooling(name)
 
 
@@ -82,17 +83,18 @@ def drop_final_norm(encoder: nn.Module) -> None:
 def image_features(encoder: nn.Module, pixels: Tensor) -> Tensor:
     """Return the features [N, D] of normalised pixels [N, 3, H, W].
 
-    They are a whole encoder's own pooled output. Those of a cut encoder are the pooled tokens of its
-    last block, each vector then brought to mean 0 and variance 1: blocks differ in scale by factors
-    of hundreds, and the heads learn at one learning rate.
+    They are a whole encoder's own pooled output. Those of a cut encoder are the pooled tokens of
+    its last block, each vector then brought to mean 0 and variance 1: blocks differ in scale by
+    factors of hundreds, and the heads learn at one learning rate.
     """
-    output, pooling = encoder(pixel_values=pixels), pooling_of(encoder)
+    config: Any = encoder.config
+    output, pooling = encoder(pixel_values=pixels), pooling_of(config)
     if pooling is None:
         whole: Tensor = output.pooler_output
         return whole
     # In float32: the sum of a thousand tokens can be too large for half precision.
     tokens = output.last_hidden_state.to(torch.float32)
-    special = _cls_tokens(encoder.config) + getattr(encoder.config, "num_register_tokens", 0)
+    special = _cls_tokens(config) + getattr(config, "num_register_tokens", 0)
     pooled = {"cls": lambda: tokens[:, 0], "mean": lambda: tokens[:, special:].mean(dim=1)}
     vectors = [pooled[name]() for name in pooling.split("+")]
     return torch.cat([layer_norm(vector, vector.shape[1:]) for vector in vectors], dim=1)

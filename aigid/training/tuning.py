@@ -20,7 +20,10 @@ def prepare_encoders(model: FusionModel, config: TrainingConfig) -> None:
         if config.encoders == "lora":
             # alpha equals the rank: additions of every rank then start with the same strength.
             settings = LoraConfig(
-                r=config.lora_rank, lora_alpha=config.lora_rank, target_modules="all-linear"
+                r=config.lora_rank,
+                lora_alpha=config.lora_rank,
+                target_modules="all-linear",
+                exclude_modules=_never_called(encoder),
             )
             setattr(model, name, inject_adapter_in_model(settings, encoder))
         elif config.encoders == "frozen":
@@ -29,6 +32,18 @@ def prepare_encoders(model: FusionModel, config: TrainingConfig) -> None:
             # DINO's mask token is for its pretraining: no forward pass here gives it a gradient.
             if part.endswith("mask_token"):
                 parameter.requires_grad_(False)
+
+
+def _never_called(encoder: nn.Module) -> list[str]:
+    """Return the names of linear layers whose weights are read without calling the layer.
+
+    Additions to them would have no effect, and no gradient: SigLIP's head has one.
+    """
+    return [
+        f"{name}.out_proj"
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+    ]
 
 
 def set_training_mode(model: FusionModel) -> None:

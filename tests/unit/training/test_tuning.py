@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from aigid.prompts import TokenBatch
 from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.config import TrainingConfig
+from aigid.training.encoders import IMAGE_ENCODERS
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import apply_model
 from aigid.training.training_batch import TrainingBatch
@@ -99,3 +102,30 @@ def test_merging_keeps_the_function_and_gives_the_plain_architecture(
 def test_merging_a_model_without_adapters_returns_it(tiny_model: FusionModel) -> None:
     prepare_encoders(tiny_model, TrainingConfig())
     assert merge_adapters(tiny_model) is tiny_model
+
+
+@pytest.mark.parametrize("encoders", ["full", "lora"])
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize("kind", IMAGE_ENCODERS)
+def test_every_parameter_that_is_trained_gets_a_gradient(
+    kind: str, cut: bool, encoders: str, tiny_info: CheckpointInfo, batch: TrainingBatch
+) -> None:
+    # On several processes torch refuses a model that leaves out parameters. SigLIP's head holds a
+    # layer that it never calls.
+    pooling = {"image_pooling": "mean"} if cut else {}
+    config = {**tiny_info.image_config, "model_type": kind, **pooling}
+    model = new_model(replace(tiny_info, image_config=config))
+    prepare_encoders(model, TrainingConfig(encoders=encoders, lora_rank=2))
+    learn(model, batch)
+    idle = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    assert not idle
+    if encoders == "lora":
+        assert [name for name in model.state_dict() if "image_encoder." in name and "lora_" in name]
+        assert (
+            merge_adapters(model).state_dict().keys()
+            == new_model(replace(tiny_info, image_config=config)).state_dict().keys()
+        )
