@@ -28,21 +28,18 @@ from aigid.training.labels import LabelChoice, RowLabels
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.operating_points import OperatingPoint, measure_thresholds
 from aigid.training.plots import (
-    CONFUSION_FILE,
-    RELIABILITY_FILE,
-    ROC_FILE,
-    SCORES_FILE,
-    draw_confusion,
-    draw_reliability,
-    draw_roc,
-    draw_scores,
+    confusion_figure,
+    reliability_figure,
+    roc_figure,
+    save_figure,
+    scores_figure,
 )
 from aigid.training.reliability import Calibration, measure_calibration
 from aigid.training.row_decoder import ReadOptions
 from aigid.training.training_progress import TrainingProgress
 
 METRICS_FILE = "metrics.json"
-FILES = (METRICS_FILE, CONFUSION_FILE, RELIABILITY_FILE, ROC_FILE, SCORES_FILE)
+CONFUSION_FILE = "confusion.png"
 _BATCH_ROWS = 32
 
 
@@ -163,7 +160,7 @@ def evaluate_repository(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json and the plots, which are FILES, into a folder."""
+    """Write metrics.json, and the plots as PNG files, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(evaluation.to_json(), indent=2) + "\n"
     (folder / METRICS_FILE).write_text(text, encoding="utf-8")
@@ -175,10 +172,14 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     thresholds = {f"threshold {metrics.threshold:g}": metrics.threshold} | {
         f"for {point.max_fpr:.4g} FPR": point.threshold.p_ai for point in points
     }
-    draw_confusion(tuple(metrics.b.f1), metrics.b.confusion, subject, folder / CONFUSION_FILE)
-    draw_reliability(evaluation.calibration, subject, folder / RELIABILITY_FILE)
-    draw_roc(scores, points, subject, folder / ROC_FILE)
-    draw_scores(scores, thresholds, subject, folder / SCORES_FILE)
+    figures = {
+        CONFUSION_FILE: confusion_figure(tuple(metrics.b.f1), metrics.b.confusion, subject),
+        "reliability.png": reliability_figure(evaluation.calibration, subject),
+        "roc.png": roc_figure(scores, points, subject),
+        "scores.png": scores_figure(scores, thresholds, subject),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / name)
 
 
 def _open(

@@ -8,10 +8,9 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from aigid.contract import rows_needed
-from aigid.training.evaluation import Evaluation
+from aigid.training.evaluation import CONFUSION_FILE, Evaluation
 from aigid.training.intervals import Interval, Proportion
 from aigid.training.metrics import Metrics
-from aigid.training.plots import CONFUSION_FILE
 
 _MOST = 10
 """Mistakes that are listed."""

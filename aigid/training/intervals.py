@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
-from scipy.stats import binomtest
 
 CONFIDENCE = 0.95
 _QUANTILE = 1.959963984540054
@@ -44,12 +43,15 @@ class Proportion:
         """Wilson's interval; None without rows."""
         if not self.rows:
             return None
-        found = binomtest(self.count, self.rows).proportion_ci(CONFIDENCE, method="wilson")
-        return Interval(float(found.low), float(found.high))
+        share, spread = self.count / self.rows, _QUANTILE**2 / self.rows
+        middle = (share + spread / 2) / (1 + spread)
+        half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+        return Interval(max(middle - half, 0.0), min(middle + half, 1.0))
 
     def to_json(self) -> dict[str, Any]:
         """Return the share, its interval and its rows as they stand in metrics.json."""
-        return {"value": self.value, "interval": self.interval, "rows": self.rows}
+        interval = None if self.interval is None else list(self.interval)
+        return {"value": self.value, "interval": interval, "rows": self.rows}
 
 
 def auroc_interval(auroc: float, positives: int, negatives: int) -> Interval:

@@ -166,7 +166,7 @@ class OpenSetMetrics:
         """Return the metrics as they stand in metrics.json."""
         return {
             "auroc": self.auroc,
-            "auroc_interval": self.auroc_interval,
+            "auroc_interval": None if self.auroc_interval is None else list(self.auroc_interval),
             "known_as_other": self.known_as_other.to_json(),
             "other_as_other": self.other_as_other.to_json(),
             "other_as_known": self.other_as_known.to_json(),

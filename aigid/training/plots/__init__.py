@@ -1,17 +1,15 @@
-"""The plots of an evaluation, as PNG files. Colours differ for colour-blind readers too."""
+"""The plots of an evaluation. Their colours differ for colour-blind readers too."""
 
-from aigid.training.plots.confusion import CONFUSION_FILE, draw_confusion
-from aigid.training.plots.reliability import RELIABILITY_FILE, draw_reliability
-from aigid.training.plots.roc import ROC_FILE, draw_roc
-from aigid.training.plots.scores import SCORES_FILE, draw_scores
+from aigid.training.plots.confusion import confusion_figure
+from aigid.training.plots.figure import save_figure
+from aigid.training.plots.reliability import reliability_figure
+from aigid.training.plots.roc import roc_figure
+from aigid.training.plots.scores import scores_figure
 
 __all__ = [
-    "CONFUSION_FILE",
-    "RELIABILITY_FILE",
-    "ROC_FILE",
-    "SCORES_FILE",
-    "draw_confusion",
-    "draw_reliability",
-    "draw_roc",
-    "draw_scores",
+    "confusion_figure",
+    "reliability_figure",
+    "roc_figure",
+    "save_figure",
+    "scores_figure",
 ]

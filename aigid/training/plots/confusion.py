@@ -1,26 +1,22 @@
 """The confusion matrix as a plot, for any number of classes."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aigid.training.plots.figure import (
-    draw_literally,
-    new_figure,
-    save_figure,
-    set_title,
-    short_name,
-)
+from aigid.training.plots.figure import draw_literally, new_figure, set_title, short_name
 
-CONFUSION_FILE = "confusion.png"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # With more classes, empty cells stay empty and names are smaller.
 _FEW = 12
 
 
-def draw_confusion(
-    sources: Sequence[str], confusion: Sequence[Sequence[int]], subject: str, file: Path
-) -> None:
+def confusion_figure(
+    sources: Sequence[str], confusion: Sequence[Sequence[int]], subject: str
+) -> "Figure":
     """Draw a confusion matrix [K, K], true class first, each cell coloured by its row's share.
 
     `subject` names the model and the data.
@@ -51,4 +47,4 @@ def draw_confusion(
             text = axes.text(column, row, str(count), fontsize=fontsize - 1, color=color)
             text.set(ha="center", va="center")
     set_title(figure, "Task B: true and predicted class", subject)
-    save_figure(figure, file)
+    return figure

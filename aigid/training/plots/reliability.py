@@ -1,24 +1,23 @@
 """Reliability diagrams: predicted probabilities beside observed frequencies."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from aigid.training.plots.figure import BLUE, GREY, ORANGE, new_figure, save_figure, set_title
+from aigid.training.plots.figure import BLUE, GREY, ORANGE, new_figure, set_title
 from aigid.training.reliability import Calibration, ReliabilityDiagram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-RELIABILITY_FILE = "reliability.png"
 _RANGE = (-0.03, 1.03)
 FEWEST_ROWS = 20
 """A bin of fewer rows shows little: its point is hollow, and no line leads to it."""
 
 
-def draw_reliability(calibration: Calibration, subject: str, file: Path) -> None:
+def reliability_figure(calibration: Calibration, subject: str) -> "Figure":
     """Draw the diagrams of both tasks with 95 % intervals, and the rows of each bin below.
 
     `subject` names the model and the data.
@@ -48,7 +47,7 @@ def draw_reliability(calibration: Calibration, subject: str, file: Path) -> None
         bars.set(xlabel=f"predicted {x}", ylabel="rows in bin", yscale="log", ylim=(0.5, 2 * most))
         bars.yaxis.set_minor_formatter("")
     set_title(figure, "Reliability, with 95 % intervals", subject)
-    save_figure(figure, file)
+    return figure
 
 
 def _draw_diagram(

@@ -1,7 +1,6 @@
 """The ROC curve with a logarithmic axis: what matters is at low false-positive rates."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,19 +9,17 @@ from sklearn.metrics import roc_curve
 from aigid.training.intervals import Interval, Proportion, lowest_rate_shown
 from aigid.training.metrics import LabelledScores
 from aigid.training.operating_points import OperatingPoint
-from aigid.training.plots.figure import BLUE, GREY, VERMILION, new_figure, save_figure, set_title
+from aigid.training.plots.figure import BLUE, GREY, VERMILION, new_figure, set_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-ROC_FILE = "roc.png"
 _MARKERS = "osD^v"
 _POINTS = 500
 
 
-def draw_roc(
-    scores: LabelledScores, points: Sequence[OperatingPoint], subject: str, file: Path
-) -> None:
+def roc_figure(scores: LabelledScores, points: Sequence[OperatingPoint], subject: str) -> "Figure":
     """Draw the ROC curve of task A, with the stored thresholds where this data has them.
 
     `subject` names the model and the data. Without rows of both classes there is no curve.
@@ -47,7 +44,7 @@ def draw_roc(
         note = f"no curve: the data has no {missing} rows"
         axes.text(0.5, 0.5, note, ha="center", va="center", transform=axes.transAxes)
     set_title(figure, "Task A: ROC, with 95 % intervals", subject)
-    save_figure(figure, file)
+    return figure
 
 
 def _draw_curve(axes: "Axes", scores: LabelledScores, lowest: float) -> None:

@@ -1,22 +1,24 @@
 """The histogram of `p_ai`, by class."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aigid.training.metrics import LabelledScores
-from aigid.training.plots.figure import BLUE, GREY, ORANGE, new_figure, save_figure, set_title
+from aigid.training.plots.figure import BLUE, GREY, ORANGE, new_figure, set_title
 
-SCORES_FILE = "scores.png"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _BINS = 50
 _STYLES = ("-", "--", "-.", ":")
 
 
-def draw_scores(
-    scores: LabelledScores, thresholds: Mapping[str, float], subject: str, file: Path
-) -> None:
+def scores_figure(
+    scores: LabelledScores, thresholds: Mapping[str, float], subject: str
+) -> "Figure":
     """Draw how `p_ai` is distributed in each class of task A, and the thresholds by their names.
 
     `subject` names the model and the data.
@@ -34,7 +36,7 @@ def draw_scores(
             p_ai, histtype="stepfilled", alpha=0.35, label=f"{name}: {len(p_ai):,} rows", **drawn
         )
         axes.hist(p_ai, histtype="step", linewidth=1.2, **drawn)
-    for (name, threshold), style in zip(thresholds.items(), _STYLES, strict=False):
+    for (name, threshold), style in zip(thresholds.items(), cycle(_STYLES), strict=False):
         axes.axvline(threshold, color=GREY, linestyle=style, linewidth=1, label=name)
     most = max((int((scores.label_a == label).sum()) for label in (0, 1)), default=1)
     axes.set(
@@ -46,4 +48,4 @@ def draw_scores(
     )
     axes.legend(loc="upper center", fontsize=8)
     set_title(figure, "Task A: scores by class", subject)
-    save_figure(figure, file)
+    return figure

@@ -4,23 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from PIL import Image
-from support.manifests import REPOSITORY, manifest_table
+from support.manifests import manifest_table
 
 from aigid.cli.main import main
-from aigid.contract import Temperatures
-from aigid.errors import CheckpointError, TrainingError
-from aigid.records import DEFAULT_LABELS
+from aigid.contract import Temperatures, load_contract
+from aigid.errors import TrainingError
 from aigid.scorers import OnnxScorer
 from aigid.training.checkpoint import load_checkpoint, save_checkpoint
 from aigid.training.evaluation import (
     Evaluation,
+    EvaluationConfig,
     evaluate_checkpoint,
     evaluate_repository,
-    print_evaluation,
     write_evaluation,
 )
 from aigid.training.image_changes import DEGRADATIONS
@@ -28,7 +27,6 @@ from aigid.training.image_changes import DEGRADATIONS
 Label = Callable[..., Path]
 UNDECODABLE: list[int | None] = [None] * 80
 Evaluate = Callable[[Path], Evaluation]
-DEMO_METRICS = REPOSITORY.parent / "build/demo/evaluation/metrics.json"
 
 
 @pytest.fixture(params=["checkpoint", "repository"])
@@ -36,9 +34,12 @@ def evaluate(request: pytest.FixtureRequest, tiny_repository: Path, progress: ob
     """Evaluate the tiny model on a manifest, in torch or through its graphs."""
     if request.param == "checkpoint":
         checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
-        return lambda path: evaluate_checkpoint(checkpoint, (str(path),), progress, batch_rows=8)
+        return lambda path: evaluate_checkpoint(
+            checkpoint, EvaluationConfig((str(path),)), progress, batch_rows=8
+        )
+    scorer = OnnxScorer(tiny_repository)
     return lambda path: evaluate_repository(
-        tiny_repository, OnnxScorer(tiny_repository), (str(path),), progress
+        tiny_repository, scorer, EvaluationConfig((str(path),)), progress
     )
 
 
@@ -54,13 +55,11 @@ def test_an_evaluation_has_the_model_s_metrics_and_a_constant_answer_s(
 ) -> None:
     found = evaluate(manifest)
     metrics = found.metrics
-    assert (found.model, metrics.rows, found.undecodable, metrics.threshold) == (
-        "tiny",
-        120,
-        0,
-        0.5,
-    )
-    assert found.fingerprint == load_checkpoint(tiny_repository.parent / "checkpoint").fingerprint
+    assert (found.model.name, found.data) == ("tiny", "rows.parquet")
+    assert (metrics.rows, found.undecodable, metrics.threshold) == (120, 0, 0.5)
+    assert found.model.graphs in ("torch fp32", "int8")
+    checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
+    assert found.model.fingerprint == checkpoint.fingerprint
     assert metrics.constant.a.accuracy == pytest.approx(5 / 6)
     assert np.array(metrics.b.confusion).sum(axis=1).tolist() == [20] * 6
     assert (progress.total, progress.rows) == (120, 120)
@@ -69,16 +68,17 @@ def test_an_evaluation_has_the_model_s_metrics_and_a_constant_answer_s(
 def test_checkpoint_and_repository_agree_but_for_quantisation(
     manifest: Path, tiny_repository: Path, progress: object
 ) -> None:
-    paths, checkpoint = (str(manifest),), tiny_repository.parent / "checkpoint"
-    in_torch = evaluate_checkpoint(load_checkpoint(checkpoint), paths, progress).metrics
+    config = EvaluationConfig((str(manifest),))
+    checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
+    in_torch = evaluate_checkpoint(checkpoint, config, progress).metrics
     fp32, int8 = (
         evaluate_repository(
-            tiny_repository, OnnxScorer(tiny_repository, precision=precision), paths, progress
+            tiny_repository, OnnxScorer(tiny_repository, precision=precision), config, progress
         ).metrics
         for precision in ("fp32", "int8")
     )
     assert fp32.b.confusion == in_torch.b.confusion
-    assert fp32.a.to_json() == pytest.approx(in_torch.a.to_json(), abs=1e-6)
+    assert fp32.a.auroc == pytest.approx(in_torch.a.auroc, abs=1e-6)
     moved = np.abs(np.array(int8.b.confusion) - np.array(in_torch.b.confusion)).sum() / 2
     # The random model predicts both classes, and quantisation changes few predictions.
     assert 5 < sum(row[0] for row in in_torch.b.confusion) < 115
@@ -87,10 +87,11 @@ def test_checkpoint_and_repository_agree_but_for_quantisation(
 
 
 def test_the_threshold_is_used(manifest: Path, tiny_repository: Path, progress: object) -> None:
-    checkpoint, scorer = tiny_repository.parent / "checkpoint", OnnxScorer(tiny_repository)
+    checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
+    config = EvaluationConfig((str(manifest),), threshold=0.0)
     for found in (
-        evaluate_checkpoint(load_checkpoint(checkpoint), (str(manifest),), progress, threshold=0.0),
-        evaluate_repository(tiny_repository, scorer, (str(manifest),), progress, threshold=0.0),
+        evaluate_checkpoint(checkpoint, config, progress),
+        evaluate_repository(tiny_repository, OnnxScorer(tiny_repository), config, progress),
     ):
         # At a threshold of 0 everything is called AI-generated, as the constant answer does.
         assert found.metrics.threshold == 0.0
@@ -104,7 +105,9 @@ def test_a_checkpoint_is_evaluated_at_its_temperatures(
     info = replace(loaded.info, temperatures=Temperatures(a=20.0))
     save_checkpoint(loaded.model, info, loaded.tokenizer_file, tmp_path / "flat")
     own, flat = (
-        evaluate_checkpoint(load_checkpoint(folder), (str(manifest),), progress, threshold=0.9)
+        evaluate_checkpoint(
+            load_checkpoint(folder), EvaluationConfig((str(manifest),), threshold=0.9), progress
+        )
         for folder in (tiny_repository.parent / "checkpoint", tmp_path / "flat")
     )
     # Divided by 20, no logit gives a probability of 0.9.
@@ -127,13 +130,6 @@ def test_a_manifest_without_readable_images_is_a_clear_error(
         evaluate(path)
 
 
-def test_a_folder_that_is_not_a_checkpoint_is_a_clear_error(
-    manifest: Path, tmp_path: Path, progress: object
-) -> None:
-    with pytest.raises(CheckpointError, match="not a whole checkpoint"):
-        evaluate_checkpoint(load_checkpoint(tmp_path), (str(manifest),), progress)
-
-
 def test_metrics_and_plots_are_written(evaluate: Evaluate, manifest: Path, tmp_path: Path) -> None:
     found = evaluate(manifest)
     write_evaluation(found, tmp_path / "new" / "evaluation")
@@ -142,85 +138,92 @@ def test_metrics_and_plots_are_written(evaluate: Evaluate, manifest: Path, tmp_p
         "confusion.png",
         "metrics.json",
         "reliability.png",
+        "roc.png",
+        "scores.png",
     ]
     # JSON has no NaN: what is undefined must be null.
     written = json.loads((folder / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert written == found.to_json()
-    with Image.open(folder / "confusion.png") as plot:
-        assert plot.format == "PNG"
-        assert plot.size == (720, 600)
-        plot.load()
-        # A colour map was drawn, in more than one shade.
-        assert len(plot.convert("RGB").getcolors(1 << 20)) > 20
 
 
-def keys_of(values: object) -> object:
-    """Return the keys of nested dictionaries, in order."""
-    if not isinstance(values, dict):
-        return None
-    return [(key, keys_of(value)) for key, value in values.items()]
+FORM = {
+    "model": "tiny",
+    "graphs": "torch fp32",
+    "data": "rows.parquet",
+    "undecodable": 0,
+    "without_labels": 0,
+    "other_generators": {},
+    "rows": 120,
+    "threshold": 0.5,
+}
 
 
-def test_metrics_json_keeps_its_form(evaluate: Evaluate, manifest: Path) -> None:
-    found = evaluate(manifest)
-    assert keys_of(found.to_json()) == keys_of(json.loads(DEMO_METRICS.read_text()))
+def test_metrics_json_says_what_was_measured_on_what(
+    manifest: Path, tiny_repository: Path, progress: object
+) -> None:
+    checkpoint = load_checkpoint(tiny_repository.parent / "checkpoint")
+    found = evaluate_checkpoint(checkpoint, EvaluationConfig((str(manifest),)), progress)
+    values = found.to_json()
+    assert {key: values[key] for key in FORM} == FORM
+    assert values.keys() - FORM.keys() == {
+        "fingerprint",
+        "a",
+        "b",
+        "open_set",
+        "constant",
+        "calibration",
+        "thresholds",
+    }
+    rates = [point["max_fpr"] for point in values["thresholds"]]
+    assert rates == sorted((float(rate) for rate in checkpoint.info.thresholds), reverse=True)
     with_changes = replace(found, after={"half size": found}).to_json()
     assert list(with_changes)[-1] == "after"
-    assert with_changes["after"] == {"half size": found.to_json()}
+    assert with_changes["after"] == {"half size": values}
 
 
-def test_an_evaluation_of_one_class_is_written_and_printed(
-    evaluate: Evaluate, write_labelled: Label, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def mixed(write_labelled: Label) -> Path:
+    """Return a manifest as public collections are: many generators, few of them the model's."""
+    path = write_labelled([0, 0, 0, 1, 1, 3, 5, 5, 5, 5])
+    table = pq.read_table(path)
+    label_b = pa.array([0, 0, 0, 1, 1, 3, None, None, None, None], pa.int32())
+    generators = [None, None, None, "sd21", "sd21", "sd3", "flux", "flux", "gpt-image", None]
+    table = table.set_column(3, "Label_B", label_b).append_column("generator", [generators])
+    pq.write_table(table, path)
+    return path
+
+
+def test_generators_that_are_not_stated_are_left_out_of_b(
+    evaluate: Evaluate, write_labelled: Label
 ) -> None:
-    found = evaluate(write_labelled([3, 3, 3]))
-    write_evaluation(found, tmp_path)
-    print_evaluation(found)
-    assert (tmp_path / "confusion.png").stat().st_size > 1000
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "A auroc" in line]
-    assert line.split()[-2] == "-"
+    metrics = evaluate(mixed(write_labelled)).metrics
+    assert (metrics.rows, metrics.a.real_rows, metrics.a.ai_rows) == (10, 3, 7)
+    assert (metrics.b.rows, metrics.b.left_out) == (6, 4)
+    assert metrics.to_json()["b"]["left_out"] == {"generator not stated": 4}
 
 
-def test_the_table_shows_the_constant_answer_beside_the_model(
-    evaluate: Evaluate,
-    manifest: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_command_reads_another_column_of_generators(
+    write_labelled: Label, tiny_repository: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    found = evaluate(manifest)
-    print_evaluation(found)
-    shown = capsys.readouterr().out
-    rows = {
-        line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:4]]
-        for line in shown.splitlines()
-        if "│" in line
-    }
-    metrics = found.metrics
-    assert rows["A binary_f1"] == [f"{metrics.a.binary_f1:.4f}", "0.9091"]
-    assert rows["B macro_f1"] == [
-        f"{metrics.b.macro_f1:.4f}",
-        f"{metrics.constant.b.macro_f1:.4f}",
-    ]
-    # A constant answer ranks nothing.
-    assert rows["A auroc"] == [f"{metrics.a.auroc:.4f}", "-"]
-    for index, name in enumerate(DEFAULT_LABELS):
-        assert f"B f1 {name}" in rows
-        assert rows[name][0] == str(metrics.b.confusion[index][0])
+    words = ["evaluate", mixed(write_labelled), "--model", tiny_repository, "--out", tmp_path]
+    words += ["--label-column", "Label_A", "--generator-column", "generator"]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["other_generators"] == {"flux": 2, "gpt-image": 1}
+    assert (found["b"]["rows"], found["b"]["left_out"]) == (9, {"generator not stated": 1})
+    assert list(found["b"]["f1"])[-1] == "other"
+    assert found["open_set"]["other_as_known"]["rows"] == 3
+    assert "3 rows are of generators that are not among the labels: flux 2, gpt-image 1" in (
+        result.output
+    )
+    assert "1 row is AI-generated by an unknown generator" in result.output
 
 
 def test_the_command_measures_after_changes_too(
     manifest: Path, tiny_repository: Path, tmp_path: Path
 ) -> None:
-    words = [
-        "evaluate",
-        manifest,
-        "--model",
-        tiny_repository,
-        "--unify",
-        "--robustness",
-        "--out",
-        tmp_path,
-    ]
+    words = ["evaluate", manifest, "--model", tiny_repository, "--unify", "--robustness"]
+    words += ["--out", tmp_path]
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "metrics.json").read_text())
@@ -229,3 +232,14 @@ def test_the_command_measures_after_changes_too(
     for name, one in figures["after"].items():
         assert f"│ {name} " in result.output
         assert f"{one['a']['auroc']:.4f}" in result.output
+
+
+def test_the_command_shows_the_model_s_notice(
+    manifest: Path, tiny_repository: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", str(manifest), "--model", str(tiny_repository)]
+    shown = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert load_contract(tiny_repository).notice in shown.stderr
+    both = CliRunner().invoke(main, [*words, "--checkpoint", str(tiny_repository.parent)])
+    assert both.exit_code == 2
+    assert "give one of --checkpoint and --model, not both" in both.stderr

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from aigid.contract import rows_needed
@@ -14,6 +14,8 @@ def test_a_proportion_has_wilson_s_interval() -> None:
     # Newcombe, Two-sided confidence intervals for the single proportion (1998), table I.
     for count, rows, expected in ((81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605))):
         assert Proportion(count, rows).interval == pytest.approx(expected, abs=5e-5)
+        found = binomtest(count, rows).proportion_ci(0.95, method="wilson")
+        assert Proportion(count, rows).interval == pytest.approx((found.low, found.high), abs=1e-9)
     none, all_rows = Proportion(0, 20).interval, Proportion(20, 20).interval
     assert none is not None and all_rows is not None
     assert none.low == pytest.approx(0, abs=1e-12)

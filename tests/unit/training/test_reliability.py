@@ -1,20 +1,19 @@
 """Calibration error and reliability diagrams, before and after temperatures."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from aigid.contract import Temperatures
+from aigid.records import DEFAULT_LABELS
 from aigid.training.calibration import fit_temperatures, probabilities
 from aigid.training.heads import Logits
+from aigid.training.labels import OTHER_GENERATOR, UNKNOWN_GENERATOR
 from aigid.training.metrics import LabelledScores
 from aigid.training.reliability import (
     BINS,
-    draw_reliability,
     measure_calibration,
     reliability_diagram,
 )
@@ -46,6 +45,14 @@ def test_without_rows_there_is_no_error() -> None:
     assert reliability_diagram(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)).error is None
 
 
+def scored(
+    label_b: torch.Tensor, p_ai: torch.Tensor, p_source: torch.Tensor, labels: int = 6
+) -> LabelledScores:
+    truth, p = label_b.numpy(), p_ai.numpy()
+    names = (*DEFAULT_LABELS[:labels], *(f"more {number}" for number in range(labels - 6)))
+    return LabelledScores((truth != 0).astype(np.int64), truth, p, p_source.numpy(), p, names)
+
+
 def overconfident(rows: int = 6000) -> tuple[Logits, torch.Tensor, torch.Tensor]:
     """Return logits three times too large, and labels drawn from the calibrated ones."""
     generator = torch.Generator().manual_seed(1)
@@ -65,32 +72,50 @@ def test_temperatures_reduce_the_error_of_overconfident_logits() -> None:
     assert temperatures.a == pytest.approx(3, rel=0.1)
     assert temperatures.b == pytest.approx(3, rel=0.1)
     p_ai, p_source = probabilities(logits, temperatures)
-    found = measure_calibration(
-        LabelledScores(label_a.numpy(), label_b.numpy(), p_ai.numpy(), p_source.numpy()),
-        temperatures,
-    )
+    found = measure_calibration(scored(label_b, p_ai, p_source), temperatures)
     for task in (found.a, found.b):
         assert task.after.error < 0.03 < 0.1 < task.before.error
     # `before` equals what the logits give without temperatures.
     plain_ai, plain_source = probabilities(logits, Temperatures())
-    plain = measure_calibration(
-        LabelledScores(label_a.numpy(), label_b.numpy(), plain_ai.numpy(), plain_source.numpy()),
-        Temperatures(),
-    )
+    plain = measure_calibration(scored(label_b, plain_ai, plain_source), Temperatures())
     for task, plain_task in ((found.a, plain.a), (found.b, plain.b)):
         assert plain_task.after.error == pytest.approx(task.before.error, abs=2e-3)
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_rows_of_one_class_are_measured_and_drawn(label: int, tmp_path: Path) -> None:
-    p_source = np.full((4, 6), [0.5, 0.1, 0.1, 0.1, 0.1, 0.1], dtype=np.float32)
-    rows = LabelledScores(
-        np.full(4, label), np.full(4, label), np.full(4, 0.5, dtype=np.float32), p_source
-    )
+def test_rows_of_one_class_are_measured(label: int) -> None:
+    p_source = torch.tensor([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]]).repeat(4, 1)
+    rows = scored(torch.full((4,), label), torch.full((4,), 0.5), p_source)
     found = measure_calibration(rows, Temperatures())
-    json.dumps(found.to_json())
+    json.dumps(found.to_json(), allow_nan=False)
     assert found.a.after.error == pytest.approx(0.5)
     assert (found.b.after.error is None) == (label == 0)
-    draw_reliability(found, tmp_path / "r.png")
-    with Image.open(tmp_path / "r.png") as drawn:
-        assert drawn.size == (1200, 720)
+
+
+def test_rows_without_one_of_the_model_s_generators_count_for_a_only() -> None:
+    label_b = torch.tensor([0, 1, 2, UNKNOWN_GENERATOR, OTHER_GENERATOR])
+    p_source = torch.tensor([[0.2, 0.6, 0.2]]).repeat(5, 1)
+    found = measure_calibration(
+        scored(label_b, torch.full((5,), 0.8), p_source, labels=3), Temperatures()
+    )
+    assert found.a.after.rows.sum() == 5
+    assert found.b.after.rows.sum() == 2
+    assert found.a.after.error == pytest.approx(0, abs=1e-6)
+    # Of two rows with a probability of 0.75, one is right.
+    assert found.b.after.error == pytest.approx(0.25)
+
+
+def test_one_generator_is_always_right() -> None:
+    rows = scored(torch.ones(3).long(), torch.ones(3), torch.tensor([[0.0, 1.0]] * 3), labels=2)
+    assert measure_calibration(rows, Temperatures(1.0, 2.0)).b.after.error == 0
+
+
+def test_every_bin_with_rows_has_an_interval_around_what_was_observed() -> None:
+    rng = np.random.default_rng(0)
+    predicted = rng.random(300).astype(np.float32) / 2
+    found = reliability_diagram(predicted, rng.random(300) < predicted)
+    low, high = found.intervals
+    filled = found.rows > 0
+    assert (low[filled] <= found.observed[filled]).all()
+    assert (found.observed[filled] <= high[filled]).all()
+    assert np.isnan(low[~filled]).all()
