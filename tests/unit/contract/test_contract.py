@@ -379,6 +379,6 @@ def test_a_path_that_is_no_model_repository_is_refused_with_the_reason(
 
 
 def test_a_missing_demo_model_is_told_with_the_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aigid.contract._DEMO_MODELS", ())
+    monkeypatch.setattr("aigid.contract.repository._DEMO_MODELS", ())
     with pytest.raises(ContractError, match="name a model repository with `repository`"):
         find_model(None, parameter="repository")
