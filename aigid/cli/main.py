@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "Measure a model on labelled manifests.",
     "train": "Train a model on labelled manifests.",
     "build": "Build a model repository from a checkpoint.",
+    "adapt": "Fit new heads to a few labelled images of one's own.",
     "calibrate": "Fit a model's temperatures and thresholds anew, on labelled rows.",
     "ablation": "Train variants of a recipe with several seeds, and compare them in a table.",
     "audit": "Measure how well file facts alone give away the classes of a labelled manifest.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from aigid.extras import missing_extra
 
 if TYPE_CHECKING:
+    from aigid.export.adaptation import Adaptation, AdaptationConfig, adapt
     from aigid.export.authors_to_checkpoint import convert_weights
     from aigid.export.checkpoint_to_half import halve_checkpoint
     from aigid.export.checkpoint_to_onnx import Precision, export_checkpoint
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from aigid.export.verify_parity import PARITY_ROWS, measure_parity, measure_repository
 
 __all__ = [
+    "Adaptation",
+    "AdaptationConfig",
     "BuildConfig",
     "BuiltRepository",
     "CALIBRATION_ROWS",
@@ -49,6 +52,7 @@ __all__ = [
     "Recalibration",
     "SelfTrainingConfig",
     "Timing",
+    "adapt",
     "build_engines",
     "build_repository",
     "convert_weights",
@@ -69,6 +73,11 @@ __all__ = [
 ]
 
 _NAMES = {
+    "adaptation": (
+        "Adaptation",
+        "AdaptationConfig",
+        "adapt",
+    ),
     "authors_to_checkpoint": ("convert_weights",),
     "checkpoint_to_half": ("halve_checkpoint",),
     "checkpoint_to_onnx": (

@@ -1,0 +1,136 @@
+"""Fit new heads to a few labelled rows of one's own, on the graphs of a model repository."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from aigid.contract import FittedOn, ModelContract, Temperatures, load_contract
+from aigid.export.checkpoint_to_onnx import export_heads
+from aigid.export.new_heads import NewHeads, write_new_heads
+from aigid.export.published_features import open_rows, published_features
+from aigid.progress_bar import counted
+from aigid.training.calibration import probabilities
+from aigid.training.data_name import data_name
+from aigid.training.datasets import LabelledManifest
+from aigid.training.few_shot import WITHOUT_LABEL, FewShotHeads, check_class_rows, fit_few_shot
+from aigid.training.labelled_features import LabelledFeatures
+from aigid.training.labels import LabelChoice
+from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
+from aigid.training.model_card import repository_card
+from aigid.training.thresholds import fit_decisions
+from aigid.training.training_progress import TrainingProgress
+
+_SUFFIX = "-adapted"
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """Which heads are fitted, on what, and where they go.
+
+    `paths` are labelled manifests. The encoders are those of the model in `repository`. The new
+    model is a version of the repository `out`. None stands for a `name` and a `notice` that tell of
+    the adaptation.
+    """
+
+    repository: Path
+    paths: tuple[str, ...]
+    out: Path
+    labels: LabelChoice = LabelChoice()
+    name: str | None = None
+    notice: str | None = None
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The new model, and its cross-validated metrics.
+
+    `refused` has the reason for each false-positive rate (as text) that has no threshold, and
+    `remarks` has a sentence for each kind of row that counts for A only, or not at all.
+    """
+
+    contract: ModelContract
+    metrics: Metrics
+    uses_prompts: bool
+    refused: Mapping[str, str]
+    remarks: Sequence[str]
+
+
+def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
+    """Fit new heads to labelled rows, and write them as a version of a model repository.
+
+    Temperatures and thresholds are fitted on cross-validated scores. Raises ManifestError where a
+    class has too few rows for that, before any row is scored if the labels show it.
+    """
+    contract = load_contract(config.repository)
+    manifest = open_rows(config.repository, config.paths, config.labels)
+    labels = _labels_with_rows(manifest, config.labels)
+    features = published_features(config.repository, manifest, progress)
+    features = _with_labels(features, manifest.labels, labels)
+    found = fit_few_shot(features, labels)
+    scores = _scores(found, features, labels)
+    decisions = fit_decisions(scores)
+    rows, data = len(scores.label_a), data_name(config.paths)
+    notice = f"Adapted to {counted(rows, 'row')} of {data}: it is meant for images like these."
+    new = replace(
+        contract,
+        name=config.name or contract.name.removesuffix(_SUFFIX) + _SUFFIX,
+        notice=notice if config.notice is None else config.notice,
+        labels=labels,
+        temperatures=Temperatures(),
+        thresholds=decisions.thresholds,
+        open_set=decisions.open_set,
+        fitted_on=FittedOn(data, rows, int((scores.label_a == 0).sum()), contract.cpu_precision),
+    )
+    graph = export_heads(
+        found.heads,
+        new.temperatures,
+        text_features=new.text_features,
+        image_features=new.image_features,
+    )
+    written = write_new_heads(
+        config.repository, NewHeads(found.heads, graph, new), config.out, repository_card
+    )
+    metrics = compute_metrics(scores, open_set=decisions.open_set)
+    remarks = tuple(manifest.row_labels.counts.remarks())
+    return Adaptation(written, metrics, found.uses_prompts, decisions.refused, remarks)
+
+
+def _labels_with_rows(manifest: LabelledManifest, choice: LabelChoice) -> tuple[str, ...]:
+    """Return the new model's labels: those asked for, or of those found the ones that have rows.
+
+    Raises ManifestError where a class has too few rows.
+    """
+    counts = manifest.row_labels.counts
+    rows = dict(zip(manifest.labels, counts.classes, strict=True))
+    if choice.labels is None:
+        real, *_ = manifest.labels
+        rows = {name: count for name, count in rows.items() if count or name == real}
+    check_class_rows(rows | {WITHOUT_LABEL: counts.without_class})
+    return tuple(rows)
+
+
+def _with_labels(
+    features: LabelledFeatures, before: Sequence[str], labels: Sequence[str]
+) -> LabelledFeatures:
+    """Return the features with `label_b` as indexes into other labels; negative codes stay."""
+    codes = np.array([labels.index(name) if name in labels else -1 for name in before], np.int64)
+    label_b = np.where(features.label_b < 0, features.label_b, codes[features.label_b])
+    return replace(features, label_b=label_b)
+
+
+def _scores(
+    found: FewShotHeads, features: LabelledFeatures, labels: tuple[str, ...]
+) -> LabelledScores:
+    """Return the cross-validated scores of the rows."""
+    p_ai, p_source = probabilities(found.logits, Temperatures())
+    known_score = found.heads.known_score(found.hidden, found.logits)
+    return LabelledScores(
+        features.label_a,
+        features.label_b,
+        p_ai.numpy(),
+        p_source.numpy(),
+        known_score.detach().numpy(),
+        labels,
+    )
