@@ -71,12 +71,14 @@ def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Label
     scores = Scores(
         np.concatenate([part.p_ai for part in answers]),
         np.concatenate([part.p_source for part in answers]),
+        np.concatenate([part.known_score for part in answers]),
     )
     truth = [
         np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("label_a", "label_b")
     ]
-    return scores, LabelledScores(*truth, scores.p_ai, scores.p_source)
+    columns = (scores.p_ai, scores.p_source, scores.known_score)
+    return scores, LabelledScores(*truth, *columns, scorer.contract.labels)
 
 
 def test_the_repository_matches_its_checkpoint(

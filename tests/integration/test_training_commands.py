@@ -138,7 +138,8 @@ def checkpoint(data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def repository(data: Path, checkpoint: Path) -> Path:
-    rows = ("--calibration", data / "validation", "--rows", 40, "--parity-rows", 60)
+    rows = ("--calibration", data / "validation", "--calibration-rows", 40)
+    rows += ("--validation", data / "validation", "--parity-rows", 60)
     output, _ = run("build/pipeline.py", checkpoint, data / "model", *rows)
     assert "model my-model, version 1, fingerprint" in output
     assert "# Parity of my-model" in output
@@ -183,12 +184,17 @@ def test_simulated_manifests_are_in_the_data_set_s_schema(data: Path) -> None:
         assert [labels.count(label) for label in range(6)] == [rows // 6] * 6
 
 
-def test_a_run_leaves_the_best_checkpoint_its_state_and_its_history(checkpoint: Path) -> None:
+def test_a_run_leaves_the_best_checkpoint_its_state_its_history_and_its_events(
+    checkpoint: Path,
+) -> None:
     names = {
         path.relative_to(checkpoint.parent).as_posix()
         for path in checkpoint.parent.rglob("*")
         if path.is_file()
     }
+    [events] = [name for name in names if name.startswith("logs/")]
+    assert events.startswith("logs/my-model/events.out.tfevents.")
+    names.remove(events)
     files = ("README.md", "config.json", "model.safetensors", "tokenizer.json")
     best = {f"best/{name}" for name in files}
     assert names == best | {
@@ -213,10 +219,9 @@ def test_a_run_killed_in_its_second_epoch_and_resumed_ends_like_one_that_was_not
 
     refused = CliRunner().invoke(main, [str(word) for word in words[2:]])
     assert refused.exit_code == 2
-    assert (
-        refused.stderr
-        == f"aigid: {folder}: holds a training run: set --resume to continue it, or choose another "
-        "--out\n"
+    assert refused.stderr.splitlines()[-1] == (
+        f"aigid: {folder}: holds a training run: set --resume to continue it, or choose another "
+        "--out"
     )
 
     output, log = run(*words, "--resume")
@@ -235,24 +240,25 @@ def test_checkpoint_and_built_model_are_evaluated_against_a_constant_answer(
     found = {option: metrics_of(data, option) for option in evaluated}
     for option, output in evaluated.items():
         assert output.splitlines()[-1] == f"written to {data / f'evaluation{option}'}"
-        assert (data / f"evaluation{option}" / "confusion.png").read_bytes().startswith(b"\x89PNG")
+        for name in ("confusion", "reliability", "roc", "scores"):
+            plot = data / f"evaluation{option}" / f"{name}.png"
+            assert plot.read_bytes().startswith(b"\x89PNG")
         metrics, shown = found[option], table_rows(output)
         assert (metrics["model"], metrics["rows"], metrics["undecodable"]) == ("my-model", 60, 0)
-        assert shown["A binary_f1"] == [f"{metrics['a']['binary_f1']:.4f}", "0.9091"]
-        for name in ("macro_f1", "accuracy", "balanced_accuracy"):
-            assert shown[f"A {name}"] == [
-                f"{metrics['a'][name]:.4f}",
-                f"{metrics['constant']['a'][name]:.4f}",
+        assert shown["A binary_f1"][::2] == [f"{metrics['a']['binary_f1']:.4f}", "0.9091"]
+        for task, name in (("a", "accuracy"), ("b", "accuracy"), ("b", "macro_f1")):
+            interval = metrics[task]["intervals"].get(name)
+            assert shown[f"{task.upper()} {name}"] == [
+                f"{metrics[task][name]:.4f}",
+                "{:.4f} to {:.4f}".format(*interval) if interval else "-",
+                f"{metrics['constant'][task][name]:.4f}",
             ]
-        for name in ("auroc", "tpr_at_fpr_0.01", "tpr_at_fpr_0.001"):
-            assert shown[f"A {name}"] == [f"{metrics['a'][name]:.4f}", "-"]
-        for name in ("macro_f1", "accuracy"):
-            assert shown[f"B {name}"] == [
-                f"{metrics['b'][name]:.4f}",
-                f"{metrics['constant']['b'][name]:.4f}",
-            ]
+        # Ten real rows cannot show a false-positive rate of 1 %.
+        tpr = metrics["a"]["tpr_at_fpr_0.01"]
+        assert shown["A tpr_at_fpr_0.01"] == [f"{tpr:.4f}", "needs 299 real rows", "-"]
     one, other = found.values()
-    assert one["fingerprint"] == other["fingerprint"]
+    assert (one["graphs"], other["graphs"]) == ("torch fp32", "int8")
+    assert one["data"] == other["data"] == "validation"
     assert other["a"]["auroc"] == pytest.approx(one["a"]["auroc"], abs=0.05)
 
 
