@@ -12,6 +12,12 @@ from aigid.contract import OpenSet, Temperatures, fingerprint_of
 from aigid.training.heads import Heads
 
 
+def pretrained_fingerprint(encoder: nn.Module) -> str | None:
+    """Return the SHA-256 of a pretrained encoder's weights; None for one with random weights."""
+    config: Any = encoder.config
+    return fingerprint_of(_tensors(encoder), {}) if config.name_or_path else None
+
+
 def encoders_fingerprint(
     encoders: tuple[nn.Module, nn.Module], tokenizer_file: Path, description: dict[str, Any]
 ) -> str:

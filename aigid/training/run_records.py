@@ -72,12 +72,14 @@ class RunIdentity:
 
     `train` and `validation` are the hashes of the files' footers, not their paths: data may be
     moved. `labels` are the model's, and the two columns those that were chosen to read labels from.
-    `text_config` and `image_config` are configs of transformers.
+    `text_config` and `image_config` are configs of transformers, and `pretrained` holds the hashes
+    of the weights that text and image encoder came with (None for random ones).
     """
 
     config: TrainingConfig
     text_config: Mapping[str, Any]
     image_config: Mapping[str, Any]
+    pretrained: tuple[str | None, str | None]
     fusion_hidden: int
     image: ImageSpec
     without: Input | None
@@ -93,6 +95,7 @@ class RunIdentity:
             "config": self.config.to_json(),
             "text_config": dict(self.text_config),
             "image_config": dict(self.image_config),
+            "pretrained": list(self.pretrained),
             "fusion_hidden": self.fusion_hidden,
             "image": _image_to_json(self.image),
             "without": self.without,
@@ -115,6 +118,7 @@ class RunIdentity:
             config=TrainingConfig.from_json(values["config"]),
             text_config=dict(values["text_config"]),
             image_config=dict(values["image_config"]),
+            pretrained=(values["pretrained"][0], values["pretrained"][1]),
             fusion_hidden=int(values["fusion_hidden"]),
             image=ImageSpec(**values["image"]),
             without=None if without is None else Input(without),
@@ -141,12 +145,18 @@ class RunIdentity:
         """Return all settings by the names of the parameters that set them."""
         values = self.to_json()
         config, image = values.pop("config"), values.pop("image")
+        text_config, image_config = values.pop("text_config"), values.pop("image_config")
+        text_weights, image_weights = values.pop("pretrained")
+        pooling = image_config.pop("image_pooling", None)
+        layer = None if pooling is None else image_config.pop("num_hidden_layers") - 1
         return {
             **config.pop("loss"),
             **config,
             "resizing": image.pop("resizing"),
-            "text_encoder": values.pop("text_config"),
-            "image_encoder": {**values.pop("image_config"), "preprocessing": image},
+            "image_layer": layer,
+            "image_pooling": pooling,
+            "text_encoder": (text_config, text_weights),
+            "image_encoder": (image_config, image_weights, image),
             **values,
         }
 
@@ -156,7 +166,7 @@ def _image_to_json(image: ImageSpec) -> dict[str, Any]:
 
 
 def _change(theirs: Any, ours: Any) -> str:
-    if isinstance(theirs, dict | list) or isinstance(ours, dict | list):
+    if isinstance(theirs, dict | list | tuple) or isinstance(ours, dict | list | tuple):
         return ""
     return f" (was {json.dumps(theirs)}, is {json.dumps(ours)})"
 

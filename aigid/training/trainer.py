@@ -12,6 +12,7 @@ from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
+from aigid.training.fingerprints import pretrained_fingerprint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
@@ -57,6 +58,10 @@ class Trainer:
 
         The model's encoders are frozen or wrapped with LoRA, in place.
         """
+        self._pretrained = (
+            pretrained_fingerprint(model.text_encoder),
+            pretrained_fingerprint(model.image_encoder),
+        )
         prepare_encoders(model, config)
         self.model, self.info, self.config = model, info, config
         self.folder, self._tracking = RunFolder(tracking.folder), tracking
@@ -199,6 +204,7 @@ class Trainer:
             config=self.config,
             text_config=self.info.text_config,
             image_config=self.info.image_config,
+            pretrained=self._pretrained,
             fusion_hidden=self.info.fusion_hidden,
             image=self.info.image,
             without=data.train.without,

@@ -22,6 +22,7 @@ from aigid.errors import (
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.encoders import image_encoder_from_config, text_encoder_from_config
+from aigid.training.image_pooling import ImagePooling
 from aigid.training.labels import LabelChoice
 from aigid.training.run import RunConfig, describe_model, find_tokenizer, train
 
@@ -404,3 +405,66 @@ def test_a_missing_encoder_is_named(run: Run, tmp_path: Path, which: str, name: 
 def test_encoders_are_loaded_before_the_folder_is_made(run: Run, tmp_path: Path) -> None:
     refusal(run, UsageError, image_encoder=str(tmp_path / "gone.json"))
     assert not (tmp_path / "run").exists()
+
+
+def save_image_encoder(info: CheckpointInfo, folder: Path, seed: int, blocks: int = 2) -> str:
+    torch.manual_seed(seed)
+    config = {**info.image_config, "num_hidden_layers": blocks}
+    image_encoder_from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
+def test_an_inner_block_s_features_are_trained_saved_and_resumed(
+    run: Run, tiny_info: CheckpointInfo, tmp_path: Path
+) -> None:
+    encoder = save_image_encoder(tiny_info, tmp_path / "encoder", 1)
+    cut = {"image_encoder": encoder, "image_layer": 0, "image_pooling": ImagePooling.CLS_MEAN}
+    loaded = load_checkpoint(run(**cut))
+    assert loaded.info.image_config["num_hidden_layers"] == 1
+    width = loaded.info.text_config["hidden_size"] + 2 * loaded.info.image_config["hidden_size"]
+    assert loaded.model.fusion.in_features == width
+    assert run(**cut, resume=True) == tmp_path / "run" / "best"
+    message = refusal(run, UsageError, resume=True, **{**cut, "image_layer": 1})
+    assert "`image_layer` (was 0, is 1)" in message
+    message = refusal(run, UsageError, resume=True, image_encoder=encoder)
+    assert '`image_pooling` (was "cls+mean", is null)' in message
+
+
+def test_a_block_beyond_the_last_is_refused_before_training(
+    run: Run, encoders: dict[str, str], tiny_info: CheckpointInfo, tmp_path: Path
+) -> None:
+    folder = save_image_encoder(tiny_info, tmp_path / "encoder", 1)
+    for encoder, last in ((encoders["image_encoder"], 0), (folder, 1)):
+        message = refusal(run, UsageError, image_encoder=encoder, image_layer=2)
+        assert message.startswith(encoder)
+        assert f"`image_layer` must be from 0 to {last}, the encoder's last block: got 2" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("encoder", ["text_encoder", "image_encoder"])
+def test_adapters_in_the_place_of_an_encoder_are_refused_with_their_base(
+    run: Run, encoder: str, tmp_path: Path
+) -> None:
+    base = {"base_model_name_or_path": "someone/some-encoder", "peft_type": "LORA"}
+    (tmp_path / "adapters").mkdir()
+    (tmp_path / "adapters" / "adapter_config.json").write_text(json.dumps(base))
+    message = refusal(run, CheckpointError, **{encoder: str(tmp_path / "adapters")})
+    assert "adapters of the encoder someone/some-encoder, not an encoder: merge them" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_run_is_not_resumed_with_the_weights_of_another_encoder(
+    run: Run, tuning: str, tiny_info: CheckpointInfo, tmp_path: Path
+) -> None:
+    first, other = (save_image_encoder(tiny_info, tmp_path / str(seed), seed) for seed in (1, 2))
+    training = TrainingConfig(epochs=1, batch_rows=2, encoders=tuning, lora_rank=2)
+    run(image_encoder=first, training=training)
+    message = refusal(run, UsageError, resume=True, image_encoder=other, training=training)
+    assert message.endswith(
+        "holds a run with other settings or data: `image_encoder`: give the same again, or choose "
+        "another `folder`"
+    )
+    # The same encoder may be at another place.
+    moved = shutil.copytree(first, tmp_path / "moved")
+    assert run(resume=True, image_encoder=str(moved), training=training)
