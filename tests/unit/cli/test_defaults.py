@@ -101,9 +101,10 @@ def test_the_defaults_of_simulate() -> None:
 
 
 def test_the_choices_are_the_library_s() -> None:
-    from aigid.training import config, tracking
+    from aigid.training import config, image_pooling, tracking
 
     for name in ("SCHEDULES", "SELECTIONS", "TUNINGS", "PRECISIONS"):
         assert getattr(train_options, name) == getattr(config, name)
     assert train_options.TRACKERS == tracking.TRACKERS
+    assert tuple(image_pooling.ImagePooling) == train_options.POOLINGS
     assert tuple(Split) == simulate.SPLITS

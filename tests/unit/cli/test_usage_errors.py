@@ -114,6 +114,32 @@ def test_a_manifest_that_does_not_exist_is_status_2_for_every_command_that_reads
     assert not (tmp_path / "run").exists()
 
 
+def test_a_block_that_the_image_encoder_does_not_have_is_refused_by_the_flag(
+    tmp_path: Path,
+) -> None:
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3}
+    (tmp_path / "text.json").write_text(json.dumps({"model_type": "bert", **sizes}))
+    (tmp_path / "image.json").write_text(json.dumps({"model_type": "siglip_vision_model", **sizes}))
+    encoders = (
+        "--text-encoder",
+        tmp_path / "text.json",
+        "--image-encoder",
+        tmp_path / "image.json",
+    )
+    run = ("--validation", "v.parquet", "--out", tmp_path / "run")
+    for options, said in {
+        (
+            "--image-layer",
+            "3",
+        ): "--image-layer must be from 0 to 2, the encoder's last block: got",
+        ("--image-pooling", "cls+mean"): "--image-pooling cls+mean needs a CLS token",
+    }.items():
+        result = invoke("train", "m.parquet", *run, *encoders, *options)
+        assert result.exit_code == 2, result.output
+        assert said in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "words", [("--ray", "--keep", "id"), ("--ray=auto",), ("--keep", "id", "--ray")]
 )
