@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+BLUE, ORANGE, VERMILION = "#0072B2", "#E69F00", "#D55E00"
 GREY = "#777777"
 _DPI = 120
 _LONGEST_NAME = 24

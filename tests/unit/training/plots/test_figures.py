@@ -130,7 +130,7 @@ def test_long_names_of_classes_are_cut_in_the_middle() -> None:
         .get_xticklabels()
     ]
     assert labels[0] == "real"
-    assert labels[1].startswith("a-generat")
+    assert labels[1].startswith("a-gen")
     assert labels[1].endswith("-v1.5")
     assert len(labels[1]) <= 24
 
