@@ -90,7 +90,8 @@ def read_card(folder: Path) -> str | None:
 def write_card(card: str, folder: Path) -> None:
     """Write a card into a folder, unless somebody has taken the card there into their own hands."""
     file = folder / CARD_FILE
-    if not file.exists() or _WRITTEN_HERE in file.read_text(encoding="utf-8", errors="replace"):
+    existing = read_card(folder)
+    if existing is None or _WRITTEN_HERE in existing:
         file.write_text(card, encoding="utf-8")
 
 
@@ -193,10 +194,9 @@ def _network(info: "CheckpointInfo") -> Iterator[tuple[str, ...]]:
     yield "text encoder", f"{_encoder(info.text_config)}; at most {info.prompt.max_tokens} tokens"
     image = info.image
     yield "image encoder", f"{_encoder(info.image_config)}; {image.size} pixels, `{image.resizing}`"
-    layer, pooling = (getattr(info, name, None) for name in ("image_layer", "image_pooling"))
-    if layer is not None or pooling is not None:
-        block = "the last block" if layer is None else f"block {layer}, counted from 0"
-        yield "image features", f"of {block}" + (f", pooled by `{pooling}`" if pooling else "")
+    pooling = info.image_config.get("image_pooling")
+    if pooling is not None:
+        yield "image features", f"of the last of these layers, tokens pooled by `{pooling}`"
     yield (
         "fusion",
         f"{info.fusion_hidden} units; head A, and head B over {len(info.labels)} classes",

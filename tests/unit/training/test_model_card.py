@@ -106,6 +106,12 @@ def test_the_card_says_what_the_model_is(info: CheckpointInfo) -> None:
         assert part in card, part
 
 
+def test_an_encoder_that_is_cut_says_what_its_features_are(tiny_info: CheckpointInfo) -> None:
+    config = {**tiny_info.image_config, "image_pooling": "cls+mean"}
+    card = checkpoint_card(replace(tiny_info, image_config=config))
+    assert "| image features | of the last of these layers, tokens pooled by `cls+mean` |" in card
+
+
 def test_a_model_without_a_run_has_a_card_without_results(tiny_info: CheckpointInfo) -> None:
     card = checkpoint_card(tiny_info)
     assert not ModelCard(card).data.eval_results
