@@ -59,7 +59,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the evaluation has to know of a model; `graphs` is their precision, or "torch"."""
+    """What an evaluation needs to know of a model; `graphs` is a precision, or "torch fp32"."""
 
     name: str
     fingerprint: str
