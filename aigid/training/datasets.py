@@ -5,6 +5,8 @@ Memory stays bounded: the stream never holds a whole manifest.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,8 @@ from aigid.training.training_batch import TrainingBatch
 # Encoded rows held in memory to be shuffled together. They span many row groups and take some
 # hundred megabytes at most.
 SHUFFLE_BUFFER_ROWS = 2048
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class _OpenedManifest:
     @classmethod
     def open(cls, path: str) -> "_OpenedManifest":
         return cls(open_manifest([path]), FetchPolicy(image_root_of([path])))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Consecutive rows of a file; `first` is the number of the first of them in all manifests."""
+
+    opened: _OpenedManifest
+    segment: Segment
+    first: int
 
 
 class LabelledManifest:
@@ -166,48 +179,73 @@ class LabelledManifest:
         flip = np.random.default_rng([0, 0, 1] if order is None else [order.seed, order.epoch, 1])
         flip_probability = 0.0 if order is None else order.augmentation.flip
         own = slice(process.rank, None, process.world_size)
-        for number, group in enumerate(_groups(rows, batch_rows)):
+        for number, group in enumerate(groups_of(rows, batch_rows)):
             # Drawn for the whole batch, so that the world size does not change who is flipped.
             mirrored = flip.random(len(group)) < flip_probability
             yield group[own], mirrored[own], _batch_augmentation(order, number, process)
 
+    def row_numbers(self, order: StreamOrder) -> Iterator[int]:
+        """Yield the number of each row of one pass in `order`, as `batches` has them."""
+        rng = np.random.default_rng([order.seed, order.epoch])
+        groups = self._row_groups()
+        numbers = (
+            number
+            for index in rng.permutation(len(groups))
+            for number in self._numbers(groups[index], order.oversample_real)
+        )
+        return _shuffle(numbers, rng)
+
     def _in_order(self) -> Iterator[LabelledRow]:
+        first = 0
         for opened in self._manifests:
             for file in opened.manifest.files:
-                for rows in self._read(opened, Segment(file, 0, file.rows)):
-                    yield from rows
+                yield from self._read(_Part(opened, Segment(file, 0, file.rows), first))
+                first += file.rows
 
     def _shuffled(self, order: StreamOrder) -> Iterator[LabelledRow]:
         rng = np.random.default_rng([order.seed, order.epoch])
-        groups = [
-            (opened, segment)
-            for opened in self._manifests
-            for segment in row_group_segments(opened.manifest)
-        ]
-        shuffled_groups = rng.permutation(len(groups))
-        chunks = (
-            _oversample(rows, order.oversample_real)
-            for index in shuffled_groups
-            for rows in self._read(*groups[index])
+        groups = self._row_groups()
+        rows = (
+            row
+            for index in rng.permutation(len(groups))
+            for row in self._read(groups[index])
+            for _ in range(order.oversample_real if row.label_a == 0 else 1)
         )
-        return _shuffle(chunks, rng)
+        return _shuffle(rows, rng)
 
-    def _read(self, opened: _OpenedManifest, segment: Segment) -> Iterator[list[LabelledRow]]:
-        """Yield the rows of a segment in order, a few at a time, without those left out."""
-        columns, codes, start = opened.manifest.columns, self._labels.of(segment), 0
+    def _row_groups(self) -> list[_Part]:
+        """Return the row groups of all files, in order."""
+        groups, first = [], 0
+        for opened in self._manifests:
+            for segment in row_group_segments(opened.manifest):
+                groups.append(_Part(opened, segment, first))
+                first += segment.rows
+        return groups
+
+    def _numbers(self, part: _Part, oversample_real: int) -> Iterator[int]:
+        """Yield the numbers of the rows that `_read` yields."""
+        for number, label in enumerate(self._labels.of(part.segment).tolist(), part.first):
+            if label != LEFT_OUT:
+                yield from repeat(number, oversample_real if label == 0 else 1)
+
+    def _read(self, part: _Part) -> Iterator[LabelledRow]:
+        """Yield the rows of a part in order, without those left out."""
+        opened, segment, start = part.opened, part.segment, 0
+        columns, codes = opened.manifest.columns, self._labels.of(segment)
         for rows in read_segment(opened.manifest, segment):
             images = image_references(rows.column(columns.image))
             shown = columns.prompt and self._options.without is not Input.PROMPT
             prompts = texts(rows.column(columns.prompt)) if shown else [None] * len(rows)
             labels = codes[start : start + len(rows)].tolist()
+            ids = self._prompts.token_ids(prompts)
+            first = part.first + start
             start += len(rows)
-            yield [
-                LabelledRow(image, ids, int(label != 0), label, opened.policy)
-                for image, ids, label in zip(
-                    images, self._prompts.token_ids(prompts), labels, strict=True
-                )
-                if label != LEFT_OUT
-            ]
+            for number, row in enumerate(zip(images, ids, labels, strict=True), first):
+                image, token_ids, label = row
+                if label != LEFT_OUT:
+                    yield LabelledRow(
+                        image, token_ids, int(label != 0), label, opened.policy, number
+                    )
 
 
 def _batch_augmentation(
@@ -221,18 +259,12 @@ def _batch_augmentation(
     return BatchAugmentation(order.augmentation, rng, order.paired)
 
 
-def _oversample(rows: list[LabelledRow], oversample_real: int) -> list[LabelledRow]:
-    return [row for row in rows for _ in range(oversample_real if row.label_a == 0 else 1)]
-
-
-def _shuffle(
-    chunks: Iterator[list[LabelledRow]], rng: np.random.Generator
-) -> Iterator[LabelledRow]:
-    """Yield the rows of all chunks, mixed within the shuffle buffer."""
-    buffer: list[LabelledRow] = []
-    for chunk in chunks:
-        buffer += chunk
-        while len(buffer) >= SHUFFLE_BUFFER_ROWS:
+def _shuffle(rows: Iterator[_Row], rng: np.random.Generator) -> Iterator[_Row]:
+    """Yield the rows, mixed within the shuffle buffer."""
+    buffer: list[_Row] = []
+    for row in rows:
+        buffer.append(row)
+        if len(buffer) == SHUFFLE_BUFFER_ROWS:
             mixed = [buffer[position] for position in rng.permutation(len(buffer))]
             # The rest stays in the buffer, to be mixed with rows that are still to come.
             buffer = mixed[SHUFFLE_BUFFER_ROWS // 2 :]
@@ -240,8 +272,9 @@ def _shuffle(
     yield from (buffer[position] for position in rng.permutation(len(buffer)))
 
 
-def _groups(rows: Iterator[LabelledRow], size: int) -> Iterator[list[LabelledRow]]:
-    group: list[LabelledRow] = []
+def groups_of(rows: Iterator[_Row], size: int) -> Iterator[list[_Row]]:
+    """Yield the rows in lists of `size`; the last may be shorter."""
+    group: list[_Row] = []
     for row in rows:
         group.append(row)
         if len(group) == size:

@@ -158,13 +158,7 @@ class Optimization:
         return value
 
     def _tensors(self, batch: TrainingBatch) -> Iterator[Tensor]:
-        for array in (
-            batch.all_images(),
-            batch.tokens.input_ids,
-            batch.tokens.attention_mask,
-            batch.label_a,
-            batch.label_b,
-        ):
+        for array in batch.inputs():
             yield torch.from_numpy(array).to(self._accelerator.device)
 
     @contextmanager

@@ -41,13 +41,17 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class LabelledRow:
-    """One row, not decoded yet: image reference, the prompt's token ids, labels, fetch policy."""
+    """One row, not decoded yet: image reference, the prompt's token ids, labels, fetch policy.
+
+    `number` counts the rows of all manifests, from 0.
+    """
 
     image: ImageReference
     token_ids: list[int]
     label_a: int
     label_b: int
     policy: FetchPolicy
+    number: int
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class RowDecoder:
             pad_to_bucket([row.token_ids for row in kept], bucket),
             _int64(row.label_a for row in kept),
             _int64(row.label_b for row in kept),
+            _int64(row.number for row in kept),
             len(rows) - len(kept),
             changed[0] if changed else None,
         )

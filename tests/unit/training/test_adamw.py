@@ -67,7 +67,8 @@ class Rows(Dataset[dict[str, Tensor]]):
             images, ids, mask, label_a, label_b = (
                 column[start : start + batch_rows] for column in self.columns.values()
             )
-            yield TrainingBatch(images, TokenBatch(ids, mask), label_a, label_b, 0)
+            numbers = np.arange(start, start + len(label_a))
+            yield TrainingBatch(images, TokenBatch(ids, mask), label_a, label_b, numbers, 0)
 
 
 class InOrder(Trainer):

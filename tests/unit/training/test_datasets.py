@@ -130,8 +130,13 @@ def test_rows_of_an_unknown_generator_are_in_batches_and_rows_without_a_label_ar
             for batch in batches
             for row in zip(batch.label_a.tolist(), batch.label_b.tolist(), strict=True)
         ]
+        numbers = [number for batch in batches for number in batch.numbers.tolist()]
         assert Counter(rows) == Counter(expected)
-        assert order is not None or rows == expected
+        assert [label_a[number] for number in numbers] == [a for a, _ in rows]
+        if order is None:
+            assert rows == expected
+        else:
+            assert numbers == list(manifest.row_numbers(order))
     assert manifest.epoch_counts(3).rows == len(expected) + 2 * manifest.row_labels.counts.real
 
 
@@ -317,6 +322,7 @@ def test_an_epoch_has_every_row_once_and_oversamples_real_rows(
     prompts = PromptEncoder(tokenizer_file, PromptSpec(32, (32,)))
     image = encoded_image(1, 8)
     expected: Counter[tuple[tuple[int, ...], int]] = Counter()
+    in_order: list[tuple[int, ...]] = []
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         patched.setattr(datasets, "SHUFFLE_BUFFER_ROWS", buffer_rows)
         for number, labels in enumerate(files):
@@ -326,8 +332,15 @@ def test_an_epoch_has_every_row_once_and_oversamples_real_rows(
             pq.write_table(table, Path(name) / f"{number}.parquet", row_group_size=group_rows)
             for ids, label in zip(prompts.token_ids(words), labels, strict=True):
                 expected[tuple(ids), label] = 1 if label else oversample_real
-        manifest = LabelledManifest([name], prompts, SPEC)
-        batches = list(manifest.batches(batch_rows, StreamOrder(seed, 0, oversample_real)))
+                in_order.append(tuple(ids))
+        manifest, order = (
+            LabelledManifest([name], prompts, SPEC),
+            StreamOrder(seed, 0, oversample_real),
+        )
+        batches = list(manifest.batches(batch_rows, order))
+        numbers = [number for batch in batches for number in batch.numbers.tolist()]
+        assert [in_order[number] for number in numbers] == prompt_rows(batches)
+        assert numbers == list(manifest.row_numbers(order))
         assert Counter(zip(prompt_rows(batches), labels_of(batches), strict=True)) == expected
         assert manifest.epoch_counts(oversample_real).rows == expected.total()
     assert all(len(batch.label_a) == batch_rows for batch in batches[:-1])
@@ -465,7 +478,13 @@ def test_micro_batches_divide_a_batch_in_order(rows: int, count: int, paired: bo
     )
     labels = np.arange(rows)
     batch = TrainingBatch(
-        images, TokenBatch(ids, ids + 1), labels, labels + 1, 5, images + 1 if paired else None
+        images,
+        TokenBatch(ids, ids + 1),
+        labels,
+        labels + 1,
+        labels + 2,
+        5,
+        images + 1 if paired else None,
     )
     parts = batch.micro_batches(count)
     sizes = [len(part.label_a) for part in parts]
@@ -474,6 +493,7 @@ def test_micro_batches_divide_a_batch_in_order(rows: int, count: int, paired: bo
     assert np.array_equal(np.concatenate([part.images for part in parts]), images)
     assert np.array_equal(np.concatenate([part.tokens.attention_mask for part in parts]), ids + 1)
     assert np.array_equal(np.concatenate([part.label_b for part in parts]), labels + 1)
+    assert np.array_equal(np.concatenate([part.numbers for part in parts]), labels + 2)
     assert all((part.changed is not None) == paired for part in parts)
 
 

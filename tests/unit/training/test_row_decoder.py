@@ -38,7 +38,7 @@ def decode(
     augmentation: BatchAugmentation | None = None,
 ) -> TrainingBatch:
     decoder = RowDecoder(PromptEncoder(tokenizer, PromptSpec()), spec, ReadOptions(change))
-    row = LabelledRow(ImageReference(data, None), [101, 102], 0, 0, FetchPolicy(None))
+    row = LabelledRow(ImageReference(data, None), [101, 102], 0, 0, FetchPolicy(None), 0)
     return decoder.decode([row], [False], augmentation)
 
 

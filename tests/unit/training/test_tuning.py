@@ -21,7 +21,7 @@ def batch() -> TrainingBatch:
     labels = np.array([0, 1, 2, 3, 4])
     images = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     return TrainingBatch(
-        images, TokenBatch(ids, np.ones_like(ids)), (labels > 0).astype(int), labels, 0
+        images, TokenBatch(ids, np.ones_like(ids)), (labels > 0).astype(int), labels, labels, 0
     )
 
 
