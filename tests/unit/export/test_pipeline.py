@@ -181,19 +181,25 @@ def test_an_encoder_whose_graph_differs_from_torch_is_not_published(
 
 
 @pytest.mark.filterwarnings("ignore::aigid.errors.ModelNoticeWarning")
-def test_a_repository_with_crops_and_another_image_encoder_gives_the_results_of_torch(
-    checkpoint_with_image_encoder: Callable[[str, Resizing], Path],
+def test_a_repository_with_crops_and_a_block_of_another_encoder_gives_the_results_of_torch(
+    checkpoint_with_image_encoder: Callable[..., Path],
     build_config: BuildConfig,
     tmp_path: Path,
 ) -> None:
     repository = tmp_path / "made" / "repository"
     build_repository(
-        checkpoint_with_image_encoder("dinov3_vit", Resizing.FOUR_NATIVE_CROPS),
+        checkpoint_with_image_encoder(
+            "dinov3_vit",
+            Resizing.FOUR_NATIVE_CROPS,
+            image_pooling="cls+mean",
+            num_register_tokens=2,
+        ),
         repository,
         replace(build_config, precisions=("int8",)),
     )
-    spec = load_contract(repository).image
-    assert spec.resizing is Resizing.FOUR_NATIVE_CROPS
+    contract = load_contract(repository)
+    spec = contract.image
+    assert (spec.resizing, contract.image_features) == (Resizing.FOUR_NATIVE_CROPS, 2 * 32)
     dims = re.findall(r"dims: (\d+)", (repository / "clip_vision" / "config.pbtxt").read_text())
     assert tuple(map(int, dims[:3])) == spec.shape == (4 * 32, 32, 3)
     image = noise_image()
