@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         evaluate_repository,
     )
     from aigid.training.image_changes import Augmentation
+    from aigid.training.image_pooling import ImagePooling
     from aigid.training.labels import LabelChoice
     from aigid.training.losses import LossConfig
     from aigid.training.pseudo_labels import write_pseudo_labels
@@ -40,6 +41,7 @@ __all__ = [
     "EpochRecord",
     "Evaluation",
     "EvaluationConfig",
+    "ImagePooling",
     "LabelChoice",
     "LossConfig",
     "RunConfig",
@@ -63,6 +65,7 @@ _MODULES = {
     "EpochRecord": "run_records",
     "Evaluation": "evaluation",
     "EvaluationConfig": "evaluation",
+    "ImagePooling": "image_pooling",
     "LabelChoice": "labels",
     "LossConfig": "losses",
     "RunConfig": "run",
