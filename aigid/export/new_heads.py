@@ -51,8 +51,13 @@ def read_heads(repository: Path, contract: ModelContract) -> Heads:
         if item.name.startswith(_WEIGHT_PREFIX)
     }
     try:
-        hidden = len(weights["fusion.bias"])
-        heads = Heads(contract.text_features, contract.image_features, hidden, len(contract.labels))
+        heads = Heads(
+            contract.text_features,
+            contract.image_features,
+            len(weights["fusion.bias"]),
+            len(contract.labels),
+            outputs_a=len(weights["head_a.bias"]),
+        )
         heads.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -25,6 +25,10 @@ class Discriminants:
         """Return the values [N, C] for features [N, D]."""
         return features @ self.weights.T + self.bias
 
+    def scaled(self, factor: float) -> "Discriminants":
+        """Return the same functions times a factor."""
+        return Discriminants(self.weights * factor, self.bias * factor)
+
     def after(self, others: int) -> "Discriminants":
         """Return the same functions of features that `others` more stand before, unused."""
         return Discriminants(np.pad(self.weights, ((0, 0), (others, 0))), self.bias)
@@ -37,13 +41,17 @@ def fit_discriminants(features: npt.NDArray[np.float32], classes: Codes) -> Disc
     leave it uncertain (Ledoit and Wolf 2004): no strength has to be chosen, on rows that are too
     few to choose it on.
     """
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    means = np.stack([features[classes == one].mean(axis=0) for one in range(classes.max() + 1)])
+    rest = features - means[classes]
+    deviation = rest.std(axis=0)
     # A feature that never changes, as that of prompts where there are none, gets no weight.
-    scale = np.where(deviation > 1e-6 * np.abs(mean) + 1e-12, 1 / np.maximum(deviation, 1e-12), 0)
-    scaled = (features - mean) * scale
-    means = np.stack([scaled[classes == one].mean(axis=0) for one in range(classes.max() + 1)])
-    covariance, _ = ledoit_wolf(scaled - means[classes], assume_centered=True)
-    directions = np.linalg.solve(covariance, means.T).T
-    offsets = -0.5 * (directions * means).sum(axis=1)
+    constant = deviation <= 1e-6 * np.abs(means).max(axis=0) + 1e-12
+    scale = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
+    # On features that vary alike within the classes: the covariance is shrunk towards that.
+    covariance, _ = ledoit_wolf(rest * scale, assume_centered=True)
+    centre = means.mean(axis=0)
+    scaled = (means - centre) * scale
+    directions = np.linalg.solve(covariance, scaled.T).T
+    offsets = -0.5 * (directions * scaled).sum(axis=1)
     weights = (directions[1:] - directions[0]) * scale
-    return Discriminants(weights, offsets[1:] - offsets[0] - weights @ mean)
+    return Discriminants(weights, offsets[1:] - offsets[0] - weights @ centre)
