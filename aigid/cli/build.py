@@ -101,14 +101,19 @@ def _result_lines(built: "BuiltRepository", repository: Path) -> Iterator[str]:
 
 
 def _decision_lines(contract: "ModelContract") -> Iterator[str]:
-    """Yield the thresholds for false-positive rates, and what they were fitted on."""
+    """Yield temperatures and thresholds, and what they were fitted on."""
     yield ""
-    fitted = contract.fitted_on
+    fitted, temperatures, open_set = contract.fitted_on, contract.temperatures, contract.open_set
     if fitted is not None:
         yield (
-            f"Temperatures and thresholds are fitted on the {fitted.graphs} scores of "
-            f"{fitted.data}: {fitted.rows:,} rows, {fitted.real_rows:,} of them real."
+            f"fitted on the {fitted.graphs} scores of {fitted.data}: {fitted.rows:,} rows, "
+            f"{fitted.real_rows:,} of them real"
         )
+    yield f"temperatures: head A {temperatures.a:.4g}, head B {temperatures.b:.4g}"
     for rate, threshold in contract.thresholds.items():
-        share = f"{float(rate) * 100:g} %"
-        yield f"At most {share} of real images have a p_ai of {threshold.p_ai:.6f} or more."
+        yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on"
+    if open_set is not None:
+        yield (
+            f"source other: known_score below {open_set.threshold:.4g}; {open_set.known_rate:.1%} "
+            "of the rows of known generators keep their name"
+        )

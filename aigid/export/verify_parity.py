@@ -12,11 +12,12 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from aigid.contract import OpenSet, load_contract
+from aigid.contract import ModelContract, OpenSet, load_contract
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.errors import CheckpointError
 from aigid.export.checkpoint_to_onnx import HeadsPart
 from aigid.export.fit_on_graphs import with_decisions
+from aigid.export.new_heads import read_heads
 from aigid.export.parity_report import LIMITS, Difference, MacroF1, Parity, ParityReport
 from aigid.export.sample_rows import RowSource, SampleRow
 from aigid.pixels import Pixels
@@ -128,22 +129,30 @@ def measure_repository(
 ) -> ParityReport:
     """Compare the graphs of a repository's current version with a checkpoint folder.
 
-    The checkpoint decides with the repository's temperatures and open-set threshold. Labels of the
-    manifest are found by their usual names. Raises AigidError if the folders or the manifest cannot
-    be used, or if the repository was not built from this checkpoint.
+    The checkpoint decides with the repository's temperatures and open set. Labels of the manifest
+    are found by their usual names. Raises AigidError if the folders or the manifest cannot be used,
+    or if the repository was not built from this checkpoint.
     """
     loaded, contract = load_checkpoint(checkpoint), load_contract(repository)
-    published = with_decisions(
-        loaded, temperatures=contract.temperatures, open_set=contract.open_set
-    )
+    published = _published(loaded, repository, contract)
     if published.fingerprint != contract.fingerprint:
         raise CheckpointError(
             f"{repository}: not built from {checkpoint}: its model is {contract.fingerprint}, and "
-            f"the checkpoint's is {published.fingerprint} at the same temperatures"
+            f"the checkpoint's is {published.fingerprint} with the same temperatures"
         )
     source = RowSource(loaded, manifest, LabelChoice())
     loaders = graph_loaders(artifacts_of(repository))
     return measure_parity(published, loaders, source.sample(rows, fewest=1))
+
+
+def _published(loaded: Checkpoint, repository: Path, contract: ModelContract) -> Checkpoint:
+    """Return the checkpoint with what a build or a calibration has fitted anew."""
+    fitted = dict(read_heads(repository, contract).named_buffers())
+    for name, value in loaded.model.named_buffers():
+        if name in fitted and value.shape == fitted[name].shape:
+            value.copy_(fitted[name])
+    decisions = {"temperatures": contract.temperatures, "open_set": contract.open_set}
+    return with_decisions(loaded, **decisions)
 
 
 @torch.no_grad()

@@ -55,6 +55,34 @@ def test_it_scans_in_an_empty_folder_with_its_own_demo_model(wheel: Path, tmp_pa
     assert "not for real decisions" in done.stderr
 
 
+def test_it_builds_a_model_and_scans_with_it(
+    wheel: Path, tiny_repository: Path, tmp_path: Path
+) -> None:
+    """From a checkpoint to results, in an empty folder, without a checkout."""
+    installed, empty = tmp_path / "installed", tmp_path / "empty"
+    empty.mkdir()
+    zipfile.ZipFile(wheel).extractall(installed)
+    pq.write_table(manifest_table(12), empty / "manifest.parquet")
+    checkpoint = tiny_repository.parent / "checkpoint"
+    # An untrained model: INT8 could change its decisions.
+    words = ["build", str(checkpoint), "model/", "--precision", "fp32"]
+    words += ["--calibration", "manifest.parquet", "--calibration-rows", "12"]
+    words += ["--validation", "manifest.parquet"]
+    scan = ["scan", "manifest.parquet", "--model", "model/", "--out", "results", "--json"]
+    for arguments in (words, scan):
+        done = subprocess.run(
+            [sys.executable, "-m", "aigid", *arguments],
+            cwd=empty,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["scored"] == 12
+    assert (empty / "model/bert/1/model.fp32.onnx").is_file()
+
+
 def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray(
     wheel: Path,
 ) -> None:

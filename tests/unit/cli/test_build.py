@@ -6,7 +6,7 @@ import pytest
 from support.command_line import command_of, invoke, run_without
 
 from aigid.cli import build
-from aigid.contract import FittedOn, ModelContract, Threshold
+from aigid.contract import FittedOn, ModelContract, OpenSet, Temperatures, Threshold
 from aigid.extras import install_command
 
 MANIFESTS = ("--calibration", "c.parquet", "--validation", "v.parquet")
@@ -63,12 +63,16 @@ def test_it_prints_the_thresholds_and_what_they_were_fitted_on() -> None:
         fingerprint="f",
         encoders_fingerprint="e",
         thresholds={"0.05": Threshold(0.5, 1500, 0.95), "0.001": Threshold(0.9999, 1500, 0.95)},
+        temperatures=Temperatures(1.5, 0.75),
+        open_set=OpenSet(0.25, 0.96, 7000),
         fitted_on=FittedOn("validation", 9000, 1500, "int8"),
     )
     assert list(build._decision_lines(contract)) == [
         "",
-        "Temperatures and thresholds are fitted on the int8 scores of validation: 9,000 rows, "
-        "1,500 of them real.",
-        "At most 5 % of real images have a p_ai of 0.500000 or more.",
-        "At most 0.1 % of real images have a p_ai of 0.999900 or more.",
+        "fitted on the int8 scores of validation: 9,000 rows, 1,500 of them real",
+        "temperatures: head A 1.5, head B 0.75",
+        "--max-fpr 0.05: p_ai from 0.5 on",
+        "--max-fpr 0.001: p_ai from 0.9999 on",
+        "source other: known_score below 0.25; 96.0% of the rows of known generators keep their "
+        "name",
     ]
