@@ -52,7 +52,11 @@ def test_commands_that_read_labels_have_the_options(name: str) -> None:
             "correct the row, or name the right columns with --label-column and --generator-column",
         ),
         ({"id": [0, 1]}, [], "name one with --label-column or --generator-column"),
-        ({"label": [0, 1]}, ["--label-column", "lable"], "no column named lable; the columns are"),
+        (
+            {"label": [0, 1]},
+            ["--label-column", "nothing"],
+            "no column named nothing; the columns are",
+        ),
         (
             {"label": [0, 1]},
             ["--labels", "flux,real"],
