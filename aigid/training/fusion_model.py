@@ -9,7 +9,7 @@ from aigid.contract import ImageSpec
 from aigid.records import DEFAULT_LABELS
 from aigid.training.encoders import encoder_width
 from aigid.training.heads import Heads, Logits
-from aigid.training.image_pooling import image_features
+from aigid.training.image_pooling import image_features, mean_of
 
 
 class FusionModel(Heads):
@@ -51,9 +51,7 @@ class FusionModel(Heads):
         mean, std = self.get_buffer("mean"), self.get_buffer("std")
         encoder: Any = self.image_encoder
         features = image_features(encoder, ((pixels - mean) / std).to(encoder.dtype))
-        return (
-            features if crops == 1 else features.reshape(-1, crops, features.shape[1]).mean(dim=1)
-        )
+        return features if crops == 1 else mean_of(features.reshape(-1, crops, features.shape[1]))
 
     def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Logits:
         """Return the logits of both heads for N pairs."""

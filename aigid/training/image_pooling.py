@@ -95,9 +95,21 @@ def image_features(encoder: nn.Module, pixels: Tensor) -> Tensor:
     # In float32: the sum of a thousand tokens can be too large for half precision.
     tokens = output.last_hidden_state.to(torch.float32)
     special = _cls_tokens(config) + getattr(config, "num_register_tokens", 0)
-    pooled = {"cls": lambda: tokens[:, 0], "mean": lambda: tokens[:, special:].mean(dim=1)}
-    vectors = [pooled[name]() for name in pooling.split("+")]
+    vectors = [
+        tokens[:, 0] if name == ImagePooling.CLS else mean_of(tokens[:, special:])
+        for name in pooling.split("+")
+    ]
     return torch.cat([layer_norm(vector, vector.shape[1:]) for vector in vectors], dim=1)
+
+
+def mean_of(tokens: Tensor) -> Tensor:
+    """Return the mean [N, D] of tokens [N, T, D]; no row's depends on the rest of its batch.
+
+    It is a product: ONNX Runtime's ReduceMean adds the tokens of one row in another order than
+    those of several rows.
+    """
+    shares = tokens.new_full((1, tokens.shape[1]), 1 / tokens.shape[1])
+    return (shares @ tokens)[:, 0]
 
 
 def _cls_tokens(config: Any) -> int:
