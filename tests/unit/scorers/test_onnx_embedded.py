@@ -276,7 +276,7 @@ def test_a_precision_that_was_not_built_is_named(tiny_repository: Path) -> None:
     with pytest.raises(ContractError, match=r"has no bf16 graph of bert") as caught:
         OnnxScorer(tiny_repository, precision="bf16")
     assert str(tiny_repository / "bert" / "1" / "model.bf16.onnx") in str(caught.value)
-    assert "python build/pipeline.py CHECKPOINT REPOSITORY --calibration" in str(caught.value)
+    assert "aigid build CHECKPOINT REPOSITORY --calibration" in str(caught.value)
 
 
 @pytest.mark.parametrize("part", PARTS)

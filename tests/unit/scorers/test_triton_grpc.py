@@ -249,7 +249,7 @@ def small_batches(server: StandInServer) -> None:
         (
             no_fingerprint,
             "its configuration does not name the model that it serves: build the repository again: "
-            "python build/pipeline.py CHECKPOINT REPOSITORY --calibration MANIFEST",
+            "aigid build CHECKPOINT REPOSITORY --calibration MANIFEST",
         ),
         (
             other_tensors,
