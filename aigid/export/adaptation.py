@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from aigid.contract import FittedOn, ModelContract, Temperatures, load_contract
 from aigid.export.checkpoint_to_onnx import export_heads
@@ -19,6 +20,7 @@ from aigid.training.labelled_features import LabelledFeatures
 from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.model_card import repository_card
+from aigid.training.open_set import fit_open_set
 from aigid.training.thresholds import fit_decisions
 from aigid.training.training_progress import TrainingProgress
 
@@ -69,8 +71,10 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     features = published_features(config.repository, manifest, progress)
     features = _with_labels(features, manifest.labels, labels)
     found = fit_few_shot(features, labels)
+    label_b = torch.from_numpy(features.label_b)
+    open_set = fit_open_set(found.heads, found.logits, Temperatures(), label_b, labels)
     scores = _scores(found, features, labels)
-    decisions = fit_decisions(scores)
+    decisions = fit_decisions(scores, open_set)
     rows, data = len(scores.label_a), data_name(config.paths)
     notice = f"Adapted to {counted(rows, 'row')} of {data}: it is meant for images like these."
     new = replace(
@@ -125,7 +129,7 @@ def _scores(
 ) -> LabelledScores:
     """Return the cross-validated scores of the rows."""
     p_ai, p_source = probabilities(found.logits, Temperatures())
-    known_score = found.heads.known_score(found.hidden, found.logits)
+    known_score = found.heads.known_score(found.logits, p_source)
     return LabelledScores(
         features.label_a,
         features.label_b,

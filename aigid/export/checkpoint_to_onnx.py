@@ -78,12 +78,11 @@ class HeadsPart(nn.Module):
         self, text_features: Tensor, image_features: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the scores; head B's logit for "real" is not used, head A decides that."""
-        hidden = self.heads.hidden(text_features, image_features)
-        logits = self.heads.logits(hidden)
+        logits = self.heads.fuse(text_features, image_features)
         p_ai = torch.sigmoid(logits.a / self.temperatures.a).unsqueeze(1)
         share = torch.softmax(logits.b[:, 1:] / self.temperatures.b, dim=1)
-        known_score = self.heads.known_score(hidden, logits).unsqueeze(1)
-        return p_ai, known_score, torch.cat([1 - p_ai, p_ai * share], dim=1)
+        p_source = torch.cat([1 - p_ai, p_ai * share], dim=1)
+        return p_ai, self.heads.known_score(logits, p_source).unsqueeze(1), p_source
 
 
 def export_checkpoint(

@@ -28,6 +28,7 @@ from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
 from aigid.training.labelled_features import LabelledFeatures
 from aigid.training.metrics import LabelledScores
+from aigid.training.open_set import fit_open_set
 from aigid.training.thresholds import RATES, Decisions, fit_decisions
 from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
@@ -99,18 +100,20 @@ def fit_heads(
 ) -> FittedHeads:
     """Fit temperatures, the thresholds of `rates` and the open-set threshold on labelled features.
 
-    Temperatures that the rows say too little about stay those of `unfitted`.
+    Temperatures that the rows say too little about stay those of `unfitted`. The constants of the
+    open-set score are fitted too, and replaced in `heads`.
     """
     label_a, label_b = torch.from_numpy(features.label_a), torch.from_numpy(features.label_b)
     text, image = torch.from_numpy(features.text), torch.from_numpy(features.image)
     with torch.inference_mode():
         logits = heads.fuse(text, image)
     temperatures = fit_temperatures(logits, label_a, label_b, unfitted)
+    open_set = fit_open_set(heads, logits, temperatures, label_b, labels)
     graph = export_heads(
         heads, temperatures, text_features=text.shape[1], image_features=image.shape[1]
     )
     scores = head_scores(graph, features, labels)
-    return FittedHeads(temperatures, graph, scores, fit_decisions(scores, rates))
+    return FittedHeads(temperatures, graph, scores, fit_decisions(scores, open_set, rates))
 
 
 @dataclass(frozen=True)

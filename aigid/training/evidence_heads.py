@@ -56,7 +56,8 @@ class EvidenceHeads:
             "head_b.weight": torch.cat([real, evidence[: labels - 1]]) / by.b,
             "head_b.bias": torch.zeros(labels),
         }
-        heads.load_state_dict({name: value.float() for name, value in weights.items()})
+        found = {name: value.float() for name, value in weights.items()}
+        heads.load_state_dict(heads.state_dict() | found)
         return heads.eval()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,21 +15,10 @@ from aigid.training.metrics import LabelledScores
 from aigid.training.training_batch import TrainingBatch
 
 
-class Outputs(NamedTuple):
-    """The hidden layer [N, H] of N pairs, and the logits of both heads on it."""
-
-    hidden: Tensor
-    logits: Logits
-
-
 @dataclass(frozen=True)
 class LabelledLogits:
-    """Hidden layer, logits and labels (int64 [N]) of the decoded rows.
+    """Logits and labels (int64 [N]) of the decoded rows; `undecodable` counts the others."""
 
-    `undecodable` counts the others.
-    """
-
-    hidden: Tensor
     logits: Logits
     label_a: Tensor
     label_b: Tensor
@@ -41,34 +29,29 @@ class LabelledLogits:
     ) -> LabelledScores:
         """Return labels and scores at these temperatures, for heads over these `labels`."""
         p_ai, p_source = probabilities(self.logits, temperatures)
+        device = heads.head_a.weight.device
+        logits = Logits(self.logits.a.to(device), self.logits.b.to(device))
+        with torch.inference_mode():
+            known_score = heads.known_score(logits, p_source.to(device)).cpu()
         return LabelledScores(
             self.label_a.numpy(),
             self.label_b.numpy(),
             p_ai.numpy(),
             p_source.numpy(),
-            self.known_score(heads).numpy(),
+            known_score.numpy(),
             labels,
         )
 
-    def known_score(self, heads: Heads) -> Tensor:
-        """Return the open-set score of each row [N] by these heads."""
-        device = heads.head_a.weight.device
-        logits = Logits(self.logits.a.to(device), self.logits.b.to(device))
-        with torch.inference_mode():
-            return heads.known_score(self.hidden.to(device), logits).cpu()
 
-
-def apply_model(model: FusionModel, batch: TrainingBatch) -> Outputs:
-    """Return the outputs for a batch, on the model's device."""
+def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
+    """Return the logits of a batch, on the model's device."""
     device = model.head_a.weight.device
     image, input_ids, attention_mask = (
         torch.from_numpy(array).to(device)
         for array in (batch.images, batch.tokens.input_ids, batch.tokens.attention_mask)
     )
-    hidden = model.hidden(
-        model.text_features(input_ids, attention_mask), model.image_features(image)
-    )
-    return Outputs(hidden, model.logits(hidden))
+    logits: Logits = model(image, input_ids, attention_mask)
+    return logits
 
 
 def score_manifest(
@@ -78,7 +61,7 @@ def score_manifest(
     on_rows: Callable[[int], None] = lambda rows: None,
     process: ProcessRank = ProcessRank(),
 ) -> LabelledLogits:
-    """Return the outputs for every row of the process's part of a manifest, without gradients.
+    """Return the logits of every row of the process's part of a manifest, without gradients.
 
     `on_rows` is called with the number of rows of each batch. Raises TrainingError where not one
     image can be decoded.
@@ -89,10 +72,10 @@ def score_manifest(
     with torch.inference_mode():
         for batch in manifest.batches(batch_rows, None, process):
             if len(batch.label_a):
-                hidden, logits = apply_model(model, batch)
+                logits = apply_model(model, batch)
                 labels = (torch.from_numpy(batch.label_a), torch.from_numpy(batch.label_b))
-                parts.append((hidden.cpu(), logits.a.cpu(), logits.b.cpu(), *labels))
+                parts.append((logits.a.cpu(), logits.b.cpu(), *labels))
             undecodable += batch.undecodable
             on_rows(len(batch.label_a) + batch.undecodable)
-    hidden, a, b, label_a, label_b = (torch.cat(column) for column in zip(*parts, strict=True))
-    return LabelledLogits(hidden, Logits(a, b), label_a, label_b, undecodable)
+    a, b, label_a, label_b = (torch.cat(column) for column in zip(*parts, strict=True))
+    return LabelledLogits(Logits(a, b), label_a, label_b, undecodable)

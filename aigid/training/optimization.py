@@ -91,14 +91,14 @@ class Optimization:
     def score(self, manifest: LabelledManifest) -> LabelledLogits:
         """Return the logits of every row of a manifest, scored by all processes together."""
         scored = score_manifest(self.model, manifest, self.config.batch_rows, process=self.process)
-        parts = (scored.hidden, *scored.logits, scored.label_a, scored.label_b)
+        parts = (*scored.logits, scored.label_a, scored.label_b)
         own = [tuple(part.numpy() for part in parts)]
         gathered: list[tuple[Any, ...]] = gather_object(own)
-        hidden, a, b, label_a, label_b = (
+        a, b, label_a, label_b = (
             torch.cat([torch.from_numpy(part) for part in parts])
             for parts in zip(*gathered, strict=True)
         )
-        return LabelledLogits(hidden, Logits(a, b), label_a, label_b, manifest.rows - len(a))
+        return LabelledLogits(Logits(a, b), label_a, label_b, manifest.rows - len(a))
 
     def _epoch_order(self, epoch: int) -> StreamOrder:
         config = self.config

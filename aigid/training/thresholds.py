@@ -13,8 +13,10 @@ from scipy.stats import binom
 
 from aigid.contract import OpenSet, Threshold, rows_needed
 from aigid.errors import UsageError
+from aigid.records import OTHER
 from aigid.scorers import Probabilities
 from aigid.training.metrics import LabelledScores
+from aigid.training.open_set import FittedOpenSet
 
 RATES = (0.05, 0.01, 0.001)
 """The false-positive rates that a model's thresholds are fitted for, as far as its rows allow."""
@@ -24,17 +26,24 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Decisions:
-    """How a model decides, and the reason for each false-positive rate that has no threshold."""
+    """How a model decides.
+
+    `refused` has the reason for each false-positive rate (as text) that has no threshold, and for
+    the source "other" where it has none.
+    """
 
     thresholds: dict[str, Threshold]
     open_set: OpenSet | None
     refused: dict[str, str]
 
 
-def fit_decisions(scores: LabelledScores, rates: Iterable[float] = RATES) -> Decisions:
-    """Fit the thresholds of `rates`, and that of the open set, on scores of labelled rows."""
+def fit_decisions(
+    scores: LabelledScores, open_set: FittedOpenSet, rates: Iterable[float] = RATES
+) -> Decisions:
+    """Fit the thresholds of `rates` on scores of labelled rows; `open_set` is fitted already."""
     fitted = fit_thresholds(scores.label_a, scores.p_ai, rates)
-    return Decisions(fitted.found, None, fitted.refused)
+    refused = {OTHER: open_set.refused} if open_set.refused else {}
+    return Decisions(fitted.found, open_set.open_set, fitted.refused | refused)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from aigid.contract import FittedOn, Temperatures
 from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
+from aigid.records import OTHER
 from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
@@ -16,11 +17,12 @@ from aigid.training.fingerprints import pretrained_fingerprint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
 from aigid.training.losses import multi_task_loss
-from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
+from aigid.training.metrics import Metrics, compute_metrics
+from aigid.training.open_set import fit_open_set
 from aigid.training.optimization import Optimization
 from aigid.training.run_folder import RunFolder
 from aigid.training.run_records import EpochRecord, RunIdentity, RunRecord, TrainingState
-from aigid.training.thresholds import fit_thresholds
+from aigid.training.thresholds import Decisions, fit_decisions
 from aigid.training.tracking import Tracking, log_metrics, new_accelerator, tracked
 from aigid.training.training_progress import TrainingProgress
 from aigid.training.tuning import merge_adapters, prepare_encoders
@@ -36,10 +38,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class _Validation:
-    """The validation rows' scores after an epoch, at the best temperatures, and their metrics."""
+    """The best temperatures and thresholds after an epoch, and the metrics at 0.5."""
 
     temperatures: Temperatures
-    scores: LabelledScores
+    decisions: Decisions
     metrics: Metrics
 
 
@@ -154,9 +156,11 @@ class Trainer:
             ) from error
 
     def _validate(self, scored: LabelledLogits) -> _Validation:
-        temperatures = fit_temperatures(scored.logits, scored.label_a, scored.label_b)
-        scores = scored.calibrated(self.model, temperatures, self.info.labels)
-        return _Validation(temperatures, scores, compute_metrics(scores))
+        logits, labels = scored.logits, self.info.labels
+        temperatures = fit_temperatures(logits, scored.label_a, scored.label_b)
+        open_set = fit_open_set(self.model, logits, temperatures, scored.label_b, labels)
+        scores = scored.calibrated(self.model, temperatures, labels)
+        return _Validation(temperatures, fit_decisions(scores, open_set), compute_metrics(scores))
 
     def _epoch_record(
         self, epoch: int, losses: tuple[float, float], metrics: Metrics, started: float
@@ -183,14 +187,17 @@ class Trainer:
             self._save_best(data, found)
         state = TrainingState(self._identity, tuple(self._history))
         self.folder.save_last(self._optimization, state)
+        if epoch.epoch == self.config.epochs and OTHER in found.decisions.refused:
+            on_message(f"no threshold: {found.decisions.refused[OTHER]}")
 
     def _save_best(self, data: TrainingData, found: _Validation) -> None:
-        scores, metrics = found.scores, found.metrics
+        metrics = found.metrics
         names = {"train": data.train.name, "validation": data.validation.name}
         info = dataclasses.replace(
             self.info,
             temperatures=found.temperatures,
-            thresholds=fit_thresholds(scores.label_a, scores.p_ai).found,
+            thresholds=found.decisions.thresholds,
+            open_set=found.decisions.open_set,
             fitted_on=FittedOn(
                 names["validation"], metrics.rows, metrics.a.real_rows, "torch fp32"
             ),

@@ -94,6 +94,9 @@ def make_checkpoint(folder: Path, info: CheckpointInfo, seed: int = 0) -> Path:
                 values.mul_(6.0)
             elif "norm" not in name.lower():
                 values.uniform_(-0.3, 0.3)
+        # The constants of the open-set score, which are 0 before they are fitted.
+        model.get_buffer("known_projection").uniform_(-0.3, 0.3)
+        model.get_buffer("known_means").uniform_(-1, 1)
     tokenizer = folder.parent / "tiny-tokenizer.json"
     write_tokenizer(tokenizer)
     save_checkpoint(model, info, tokenizer, folder)

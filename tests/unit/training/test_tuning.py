@@ -30,7 +30,7 @@ def learn(model: FusionModel, batch: TrainingBatch) -> None:
     optimizer = torch.optim.SGD([one for one in model.parameters() if one.requires_grad], lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
-        _, logits = apply_model(model, batch)
+        logits = apply_model(model, batch)
         (logits.a.sum() + (logits.b * torch.arange(6)).sum()).backward()
         optimizer.step()
 
