@@ -45,10 +45,11 @@ def convert_weights(
     info = describe_model((text, image), spec, hidden, name="nau-qmul", notice="")
     open_prompts(tokenizer, info)
     model = FusionModel(text, image, info.image, hidden)
-    names = {name: authors_name(name) for name in model.state_dict()}
-    expected = {names[name]: value for name, value in model.state_dict().items()}
-    check_weights(expected, state, weights)
-    model.load_state_dict({own: state[theirs] for own, theirs in names.items()})
+    # The open-set score's buffers are not the authors': they stay as they are.
+    own = dict(model.named_parameters())
+    check_weights({authors_name(name): value for name, value in own.items()}, state, weights)
+    theirs = {name: state[authors_name(name)] for name in own}
+    model.load_state_dict({**model.state_dict(), **theirs})
     save_checkpoint(model, info, tokenizer, folder)
 
 

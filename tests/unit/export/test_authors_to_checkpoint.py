@@ -235,7 +235,7 @@ def test_half_precision_weights_are_converted(
         for name, value in authors.state().items()
     }
     assert convert(state).exit_code == 0
-    found = load_checkpoint(tmp_path / "made").model.state_dict()
+    found = dict(load_checkpoint(tmp_path / "made").model.named_parameters())
     assert {value.dtype for value in found.values()} == {torch.float32}
     assert all(
         torch.equal(value, state[authors_name(name)].float()) for name, value in found.items()
@@ -362,7 +362,7 @@ def test_the_defaults_are_bert_base_uncased_and_clip_b_32() -> None:
 def test_at_full_size_every_tensor_has_a_counterpart() -> None:
     info = CheckpointInfo("real", "", {"model_type": "bert"}, {}, 512)
     with torch.device("meta"):
-        own = new_model(info).state_dict()
+        own = dict(new_model(info).named_parameters())
         encoders = {
             "text_encoder": AutoModel.from_config(BertConfig()),
             "image_encoder": CLIPModel(CLIPConfig()).vision_model,
