@@ -234,6 +234,13 @@ _SPEED = (
         type=POSITIVE_INT,
         help="Threads that decode images.  [default: one for each core]",
     ),
+    _speed(
+        "--feature-cache",
+        type=FOLDER,
+        help="Folder for the features of frozen encoders, which are made once and not in every "
+        "epoch, unless --augment changes the images. Runs may share it.  [default: features/ in "
+        "--out]",
+    ),
     _speed("--precision", type=click.Choice(PRECISIONS), default="fp32", show_default=True),
     _speed(
         "--gradient-accumulation-steps",

@@ -110,6 +110,12 @@ class TrainingConfig:
             if value not in choices:
                 raise UsageError(f"`{name}` must be one of {', '.join(choices)}: got {value!r}")
 
+    @property
+    def has_constant_features(self) -> bool:
+        """Whether a row's features are the same in all epochs: nothing in them changes."""
+        changes = self.augmentation
+        return self.encoders == "frozen" and changes.is_off and not changes.flip
+
     def to_json(self) -> dict[str, Any]:
         """Return the settings as they stand in state.json."""
         return dataclasses.asdict(self)

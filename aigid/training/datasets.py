@@ -22,7 +22,14 @@ from aigid.training.data_name import data_name
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import Augmentation
 from aigid.training.labelled import reject_pseudo_labels, row_group_segments
-from aigid.training.labels import LEFT_OUT, LabelChoice, LabelCounts, RowLabels, read_labels
+from aigid.training.labels import (
+    LEFT_OUT,
+    Codes,
+    LabelChoice,
+    LabelCounts,
+    RowLabels,
+    read_labels,
+)
 from aigid.training.row_decoder import (
     BatchAugmentation,
     Input,
@@ -184,8 +191,15 @@ class LabelledManifest:
             mirrored = flip.random(len(group)) < flip_probability
             yield group[own], mirrored[own], _batch_augmentation(order, number, process)
 
-    def row_numbers(self, order: StreamOrder) -> Iterator[int]:
-        """Yield the number of each row of one pass in `order`, as `batches` has them."""
+    def label_codes(self) -> Codes:
+        """Return the codes of all rows by their numbers, int16 [N], as `RowLabels.of` has them."""
+        parts = [self._labels.of(part.segment) for part in self._row_groups()]
+        return np.concatenate([np.empty(0, np.int16), *parts])
+
+    def row_numbers(self, order: StreamOrder | None) -> Iterator[int]:
+        """Yield the number of each row of one pass, in the order in which `batches` has them."""
+        if order is None:
+            return (number for part in self._row_groups() for number in self._numbers(part, 1))
         rng = np.random.default_rng([order.seed, order.epoch])
         groups = self._row_groups()
         numbers = (

@@ -9,10 +9,11 @@ from torch import Tensor
 from aigid.contract import Temperatures
 from aigid.training.calibration import probabilities
 from aigid.training.datasets import LabelledManifest, ProcessRank
+from aigid.training.features import FeatureRows, encode
 from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Heads, Logits
 from aigid.training.metrics import LabelledScores
-from aigid.training.training_batch import TrainingBatch
+from aigid.training.training_batch import FeatureBatch, TrainingBatch
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,17 @@ class LabelledLogits:
         )
 
 
-def apply_model(model: FusionModel, batch: TrainingBatch) -> Logits:
+def apply_model(model: FusionModel, batch: TrainingBatch | FeatureBatch) -> Logits:
     """Return the logits of a batch, on the model's device."""
+    if isinstance(batch, TrainingBatch):
+        return model.fuse(*encode(model, batch))
     device = model.head_a.weight.device
-    image, input_ids, attention_mask = (
-        torch.from_numpy(array).to(device)
-        for array in (batch.images, batch.tokens.input_ids, batch.tokens.attention_mask)
-    )
-    logits: Logits = model(image, input_ids, attention_mask)
-    return logits
+    return model.fuse(*(torch.from_numpy(part).to(device) for part in (batch.text, batch.image)))
 
 
 def score_manifest(
     model: FusionModel,
-    manifest: LabelledManifest,
+    manifest: LabelledManifest | FeatureRows,
     batch_rows: int,
     on_rows: Callable[[int], None] = lambda rows: None,
     process: ProcessRank = ProcessRank(),

@@ -1,9 +1,9 @@
 """Epochs of optimizer steps: gradient accumulation, mixed precision, distributed by accelerate."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -14,16 +14,20 @@ from aigid.errors import TrainingError
 from aigid.training.adamw import learning_rate_at, new_adamw
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
+from aigid.training.features import FeatureRows
 from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Logits
 from aigid.training.inference import LabelledLogits, score_manifest
 from aigid.training.labels import LabelCounts
 from aigid.training.losses import BatchTotals, balanced_weights, batch_totals, equal_weights
 from aigid.training.tracking import log_metrics, new_accelerator
-from aigid.training.training_batch import TrainingBatch
+from aigid.training.training_batch import FeatureBatch, TrainingBatch
 from aigid.training.training_progress import TrainingProgress
-from aigid.training.training_step import TrainingStep
+from aigid.training.training_step import FeatureStep, TrainingStep
 from aigid.training.tuning import set_training_mode
+
+_Batch = TrainingBatch | FeatureBatch
+_Found = TypeVar("_Found")
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -37,11 +41,14 @@ class Optimization:
         config: TrainingConfig,
         counts: LabelCounts,
         accelerator: Accelerator | None = None,
+        *,
+        on_features: bool = False,
     ) -> None:
         """Move `model` to this process's device.
 
         `counts` says how many rows of which label an epoch has. Metrics of each step go to the
-        trackers of `accelerator`; None means a new one without any.
+        trackers of `accelerator`; None means a new one without any. With `on_features` the rows of
+        all epochs are features, and the encoders are not run.
         """
         self._accelerator = accelerator or new_accelerator(config.precision)
         self.model, self.config = model, config
@@ -50,7 +57,8 @@ class Optimization:
         balanced = config.loss.class_balanced
         self._weights = balanced_weights(counts) if balanced else equal_weights(len(counts.classes))
         self.adamw = new_adamw(model, config)
-        step = TrainingStep(model, config.loss, self._weights)
+        make_step = FeatureStep if on_features else TrainingStep
+        step = make_step(model, config.loss, self._weights)
         self._step, self._optimizer = self._accelerator.prepare(step, self.adamw)
         self.process = ProcessRank(self._accelerator.process_index, self._accelerator.num_processes)
 
@@ -63,7 +71,14 @@ class Optimization:
         """Wait until all processes have reached this call."""
         self._accelerator.wait_for_everyone()
 
-    def train_epoch(self, train: LabelledManifest, epoch: int, progress: TrainingProgress) -> float:
+    def if_all_have(self, found: _Found | None) -> _Found | None:
+        """Return what this process found, or None if one of the processes found nothing."""
+        all_found: list[bool] = gather_object([found is not None])
+        return found if all(all_found) else None
+
+    def train_epoch(
+        self, train: LabelledManifest | FeatureRows, epoch: int, progress: TrainingProgress
+    ) -> float:
         """Train on every row of an epoch and return the mean loss of its batches.
 
         Raises TrainingError where the loss is not finite, memory runs out, or not one image could
@@ -88,7 +103,7 @@ class Optimization:
             raise TrainingError(f"{train.files[0].path}: not one image could be decoded")
         return sum(losses) / len(losses)
 
-    def score(self, manifest: LabelledManifest) -> LabelledLogits:
+    def score(self, manifest: LabelledManifest | FeatureRows) -> LabelledLogits:
         """Return the logits of every row of a manifest, scored by all processes together."""
         scored = score_manifest(self.model, manifest, self.config.batch_rows, process=self.process)
         parts = (*scored.logits, scored.label_a, scored.label_b)
@@ -116,7 +131,7 @@ class Optimization:
             group["lr"] = rate
         return rate
 
-    def _gather_totals(self, batch: TrainingBatch) -> tuple[BatchTotals | None, int]:
+    def _gather_totals(self, batch: _Batch) -> tuple[BatchTotals | None, int]:
         """Return the totals and the number of undecodable rows of the batch over all processes.
 
         The totals are None where a process has no rows of the batch: all processes then skip it.
@@ -131,9 +146,11 @@ class Optimization:
         *totals, undecodable = all_counts.sum(dim=0).tolist()
         return BatchTotals(*totals) if bool(all_counts[:, 0].all()) else None, int(undecodable)
 
-    def _take_step(self, batch: TrainingBatch, totals: BatchTotals, step: int, where: str) -> float:
+    def _take_step(self, batch: _Batch, totals: BatchTotals, step: int, where: str) -> float:
         """Take optimizer step number `step` of the run, from 0; return the loss of the batch."""
-        micro_batches = batch.micro_batches(self.config.gradient_accumulation_steps)
+        micro_batches: Sequence[_Batch] = batch.micro_batches(
+            self.config.gradient_accumulation_steps
+        )
         loss = torch.zeros((), device=self._accelerator.device)
         learning_rate = self._set_learning_rate(step)
         with self._explain_out_of_memory(where):
@@ -157,7 +174,7 @@ class Optimization:
         log_metrics(self._accelerator, "train", metrics, step + 1)
         return value
 
-    def _tensors(self, batch: TrainingBatch) -> Iterator[Tensor]:
+    def _tensors(self, batch: _Batch) -> Iterator[Tensor]:
         for array in batch.inputs():
             yield torch.from_numpy(array).to(self._accelerator.device)
 

@@ -46,7 +46,8 @@ class RunConfig:
     `image_pooling` the image encoder is cut, as in `cut_config`. `threads` decode images; None
     means one for each core. `without` leaves out an input, to measure what it is worth; a model for
     use needs both. `labels` says which columns
-    the labels are in, and the model's labels; validation is read with the model's. Metrics are
+    the labels are in, and the model's labels; validation is read with the model's. Features of
+    frozen encoders are kept in `feature_cache`; None means a folder in the run's. Metrics are
     reported to the trackers in `report_to`, which are "tensorboard", "wandb" and "mlflow"; the
     first writes event files into the run's `folder`.
     """
@@ -67,6 +68,7 @@ class RunConfig:
     name: str = "aigid"
     notice: str = ""
     report_to: tuple[str, ...] = ("tensorboard",)
+    feature_cache: Path | None = None
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
 
@@ -103,7 +105,9 @@ def train(
     info = dataclasses.replace(info, labels=data.train.labels)
     model = FusionModel(text, image, info.image, config.fusion_hidden, len(info.labels))
     trainer = Trainer(model, info, tokenizer_file, config.training, tracking)
-    return trainer.run(data, progress, on_message, resume=resume)
+    return trainer.run(
+        data, progress, on_message, resume=resume, feature_cache=config.feature_cache
+    )
 
 
 def _open_data(config: RunConfig, prompts: PromptEncoder, image: ImageSpec) -> TrainingData:

@@ -37,6 +37,11 @@ class RunFolder:
         return self.path / "last"
 
     @property
+    def features(self) -> Path:
+        """The features of frozen encoders, unless another folder was named for them."""
+        return self.path / "features"
+
+    @property
     def history_file(self) -> Path:
         """The records of all epochs."""
         return self.path / "history.json"

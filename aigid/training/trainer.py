@@ -10,9 +10,15 @@ from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.records import OTHER
 from aigid.training.calibration import fit_temperatures
-from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
+from aigid.training.checkpoint import (
+    CheckpointInfo,
+    fingerprint_of_encoders,
+    save_checkpoint,
+)
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
+from aigid.training.feature_cache import FeatureCache, feature_key
+from aigid.training.features import FeatureRows, make_features
 from aigid.training.fingerprints import pretrained_fingerprint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.inference import LabelledLogits
@@ -43,6 +49,14 @@ class _Validation:
     temperatures: Temperatures
     decisions: Decisions
     metrics: Metrics
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of both manifests as epochs read them."""
+
+    train: LabelledManifest | FeatureRows
+    validation: LabelledManifest | FeatureRows
 
 
 class Trainer:
@@ -79,6 +93,7 @@ class Trainer:
         on_message: OnMessage,
         *,
         resume: bool = False,
+        feature_cache: Path | None = None,
     ) -> Path | None:
         """Train to the last epoch and return the folder of the best checkpoint.
 
@@ -86,31 +101,68 @@ class Trainer:
         distributed run every process calls this: only the main one writes, reports and returns a
         folder, the others return None.
 
+        Features that are the same in all epochs are made once, and kept in the folder
+        `feature_cache`, by default one in the run's folder.
+
         Raises UsageError where the folder holds a run and `resume` is not set, or where that run
         has other settings or data; TrainingError where training cannot go on.
         """
         counts = data.train.epoch_counts(self.config.oversample_real)
         accelerator = new_accelerator(self.config.precision, self._tracking)
-        self._optimization = Optimization(self.model, self.config, counts, accelerator)
+        constant = self.config.has_constant_features
+        self._optimization = Optimization(
+            self.model, self.config, counts, accelerator, on_features=constant
+        )
         self._identity = self._identify(data)
         self._open_folder(resume)
         self._optimization.wait()
         done, steps = len(self._history), self._optimization.steps_per_epoch
         if done < self.config.epochs:
+            rows = self._rows_of(data, feature_cache, progress, on_message)
             with tracked(accelerator, self._tracking, self.config.to_json(), done * steps + 1):
                 for epoch in range(done, self.config.epochs):
-                    self._run_epoch(data, epoch, progress, on_message)
+                    self._run_epoch(data, rows, epoch, progress, on_message)
                     metrics = self._history[-1].validation_metrics()
                     log_metrics(accelerator, "validation", metrics, (epoch + 1) * steps)
         return self.folder.best if self._optimization.is_main else None
 
+    def _rows_of(
+        self,
+        data: TrainingData,
+        feature_cache: Path | None,
+        progress: TrainingProgress,
+        on_message: OnMessage,
+    ) -> _Rows:
+        """Return what epochs read: the manifests themselves, or their features."""
+        if not self.config.has_constant_features:
+            return _Rows(data.train, data.validation)
+        cache = FeatureCache(feature_cache or self.folder.features)
+        encoders = fingerprint_of_encoders(self.model, self.info, self._tokenizer_file)
+        if self._optimization.is_main:
+            cache.prepare()
+        found = []
+        for manifest in (data.train, data.validation):
+            key = feature_key(encoders, manifest, unify=self.config.unify)
+            table = self._optimization.if_all_have(cache.load(key, on_message))
+            if table is None:
+                table = make_features(self.model, manifest, progress, self._optimization.process)
+                if self._optimization.is_main:
+                    cache.save(key, table)
+            found.append(FeatureRows(manifest, table))
+        return _Rows(*found)
+
     def _run_epoch(
-        self, data: TrainingData, epoch: int, progress: TrainingProgress, on_message: OnMessage
+        self,
+        data: TrainingData,
+        rows: _Rows,
+        epoch: int,
+        progress: TrainingProgress,
+        on_message: OnMessage,
     ) -> None:
         """Train an epoch, validate, and commit its record and checkpoint."""
         started = time.perf_counter()
-        loss = self._train_epoch(data.train, epoch, progress)
-        scored = self._optimization.score(data.validation)
+        loss = self._train_epoch(rows.train, epoch, progress)
+        scored = self._optimization.score(rows.validation)
         found = self._validate(scored)
         validation_loss = float(multi_task_loss(scored.logits, scored.label_a, scored.label_b))
         self._history.append(
@@ -144,7 +196,7 @@ class Trainer:
         self.folder.load_last(self._optimization)
 
     def _train_epoch(
-        self, train: LabelledManifest, epoch: int, progress: TrainingProgress
+        self, train: LabelledManifest | FeatureRows, epoch: int, progress: TrainingProgress
     ) -> float:
         try:
             return self._optimization.train_epoch(train, epoch, progress)

@@ -1,4 +1,4 @@
-"""One batch of training rows, as arrays."""
+"""One batch of training rows, as arrays: images and tokens, or features made of them."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -53,6 +53,30 @@ class TrainingBatch:
             0,
             None if self.changed is None else self.changed[rows],
         )
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """N rows as features, float32 [N, Dt] and [N, Di]; the rest is as in TrainingBatch."""
+
+    text: npt.NDArray[np.float32]
+    image: npt.NDArray[np.float32]
+    label_a: Labels
+    label_b: Labels
+    undecodable: int
+
+    def inputs(self) -> tuple[npt.NDArray[np.generic], ...]:
+        """Return what FeatureStep takes, but for the totals."""
+        return self.text, self.image, self.label_a, self.label_b
+
+    def micro_batches(self, count: int) -> "list[FeatureBatch]":
+        """Split the rows evenly, as a TrainingBatch does."""
+        return [
+            FeatureBatch(
+                self.text[rows], self.image[rows], self.label_a[rows], self.label_b[rows], 0
+            )
+            for rows in even_parts(len(self.label_a), count)
+        ]
 
 
 def even_parts(rows: int, count: int) -> list[slice]:

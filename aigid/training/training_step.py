@@ -1,4 +1,4 @@
-"""The loss of a micro-batch as one module, which accelerate wraps for one device or several."""
+"""The loss of a micro-batch as a module, which accelerate wraps for one device or several."""
 
 from torch import Tensor, nn
 
@@ -48,6 +48,26 @@ class TrainingStep(nn.Module):
         return loss + self._config.consistency * consistency_loss(clean, changed, features, totals)
 
     def _fuse(self, text: Tensor, image: Tensor) -> Logits:
-        logits = self.model.fuse(text, image)
-        # Under mixed precision the logits are half precision, too coarse for the loss's logarithms.
-        return Logits(logits.a.float(), logits.b.float())
+        return _fuse(self.model, text, image)
+
+
+class FeatureStep(nn.Module):
+    """The heads of a model and their loss, for rows whose features were made before."""
+
+    def __init__(self, model: FusionModel, config: LossConfig, weights: ClassWeights) -> None:
+        super().__init__()
+        self.model = model
+        self._config, self._weights = config, weights
+
+    def forward(
+        self, text: Tensor, image: Tensor, label_a: Tensor, label_b: Tensor, totals: BatchTotals
+    ) -> Tensor:
+        """Return what N rows add to the loss of the batch with these `totals`, a scalar."""
+        logits = _fuse(self.model, text, image)
+        return multi_task_loss(logits, label_a, label_b, self._config, self._weights, totals)
+
+
+def _fuse(model: FusionModel, text: Tensor, image: Tensor) -> Logits:
+    logits = model.fuse(text, image)
+    # Under mixed precision the logits are half precision, too coarse for the loss's logarithms.
+    return Logits(logits.a.float(), logits.b.float())

@@ -151,3 +151,17 @@ def test_two_processes_train_the_low_rank_additions_of_siglip(folder: Path) -> N
     train(folder, "siglip-one", *siglip)
     train(folder, "siglip-two", *siglip, launcher=LAUNCHERS["torchrun"])
     assert_same_run(folder / "siglip-one", folder / "siglip-two")
+
+
+def test_two_processes_make_the_features_of_frozen_encoders_together(folder: Path) -> None:
+    frozen = ("--encoders", "frozen", "--epochs", 1)
+    train(folder, "frozen-one", *frozen)
+    train(folder, "frozen-two", *frozen, launcher=LAUNCHERS["torchrun"])
+    assert_same_run(folder / "frozen-one", folder / "frozen-two")
+    names = [
+        sorted(path.name for path in (folder / run / "features").iterdir())
+        for run in ("frozen-one", "frozen-two")
+    ]
+    # A file for training and one for validation, which either run could have made.
+    assert names[0] == names[1]
+    assert len(names[0]) == 2

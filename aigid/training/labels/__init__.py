@@ -9,11 +9,13 @@ from aigid.training.labels.choice import (
 from aigid.training.labels.columns import features_metadata, has_label_columns
 from aigid.training.labels.reading import read_labels
 from aigid.training.labels.row_labels import LabelCounts, RowLabels
+from aigid.training.labels.values import Codes
 
 __all__ = [
     "LEFT_OUT",
     "OTHER_GENERATOR",
     "UNKNOWN_GENERATOR",
+    "Codes",
     "LabelChoice",
     "LabelCounts",
     "RowLabels",
