@@ -39,6 +39,8 @@ WORDS = {
     "train": ["m.parquet", "--validation", "v.parquet", "--out", "run/"],
     "serve": [],
     "build": ["best/", "model/", "--calibration", "m.parquet", "--validation", "v.parquet"],
+    "calibrate": ["model/", "m.parquet"],
+    "adapt": ["model/", "m.parquet", "--out", "adapted/"],
 }
 
 
@@ -63,6 +65,14 @@ def configs_of(name: str) -> list[Any]:
         from aigid.export import BuildConfig
 
         return [BuildConfig("m", "v")]
+    if name == "calibrate":
+        from aigid.export import CalibrationConfig
+
+        return [CalibrationConfig(Path("model"), ("m",))]
+    if name == "adapt":
+        from aigid.export import AdaptationConfig
+
+        return [AdaptationConfig(Path("model"), ("m",), Path("adapted"))]
     if name == "serve":
         from aigid.serving import ServerConfig
 
@@ -107,7 +117,7 @@ def test_what_a_config_refuses_is_told_with_flags_and_without_parameters(name: s
                 told.append(with_flags(message))
                 left = set(re.findall("`([a-z_]+)`", told[-1]))
                 assert left <= NO_OPTION.get(name, set()), told[-1]
-    assert told or name == "serve"
+    assert told or name in ("serve", "calibrate", "adapt")
     assert not [line for line in told if "_s must" in line or "None" in line]
 
 
