@@ -98,7 +98,7 @@ def _result_lines(found: "Adaptation", out: Path) -> Iterator[str]:
         yield "the heads read the images alone: prompts did not make them better"
     for rate, threshold in contract.thresholds.items():
         yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on"
-    yield from (f"no threshold: {reason}" for reason in found.refused.values())
+    yield from (f"not fitted: {reason}" for reason in found.refused.values())
     yield (
         "few rows give wide intervals, and rows of one source flatter: measure the model with "
         "aigid evaluate on rows that took no part in this"

@@ -91,7 +91,7 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
             f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on; finds "
             f"{found.true_positive_rate(rate):.1%} of the AI-generated rows"
         )
-    yield from (f"no threshold: {reason}" for reason in found.refused.values())
+    yield from (f"not fitted: {reason}" for reason in found.refused.values())
     if lacks_engine(target, now):
         yield (
             "the heads of the new version have no TensorRT engine yet: compile one before a GPU "
