@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, Function, options_under, with_options
+from aigid.cli.decision_lines import decision_lines
 from aigid.cli.label_options import MODEL_LABEL_OPTIONS, label_choice
 from aigid.cli.option_types import FOLDER
 from aigid.cli.stdout import print_result, printing
@@ -96,9 +97,7 @@ def _result_lines(found: "Adaptation", out: Path) -> Iterator[str]:
         )
     if not found.uses_prompts:
         yield "the heads read the images alone: prompts did not make them better"
-    for rate, threshold in contract.thresholds.items():
-        yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on"
-    yield from (f"not fitted: {reason}" for reason in found.refused.values())
+    yield from decision_lines(contract, found.refused, found.found_by)
     yield (
         "few rows give wide intervals, and rows of one source flatter: measure the model with "
         "aigid evaluate on rows that took no part in this"

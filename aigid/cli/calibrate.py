@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
+from aigid.cli.decision_lines import decision_lines
 from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import FOLDER, FRACTION
 from aigid.cli.stdout import print_result, printing
@@ -86,12 +87,7 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
     ):
         kept = " stays: there are too few rows" if old == new else f", before {old:.4g}"
         yield f"temperature of head {head}: {new:.4g}{kept}"
-    for rate, threshold in now.thresholds.items():
-        yield (
-            f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on; finds "
-            f"{found.true_positive_rate(rate):.1%} of the AI-generated rows"
-        )
-    yield from (f"not fitted: {reason}" for reason in found.refused.values())
+    yield from decision_lines(now, found.refused, found.found_by)
     if lacks_engine(target, now):
         yield (
             "the heads of the new version have no TensorRT engine yet: compile one before a GPU "

@@ -1,7 +1,7 @@
 """`aigid evaluate`: measure a model on labelled manifests."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,17 @@ from aigid.cli.verbosity import shown_progress
 from aigid.errors import UsageError
 
 if TYPE_CHECKING:
+    from aigid.training.datasets import LabelledManifest
     from aigid.training.evaluation import Evaluation, EvaluationConfig
     from aigid.training.image_changes import ImageChange
-
-    Measure = Callable[[EvaluationConfig], Evaluation]
+    from aigid.training.labelled_features import LabelledFeatures
+    from aigid.training.leave_one_out import LeftOut
+    from aigid.training.training_progress import TrainingProgress
 
 _model = options_under("Model")
 _output = options_under("Output")
 _images = options_under("Images")
+_open_set = options_under("Open set")
 
 
 @click.command("evaluate", cls=Command, extra="train")
@@ -44,12 +47,20 @@ _images = options_under("Images")
     is_flag=True,
     help="Also measure on images after JPEG, resizing, blur, cropping and a screenshot.",
 )
+@_open_set(
+    "--leave-one-out",
+    multiple=True,
+    metavar="MANIFEST",
+    help="Labelled manifest to train heads on, without each generator in turn: shows what becomes "
+    "of images of a generator that nobody knows yet; repeatable.",
+)
 @_output("-o", "--out", type=FOLDER, help="Folder for metrics.json and the plots.")
 def command(
     manifests: tuple[str, ...],
     threshold: float,
     unify: bool,
     robustness: bool,
+    leave_one_out: tuple[str, ...],
     out: Path | None,
     **options: Any,
 ) -> None:
@@ -62,23 +73,26 @@ def command(
     Example:
       aigid evaluate data/test --out evaluation/
       aigid evaluate data/test --model model/ --robustness
+      aigid evaluate data/test --checkpoint runs/first/best --leave-one-out data/train
     """
     from aigid.training.evaluation import EvaluationConfig, write_evaluation
-    from aigid.training.evaluation_table import print_evaluation, print_robustness
+    from aigid.training.evaluation_table import print_evaluation, print_leave_one_out
 
     if options["checkpoint"] and options["model"]:
         raise UsageError("give one of `checkpoint` and `model`, not both")
     config = EvaluationConfig(manifests, label_choice(options), threshold)
-    measure = _load(**options)
-    found, changes = measure(config), _changes(unify, robustness)
-    after = {name: measure(replace(config, change=change)) for name, change in changes.items()}
-    found = replace(found, after=after)
+    model = _load(**options)
+    train = model.open_train(replace(config, paths=leave_one_out)) if leave_one_out else None
+    found, changes = model.measure(config), _changes(unify, robustness)
+    after = {name: model.measure(replace(config, change=one)) for name, one in changes.items()}
+    left_out = model.leave_one_out(config, train) if train else ()
+    found = replace(found, after=after, left_out=left_out)
     if out:
         write_evaluation(found, out)
     with printing("the figures", done=f"they are in {out}" if out else ""):
         print_evaluation(found)
-        if changes:
-            print_robustness(found)
+        if train:
+            print_leave_one_out(left_out, train.name, model.encoders)
         if out:
             print_result(f"written to {out}")
 
@@ -95,26 +109,73 @@ def _changes(unified: bool, robustness: bool) -> "dict[str, ImageChange]":
     return changes
 
 
-def _load(checkpoint: Path | None, model: Path | None) -> "Measure":
-    """Load the model, and return the function that evaluates it."""
+@dataclass(frozen=True)
+class _Model:
+    """A loaded model: how it is evaluated, opens manifests, and makes features of their rows.
+
+    `encoders` says whether its encoders saw the generators that `labels` name.
+    """
+
+    evaluate: "Callable[[EvaluationConfig, TrainingProgress], Evaluation]"
+    open: "Callable[[EvaluationConfig], LabelledManifest]"
+    features: "Callable[[LabelledManifest, TrainingProgress], LabelledFeatures]"
+    labels: tuple[str, ...]
+    encoders: str
+
+    def measure(self, config: "EvaluationConfig") -> "Evaluation":
+        """Return the model's metrics."""
+        with shown_progress("evaluate") as progress:
+            return self.evaluate(config, progress)
+
+    def open_train(self, config: "EvaluationConfig") -> "LabelledManifest":
+        """Open the manifest to train heads on; raises where it has too few generators."""
+        from aigid.training.leave_one_out import check_generators
+
+        train = self.open(config)
+        check_generators(train.class_counts(), self.labels)
+        return train
+
+    def leave_one_out(
+        self, config: "EvaluationConfig", train: "LabelledManifest"
+    ) -> "tuple[LeftOut, ...]":
+        """Return what heads that are trained without each generator in turn say of its rows."""
+        from aigid.training.leave_one_out import leave_one_out
+
+        with shown_progress("evaluate") as progress:
+            train_rows = self.features(train, progress)
+            rows = self.features(self.open(config), progress)
+            return leave_one_out(
+                train_rows, rows, self.labels, progress, threshold=config.threshold
+            )
+
+
+def _load(checkpoint: Path | None, model: Path | None) -> _Model:
     from aigid.contract import find_model
     from aigid.scorers import OnnxScorer
+    from aigid.training import evaluation
     from aigid.training.checkpoint import load_checkpoint
-    from aigid.training.evaluation import evaluate_checkpoint, evaluate_repository
+    from aigid.training.features import checkpoint_features
+    from aigid.training.labelled_features import labelled_features
+    from aigid.training.leave_one_out import describe_encoders
 
-    evaluate: Callable[..., Evaluation]
     if checkpoint:
-        evaluate = partial(evaluate_checkpoint, load_checkpoint(checkpoint))
-    else:
-        repository = find_model(model)
-        scorer = OnnxScorer(repository)
-        evaluate = partial(evaluate_repository, repository, scorer)
-        if scorer.contract.notice:
-            with shown_progress("evaluate") as progress:
-                progress.message(scorer.contract.notice)
-
-    def measure(config: "EvaluationConfig") -> "Evaluation":
+        loaded = load_checkpoint(checkpoint)
+        return _Model(
+            partial(evaluation.evaluate_checkpoint, loaded),
+            partial(evaluation.open_for_checkpoint, loaded),
+            partial(checkpoint_features, loaded.model),
+            loaded.info.labels,
+            describe_encoders(loaded.info.training),
+        )
+    repository = find_model(model)
+    scorer = OnnxScorer(repository)
+    if scorer.contract.notice:
         with shown_progress("evaluate") as progress:
-            return evaluate(config, progress)
-
-    return measure
+            progress.message(scorer.contract.notice)
+    return _Model(
+        partial(evaluation.evaluate_repository, repository, scorer),
+        partial(evaluation.open_for_repository, repository, scorer.contract),
+        partial(labelled_features, scorer.features),
+        scorer.contract.labels,
+        describe_encoders({}),
+    )

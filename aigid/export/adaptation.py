@@ -21,7 +21,7 @@ from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.model_card import repository_card
 from aigid.training.open_set import fit_open_set
-from aigid.training.thresholds import fit_decisions
+from aigid.training.thresholds import Decisions, fit_decisions, true_positive_rates
 from aigid.training.training_progress import TrainingProgress
 
 _SUFFIX = "-adapted"
@@ -48,12 +48,14 @@ class AdaptationConfig:
 class Adaptation:
     """The new model, and its cross-validated metrics.
 
-    `refused` has the reason for each false-positive rate (as text) that has no threshold, and
-    `remarks` has a sentence for each kind of row that counts for A only, or not at all.
+    `found_by` has the share of AI-generated rows that the threshold of each rate (as text) finds,
+    `refused` the reason for what was not fitted, and `remarks` a sentence for each kind of row that
+    counts for A only, or not at all.
     """
 
     contract: ModelContract
     metrics: Metrics
+    found_by: Mapping[str, float]
     uses_prompts: bool
     refused: Mapping[str, str]
     remarks: Sequence[str]
@@ -75,18 +77,7 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     open_set = fit_open_set(found.heads, found.logits, Temperatures(), label_b, labels)
     scores = _scores(found, features, labels)
     decisions = fit_decisions(scores, open_set)
-    rows, data = len(scores.label_a), data_name(config.paths)
-    notice = f"Adapted to {counted(rows, 'row')} of {data}: it is meant for images like these."
-    new = replace(
-        contract,
-        name=config.name or contract.name.removesuffix(_SUFFIX) + _SUFFIX,
-        notice=notice if config.notice is None else config.notice,
-        labels=labels,
-        temperatures=Temperatures(),
-        thresholds=decisions.thresholds,
-        open_set=decisions.open_set,
-        fitted_on=FittedOn(data, rows, int((scores.label_a == 0).sum()), contract.cpu_precision),
-    )
+    new = _contract_of(config, contract, scores, decisions)
     graph = export_heads(
         found.heads,
         new.temperatures,
@@ -98,7 +89,8 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     )
     metrics = compute_metrics(scores, open_set=decisions.open_set)
     remarks = tuple(manifest.row_labels.counts.remarks())
-    return Adaptation(written, metrics, found.uses_prompts, decisions.refused, remarks)
+    found_by = true_positive_rates(scores, decisions.thresholds)
+    return Adaptation(written, metrics, found_by, found.uses_prompts, decisions.refused, remarks)
 
 
 def _labels_with_rows(manifest: LabelledManifest, choice: LabelChoice) -> tuple[str, ...]:
@@ -113,6 +105,24 @@ def _labels_with_rows(manifest: LabelledManifest, choice: LabelChoice) -> tuple[
         rows = {name: count for name, count in rows.items() if count or name == real}
     check_class_rows(rows | {WITHOUT_LABEL: counts.without_class})
     return tuple(rows)
+
+
+def _contract_of(
+    config: AdaptationConfig, base: ModelContract, scores: LabelledScores, decisions: Decisions
+) -> ModelContract:
+    """Return the contract of the new model, whose heads need no temperatures."""
+    rows, data = len(scores.label_a), data_name(config.paths)
+    notice = f"Adapted to {counted(rows, 'row')} of {data}: it is meant for images like these."
+    return replace(
+        base,
+        name=config.name or base.name.removesuffix(_SUFFIX) + _SUFFIX,
+        notice=notice if config.notice is None else config.notice,
+        labels=scores.labels,
+        temperatures=Temperatures(),
+        thresholds=decisions.thresholds,
+        open_set=decisions.open_set,
+        fitted_on=FittedOn(data, rows, int((scores.label_a == 0).sum()), base.cpu_precision),
+    )
 
 
 def _with_labels(

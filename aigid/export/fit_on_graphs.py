@@ -4,7 +4,7 @@ INT8 features differ a little from torch's, and so do their scores. A threshold 
 torch's scores would promise a rate for a model that nobody runs.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,7 @@ import onnx
 import onnxruntime as ort
 import torch
 
-from aigid.bounded_map import bounded_map
 from aigid.contract import FittedOn, Temperatures
-from aigid.cores import available_cores
 from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
@@ -26,11 +24,10 @@ from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
-from aigid.training.labelled_features import LabelledFeatures
+from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.metrics import LabelledScores
 from aigid.training.open_set import fit_open_set
 from aigid.training.thresholds import RATES, Decisions, fit_decisions
-from aigid.training.training_batch import TrainingBatch
 from aigid.training.training_progress import TrainingProgress
 
 Floats = npt.NDArray[np.float32]
@@ -51,29 +48,6 @@ def graph_features(
         return text, image
 
     return labelled_features(encode, manifest, progress)
-
-
-def labelled_features(
-    encode: Callable[[Pixels, TokenBatch], tuple[Floats, Floats]],
-    manifest: LabelledManifest,
-    progress: TrainingProgress,
-) -> LabelledFeatures:
-    """Return the features that `encode` makes of the manifest's decodable rows, on all cores.
-
-    `encode` uses one core. Raises TrainingError where not one image can be decoded.
-    """
-
-    def encode_batch(batch: TrainingBatch) -> tuple[TrainingBatch, tuple[Floats, Floats] | None]:
-        return batch, encode(batch.images, batch.tokens) if len(batch.label_a) else None
-
-    parts = []
-    progress.start(manifest.rows, 0)
-    batches = manifest.batches(_BATCH_ROWS, None)
-    for batch, features in bounded_map(encode_batch, batches, available_cores()):
-        if features is not None:
-            parts.append((*features, batch.label_a, batch.label_b))
-        progress.advance(len(batch.label_a) + batch.undecodable, batch.undecodable)
-    return LabelledFeatures(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.cores import available_cores
-from aigid.export.fit_on_graphs import labelled_features
 from aigid.prompts import PromptEncoder
 from aigid.scorers import OnnxScorer
 from aigid.training.datasets import LabelledManifest
-from aigid.training.labelled_features import LabelledFeatures
+from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.labels import LabelChoice
 from aigid.training.row_decoder import ReadOptions
 from aigid.training.training_progress import TrainingProgress

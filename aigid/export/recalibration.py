@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from aigid.contract import ModelContract, load_contract, rows_needed
-from aigid.decisions import decide_ai
 from aigid.errors import ManifestError, UsageError
 from aigid.export.fit_on_graphs import fit_heads
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
@@ -19,7 +18,7 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores
 from aigid.training.model_card import read_card, recalibrated_card
-from aigid.training.thresholds import RATES
+from aigid.training.thresholds import RATES, true_positive_rates
 from aigid.training.training_progress import TrainingProgress
 
 
@@ -66,10 +65,10 @@ class Recalibration:
         """The number of real rows among those that were scored."""
         return int((self.scores.label_a == 0).sum())
 
-    def true_positive_rate(self, max_fpr: str) -> float:
-        """Return the share of AI-generated rows that a rate's threshold finds."""
-        is_ai = decide_ai(self.scores.p_ai, self.contract.thresholds[max_fpr].p_ai)
-        return float(is_ai[self.scores.label_a == 1].mean())
+    @property
+    def found_by(self) -> dict[str, float]:
+        """The share of AI-generated rows that each threshold finds, by its rate as text."""
+        return true_positive_rates(self.scores, self.contract.thresholds)
 
 
 def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recalibration:

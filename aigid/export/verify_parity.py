@@ -110,10 +110,9 @@ def measure_parity(
     rows: Iterable[SampleRow],
 ) -> ParityReport:
     """Compare artifacts with torch on the same rows; each is loaded only for its own turn."""
-    ordered = sorted(rows, key=lambda row: row.input_ids.shape[1])
-    batches = list(_batches(ordered, checkpoint.info.prompt.buckets))
+    info = checkpoint.info
+    batches, labels = _batches_and_labels(rows, info.prompt.buckets)
     reference = _concatenated(torch_outputs(checkpoint, batches))
-    info, labels = checkpoint.info, [row.label_b for row in ordered]
     measured = {}
     for precision, load in artifacts.items():
         model = load()
@@ -121,7 +120,7 @@ def measure_parity(
         effect = _batch_effect(model, batches[0])
         measured[precision] = _parity((reference, outputs), labels, effect, info)
     macro_f1 = _macro_f1(reference, labels, info)
-    return ParityReport(info.name, checkpoint.fingerprint, len(ordered), macro_f1, measured)
+    return ParityReport(info.name, checkpoint.fingerprint, len(labels), macro_f1, measured)
 
 
 def measure_repository(
@@ -168,6 +167,14 @@ def torch_outputs(
         image = model.image_features(torch.from_numpy(images))
         p_ai, known_score, p_source = (part.numpy() for part in heads(text, image))
         yield ModelOutputs(text.numpy(), image.numpy(), p_ai[:, 0], p_source, known_score[:, 0])
+
+
+def _batches_and_labels(
+    rows: Iterable[SampleRow], buckets: Sequence[int]
+) -> tuple[list[tuple[Pixels, TokenBatch]], Labels]:
+    """Return the rows in batches, shortest prompts first, and their labels in that order."""
+    ordered = sorted(rows, key=lambda row: row.input_ids.shape[1])
+    return list(_batches(ordered, buckets)), [row.label_b for row in ordered]
 
 
 def _batches(

@@ -12,6 +12,7 @@ from aigid.contract import (
     TOKENIZER_FILE,
     FittedOn,
     ImageSpec,
+    ModelContract,
     OpenSet,
     Temperatures,
     Threshold,
@@ -25,6 +26,7 @@ from aigid.training.datasets import LabelledManifest
 from aigid.training.image_changes import ImageChange
 from aigid.training.inference import score_manifest
 from aigid.training.labels import LabelChoice, RowLabels
+from aigid.training.leave_one_out import LeftOut
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.operating_points import OperatingPoint, measure_thresholds
 from aigid.training.plots import (
@@ -97,7 +99,7 @@ class Evaluation:
 
     `row_labels` are the labels of all rows, of which `undecodable` have no scores. `points` are the
     stored thresholds on this data. `scores` are those of the other rows. `after` holds the same
-    after image changes, by their names.
+    after image changes, by their names. `left_out` holds what heads without each generator say.
     """
 
     model: ModelFacts
@@ -109,6 +111,7 @@ class Evaluation:
     points: tuple[OperatingPoint, ...]
     scores: LabelledScores = field(repr=False)
     after: Mapping[str, "Evaluation"] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of metrics.json."""
@@ -126,6 +129,8 @@ class Evaluation:
         }
         if self.after:
             record["after"] = {name: found.to_json() for name, found in self.after.items()}
+        if self.left_out:
+            record["leave_one_out"] = [found.to_json() for found in self.left_out]
         return record
 
 
@@ -138,8 +143,7 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate a torch checkpoint at its temperatures."""
     info = checkpoint.info
-    prompts = PromptEncoder(checkpoint.tokenizer_file, info.prompt)
-    manifest = _open(config, prompts, info.image, info.labels)
+    manifest = open_for_checkpoint(checkpoint, config)
     progress.start(manifest.rows, 0)
     scored = score_manifest(
         checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0)
@@ -152,11 +156,27 @@ def evaluate_repository(
     repository: Path, scorer: Scorer, config: EvaluationConfig, progress: TrainingProgress
 ) -> Evaluation:
     """Evaluate a model repository through a scorer."""
-    contract = scorer.contract
-    prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
-    manifest = _open(config, prompts, contract.image, contract.labels)
+    manifest = open_for_repository(repository, scorer.contract, config)
     scores = _score(scorer, manifest, progress)
     return _evaluation(ModelFacts.of_scorer(scorer), config, manifest, scores)
+
+
+def open_for_checkpoint(checkpoint: Checkpoint, config: EvaluationConfig) -> LabelledManifest:
+    """Open the manifests as a checkpoint reads them.
+
+    Raises UsageError where a model predicted their labels.
+    """
+    info = checkpoint.info
+    prompts = PromptEncoder(checkpoint.tokenizer_file, info.prompt)
+    return _open(config, prompts, info.image, info.labels)
+
+
+def open_for_repository(
+    repository: Path, contract: ModelContract, config: EvaluationConfig
+) -> LabelledManifest:
+    """Open the manifests as the model of a repository reads them, as `open_for_checkpoint`."""
+    prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
+    return _open(config, prompts, contract.image, contract.labels)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:

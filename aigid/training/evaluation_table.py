@@ -1,7 +1,7 @@
 """An evaluation as tables on the terminal."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -10,6 +10,7 @@ from rich.table import Table
 from aigid.contract import rows_needed
 from aigid.training.evaluation import CONFUSION_FILE, Evaluation
 from aigid.training.intervals import Interval, Proportion
+from aigid.training.leave_one_out import LeftOut
 from aigid.training.metrics import Metrics
 
 _MOST = 10
@@ -17,7 +18,10 @@ _MOST = 10
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the metrics beside the constant answer's, and what was left out, to stdout."""
+    """Print the metrics beside the constant answer's, and what was left out, to stdout.
+
+    Those after image changes come last.
+    """
     console = _console()
     console.print(_metrics_table(evaluation))
     for line in _remarks(evaluation):
@@ -30,10 +34,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
         console.print(matrix)
     else:
         console.print(_mistakes_table(evaluation.metrics))
+    if evaluation.after:
+        console.print(_robustness_table(evaluation))
 
 
-def print_robustness(evaluation: Evaluation) -> None:
-    """Print the metrics after each image change, below those of the unchanged images."""
+def _robustness_table(evaluation: Evaluation) -> Table:
+    """Return the metrics after each image change, below those of the unchanged images."""
     table = _table("metrics after image changes", "change")
     for column in ("A macro_f1", "A auroc", "A tpr_at_fpr_0.01", "B macro_f1"):
         table.add_column(column, justify="right")
@@ -41,7 +47,43 @@ def print_robustness(evaluation: Evaluation) -> None:
         a, b = found.metrics.a, found.metrics.b
         values = (a.macro_f1, a.auroc, a.tpr_at_fpr[0.01], b.macro_f1)
         table.add_row(name, *map(_shown, values))
-    _console().print(table)
+    return table
+
+
+def print_leave_one_out(left_out: Sequence[LeftOut], train: str, encoders: str) -> None:
+    """Print what heads that were trained on `train` without each generator say of it.
+
+    `encoders` says whether the encoders saw the generators.
+    """
+    table = _table(
+        f"heads trained on {train} without one generator, and its rows",
+        "left out",
+        *("rows", "called AI", "named wrongly", "open-set auroc"),
+        *("macro_f1 of the others", "with other"),
+    )
+    for found in left_out:
+        table.add_row(
+            found.generator,
+            f"{found.called_ai.rows:,}",
+            _shown(found.called_ai.value),
+            _shown(found.named.value),
+            _shown(found.auroc),
+            _shown(found.macro_f1),
+            _shown(found.macro_f1_with_other),
+        )
+    called_ai, named = (
+        sum(proportion.count for proportion in column)
+        for column in zip(*((found.called_ai, found.named) for found in left_out), strict=True)
+    )
+    console = _console()
+    console.print(table)
+    for line in (
+        f"without the source other, the {called_ai:,} rows that are called AI are all named "
+        f"wrongly; with it, {named:,} of them",
+        *(f"{found.generator}: {found.refused}" for found in left_out if found.refused),
+        encoders,
+    ):
+        console.print(line, soft_wrap=True)
 
 
 def _console() -> Console:

@@ -77,6 +77,13 @@ def make_features(
     return FeatureTable(text[order], image[order], numbers[order])
 
 
+def checkpoint_features(
+    model: FusionModel, manifest: LabelledManifest, progress: TrainingProgress
+) -> LabelledFeatures:
+    """Return the features of the manifest's decodable rows with their labels, in this process."""
+    return make_features(model, manifest, progress).labelled(manifest)
+
+
 class FeatureRows:
     """A manifest's rows as their features: the batches of an epoch, without an image."""
 

@@ -4,7 +4,7 @@ n real rows show a rate only within the limits of chance. A threshold is stored 
 one-sided Clopper-Pearson bound on its true rate, at 95 % confidence, is at most that rate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.stats import binom
 
 from aigid.contract import OpenSet, Threshold, rows_needed
+from aigid.decisions import decide_ai
 from aigid.errors import UsageError
 from aigid.records import OTHER
 from aigid.scorers import Probabilities
@@ -106,3 +107,14 @@ def allowed_false_positives(real_rows: int, rate: float) -> int | None:
     while most >= 0 and binom.cdf(most, real_rows, rate) > 1 - CONFIDENCE:
         most -= 1
     return None if most < 0 else most
+
+
+def true_positive_rates(
+    scores: LabelledScores, thresholds: Mapping[str, Threshold]
+) -> dict[str, float]:
+    """Return the share of AI-generated rows that each threshold finds, by its rate as text."""
+    generated = scores.p_ai[scores.label_a == 1]
+    return {
+        rate: float(decide_ai(generated, threshold.p_ai).mean())
+        for rate, threshold in thresholds.items()
+    }

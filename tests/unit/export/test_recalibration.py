@@ -62,7 +62,7 @@ def test_the_new_version_has_temperatures_and_thresholds_of_these_rows(
     assert contract.thresholds.keys() == {"0.05", "0.2"}
     assert {item.real_rows for item in contract.thresholds.values()} == {70}
     assert found.real_rows == 70
-    assert found.true_positive_rate("0.2") >= found.true_positive_rate("0.05")
+    assert found.found_by["0.2"] >= found.found_by["0.05"]
     assert found.refused.keys() == {"0.01", "0.001", "other"}
     assert "299 real rows: got 70" in found.refused["0.01"]
     same = {"temperatures", "thresholds", "fitted_on", "open_set", "version", "fingerprint"}

@@ -234,6 +234,34 @@ def test_the_command_measures_after_changes_too(
         assert f"{one['a']['auroc']:.4f}" in result.output
 
 
+def test_the_command_leaves_each_generator_out(
+    write_labelled: Label, tiny_repository: Path, tmp_path: Path
+) -> None:
+    train = write_labelled([0, 1, 2, 3, 0, 5] * 10, "train.parquet")
+    words = ["evaluate", write_labelled([*range(6)] * 2), "--model", tiny_repository]
+    words += ["--leave-one-out", train, "--out", tmp_path]
+    result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "metrics.json").read_text())["leave_one_out"]
+    assert [one["generator"] for one in found] == ["sd21", "sdxl", "sd3", "midjourney"]
+    assert [one["called_ai"]["rows"] for one in found] == [2, 2, 2, 2]
+    assert "heads trained on train.parquet without one generator" in result.output
+    assert "sd3: the source other needs 25 rows of each generator" in result.output
+    assert "nothing tells whether the encoders were trained on these generators" in result.output
+
+
+def test_leaving_one_of_two_generators_out_is_refused_before_a_row_is_scored(
+    write_labelled: Label, tiny_repository: Path, tmp_path: Path
+) -> None:
+    train = write_labelled([0, 1, 2] * 5, "train.parquet")
+    words = ["evaluate", write_labelled([0, 1, 2]), "--model", tiny_repository, "--out", tmp_path]
+    result = CliRunner().invoke(main, [str(word) for word in [*words, "--leave-one-out", train]])
+    assert result.exit_code == 2
+    assert "--leave-one-out needs rows of 3 generators that the model knows" in result.stderr
+    assert "there are rows of sd21, sdxl" in result.stderr
+    assert result.stdout == ""
+
+
 def test_the_command_shows_the_model_s_notice(
     manifest: Path, tiny_repository: Path, tmp_path: Path
 ) -> None:

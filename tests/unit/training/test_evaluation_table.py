@@ -11,8 +11,10 @@ from support.scores import labels_of, made_evaluation, made_scores
 from aigid.contract import OpenSet, Threshold
 from aigid.records import DEFAULT_LABELS
 from aigid.training.evaluation import Evaluation
-from aigid.training.evaluation_table import print_evaluation, print_robustness
+from aigid.training.evaluation_table import print_evaluation, print_leave_one_out
+from aigid.training.intervals import Proportion
 from aigid.training.labels import UNKNOWN_GENERATOR
+from aigid.training.leave_one_out import LeftOut
 from aigid.training.metrics import LabelledScores
 
 OPEN_SET = OpenSet(0.5, 0.95, 100)
@@ -154,12 +156,9 @@ def test_names_are_no_markup(shown: Show) -> None:
     assert {"B f1 [bold]flux[/bold]", "B f1 :smile:"} <= printed.rows.keys()
 
 
-def test_changes_of_images_are_below_the_unchanged_ones(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_changes_of_images_are_below_the_unchanged_ones(shown: Show) -> None:
     one, other = made_evaluation(made_scores(60)), made_evaluation(made_scores(66))
-    print_robustness(replace(one, after={"half size": other}))
-    rows = Printed(capsys.readouterr().out).rows
+    rows = shown(replace(one, after={"half size": other})).rows
     for name, found in (("none", one), ("half size", other)):
         assert rows[name] == [
             f"{found.metrics.a.macro_f1:.4f}",
@@ -167,3 +166,22 @@ def test_changes_of_images_are_below_the_unchanged_ones(
             f"{found.metrics.a.tpr_at_fpr[0.01]:.4f}",
             f"{found.metrics.b.macro_f1:.4f}",
         ]
+
+
+def test_each_generator_that_was_left_out_has_a_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    found = (
+        LeftOut("flux", Proportion(80, 100), Proportion(20, 100), 0.9, 0.95, 0.94),
+        LeftOut("sdxl", Proportion(30, 40), Proportion(30, 40), None, 0.9, 0.9, "too few rows"),
+    )
+    print_leave_one_out(found, "train.parquet", "the encoders saw them")
+    printed = Printed(capsys.readouterr().out)
+    assert printed.rows["flux"] == ["100", "0.8000", "0.2000", "0.9000", "0.9500", "0.9400"]
+    assert printed.rows["sdxl"] == ["40", "0.7500", "0.7500", "-", "0.9000", "0.9000"]
+    assert "heads trained on train.parquet" in printed.text
+    assert "110 rows that are called AI" in printed.text
+    assert "50 of them" in printed.text
+    assert "sdxl: too few rows" in printed.text
+    assert printed.text.endswith("the encoders saw them\n")
