@@ -67,7 +67,7 @@ def repository_card(contract: ModelContract, info: "CheckpointInfo | None" = Non
 
 
 def recalibrated_card(card: str | None, contract: ModelContract) -> str:
-    """Return a repository's card with the temperatures and thresholds of a contract.
+    """Return a repository's card with the version, temperatures and thresholds of a contract.
 
     Everything else stays as it was. None stands for no card: the contract alone then describes the
     model.
@@ -78,6 +78,7 @@ def recalibrated_card(card: str | None, contract: ModelContract) -> str:
     if not heading:
         return card
     after = rest[rest.find("\n## ") :] if "\n## " in rest else ""
+    after = re.sub(r"This is version \d+,", f"This is version {contract.version},", after)
     return f"{before}\n{_decisions(contract)}\n{after}"
 
 

@@ -186,6 +186,7 @@ def test_a_calibration_changes_the_thresholds_and_nothing_else(
     card = repository_card(contract, info)
     calibrated = replace(
         contract,
+        version=contract.version + 7,
         temperatures=Temperatures(3.0, 4.0),
         thresholds={"0.05": Threshold(0.625, 60, 0.95)},
         fitted_on=FittedOn("mine", 200, 60, "int8"),
@@ -193,6 +194,7 @@ def test_a_calibration_changes_the_thresholds_and_nothing_else(
     changed = recalibrated_card(card, calibrated)
     assert "3.000 for A and 4.000 for B" in changed
     assert "| 0.05 | 0.6250 | 60 | 95 % |" in changed
+    assert f"This is version {contract.version + 7}, and CPUs" in changed
     assert "0.8750" not in changed
     assert recalibrated_card(changed, contract) == card
     assert recalibrated_card(None, contract) == repository_card(contract)
