@@ -85,8 +85,8 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
         ("A", before.temperatures.a, now.temperatures.a),
         ("B", before.temperatures.b, now.temperatures.b),
     ):
-        kept = " stays: there are too few rows" if old == new else f", before {old:.4g}"
-        yield f"temperature of head {head}: {new:.4g}{kept}"
+        change = "as before" if old == new else f"before {old:.4g}"
+        yield f"temperature of head {head}: {new:.4g}, {change}"
     yield from decision_lines(now, found.refused, found.found_by)
     if lacks_engine(target, now):
         yield (
