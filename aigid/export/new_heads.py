@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from aigid.contract import TOKENIZER_FILE, ModelContract
 from aigid.errors import ContractError
-from aigid.export.graph_metadata import GraphFacts, describe_graph, write_graph
+from aigid.export.graph_metadata import describe_graph, write_graph
 from aigid.export.model_configs import GPU_GRAPH, check_graph
 from aigid.export.parity_report import PARITY_JSON, PARITY_MD
 from aigid.export.repository_lock import staged_repository
@@ -37,31 +37,37 @@ _WEIGHT_PREFIX = "heads."
 def read_heads(repository: Path, contract: ModelContract) -> Heads:
     """Return the heads of a repository's current version, from the graph that CPUs run.
 
-    Raises ContractError where the graph is of another model or lacks weights of the heads.
+    Raises ContractError where the graph is of another model, or its weights are not those that the
+    model's fingerprint was computed from.
     """
     path = repository / _HEADS / str(contract.version) / f"model.{contract.cpu_precision}.onnx"
     if not path.is_file():
         raise ContractError(f"{path}: no such file: the model repository is not whole")
-    graph = onnx.load(path)
-    if GraphFacts.of(graph).fingerprint != contract.fingerprint:
-        raise ContractError(f"{path}: not the graph of this contract's model: build it again")
     weights = {
         item.name.removeprefix(_WEIGHT_PREFIX): torch.from_numpy(numpy_helper.to_array(item).copy())
-        for item in graph.graph.initializer
+        for item in onnx.load(path).graph.initializer
         if item.name.startswith(_WEIGHT_PREFIX)
     }
     try:
         heads = Heads(
             contract.text_features,
             contract.image_features,
-            len(weights["fusion.bias"]),
+            len(weights["fusion.weight"]),
             len(contract.labels),
-            outputs_a=len(weights["head_a.bias"]),
+            outputs_a=len(weights["head_a.weight"]),
         )
-        heads.load_state_dict(weights)
+        # The exporter leaves out a bias of zeros.
+        biases = {name for name in heads.state_dict() if name.endswith(".bias")}
+        zeros = {name: torch.zeros_like(heads.state_dict()[name]) for name in biases}
+        heads.load_state_dict(zeros | weights)
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ContractError(f"{path}: the weights of the heads cannot be read: {reason}") from error
+    if _fingerprint(heads, contract) != contract.fingerprint:
+        raise ContractError(
+            f"{path}: not the heads of this contract's model, {contract.fingerprint}: build the "
+            "repository again"
+        )
     return heads.eval()
 
 
@@ -87,7 +93,7 @@ def write_new_heads(
     `out` may be the repository itself, whose earlier versions stay. Raises BuildError if it cannot
     be written; it stays as it was then.
     """
-    contract = replace(new.contract, fingerprint=_fingerprint(new))
+    contract = replace(new.contract, fingerprint=_fingerprint(new.heads, new.contract))
     check_graph(new.graph.graph, _HEADS, contract)
     with staged_repository(out) as folder:
         source, version = contract.version, max(versions_of(out), default=0) + 1
@@ -104,10 +110,14 @@ def write_new_heads(
     return contract
 
 
-def _fingerprint(new: NewHeads) -> str:
-    contract = new.contract
-    encoders, parts = contract.encoders_fingerprint, (contract.labels, contract.temperatures)
-    return model_fingerprint(new.heads, encoders, *parts, contract.open_set)
+def _fingerprint(heads: Heads, contract: ModelContract) -> str:
+    return model_fingerprint(
+        heads,
+        contract.encoders_fingerprint,
+        contract.labels,
+        contract.temperatures,
+        contract.open_set,
+    )
 
 
 def lacks_engine(repository: Path, contract: ModelContract) -> bool:

@@ -22,7 +22,7 @@ SCORES = ("p_ai", "p_source", "known_score")
 
 def aigid(*words: object, exit_status: int = 0) -> Result:
     """Run a command in this process, and check its exit status."""
-    result = invoke(*words)
+    result: Result = invoke(*words)
     assert result.exit_code == exit_status, result.output
     return result
 

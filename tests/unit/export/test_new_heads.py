@@ -74,6 +74,18 @@ def test_the_heads_are_read_back_as_they_were_trained(copied: Path, checkpoint: 
     assert model_fingerprint(heads, encoders, *parts) == contract.fingerprint
 
 
+def test_biases_of_zeros_and_several_outputs_of_head_a_are_read_back(copied: Path) -> None:
+    contract = load_contract(copied)
+    widths = contract.text_features, contract.image_features
+    heads = Heads(*widths, 8, len(contract.labels), outputs_a=3).eval()
+    for bias in (heads.fusion.bias, heads.head_a.bias, heads.head_b.bias):
+        torch.nn.init.zeros_(bias)
+    write(copied, heads, contract, copied)
+    found = read_heads(copied, load_contract(copied)).state_dict()
+    assert found.keys() == heads.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in heads.state_dict().items())
+
+
 def test_the_same_heads_give_the_same_model_in_the_next_version(copied: Path) -> None:
     contract = load_contract(copied)
     before = contents(copied)
@@ -201,6 +213,13 @@ def of_another_model(path: Path) -> None:
 def without_a_weight(path: Path) -> None:
     model = onnx.load(path)
     for item in model.graph.initializer:
+        item.name = item.name.replace("heads.head_b.weight", "renamed")
+    onnx.save(model, path)
+
+
+def with_another_bias(path: Path) -> None:
+    model = onnx.load(path)
+    for item in model.graph.initializer:
         item.name = item.name.replace("heads.head_a.bias", "renamed")
     onnx.save(model, path)
 
@@ -209,8 +228,9 @@ def without_a_weight(path: Path) -> None:
     ("damage", "said"),
     [
         (without_the_graph, "no such file"),
-        (of_another_model, "not the graph of this contract's model"),
-        (without_a_weight, "head_a.bias"),
+        (of_another_model, "not the heads of this contract's model, ab12"),
+        (without_a_weight, "head_b.weight"),
+        (with_another_bias, "not the heads of this contract's model"),
     ],
 )
 def test_heads_that_cannot_be_read_are_refused(
