@@ -85,7 +85,7 @@ def check_class_rows(counts: Mapping[str, int]) -> None:
     if few:
         raise ManifestError(
             f"each class needs {FOLDS} rows, one for each fold of the cross-validation: "
-            f"{', '.join(few)}"
+            f"{', '.join(few)}: add rows, or leave that class out"
         )
 
 

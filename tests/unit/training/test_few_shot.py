@@ -124,7 +124,7 @@ def test_the_same_rows_give_the_same_heads() -> None:
 def test_fewer_rows_than_folds_are_refused_with_the_classes() -> None:
     rows = make_rows(FOLDS)
     few = rows.take(np.arange(len(rows.label_a))[:-2])
-    with pytest.raises(ManifestError, match="each class needs 5 rows.*: sd3 has 3$"):
+    with pytest.raises(ManifestError, match="each class needs 5 rows.*: sd3 has 3: add rows"):
         fit_few_shot(few, LABELS)
     fit_few_shot(rows, LABELS)
 
@@ -132,10 +132,10 @@ def test_fewer_rows_than_folds_are_refused_with_the_classes() -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"real": 4, "flux": 9}, ": real has 4$"),
-        ({"real": 0, "flux": 9, "sdxl": 0}, ": real has 0, sdxl has 0$"),
+        ({"real": 4, "flux": 9}, ": real has 4: add"),
+        ({"real": 0, "flux": 9, "sdxl": 0}, ": real has 0, sdxl has 0: add"),
         ({"real": 9, "flux": 0, WITHOUT_LABEL: 0}, "all 9 rows are real"),
-        ({"real": 9, "flux": 9, WITHOUT_LABEL: 2}, f": {WITHOUT_LABEL} has 2$"),
+        ({"real": 9, "flux": 9, WITHOUT_LABEL: 2}, f": {WITHOUT_LABEL} has 2: add"),
     ],
 )
 def test_each_class_with_too_few_rows_is_named(counts: dict[str, int], said: str) -> None:
