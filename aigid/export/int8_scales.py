@@ -1,7 +1,5 @@
 """The numbers of INT8 quantization: activation statistics, smoothing factors, scales."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,9 +14,13 @@ SMOOTHINGS = (0.0, 0.25, 0.5, 0.65, 0.8, 0.9)
 # trained MiniLM it changed nothing.
 HEADROOM = 1.25
 
+# The products of a wide activation's channels are a large matrix, which is added to for so many
+# tokens at a time: a short prompt has few.
+_TOKENS_AT_A_TIME = 256
+
 _UINT8_MAX = 255
 
-_INT8_MAX = 127
+INT8_MAX = 127
 
 # The largest absolute sum of two neighbouring weights of a column, in int8 steps. CPUs without VNNI
 # (AMD before Zen 4, Intel before 2019) add the products of two neighbouring rows in 16 bits, and
@@ -28,34 +30,52 @@ PAIR_MAX = 128
 _PAIR_STEPS = PAIR_MAX - 0.51
 
 
-@dataclass(frozen=True)
 class ChannelStatistics:
-    """Statistics of each channel of an activation: minimum, maximum, sum of squares over tokens."""
+    """Statistics of each channel of an activation, over the tokens of the calibration rows."""
 
-    low: Floats
-    high: Floats
-    squares: Floats
-    tokens: int
+    def __init__(self, channels: int) -> None:
+        """Begin without tokens."""
+        self.low = np.full(channels, np.inf, np.float32)
+        self.high = np.full(channels, -np.inf, np.float32)
+        self.tokens = 0
+        self._products = np.zeros((channels, channels), np.float32)
+        self._waiting: list[Floats] = []
+        self._waiting_tokens = 0
 
     @classmethod
     def of(cls, activation: Floats) -> "ChannelStatistics":
         """Return the statistics of one activation [..., channels]."""
+        found = cls(activation.shape[-1])
+        found.add(activation)
+        return found
+
+    def add(self, activation: Floats) -> None:
+        """Add the tokens of an activation [..., channels]."""
         tokens = activation.reshape(-1, activation.shape[-1])
-        squares = np.square(tokens).sum(axis=0)
-        return cls(tokens.min(axis=0), tokens.max(axis=0), squares, len(tokens))
+        self.low = np.minimum(self.low, tokens.min(axis=0))
+        self.high = np.maximum(self.high, tokens.max(axis=0))
+        self.tokens += len(tokens)
+        self._waiting.append(tokens)
+        self._waiting_tokens += len(tokens)
+        if self._waiting_tokens >= _TOKENS_AT_A_TIME:
+            self._add_waiting()
 
-    def merged(self, other: "ChannelStatistics") -> "ChannelStatistics":
-        """Return the statistics of both activations together."""
-        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        squares, tokens = self.squares + other.squares, self.tokens + other.tokens
-        return ChannelStatistics(low, high, squares, tokens)
+    @property
+    def products(self) -> Floats:
+        """The products of every two channels, summed over the tokens: [channels, channels]."""
+        self._add_waiting()
+        return self._products
 
+    @property
+    def mean_squares(self) -> Floats:
+        """The mean square of each channel."""
+        return np.diag(self.products) / np.float32(self.tokens)
 
-def quantize_columns(weight: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
-    """Return a weight matrix as int8, and one scale for each column (output channel)."""
-    scales = column_scales(weight)
-    scales[scales == 0] = 1.0
-    return np.rint(weight / scales).astype(np.int8), scales.astype(np.float32)
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            tokens = np.concatenate(self._waiting)
+            self._products += tokens.T @ tokens
+            self._waiting, self._waiting_tokens = [], 0
 
 
 def column_scales(weight: Floats) -> Floats:
@@ -68,7 +88,7 @@ def column_scales(weight: Floats) -> Floats:
     positive = np.clip(pairs, 0, None).sum(axis=1)
     negative = np.clip(-pairs, 0, None).sum(axis=1)
     pair_sums = np.maximum(positive, negative).max(axis=0)
-    single = np.abs(weight).max(axis=0) / _INT8_MAX
+    single = np.abs(weight).max(axis=0) / INT8_MAX
     scales: Floats = np.maximum(single, pair_sums / _PAIR_STEPS).astype(np.float32)
     return scales
 
@@ -116,7 +136,7 @@ def rounding_error(seen: ChannelStatistics, weight: Floats, factors: Floats) -> 
     smoothed = weight * factors[:, None]
     scale, _ = activation_scale(seen, factors)
     of_activation = scale**2 * np.square(smoothed).sum()
-    mean_squares = (seen.squares / seen.tokens / factors**2).sum()
+    mean_squares = (seen.mean_squares / factors**2).sum()
     of_weight = mean_squares * np.square(column_scales(smoothed)).sum()
     # The rounding error is uniform over one step, so its variance is 1/12 of the step squared.
     return float(of_activation + of_weight) / 12

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from aigid.errors import AigidError
@@ -21,10 +22,10 @@ from aigid.export.int8_scales import (
     ChannelStatistics,
     Floats,
     activation_scale,
-    quantize_columns,
     smoothing_factors,
 )
 from aigid.export.patch_embedding import PIXEL_MIDDLE
+from aigid.export.weight_rounding import error_spread, round_weights
 
 
 def products_by_input(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
@@ -74,8 +75,10 @@ def _quantize_group(
         quantize = ir.node("QuantizeLinear", [smooth, *scales])
         codes = append_after(graph, smooth.producer() or producer, quantize)
     quantized = [codes, *_scale_inputs(graph, activation, scale, zero_point)]
+    spread = error_spread(seen.products / np.outer(factors, factors))
     for product, weight in zip(products, weights, strict=True):
-        _replace_product(graph, product, weight * factors[:, None], quantized)
+        rounded = round_weights(weight * factors[:, None], spread)
+        _replace_product(graph, product, rounded, quantized)
 
 
 def _divided(graph: ir.Graph, activation: ir.Value, products: int, factors: Floats) -> ir.Value:
@@ -137,13 +140,17 @@ def _scale_inputs(
 
 
 def _replace_product(
-    graph: ir.Graph, product: ir.Node, weight: Floats, activation: list[ir.Value]
+    graph: ir.Graph,
+    product: ir.Node,
+    weight: tuple[npt.NDArray[np.int8], Floats],
+    activation: list[ir.Value],
 ) -> None:
     """Replace a float product, and the bias added to it, by one integer product with float output.
 
-    `activation` holds the quantized values, their scale and their zero point.
+    `weight` holds the quantized matrix and its scales, `activation` the quantized values, their
+    scale and their zero point.
     """
-    codes, scales = quantize_columns(weight)
+    codes, scales = weight
     add = only_consumer(product.outputs[0], "Add")
     biases = [] if add is None else [value for value in add.inputs if _is_bias(value)]
     name = f"{product.outputs[0].name}_weight"

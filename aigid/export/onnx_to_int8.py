@@ -42,8 +42,9 @@ class EncoderQuantizer:
         """Run one calibration batch, which must have no padding, and record its activations."""
         activations = self._session.run(self._names, dict(feed))
         for name, activation in zip(self._names, activations, strict=True):
-            seen = ChannelStatistics.of(activation)
-            self._seen[name] = self._seen[name].merged(seen) if name in self._seen else seen
+            if name not in self._seen:
+                self._seen[name] = ChannelStatistics(activation.shape[-1])
+            self._seen[name].add(activation)
 
     def quantized(self) -> onnx.ModelProto:
         """Return the INT8 graph. Call this once: it takes the float graph apart.

@@ -6,10 +6,10 @@ import pytest
 from aigid.export.int8_scales import (
     ChannelStatistics,
     activation_scale,
-    quantize_columns,
     rounding_error,
     smoothing_factors,
 )
+from aigid.export.weight_rounding import round_weights
 
 
 def unlike_channels() -> tuple[np.ndarray, np.ndarray]:
@@ -50,34 +50,32 @@ def test_the_expected_rounding_error_equals_the_measured_one() -> None:
     )
     scale, zero_point = activation_scale(seen, factors)
     codes = np.clip(np.rint(activation / factors / scale) + zero_point, 0, 255)
-    weights, scales = quantize_columns(weight * factors[:, None])
+    # Channels that have nothing to do with each other: weights are rounded to the nearest step.
+    weights, scales = round_weights(weight * factors[:, None], np.eye(64, dtype=np.float32))
     error = (codes - zero_point) * scale @ (weights * scales) - activation @ weight
     expected = rounding_error(seen, weight, factors)
     assert np.square(error).sum(axis=1).mean() == pytest.approx(expected, rel=0.1)
 
 
-def test_merged_statistics_equal_those_of_the_whole() -> None:
-    activation, _ = unlike_channels()
-    parts, whole = (
-        ChannelStatistics.of(activation[:7]).merged(ChannelStatistics.of(activation[7:])),
-        ChannelStatistics.of(activation),
-    )
-    assert parts.tokens == whole.tokens == 50
-    np.testing.assert_array_equal((parts.low, parts.high), (whole.low, whole.high))
-    np.testing.assert_allclose(parts.squares, whole.squares, rtol=1e-5)
+def test_statistics_of_parts_equal_those_of_the_whole() -> None:
+    activation = np.random.default_rng(0).normal(size=(3, 200, 6)).astype(np.float32)
+    parts, whole = ChannelStatistics(6), ChannelStatistics.of(activation)
+    for row in activation:
+        parts.add(row[None, :7])
+        parts.add(row[None, 7:])
+    tokens = activation.reshape(-1, 6)
+    assert parts.tokens == whole.tokens == 600
+    for found in (parts, whole):
+        np.testing.assert_array_equal(found.low, tokens.min(axis=0))
+        np.testing.assert_array_equal(found.high, tokens.max(axis=0))
+        np.testing.assert_allclose(found.products, tokens.T @ tokens, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(found.mean_squares, np.square(tokens).mean(axis=0), rtol=1e-4)
 
 
 def test_activation_scales_represent_zero_exactly_and_cover_the_range() -> None:
     for low, high in ((-1.0, 3.0), (0.5, 2.0), (-4.0, -1.0), (0.0, 0.0)):
-        seen = ChannelStatistics(np.float32([low]), np.float32([high]), np.float32([1]), 1)
+        seen = ChannelStatistics.of(np.float32([[low], [high]]))
         scale, zero_point = activation_scale(seen, np.float32([1]))
         assert 0 <= zero_point <= 255
         assert (0 - zero_point) * scale <= min(low, 0) + scale / 2
         assert (255 - zero_point) * scale >= max(high, 0) - scale / 2
-
-
-def test_each_column_has_its_own_scale_and_zero_columns_stay_zero() -> None:
-    weight = np.float32([[1.0, 0.001, 0.0], [-0.5, -0.0005, 0.0]])
-    codes, scales = quantize_columns(weight)
-    np.testing.assert_allclose(codes * scales, weight, rtol=0.01)
-    assert codes[:, :2].max() == 127
