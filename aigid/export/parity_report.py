@@ -67,7 +67,8 @@ class MacroF1:
 class Parity:
     """One artifact compared with torch.
 
-    `equal_a` and `equal_b` are shares of rows with the same decision; `batch` is the largest change
+    `equal_a` and `equal_b` are shares of rows with the same decision. Neither they nor macro-F1
+    count the open set: it is fitted to the graphs that are published. `batch` is the largest change
     of a row's p_source between the row alone and the row in a batch.
     """
 
@@ -132,7 +133,7 @@ def report_text(report: ParityReport) -> str:
         "",
         "- Features: largest and mean absolute difference, and torch's mean absolute value.",
         "- p_ai and p_source: largest and mean absolute difference.",
-        "- Equal A and B: the share of rows with the same decision.",
+        "- Equal A and B: the share of rows with the same decision, without the open set.",
         "- Batch effect: the largest change of p_source between a row alone and in a batch.",
         "",
         f"| | {' | '.join(columns)} |",

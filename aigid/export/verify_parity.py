@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from aigid.contract import ModelContract, OpenSet, load_contract
+from aigid.contract import ModelContract, load_contract
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.errors import CheckpointError
 from aigid.export.checkpoint_to_onnx import HeadsPart
@@ -23,7 +23,7 @@ from aigid.export.sample_rows import RowSource, SampleRow
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch, pad_to_bucket
 from aigid.scorers import PARTS
-from aigid.training.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores, compute_metrics
 
@@ -53,9 +53,13 @@ class ModelOutputs:
         """The decisions of task A."""
         return decide_ai(self.p_ai, DEFAULT_THRESHOLD)
 
-    def source(self, open_set: OpenSet | None) -> npt.NDArray[np.int32]:
-        """Return the decisions of task B."""
-        return decide_source(self.is_ai, self.p_source, self.known_score, open_set)
+    @property
+    def source(self) -> npt.NDArray[np.int32]:
+        """The decisions of task B without the open set.
+
+        Its constants are fitted to the scores of one artifact: for the others it is no standard.
+        """
+        return decide_source(self.is_ai, self.p_source, self.known_score, None)
 
 
 class Model(Protocol):
@@ -118,8 +122,8 @@ def measure_parity(
         model = load()
         outputs = _concatenated(model.run(*batch) for batch in batches)
         effect = _batch_effect(model, batches[0])
-        measured[precision] = _parity((reference, outputs), labels, effect, info)
-    macro_f1 = _macro_f1(reference, labels, info)
+        measured[precision] = _parity((reference, outputs), labels, effect, info.labels)
+    macro_f1 = _macro_f1(reference, labels, info.labels)
     return ParityReport(info.name, checkpoint.fingerprint, len(labels), macro_f1, measured)
 
 
@@ -196,7 +200,7 @@ def _parity(
     compared: tuple[ModelOutputs, ModelOutputs],
     labels: Labels,
     batch_effect: float,
-    info: CheckpointInfo,
+    names: tuple[str, ...],
 ) -> Parity:
     reference, outputs = compared
     return Parity(
@@ -205,8 +209,8 @@ def _parity(
         p_ai=_difference(reference.p_ai, outputs.p_ai),
         p_source=_difference(reference.p_source, outputs.p_source),
         equal_a=float(np.mean(outputs.is_ai == reference.is_ai)),
-        equal_b=float(np.mean(outputs.source(info.open_set) == reference.source(info.open_set))),
-        macro_f1=_macro_f1(outputs, labels, info),
+        equal_b=float(np.mean(outputs.source == reference.source)),
+        macro_f1=_macro_f1(outputs, labels, names),
         batch=batch_effect,
     )
 
@@ -229,16 +233,19 @@ def _batch_effect(model: Model, batch: tuple[Pixels, TokenBatch]) -> float:
     return found
 
 
-def _macro_f1(outputs: ModelOutputs, labels: Labels, info: CheckpointInfo) -> MacroF1 | None:
-    """Return macro-F1 on the rows that have labels, or None without such rows."""
+def _macro_f1(outputs: ModelOutputs, labels: Labels, names: tuple[str, ...]) -> MacroF1 | None:
+    """Return macro-F1 on the rows that have labels, or None without such rows.
+
+    `names` are the model's labels.
+    """
     known = np.array([label is not None for label in labels], np.bool_)
     if not known.any():
         return None
     label_b = np.array([label for label in labels if label is not None], np.int64)
     columns = (outputs.p_ai[known], outputs.p_source[known], outputs.known_score[known])
-    scores = LabelledScores((label_b != 0).astype(np.int64), label_b, *columns, info.labels)
-    metrics = compute_metrics(scores, open_set=info.open_set)
-    right_b = scores.sources == outputs.source(info.open_set)[known]
+    scores = LabelledScores((label_b != 0).astype(np.int64), label_b, *columns, names)
+    metrics = compute_metrics(scores)
+    right_b = scores.sources == outputs.source[known]
     return MacroF1(
         metrics.a.macro_f1,
         metrics.b.macro_f1,

@@ -69,6 +69,8 @@ class Heads(nn.Module):
         """
         means = self.get_buffer("known_means")
         projected = logits.evidence() @ self.get_buffer("known_projection")
-        distances = (projected.unsqueeze(1) - means).square().sum(dim=2)
+        squares = (projected.unsqueeze(1) - means).square()
+        # A product: ONNX Runtime's sum adds up one row in another order than several rows.
+        distances = squares @ squares.new_ones(squares.shape[2])
         typical = 1 / (1 + distances.amin(dim=1) / len(means))
         return p_source[:, 1:].amax(dim=1) * typical

@@ -153,12 +153,12 @@ def test_the_command_compares_all_graphs_of_the_repository(
 ) -> None:
     copy, out = tmp_path / "copy", tmp_path / "out"
     shutil.copytree(repository, copy)
-    heads = copy / "fusion_heads" / "1" / "model.int8.onnx"
+    heads = copy / "fusion_heads" / "1" / "model.fp16.onnx"
     turn_head_a(heads, heads)
     arguments = [checkpoint_folder, copy, "--manifest", labelled, "--rows", 40, "--out", out]
     result = CliRunner().invoke(verify_parity.main, list(map(str, arguments)))
     assert result.exit_code == 1
-    assert "too far from float32 on 40 rows: int8: " in result.stderr
+    assert "too far from float32 on 40 rows: fp16: " in result.stderr
     values = json.loads((out / "parity.json").read_text())
     assert values["limits"]["fp16"]["probability"] == 5e-3
     assert values["artifacts"]["fp32"]["equal_a"] == 1
