@@ -49,8 +49,7 @@ def test_every_difference_is_named() -> None:
     )
     assert list(record_differences(SCAN, other)) == [
         'model.fingerprint: "f1" -> "f2"',
-        'model.labels: ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"] -> '
-        '["real", "flux"]',
+        'model.labels: ["real", "sd21", "sdxl", "sd3", "dalle3", "midjourney"] -> ["real", "flux"]',
         'model.name: "tiny" -> "other"',
         "settings.threshold: 0.5 -> 0.9",
     ]
