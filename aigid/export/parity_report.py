@@ -29,8 +29,8 @@ class Limits:
 
 
 # Half precision has steps of 1/2048 of a value. With DINOv2-S and MiniLM, trained on simulated
-# rows, a probability moved by up to 5.7e-3 in 1,000 rows, and no decision did. A kernel may round at
-# another place for another number of rows, as ONNX Runtime's do: that moved it by up to 7.5e-4.
+# rows, a probability moved by up to 5.7e-3 in 1,000 rows, and no decision did. A kernel may round
+# at another place for another number of rows, as ONNX Runtime's do: that moved it by up to 7.5e-4.
 LIMITS = {
     "fp32": Limits(probability=1e-4, equal_decisions=0.998, macro_f1_loss=None),
     "fp16": Limits(probability=2e-2, equal_decisions=0.998, macro_f1_loss=None, batch=5e-3),

