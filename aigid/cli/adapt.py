@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, Function, options_under, with_options
-from aigid.cli.decision_lines import decision_lines
+from aigid.cli.decision_lines import decision_lines, model_line
 from aigid.cli.label_options import MODEL_LABEL_OPTIONS, label_choice
 from aigid.cli.option_types import FOLDER
 from aigid.cli.stdout import print_result, printing
@@ -79,10 +79,7 @@ def command(
 
 def _result_lines(found: "Adaptation", out: Path) -> Iterator[str]:
     contract, metrics = found.contract, found.metrics
-    yield (
-        f"{out}: model {contract.name}, version {contract.version}, "
-        f"fingerprint {contract.fingerprint[:12]}, labels {', '.join(contract.labels)}"
-    )
+    yield f"{model_line(out, contract)}, labels {', '.join(contract.labels)}"
     yield from found.remarks
     yield f"cross-validated on {metrics.rows:,} rows, with 95 % intervals:"
     for name, task, constant, metric in (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
+from aigid.cli.decision_lines import decision_lines, model_line
 from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import FOLDER, POSITIVE_INT
 from aigid.cli.stdout import print_result, printing
@@ -92,28 +93,18 @@ def _result_lines(built: "BuiltRepository", repository: Path) -> Iterator[str]:
     for name, size in built.graph_bytes.items():
         yield f"{size / 1e6:9.2f} MB  {name}"
     yield from report_text(built.parity).splitlines()
-    yield from _decision_lines(contract)
-    yield from (f"no threshold: {reason}" for reason in built.refused.values())
-    yield (
-        f"{repository}: model {contract.name}, version {contract.version}, "
-        f"fingerprint {contract.fingerprint[:12]}"
-    )
-
-
-def _decision_lines(contract: "ModelContract") -> Iterator[str]:
-    """Yield temperatures and thresholds, and what they were fitted on."""
     yield ""
-    fitted, temperatures, open_set = contract.fitted_on, contract.temperatures, contract.open_set
+    yield from _fit_lines(contract)
+    yield from decision_lines(contract, built.refused, built.found_by)
+    yield model_line(repository, contract)
+
+
+def _fit_lines(contract: "ModelContract") -> Iterator[str]:
+    """Yield the temperatures, and what they and the thresholds were fitted on."""
+    fitted, temperatures = contract.fitted_on, contract.temperatures
     if fitted is not None:
         yield (
             f"fitted on the {fitted.graphs} scores of {fitted.data}: {fitted.rows:,} rows, "
             f"{fitted.real_rows:,} of them real"
         )
     yield f"temperatures: head A {temperatures.a:.4g}, head B {temperatures.b:.4g}"
-    for rate, threshold in contract.thresholds.items():
-        yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on"
-    if open_set is not None:
-        yield (
-            f"source other: known_score below {open_set.threshold:.4g}; {open_set.known_rate:.1%} "
-            "of the rows of known generators keep their name"
-        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.decision_lines import decision_lines
+from aigid.cli.decision_lines import decision_lines, model_line
 from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import FOLDER, FRACTION
 from aigid.cli.stdout import print_result, printing
@@ -78,8 +78,8 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
 
     before, now = found.before, found.contract
     yield (
-        f"{target}: model {now.name}, version {now.version}, fingerprint {now.fingerprint[:12]}; "
-        f"fitted on {len(found.scores.label_a):,} rows, {found.real_rows:,} of them real"
+        f"{model_line(target, now)}; fitted on {len(found.scores.label_a):,} rows, "
+        f"{found.real_rows:,} of them real"
     )
     for head, old, new in (
         ("A", before.temperatures.a, now.temperatures.a),

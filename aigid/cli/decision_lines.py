@@ -1,9 +1,18 @@
-"""Lines that say how a fitted model decides."""
+"""Lines that say which model a command made, and how it decides."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from aigid.contract import ModelContract
 from aigid.records import OTHER
+
+
+def model_line(repository: Path, contract: ModelContract) -> str:
+    """Return the line that names the new version of a model repository."""
+    return (
+        f"{repository}: model {contract.name}, version {contract.version}, "
+        f"fingerprint {contract.fingerprint[:12]}"
+    )
 
 
 def decision_lines(
@@ -11,13 +20,12 @@ def decision_lines(
 ) -> Iterator[str]:
     """Yield a line for each threshold, for the source "other", and for what was not fitted.
 
-    `found_by` has the share of AI-generated rows that a rate's threshold finds.
+    `found_by` has the share of AI-generated rows that a rate's threshold finds, where that was
+    measured.
     """
     for rate, threshold in contract.thresholds.items():
-        yield (
-            f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on; finds {found_by[rate]:.1%} of "
-            "the AI-generated rows"
-        )
+        finds = f"; finds {found_by[rate]:.1%} of the AI-generated rows" if rate in found_by else ""
+        yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on{finds}"
     if contract.open_set is not None:
         yield (
             f"source {OTHER}: known_score below {contract.open_set.threshold:.4g}; "

@@ -27,7 +27,12 @@ from aigid.training.heads import Heads
 from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.metrics import LabelledScores
 from aigid.training.open_set import fit_open_set
-from aigid.training.thresholds import RATES, Decisions, fit_decisions
+from aigid.training.thresholds import (
+    RATES,
+    Decisions,
+    fit_decisions,
+    true_positive_rates,
+)
 from aigid.training.training_progress import TrainingProgress
 
 Floats = npt.NDArray[np.float32]
@@ -94,11 +99,13 @@ def fit_heads(
 class FittedModel:
     """A checkpoint with new temperatures and thresholds, and the graph of its heads with them.
 
-    `refused` has the reason for each false-positive rate (as text) that has no threshold.
+    `found_by` has the share of AI-generated rows that the threshold of each rate (as text) finds,
+    and `refused` the reason for what was not fitted.
     """
 
     checkpoint: Checkpoint
     heads: onnx.ModelProto
+    found_by: Mapping[str, float]
     refused: Mapping[str, str]
 
 
@@ -118,7 +125,8 @@ def fit_on_features(
         open_set=found.decisions.open_set,
         fitted_on=found.fitted_on(data, graphs),
     )
-    return FittedModel(fitted, found.graph, found.decisions.refused)
+    found_by = true_positive_rates(found.scores, found.decisions.thresholds)
+    return FittedModel(fitted, found.graph, found_by, found.decisions.refused)
 
 
 def with_decisions(checkpoint: Checkpoint, **decisions: Any) -> Checkpoint:

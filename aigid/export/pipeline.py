@@ -73,13 +73,15 @@ class BuildConfig:
 class BuiltRepository:
     """A finished build.
 
-    `graph_bytes` holds each graph's size by its path in the repository, `refused` the reason for
-    each false-positive rate that the validation manifest has too few real rows for.
+    `graph_bytes` holds each graph's size by its path in the repository. `found_by` has the share of
+    AI-generated rows that the threshold of each rate (as text) finds, and `refused` the reason for
+    what was not fitted.
     """
 
     contract: ModelContract
     graph_bytes: dict[str, int]
     parity: ParityReport
+    found_by: Mapping[str, float]
     refused: Mapping[str, str]
 
 
@@ -120,7 +122,7 @@ def build_repository(
         write_report(report, config.limits, folder)
     built = sorted(repository.glob(f"*/{contract.version}/model.*.onnx"))
     sizes = {path.relative_to(repository).as_posix(): path.stat().st_size for path in built}
-    return BuiltRepository(contract, sizes, report, fitted.refused)
+    return BuiltRepository(contract, sizes, report, fitted.found_by, fitted.refused)
 
 
 def _open_labelled(checkpoint: Checkpoint, config: BuildConfig) -> LabelledManifest:
@@ -181,7 +183,7 @@ def _fit(
             f"{config.validation} has no labels: temperatures and thresholds stay those of the "
             "checkpoint, and macro-F1 is not compared"
         )
-        return FittedModel(checkpoint, export_part(checkpoint, "fusion_heads"), {})
+        return FittedModel(checkpoint, export_part(checkpoint, "fusion_heads"), {}, {})
     progress.message(f"fit temperatures and thresholds to the scores of {config.cpu_precision}")
     features = graph_features(encoders, validation, progress)
     return fit_on_features(

@@ -52,7 +52,7 @@ class CalibrationConfig:
 class Recalibration:
     """The contract before and after, and the scores of the rows at the new temperatures.
 
-    `refused` has the reason for each false-positive rate (as text) that has no threshold.
+    `refused` has the reason for what was not fitted.
     """
 
     before: ModelContract

@@ -240,7 +240,7 @@ class Trainer:
         state = TrainingState(self._identity, tuple(self._history))
         self.folder.save_last(self._optimization, state)
         if epoch.epoch == self.config.epochs and OTHER in found.decisions.refused:
-            on_message(f"no threshold: {found.decisions.refused[OTHER]}")
+            on_message(f"not fitted: {found.decisions.refused[OTHER]}")
 
     def _save_best(self, data: TrainingData, found: _Validation) -> None:
         metrics = found.metrics

@@ -6,7 +6,7 @@ import pytest
 from support.command_line import command_of, invoke, run_without
 
 from aigid.cli import build
-from aigid.contract import FittedOn, ModelContract, OpenSet, Temperatures, Threshold
+from aigid.contract import FittedOn, ModelContract, Temperatures
 from aigid.extras import install_command
 
 MANIFESTS = ("--calibration", "c.parquet", "--validation", "v.parquet")
@@ -54,7 +54,7 @@ def test_without_the_extra_it_names_the_package_and_how_to_install_it(here: Path
     assert done.stderr == expected
 
 
-def test_it_prints_the_thresholds_and_what_they_were_fitted_on() -> None:
+def test_it_prints_temperatures_and_what_they_were_fitted_on() -> None:
     contract = ModelContract(
         name="m",
         notice="",
@@ -62,17 +62,10 @@ def test_it_prints_the_thresholds_and_what_they_were_fitted_on() -> None:
         image_features=1,
         fingerprint="f",
         encoders_fingerprint="e",
-        thresholds={"0.05": Threshold(0.5, 1500, 0.95), "0.001": Threshold(0.9999, 1500, 0.95)},
         temperatures=Temperatures(1.5, 0.75),
-        open_set=OpenSet(0.25, 0.96, 7000),
         fitted_on=FittedOn("validation", 9000, 1500, "int8"),
     )
-    assert list(build._decision_lines(contract)) == [
-        "",
+    assert list(build._fit_lines(contract)) == [
         "fitted on the int8 scores of validation: 9,000 rows, 1,500 of them real",
         "temperatures: head A 1.5, head B 0.75",
-        "--max-fpr 0.05: p_ai from 0.5 on",
-        "--max-fpr 0.001: p_ai from 0.9999 on",
-        "source other: known_score below 0.25; 96.0% of the rows of known generators keep their "
-        "name",
     ]

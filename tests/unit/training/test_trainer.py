@@ -159,7 +159,7 @@ def test_a_tiny_model_learns_what_can_be_learnt(
     assert losses[-1] < 0.3 * losses[0]
     epochs = [f"epoch {number}" for number in range(1, 13)]
     assert [line.split(":")[0] for line in messages[:-1]] == epochs
-    assert messages[-1].startswith("no threshold: the source other needs 25 rows of each generator")
+    assert messages[-1].startswith("not fitted: the source other needs 25 rows of each generator")
 
 
 def test_progress_counts_every_row_of_an_epoch(
