@@ -10,18 +10,19 @@ from pathlib import Path
 
 import click
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from aigid.contract import Temperatures
-from aigid.export.published_features import open_rows, published_features
 from aigid.progress_bar import show_progress
+from aigid.scorers import OnnxScorer
 from aigid.training.calibration import probabilities
-from aigid.training.few_shot import FewShotHeads, fit_few_shot
-from aigid.training.labelled_features import LabelledFeatures
+from aigid.training.few_shot import fit_few_shot
+from aigid.training.inference import score_features
+from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.labels import OTHER_GENERATOR, LabelChoice
+from aigid.training.model_rows import open_for_repository
 
 SHOTS = (10, 30, 100, 300, 1000)
 COLUMNS = (
@@ -46,12 +47,13 @@ class Data:
 def read_features(repository: Path, train: tuple[str, ...], test: str) -> Data:
     """Compute the features of both manifests by the graphs of a repository."""
     choice = LabelChoice()
-    rows = open_rows(repository, train, choice)
+    features = OnnxScorer(repository).features
+    rows = open_for_repository(repository, None, train, choice)
     with show_progress("train") as progress:
-        drawn_from = published_features(repository, rows, progress)
+        drawn_from = labelled_features(features, rows, progress)
     with show_progress("test") as progress:
-        measured = open_rows(repository, (test,), choice, rows.labels)
-        return Data(rows.labels, drawn_from, published_features(repository, measured, progress))
+        measured = open_for_repository(repository, rows.labels, (test,), choice)
+        return Data(rows.labels, drawn_from, labelled_features(features, measured, progress))
 
 
 def draw(data: Data, shots: int, left_out: int | None, seed: int) -> tuple[Data, LabelledFeatures]:
@@ -72,7 +74,8 @@ def draw(data: Data, shots: int, left_out: int | None, seed: int) -> tuple[Data,
 def measure(data: Data, rows: LabelledFeatures) -> dict[str, float]:
     """Fit heads to some rows, and measure them on the test rows."""
     found, test = fit_few_shot(rows, data.labels), data.test
-    p_ai, p_source = answers(found, test)
+    scores = score_features(found.heads, test).calibrated(found.heads, Temperatures(), data.labels)
+    p_ai, p_source = scores.p_ai, scores.p_source
     left_out = test.label_b == OTHER_GENERATOR
     if left_out.any():
         chosen = left_out | (test.label_a == 0)
@@ -84,14 +87,6 @@ def measure(data: Data, rows: LabelledFeatures) -> dict[str, float]:
     own = probabilities(found.logits, Temperatures())[0].numpy()
     values = (detection(rows.label_a, own)[0], accuracy, auroc, float(right.mean()))
     return dict(zip(COLUMNS, values, strict=False))
-
-
-def answers(found: FewShotHeads, rows: LabelledFeatures) -> tuple[np.ndarray, np.ndarray]:
-    """Return `p_ai` and `p_source` of rows."""
-    with torch.inference_mode():
-        logits = found.heads.fuse(torch.from_numpy(rows.text), torch.from_numpy(rows.image))
-        p_ai, p_source = probabilities(logits, Temperatures())
-    return p_ai.numpy(), p_source.numpy()
 
 
 def detection(label_a: np.ndarray, p_ai: np.ndarray) -> tuple[float, float]:

@@ -20,18 +20,20 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from aigid.contract import Resizing, Temperatures
 from aigid.cores import available_cores
+from aigid.progress_bar import SilentProgress
 from aigid.records import DEFAULT_LABELS
 from aigid.training.calibration import fit_temperatures, probabilities
-from aigid.training.checkpoint import fingerprint_of_encoders
 from aigid.training.datasets import LabelledManifest
 from aigid.training.encoders import load_image_encoder, load_text_encoder
 from aigid.training.feature_cache import FeatureCache, feature_key
 from aigid.training.features import make_features
+from aigid.training.fingerprints import encoders_fingerprint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.head_training import train_heads
 from aigid.training.heads import Heads, Logits
 from aigid.training.image_pooling import ImagePooling
 from aigid.training.labelled_features import LabelledFeatures
+from aigid.training.labels import OTHER_GENERATOR
 from aigid.training.open_set import KNOWN_RATE, fit_open_set
 from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import ReadOptions
@@ -42,16 +44,6 @@ ROWS = {"train": 4800, "validation": 1800, "test": 1800}
 
 Floats = npt.NDArray[np.float64]
 Score = Callable[["Outputs"], Floats]
-
-
-class NoProgress:
-    """Ignores the numbers of rows."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Ignore the start of a pass."""
-
-    def advance(self, rows: int, errors: int) -> None:
-        """Ignore more rows."""
 
 
 def simulate(data: Path) -> None:
@@ -70,7 +62,7 @@ def load_features(pair: Path, data: Path) -> dict[str, LabelledFeatures]:
     info = describe_model((text, image), spec, 512, name="open-set", notice="")
     tokenizer_file = pair / "minilm" / "tokenizer.json"
     prompts, model = open_prompts(tokenizer_file, info), FusionModel(text, image, spec)
-    encoders = fingerprint_of_encoders(model, info, tokenizer_file)
+    encoders = encoders_fingerprint(model, info, tokenizer_file)
     cache, found = FeatureCache(data / "features"), {}
     cache.prepare()
     for split in ROWS:
@@ -79,7 +71,7 @@ def load_features(pair: Path, data: Path) -> dict[str, LabelledFeatures]:
         key = feature_key(encoders, manifest, unify=False)
         table = cache.load(key, print)
         if table is None:
-            table = make_features(model, manifest, NoProgress())
+            table = make_features(model, manifest, SilentProgress())
             cache.save(key, table)
         found[split] = table.labelled(manifest)
     return found
@@ -213,7 +205,8 @@ def measure(score: Score, fitted: Outputs, test: Outputs, left_out: npt.NDArray[
 def leave_out(sets: dict[str, LabelledFeatures], label: int) -> dict[str, Found]:
     """Return the figures of each score with the generator of this label left out."""
     known = [one for one in range(len(DEFAULT_LABELS)) if one != label]
-    codes = np.array([known.index(one) if one in known else -1 for one in range(6)])
+    places = {one: place for place, one in enumerate(known)}
+    codes = np.array([places.get(one, OTHER_GENERATOR) for one in range(len(DEFAULT_LABELS))])
     rows = {
         name: LabelledFeatures(one.text, one.image, one.label_a, codes[one.label_b])
         for name, one in sets.items()
@@ -245,15 +238,17 @@ def main(pair: Path, data: Path) -> None:
     simulate(data)
     sets = load_features(pair, data)
     found = [leave_out(sets, label) for label in range(1, len(DEFAULT_LABELS))]
-    today = [next(iter(scores.values())).called_ai for scores in found]
-    table = Table(title=f"{sum(today)} wrong names without a score: {today}", title_justify="left")
+    without = [next(iter(scores.values())).called_ai for scores in found]
+    table = Table(
+        title=f"{sum(without)} wrong names without a score: {without}", title_justify="left"
+    )
     for column in ("score", "wrong names", "share", "AUROC", "points of macro-F1 lost"):
         table.add_column(column, justify="left" if column == "score" else "right")
     share = most_lost = 1.0
     for name in found[0]:
         scores = [one[name] for one in found]
         named, lost = [one.named for one in scores], [one.points_lost for one in scores]
-        share, most_lost = sum(named) / sum(today), max(lost)
+        share, most_lost = sum(named) / sum(without), max(lost)
         table.add_row(
             name,
             " ".join(map(str, named)),

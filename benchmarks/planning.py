@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import click
 import numpy as np
@@ -30,6 +29,7 @@ from rich.table import Table
 from aigid.config import RayConfig
 from aigid.fetch import image_references
 from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.progress_bar import SilentProgress
 from aigid.records import DEFAULT_LABELS
 from aigid.results import (
     ScoredBy,
@@ -84,19 +84,6 @@ class ReadJob:
             yield shard, result_table(self.manifest, answers, SCORED_BY)
 
 
-class NoProgress:
-    """Shows no progress."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Show nothing."""
-
-    def advance(self, rows: int, errors: int) -> None:
-        """Show nothing."""
-
-    def cluster(self, state: Any) -> None:
-        """Show nothing."""
-
-
 def plan_and_run(folder: str, out: str) -> dict[str, float]:
     """Plan, run and count as the driver of a scan does.
 
@@ -115,7 +102,7 @@ def plan_and_run(folder: str, out: str) -> dict[str, float]:
         order = WorkOrder(job, out, token, ".", manifest.files[0].path, threads=1)
         started = time.time()
         shards = plan_shards(manifest.files, SHARD_ROWS)
-        run_ray(order, config, shards, totals, NoProgress(), on_message=lambda message: None)
+        run_ray(order, config, shards, totals, SilentProgress(), on_message=lambda message: None)
         run_s = time.time() - started
         first_commit = min(path.stat().st_ctime for path in Path(out).rglob("*.parquet"))
         counting = time.time()

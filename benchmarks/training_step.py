@@ -14,6 +14,7 @@ from rich.table import Table
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.cores import available_cores
+from aigid.progress_bar import SilentProgress
 from aigid.prompts import PromptEncoder
 from aigid.training.ablation import HARDENING
 from aigid.training.checkpoint import CheckpointInfo, new_model
@@ -46,16 +47,6 @@ class WaitingTime:
             yield batch
 
 
-class NoProgress:
-    """Ignores the numbers of rows."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Ignore the start of a pass."""
-
-    def advance(self, rows: int, errors: int) -> None:
-        """Ignore more rows."""
-
-
 def measure(
     info: CheckpointInfo, manifest: str, config: TrainingConfig, limit: int
 ) -> tuple[float, float]:
@@ -74,7 +65,7 @@ def measure(
     data.batches = limited  # type: ignore[method-assign]
     optimization = Optimization(new_model(info), config, data.epoch_counts(1))
     started = time.perf_counter()
-    optimization.train_epoch(data, 0, NoProgress())
+    optimization.train_epoch(data, 0, SilentProgress())
     seconds = time.perf_counter() - started
     return waiting.rows / seconds, 1 - waiting.seconds / seconds
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from aigid.training.evaluation import Evaluation, EvaluationConfig
     from aigid.training.image_changes import ImageChange
     from aigid.training.labelled_features import LabelledFeatures
+    from aigid.training.labels import LabelChoice
     from aigid.training.leave_one_out import LeftOut
     from aigid.training.training_progress import TrainingProgress
 
@@ -82,7 +83,7 @@ def command(
         raise UsageError("give one of `checkpoint` and `model`, not both")
     config = EvaluationConfig(manifests, label_choice(options), threshold)
     model = _load(**options)
-    train = model.open_train(replace(config, paths=leave_one_out)) if leave_one_out else None
+    train = model.open_train(leave_one_out, config.labels) if leave_one_out else None
     found, changes = model.measure(config), _changes(unify, robustness)
     after = {name: model.measure(replace(config, change=one)) for name, one in changes.items()}
     left_out = model.leave_one_out(config, train) if train else ()
@@ -117,7 +118,7 @@ class _Model:
     """
 
     evaluate: "Callable[[EvaluationConfig, TrainingProgress], Evaluation]"
-    open: "Callable[[EvaluationConfig], LabelledManifest]"
+    open: "Callable[[tuple[str, ...], LabelChoice], LabelledManifest]"
     features: "Callable[[LabelledManifest, TrainingProgress], LabelledFeatures]"
     labels: tuple[str, ...]
     encoders: str
@@ -127,11 +128,11 @@ class _Model:
         with shown_progress("evaluate") as progress:
             return self.evaluate(config, progress)
 
-    def open_train(self, config: "EvaluationConfig") -> "LabelledManifest":
+    def open_train(self, paths: tuple[str, ...], choice: "LabelChoice") -> "LabelledManifest":
         """Open the manifest to train heads on; raises where it has too few generators."""
         from aigid.training.leave_one_out import check_generators
 
-        train = self.open(config)
+        train = self.open(paths, choice)
         check_generators(train.class_counts(), self.labels)
         return train
 
@@ -143,7 +144,7 @@ class _Model:
 
         with shown_progress("evaluate") as progress:
             train_rows = self.features(train, progress)
-            rows = self.features(self.open(config), progress)
+            rows = self.features(self.open(config.paths, config.labels), progress)
             return leave_one_out(
                 train_rows, rows, self.labels, progress, threshold=config.threshold
             )
@@ -157,12 +158,13 @@ def _load(checkpoint: Path | None, model: Path | None) -> _Model:
     from aigid.training.features import checkpoint_features
     from aigid.training.labelled_features import labelled_features
     from aigid.training.leave_one_out import describe_encoders
+    from aigid.training.model_rows import open_for_checkpoint, open_for_repository
 
     if checkpoint:
         loaded = load_checkpoint(checkpoint)
         return _Model(
             partial(evaluation.evaluate_checkpoint, loaded),
-            partial(evaluation.open_for_checkpoint, loaded),
+            partial(open_for_checkpoint, loaded),
             partial(checkpoint_features, loaded.model),
             loaded.info.labels,
             describe_encoders(loaded.info.training),
@@ -174,7 +176,7 @@ def _load(checkpoint: Path | None, model: Path | None) -> _Model:
             progress.message(scorer.contract.notice)
     return _Model(
         partial(evaluation.evaluate_repository, repository, scorer),
-        partial(evaluation.open_for_repository, repository, scorer.contract),
+        partial(open_for_repository, repository, scorer.contract.labels),
         partial(labelled_features, scorer.features),
         scorer.contract.labels,
         describe_encoders({}),

@@ -1,6 +1,7 @@
 """The model's contract, as data beside its weights: what it reads, and how to read its answers."""
 
 from aigid.contract.decision_rules import (
+    CONFIDENCE,
     FittedOn,
     OpenSet,
     Temperatures,
@@ -20,6 +21,7 @@ from aigid.contract.repository import (
 from aigid.contract.strict_json import from_strict_dict, read_json
 
 __all__ = [
+    "CONFIDENCE",
     "CONTRACT_FILE",
     "TOKENIZER_FILE",
     "FittedOn",

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from aigid.errors import ContractError
 from aigid.records import OTHER, REAL
 
+CONFIDENCE = 0.95
+"""The probability with which a stored threshold keeps its rate; also that of all intervals."""
+
 
 @dataclass(frozen=True)
 class Temperatures:
@@ -38,12 +41,12 @@ class Threshold:
             )
 
 
-def rows_needed(rate: float, confidence: float = 0.95) -> int:
+def rows_needed(rate: float) -> int:
     """Return how many real rows a threshold for the false-positive rate `rate` needs.
 
     With fewer, even a detector that calls none of them AI-generated may exceed the rate.
     """
-    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class FittedOn:
     """What temperatures and thresholds were fitted on.
 
     `data` names the manifest, `rows` counts its rows and `real_rows` those of real images. `graphs`
-    is the precision of the graphs that scored them, or "torch" for the checkpoint itself.
+    is the precision of the graphs that scored them, or "torch fp32" for the checkpoint itself.
     """
 
     data: str

@@ -10,16 +10,17 @@ import torch
 from aigid.contract import FittedOn, ModelContract, Temperatures, load_contract
 from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.export.new_heads import NewHeads, write_new_heads
-from aigid.export.published_features import open_rows, published_features
 from aigid.progress_bar import counted
-from aigid.training.calibration import probabilities
+from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
-from aigid.training.few_shot import WITHOUT_LABEL, FewShotHeads, check_class_rows, fit_few_shot
-from aigid.training.labelled_features import LabelledFeatures
-from aigid.training.labels import LabelChoice
+from aigid.training.few_shot import WITHOUT_LABEL, check_class_rows, fit_few_shot
+from aigid.training.inference import LabelledLogits
+from aigid.training.labelled_features import LabelledFeatures, labelled_features
+from aigid.training.labels import OTHER_GENERATOR, LabelChoice
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.model_card import repository_card
+from aigid.training.model_rows import open_for_repository
 from aigid.training.open_set import fit_open_set
 from aigid.training.thresholds import Decisions, fit_decisions, true_positive_rates
 from aigid.training.training_progress import TrainingProgress
@@ -68,14 +69,15 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     class has too few rows for that, before any row is scored if the labels show it.
     """
     contract = load_contract(config.repository)
-    manifest = open_rows(config.repository, config.paths, config.labels)
+    manifest = open_for_repository(config.repository, None, config.paths, config.labels)
     labels = _labels_with_rows(manifest, config.labels)
-    features = published_features(config.repository, manifest, progress)
+    features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
     features = _with_labels(features, manifest.labels, labels)
     found = fit_few_shot(features, labels)
-    label_b = torch.from_numpy(features.label_b)
+    label_a, label_b = torch.from_numpy(features.label_a), torch.from_numpy(features.label_b)
+    rows = LabelledLogits(found.logits, label_a, label_b, undecodable=0)
     open_set = fit_open_set(found.heads, found.logits, Temperatures(), label_b, labels)
-    scores = _scores(found, features, labels)
+    scores = rows.calibrated(found.heads, Temperatures(), labels)
     decisions = fit_decisions(scores, open_set)
     new = _contract_of(config, contract, scores, decisions)
     graph = export_heads(
@@ -129,22 +131,7 @@ def _with_labels(
     features: LabelledFeatures, before: Sequence[str], labels: Sequence[str]
 ) -> LabelledFeatures:
     """Return the features with `label_b` as indexes into other labels; negative codes stay."""
-    codes = np.array([labels.index(name) if name in labels else -1 for name in before], np.int64)
+    positions = {name: position for position, name in enumerate(labels)}
+    codes = np.array([positions.get(name, OTHER_GENERATOR) for name in before], np.int64)
     label_b = np.where(features.label_b < 0, features.label_b, codes[features.label_b])
     return replace(features, label_b=label_b)
-
-
-def _scores(
-    found: FewShotHeads, features: LabelledFeatures, labels: tuple[str, ...]
-) -> LabelledScores:
-    """Return the cross-validated scores of the rows."""
-    p_ai, p_source = probabilities(found.logits, Temperatures())
-    known_score = found.heads.known_score(found.logits, p_source)
-    return LabelledScores(
-        features.label_a,
-        features.label_b,
-        p_ai.numpy(),
-        p_source.numpy(),
-        known_score.detach().numpy(),
-        labels,
-    )

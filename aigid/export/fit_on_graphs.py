@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-import torch
 
 from aigid.contract import FittedOn, Temperatures
 from aigid.export.checkpoint_to_onnx import export_heads
@@ -24,6 +23,7 @@ from aigid.training.checkpoint import Checkpoint
 from aigid.training.datasets import LabelledManifest
 from aigid.training.fingerprints import model_fingerprint
 from aigid.training.heads import Heads
+from aigid.training.inference import score_features
 from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.metrics import LabelledScores
 from aigid.training.open_set import fit_open_set
@@ -82,14 +82,14 @@ def fit_heads(
     Temperatures that the rows say too little about stay those of `unfitted`. The constants of the
     open-set score are fitted too, and replaced in `heads`.
     """
-    label_a, label_b = torch.from_numpy(features.label_a), torch.from_numpy(features.label_b)
-    text, image = torch.from_numpy(features.text), torch.from_numpy(features.image)
-    with torch.inference_mode():
-        logits = heads.fuse(text, image)
-    temperatures = fit_temperatures(logits, label_a, label_b, unfitted)
-    open_set = fit_open_set(heads, logits, temperatures, label_b, labels)
+    found = score_features(heads, features)
+    temperatures = fit_temperatures(found.logits, found.label_a, found.label_b, unfitted)
+    open_set = fit_open_set(heads, found.logits, temperatures, found.label_b, labels)
     graph = export_heads(
-        heads, temperatures, text_features=text.shape[1], image_features=image.shape[1]
+        heads,
+        temperatures,
+        text_features=features.text.shape[1],
+        image_features=features.image.shape[1],
     )
     scores = head_scores(graph, features, labels)
     return FittedHeads(temperatures, graph, scores, fit_decisions(scores, open_set, rates))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aigid.contract import ModelContract
-from aigid.cores import available_cores
 from aigid.errors import ManifestError, UsageError
 from aigid.export.checkpoint_to_onnx import Precision, export_encoders, export_part, write_heads
 from aigid.export.fit_on_graphs import FittedModel, fit_on_features, graph_features
@@ -23,12 +22,11 @@ from aigid.export.sample_rows import RowSource, SampleRow
 from aigid.export.to_model_repository import CPU_PRECISIONS, cpu_precision_of, fill_repository
 from aigid.export.verify_parity import PARITY_ROWS, graph_loaders, measure_parity
 from aigid.progress_bar import ShownProgress, SilentProgress, counted
-from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
 from aigid.training.labels import LabelChoice
-from aigid.training.row_decoder import ReadOptions
+from aigid.training.model_rows import open_for_checkpoint
 
 PRECISIONS = tuple(LIMITS)
 
@@ -130,15 +128,7 @@ def _open_labelled(checkpoint: Checkpoint, config: BuildConfig) -> LabelledManif
 
     Raises ManifestError without rows of both classes, and UsageError for pseudo-labels.
     """
-    manifest = LabelledManifest(
-        (config.validation,),
-        PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt),
-        checkpoint.info.image,
-        ReadOptions(threads=available_cores()),
-        choice=config.labels,
-        labels=checkpoint.info.labels,
-    )
-    manifest.reject_pseudo_labels()
+    manifest = open_for_checkpoint(checkpoint, (config.validation,), config.labels)
     counts = manifest.row_labels.counts
     if not counts.real or not counts.generated:
         lacking = "AI-generated" if counts.real else "real"

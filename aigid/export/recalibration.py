@@ -12,12 +12,14 @@ from aigid.contract import ModelContract, load_contract, rows_needed
 from aigid.errors import ManifestError, UsageError
 from aigid.export.fit_on_graphs import fit_heads
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
-from aigid.export.published_features import open_rows, published_features
+from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
+from aigid.training.labelled_features import labelled_features
 from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores
 from aigid.training.model_card import read_card, recalibrated_card
+from aigid.training.model_rows import open_for_repository
 from aigid.training.thresholds import RATES, true_positive_rates
 from aigid.training.training_progress import TrainingProgress
 
@@ -78,12 +80,13 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
     are too few for a rate of `max_fpr`: before any row is scored if the labels show it.
     """
     contract = load_contract(config.repository)
-    manifest = open_rows(config.repository, config.paths, config.labels, contract.labels)
+    labels = contract.labels
+    manifest = open_for_repository(config.repository, labels, config.paths, config.labels)
     _check_rows(manifest, config)
     heads = read_heads(config.repository, contract)
-    features = published_features(config.repository, manifest, progress)
+    features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
     rates = (*RATES, *config.max_fpr)
-    fitted = fit_heads(heads, features, contract.labels, contract.temperatures, rates)
+    fitted = fit_heads(heads, features, labels, contract.temperatures, rates)
     for rate in config.max_fpr:
         if f"{rate:g}" in fitted.decisions.refused:
             raise UsageError(f"`max_fpr`: {fitted.decisions.refused[f'{rate:g}']}")

@@ -144,15 +144,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}: {error}") from error
     load_weights(model, folder / WEIGHTS_FILE)
     tokenizer_file = folder / TOKENIZER_FILE
-    encoders = fingerprint_of_encoders(model, info, tokenizer_file)
+    encoders = encoders_fingerprint(model, info, tokenizer_file)
     whole = model_fingerprint(model, encoders, info.labels, info.temperatures, info.open_set)
     return Checkpoint(model.eval(), info, tokenizer_file, whole, encoders)
-
-
-def fingerprint_of_encoders(model: FusionModel, info: CheckpointInfo, tokenizer_file: Path) -> str:
-    """Return the fingerprint of a model's encoders and of what they read."""
-    encoders = (model.text_encoder, model.image_encoder)
-    return encoders_fingerprint(encoders, tokenizer_file, _encoders_description(info))
 
 
 def load_weights(model: FusionModel, file: Path) -> None:
@@ -195,10 +189,3 @@ def check_weights(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], f
         raise CheckpointError(
             f"{file}: the weights do not fit the architecture: {'; '.join(reasons)}"
         )
-
-
-def _encoders_description(info: CheckpointInfo) -> dict[str, Any]:
-    """Return all but the weights that the encoders' features depend on."""
-    names = ("text_config", "image_config", "image", "prompt")
-    values = dataclasses.asdict(info)
-    return {name: values[name] for name in names}

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
-from aigid.training.intervals import CONFIDENCE, Interval
+from aigid.contract import CONFIDENCE
+from aigid.training.intervals import Interval
 
 Counts = npt.NDArray[np.int64]
 _RESAMPLES = 1000

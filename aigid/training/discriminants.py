@@ -7,7 +7,7 @@ import numpy.typing as npt
 from sklearn.covariance import ledoit_wolf
 
 Floats = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Discriminants:
         return Discriminants(np.pad(self.weights, ((0, 0), (others, 0))), self.bias)
 
 
-def fit_discriminants(features: npt.NDArray[np.float32], classes: Codes) -> Discriminants:
+def fit_discriminants(features: npt.NDArray[np.float32], classes: Labels) -> Discriminants:
     """Fit Fisher's discriminants on features [N, D] of rows of the classes 0, 1, ... [N].
 
     All classes share one covariance and count the same. The covariance is shrunk as far as the rows

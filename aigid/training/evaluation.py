@@ -8,26 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from aigid.contract import (
-    TOKENIZER_FILE,
-    FittedOn,
-    ImageSpec,
-    ModelContract,
-    OpenSet,
-    Temperatures,
-    Threshold,
-)
+from aigid.contract import FittedOn, OpenSet, Temperatures, Threshold
 from aigid.decisions import DEFAULT_THRESHOLD
-from aigid.prompts import PromptEncoder
 from aigid.scorers import Scorer
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
 from aigid.training.image_changes import ImageChange
-from aigid.training.inference import score_manifest
+from aigid.training.inference import TORCH, score_manifest
 from aigid.training.labels import LabelChoice, RowLabels
 from aigid.training.leave_one_out import LeftOut
 from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
+from aigid.training.model_rows import open_for_checkpoint, open_for_repository
 from aigid.training.operating_points import OperatingPoint, measure_thresholds
 from aigid.training.plots import (
     confusion_figure,
@@ -37,7 +29,6 @@ from aigid.training.plots import (
     scores_figure,
 )
 from aigid.training.reliability import Calibration, measure_calibration
-from aigid.training.row_decoder import ReadOptions
 from aigid.training.training_progress import TrainingProgress
 
 METRICS_FILE = "metrics.json"
@@ -61,7 +52,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What an evaluation needs to know of a model; `graphs` is a precision, or "torch fp32"."""
+    """What an evaluation needs to know of a model; `graphs` is a precision, or TORCH."""
 
     name: str
     fingerprint: str
@@ -76,7 +67,7 @@ class ModelFacts:
         """Return the facts of a checkpoint in torch."""
         info, fingerprint = checkpoint.info, checkpoint.fingerprint
         fitted = (info.temperatures, info.thresholds, info.open_set, info.fitted_on)
-        return cls(info.name, fingerprint, "torch fp32", *fitted)
+        return cls(info.name, fingerprint, TORCH, *fitted)
 
     @classmethod
     def of_scorer(cls, scorer: Scorer) -> "ModelFacts":
@@ -143,7 +134,7 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate a torch checkpoint at its temperatures."""
     info = checkpoint.info
-    manifest = open_for_checkpoint(checkpoint, config)
+    manifest = open_for_checkpoint(checkpoint, config.paths, config.labels, config.change)
     progress.start(manifest.rows, 0)
     scored = score_manifest(
         checkpoint.model, manifest, batch_rows, lambda rows: progress.advance(rows, 0)
@@ -156,27 +147,10 @@ def evaluate_repository(
     repository: Path, scorer: Scorer, config: EvaluationConfig, progress: TrainingProgress
 ) -> Evaluation:
     """Evaluate a model repository through a scorer."""
-    manifest = open_for_repository(repository, scorer.contract, config)
+    labels = scorer.contract.labels
+    manifest = open_for_repository(repository, labels, config.paths, config.labels, config.change)
     scores = _score(scorer, manifest, progress)
     return _evaluation(ModelFacts.of_scorer(scorer), config, manifest, scores)
-
-
-def open_for_checkpoint(checkpoint: Checkpoint, config: EvaluationConfig) -> LabelledManifest:
-    """Open the manifests as a checkpoint reads them.
-
-    Raises UsageError where a model predicted their labels.
-    """
-    info = checkpoint.info
-    prompts = PromptEncoder(checkpoint.tokenizer_file, info.prompt)
-    return _open(config, prompts, info.image, info.labels)
-
-
-def open_for_repository(
-    repository: Path, contract: ModelContract, config: EvaluationConfig
-) -> LabelledManifest:
-    """Open the manifests as the model of a repository reads them, as `open_for_checkpoint`."""
-    prompts = PromptEncoder(repository / TOKENIZER_FILE, contract.prompt)
-    return _open(config, prompts, contract.image, contract.labels)
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
@@ -200,17 +174,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     }
     for name, figure in figures.items():
         save_figure(figure, folder / name)
-
-
-def _open(
-    config: EvaluationConfig, prompts: PromptEncoder, image: ImageSpec, labels: tuple[str, ...]
-) -> LabelledManifest:
-    options = ReadOptions(config.change)
-    manifest = LabelledManifest(
-        config.paths, prompts, image, options, choice=config.labels, labels=labels
-    )
-    manifest.reject_pseudo_labels()
-    return manifest
 
 
 def _score(

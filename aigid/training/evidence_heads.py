@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from aigid.contract import Temperatures
-from aigid.training.discriminants import Codes, Discriminants, Floats
+from aigid.training.discriminants import Discriminants, Floats, Labels
 from aigid.training.heads import Heads, Logits
 
 # The inverse strength of the penalty on head A's slope, for evidence of about 1: weak.
@@ -61,7 +61,7 @@ class EvidenceHeads:
         return heads.eval()
 
 
-def fit_evidence_heads(evidence: Floats, label_a: Codes) -> EvidenceHeads:
+def fit_evidence_heads(evidence: Floats, label_a: Labels) -> EvidenceHeads:
     """Fit heads to the evidence [N, C] of rows, of about 1.
 
     Real and AI-generated rows count the same in head A, however many there are of each.

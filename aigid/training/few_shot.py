@@ -15,7 +15,7 @@ from torch.nn import functional
 from aigid.contract import Temperatures
 from aigid.errors import ManifestError
 from aigid.training.calibration import fit_temperatures
-from aigid.training.discriminants import Codes, Floats, fit_discriminants
+from aigid.training.discriminants import Floats, Labels, fit_discriminants
 from aigid.training.evidence_heads import EvidenceHeads, fit_evidence_heads
 from aigid.training.heads import Heads, Logits
 from aigid.training.labelled_features import LabelledFeatures
@@ -112,7 +112,7 @@ class _CrossValidated:
 
 
 def _cross_validate(
-    features: npt.NDArray[np.float32], classes: Codes, rows: LabelledFeatures
+    features: npt.NDArray[np.float32], classes: Labels, rows: LabelledFeatures
 ) -> _CrossValidated:
     evidence = np.empty((len(classes), classes.max()))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)

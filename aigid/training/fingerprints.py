@@ -4,12 +4,16 @@ import dataclasses
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from aigid.contract import OpenSet, Temperatures, fingerprint_of
+from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Heads
+
+if TYPE_CHECKING:
+    from aigid.training.checkpoint import CheckpointInfo
 
 
 def pretrained_fingerprint(encoder: nn.Module) -> str | None:
@@ -18,11 +22,18 @@ def pretrained_fingerprint(encoder: nn.Module) -> str | None:
     return fingerprint_of(_tensors(encoder), {}) if config.name_or_path else None
 
 
-def encoders_fingerprint(
-    encoders: tuple[nn.Module, nn.Module], tokenizer_file: Path, description: dict[str, Any]
-) -> str:
-    """Return the SHA-256 of the weights of both encoders, of the tokenizer and of `description`."""
-    weights = chain.from_iterable(_tensors(encoder) for encoder in encoders)
+def encoders_fingerprint(model: FusionModel, info: "CheckpointInfo", tokenizer_file: Path) -> str:
+    """Return the SHA-256 of all that a model's features depend on.
+
+    These are the weights of both encoders, the tokenizer, and how images and prompts are prepared.
+    """
+    weights = chain(_tensors(model.text_encoder), _tensors(model.image_encoder))
+    description = {
+        "text_config": info.text_config,
+        "image_config": info.image_config,
+        "image": dataclasses.asdict(info.image),
+        "prompt": dataclasses.asdict(info.prompt),
+    }
     return fingerprint_of(chain(weights, [tokenizer_file.read_bytes()]), description)
 
 

@@ -1,4 +1,4 @@
-"""A torch model's scores for a whole labelled manifest, in the manifest's order."""
+"""A torch model's scores for all rows of a labelled manifest, in the manifest's order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +12,12 @@ from aigid.training.datasets import LabelledManifest, ProcessRank
 from aigid.training.features import FeatureRows, encode
 from aigid.training.fusion_model import FusionModel
 from aigid.training.heads import Heads, Logits
+from aigid.training.labelled_features import LabelledFeatures
 from aigid.training.metrics import LabelledScores
 from aigid.training.training_batch import FeatureBatch, TrainingBatch
+
+TORCH = "torch fp32"
+"""What reports, and `FittedOn.graphs`, call a checkpoint that no graph was made of."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ def apply_model(model: FusionModel, batch: TrainingBatch | FeatureBatch) -> Logi
         return model.fuse(*encode(model, batch))
     device = model.head_a.weight.device
     return model.fuse(*(torch.from_numpy(part).to(device) for part in (batch.text, batch.image)))
+
+
+def score_features(heads: Heads, rows: LabelledFeatures) -> LabelledLogits:
+    """Return the logits that heads give to rows by their features, without gradients."""
+    with torch.inference_mode():
+        logits = heads.fuse(torch.from_numpy(rows.text), torch.from_numpy(rows.image))
+    return LabelledLogits(
+        logits, torch.from_numpy(rows.label_a), torch.from_numpy(rows.label_b), undecodable=0
+    )
 
 
 def score_manifest(

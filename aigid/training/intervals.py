@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 
-CONFIDENCE = 0.95
+from aigid.contract import CONFIDENCE
+
 _QUANTILE = 1.959963984540054
 """Of the standard normal distribution, at (1 + CONFIDENCE) / 2."""
 _TINY = 1e-12

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from aigid.contract import Temperatures
 from aigid.decisions import DEFAULT_THRESHOLD
@@ -19,7 +18,7 @@ from aigid.records import OTHER
 from aigid.training.calibration import fit_temperatures
 from aigid.training.head_training import train_heads
 from aigid.training.heads import Heads
-from aigid.training.inference import LabelledLogits
+from aigid.training.inference import score_features
 from aigid.training.intervals import Proportion
 from aigid.training.labelled_features import LabelledFeatures
 from aigid.training.labels import OTHER_GENERATOR
@@ -148,7 +147,7 @@ class _Fitted:
 def _fit(rows: LabelledFeatures, labels: Sequence[str]) -> _Fitted:
     held_out = _held_out(rows.label_b)
     heads = train_heads(rows.take(~held_out), len(labels))
-    found = _logits(heads, rows.take(held_out))
+    found = score_features(heads, rows.take(held_out))
     temperatures = fit_temperatures(found.logits, found.label_a, found.label_b)
     open_set = fit_open_set(heads, found.logits, temperatures, found.label_b, labels)
     return _Fitted(heads, tuple(labels), temperatures, open_set)
@@ -164,13 +163,6 @@ def _held_out(label_b: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         rows = np.flatnonzero(label_b == label)
         held_out[rows[len(rows) - len(rows) // _HELD_OUT :]] = True
     return held_out
-
-
-def _logits(heads: Heads, rows: LabelledFeatures) -> LabelledLogits:
-    with torch.inference_mode():
-        logits = heads.fuse(torch.from_numpy(rows.text), torch.from_numpy(rows.image))
-    label_a, label_b = torch.from_numpy(rows.label_a), torch.from_numpy(rows.label_b)
-    return LabelledLogits(logits, label_a, label_b, undecodable=0)
 
 
 def _measure(fitted: _Fitted, generator: str, rows: LabelledFeatures, threshold: float) -> LeftOut:
@@ -197,5 +189,5 @@ def _measure(fitted: _Fitted, generator: str, rows: LabelledFeatures, threshold:
 
 
 def _scores(fitted: _Fitted, rows: LabelledFeatures) -> LabelledScores:
-    found = _logits(fitted.heads, rows)
+    found = score_features(fitted.heads, rows)
     return found.calibrated(fitted.heads, fitted.temperatures, fitted.labels)

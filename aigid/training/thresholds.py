@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binom
 
-from aigid.contract import OpenSet, Threshold, rows_needed
+from aigid.contract import CONFIDENCE, OpenSet, Threshold, rows_needed
 from aigid.decisions import decide_ai
 from aigid.errors import UsageError
 from aigid.records import OTHER
@@ -21,8 +21,6 @@ from aigid.training.open_set import FittedOpenSet
 
 RATES = (0.05, 0.01, 0.001)
 """The false-positive rates that a model's thresholds are fitted for, as far as its rows allow."""
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def fit_threshold(real: Probabilities, rate: float) -> Threshold:
     allowed = allowed_false_positives(len(real), rate)
     if allowed is None:
         raise UsageError(
-            f"a false-positive rate of {rate:g} needs {rows_needed(rate, CONFIDENCE):,} real rows: "
+            f"a false-positive rate of {rate:g} needs {rows_needed(rate):,} real rows: "
             f"got {len(real):,}"
         )
     # The highest of the real rows that must not be called AI-generated.

@@ -10,18 +10,14 @@ from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.records import OTHER
 from aigid.training.calibration import fit_temperatures
-from aigid.training.checkpoint import (
-    CheckpointInfo,
-    fingerprint_of_encoders,
-    save_checkpoint,
-)
+from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest
 from aigid.training.feature_cache import FeatureCache, feature_key
 from aigid.training.features import FeatureRows, make_features
-from aigid.training.fingerprints import pretrained_fingerprint
+from aigid.training.fingerprints import encoders_fingerprint, pretrained_fingerprint
 from aigid.training.fusion_model import FusionModel
-from aigid.training.inference import LabelledLogits
+from aigid.training.inference import TORCH, LabelledLogits
 from aigid.training.losses import multi_task_loss
 from aigid.training.metrics import Metrics, compute_metrics
 from aigid.training.open_set import fit_open_set
@@ -137,7 +133,7 @@ class Trainer:
         if not self.config.has_constant_features:
             return _Rows(data.train, data.validation)
         cache = FeatureCache(feature_cache or self.folder.features)
-        encoders = fingerprint_of_encoders(self.model, self.info, self._tokenizer_file)
+        encoders = encoders_fingerprint(self.model, self.info, self._tokenizer_file)
         if self._optimization.is_main:
             cache.prepare()
         found = []
@@ -250,9 +246,7 @@ class Trainer:
             temperatures=found.temperatures,
             thresholds=found.decisions.thresholds,
             open_set=found.decisions.open_set,
-            fitted_on=FittedOn(
-                names["validation"], metrics.rows, metrics.a.real_rows, "torch fp32"
-            ),
+            fitted_on=FittedOn(names["validation"], metrics.rows, metrics.a.real_rows, TORCH),
             training=RunRecord(self.config, names, self._history[-1], metrics).to_json(),
         )
         plain = merge_adapters(self.model)

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from aigid.errors import TrainingError
+from aigid.progress_bar import SilentProgress
 from aigid.prompts import PromptEncoder
-from aigid.training.checkpoint import CheckpointInfo, fingerprint_of_encoders, new_model
+from aigid.training.checkpoint import CheckpointInfo, new_model
 from aigid.training.config import TrainingConfig
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder
 from aigid.training.feature_cache import FeatureCache, feature_key
 from aigid.training.features import FeatureRows, make_features
+from aigid.training.fingerprints import encoders_fingerprint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import Augmentation, unify
 from aigid.training.inference import score_manifest
@@ -133,21 +135,11 @@ def train(
         images = count_images(model)
         trainer = Trainer(model, tiny_info, tokenizer_file, config, Tracking(tmp_path / name))
         data = TrainingData(manifest, manifest)
-        best = trainer.run(data, NoProgress(), messages.append, **options)
+        best = trainer.run(data, SilentProgress(), messages.append, **options)
         assert best is not None
         return best, images, messages
 
     return run
-
-
-class NoProgress:
-    """Ignores the numbers of rows."""
-
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Ignore the start of a pass."""
-
-    def advance(self, rows: int, errors: int) -> None:
-        """Ignore more rows."""
 
 
 def weights(best: Path) -> bytes:
@@ -257,7 +249,7 @@ def test_the_key_covers_all_that_features_depend_on(
     def key(info: CheckpointInfo = tiny_info, *, unified: bool = False, **options: object) -> str:
         options_read = ReadOptions(unify if unified else None, **options)
         manifest = LabelledManifest([str(path)], prompts, info.image, options_read)
-        encoders = fingerprint_of_encoders(tiny_model, info, tokenizer_file)
+        encoders = encoders_fingerprint(tiny_model, info, tokenizer_file)
         return feature_key(encoders, manifest, unify=unified)
 
     plain = key()
@@ -272,7 +264,7 @@ def test_the_key_covers_all_that_features_depend_on(
         *(key(without=without) for without in Input),
         key(replace(tiny_info, image=other_image)),
         feature_key(
-            fingerprint_of_encoders(tiny_model, tiny_info, tokenizer_file),
+            encoders_fingerprint(tiny_model, tiny_info, tokenizer_file),
             LabelledManifest(
                 [str(path)],
                 prompts,

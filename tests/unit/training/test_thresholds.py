@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, norm
 
-from aigid.contract import rows_needed
+from aigid.contract import CONFIDENCE, rows_needed
 from aigid.decisions import decide_ai
 from aigid.errors import UsageError
 from aigid.training.thresholds import (
-    CONFIDENCE,
     allowed_false_positives,
     fit_threshold,
     fit_thresholds,
