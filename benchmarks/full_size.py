@@ -2,7 +2,7 @@
 
 With random weights every probability is near the threshold, and a difference in the last bit
 changes decisions. Here the classes of simulated rows have a tint each, which random weights learn
-within minutes, so that decisions are as sure as those of a trained model.
+within minutes, so that probabilities are as far from the threshold as a trained model's.
 """
 
 import io

@@ -28,13 +28,8 @@ WORDS = (
 )
 
 
-def photographs(rows: int) -> Iterator[tuple[bytes, str]]:
-    """Yield pairs of a JPEG of 1,024 x 1,024 pixels and a caption of 8 to 20 words."""
-    return _pairs(_jpegs(PHOTOGRAPH_SIDE), rows)
-
-
 def write_manifest(path: Path, rows: int, side: int = PHOTOGRAPH_SIDE) -> Path:
-    """Write a manifest of `rows` pairs with JPEGs of `side` x `side` pixels."""
+    """Write a manifest of JPEGs of `side` x `side` pixels and captions of 8 to 20 words."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, SCHEMA) as writer:
         pairs = _pairs(_jpegs(side), rows)

@@ -23,7 +23,7 @@ with shown_errors():
 def main(checkpoint: Path, folder: Path, precision: str) -> None:
     """Export CHECKPOINT as three graphs into FOLDER.
 
-    Example: python build/checkpoint_to_onnx.py runs/best graphs/
+    Example: python build/checkpoint_to_onnx.py runs/first/best graphs/
     """
     with shown_errors():
         paths = export_checkpoint(load_checkpoint(checkpoint), folder, Precision(precision))

@@ -31,7 +31,7 @@ def main(checkpoint: Path, graphs: Path, folder: Path, calibration: str, rows: i
 
     GRAPHS is the output of build/checkpoint_to_onnx.py.
 
-    Example: python build/onnx_to_int8.py runs/best graphs/ graphs/
+    Example: python build/onnx_to_int8.py runs/first/best graphs/ graphs/
     --calibration data/validation.parquet
     """
     with shown_errors():

@@ -41,7 +41,7 @@ def main(checkpoint: Path, repository: Path, manifest: str, rows: int, out: Path
 
     Exits with status 1 if a graph is too far from float32.
 
-    Example: python build/verify_parity.py runs/best model/ --manifest data/validation.parquet
+    Example: python build/verify_parity.py runs/first/best model/ --manifest data/validation.parquet
     """
     with shown_errors():
         report = measure_repository(checkpoint, repository, manifest, rows)

@@ -66,11 +66,6 @@ class RowSource:
         return self._manifest.rows
 
     @property
-    def has_prompts(self) -> bool:
-        """Whether the rows have prompts; without, all of them are empty."""
-        return self._manifest.columns.prompt is not None
-
-    @property
     def has_labels(self) -> bool:
         """Whether the rows come with labels."""
         return self._labels is not None

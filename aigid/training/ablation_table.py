@@ -15,14 +15,14 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Interval:
+class SeedInterval:
     """A mean over seeds, and the half width of its 95 % confidence interval."""
 
     mean: float
     half_width: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> "Interval":
+    def of(cls, values: Sequence[float]) -> "SeedInterval":
         """Return the interval of two or more values, by Student's t."""
         quantile = float(student.ppf(0.975, len(values) - 1))
         return cls(fmean(values), quantile * stdev(values) / len(values) ** 0.5)
@@ -41,7 +41,7 @@ class Interval:
         return abs(self.mean) > self.half_width
 
 
-Intervals = Mapping[str, Mapping[str, Interval]]
+Intervals = Mapping[str, Mapping[str, SeedInterval]]
 """Intervals by variant and column."""
 
 
@@ -91,7 +91,7 @@ def _subtract(run: Figures, other: Figures) -> Figures:
 
 def _intervals(runs: Mapping[str, Sequence[Figures]]) -> Intervals:
     return {
-        name: {column: Interval.of([run[column] for run in own]) for column in own[0]}
+        name: {column: SeedInterval.of([run[column] for run in own]) for column in own[0]}
         for name, own in runs.items()
     }
 
@@ -100,7 +100,7 @@ def _columns(intervals: Intervals) -> list[str]:
     return list(next(iter(intervals.values())))
 
 
-def _markdown(intervals: Intervals, shown: Callable[[Interval], str]) -> str:
+def _markdown(intervals: Intervals, shown: Callable[[SeedInterval], str]) -> str:
     columns = _columns(intervals)
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
     lines += [
@@ -110,12 +110,12 @@ def _markdown(intervals: Intervals, shown: Callable[[Interval], str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_bold(difference: Interval) -> str:
+def _in_bold(difference: SeedInterval) -> str:
     text = difference.as_difference
     return f"**{text}**" if difference.excludes_zero else text
 
 
-def _print(title: str, intervals: Intervals, shown: Callable[[Interval], str]) -> None:
+def _print(title: str, intervals: Intervals, shown: Callable[[SeedInterval], str]) -> None:
     columns = _columns(intervals)
     printed = Table(title=title, title_justify="left")
     printed.add_column("variant")
@@ -126,5 +126,5 @@ def _print(title: str, intervals: Intervals, shown: Callable[[Interval], str]) -
     Console().print(printed)
 
 
-def _starred(difference: Interval) -> str:
+def _starred(difference: SeedInterval) -> str:
     return f"{difference.as_difference} {'*' if difference.excludes_zero else ' '}"

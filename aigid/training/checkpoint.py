@@ -115,14 +115,16 @@ def save_checkpoint(
         write_card(checkpoint_card(info), staging)
 
 
-def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write tensors to a new safetensors file that the umask decides who can read.
+def save_tensors(
+    tensors: dict[str, Tensor], file: Path, metadata: dict[str, str] | None = None
+) -> None:
+    """Write tensors to a safetensors file; the umask decides who can read a new one.
 
     safetensors itself writes through a temporary file that its owner alone can read.
     """
     file.touch()
     mode = file.stat().st_mode
-    save_file(tensors, file)
+    save_file(tensors, file, metadata)
     file.chmod(mode)
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from aigid.errors import TrainingError
 from aigid.progress import OnMessage
+from aigid.training.checkpoint import save_tensors
 from aigid.training.datasets import LabelledManifest
 from aigid.training.features import FeatureTable
 
@@ -84,14 +85,13 @@ class FeatureCache:
         Raises TrainingError where the folder cannot be written.
         """
         file = self._file(key)
-        tensors = {name: np.ascontiguousarray(getattr(table, name)) for name in _TENSORS}
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(getattr(table, name))) for name in _TENSORS
+        }
         with self._writing():
             staged = _new_file(file.with_name(f".{file.name}.{secrets.token_hex(4)}"))
             try:
-                mode = staged.stat().st_mode
-                save_file(tensors, staged, _facts(key, table))
-                # safetensors itself makes a file that its owner alone can read.
-                staged.chmod(mode)
+                save_tensors(tensors, staged, _facts(key, table))
                 staged.replace(file)
             finally:
                 staged.unlink(missing_ok=True)

@@ -23,8 +23,8 @@ _BATCH_ROWS = 16
 class LabelledFeatures:
     """The features of both encoders for N rows, [N, Dt] and [N, Di], and their labels, int [N]."""
 
-    text: npt.NDArray[np.float32]
-    image: npt.NDArray[np.float32]
+    text: Floats
+    image: Floats
     label_a: npt.NDArray[np.int64]
     label_b: npt.NDArray[np.int64]
 

@@ -262,7 +262,7 @@ def _decisions(model: "CheckpointInfo | ModelContract") -> str:
         lines.append(_table(titles, rows))
         lines.append("\nThe rates hold for images of the same kind as those rows, and no others.")
     else:
-        lines.append("None is stored: there were too few real rows.")
+        lines.append("None is stored.")
     lines.append("`aigid calibrate` fits all of this to labelled images of your own.")
     if model.open_set:
         open_set = model.open_set

@@ -71,9 +71,9 @@ def tracked(
 ) -> Iterator[None]:
     """Open the trackers in the main process, and close them afterwards.
 
-    In other processes `log_metrics` does nothing. `settings` are the run's.
-    Event files of an interrupted run may hold steps from `first_step` on: TensorBoard drops them.
-    Raises TrainingError where a tracker cannot start.
+    In other processes `log_metrics` does nothing. `settings` are the run's. Event files of an
+    interrupted run may hold steps from `first_step` on: TensorBoard drops them. Raises
+    TrainingError where a tracker cannot start.
     """
     if accelerator.is_main_process:
         _start(accelerator, tracking, settings, first_step)

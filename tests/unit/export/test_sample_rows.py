@@ -81,7 +81,6 @@ def test_rows_without_a_prompt_column_have_empty_prompts(
 ) -> None:
     bare = tmp_path / "bare.parquet"
     pq.write_table(pq.read_table(manifest, columns=["image"]), bare)
-    assert not RowSource(checkpoint, str(bare)).has_prompts
     assert [row.input_ids.tolist() for row in take(bare, checkpoint, 3)] == [[[2, 3]]] * 3
 
 
@@ -110,6 +109,8 @@ def test_labels_stay_with_their_rows(
     assert not RowSource(checkpoint, str(path)).has_labels
     source = RowSource(checkpoint, str(path), LabelChoice())
     assert source.has_labels
+    with pytest.raises(ManifestError, match="no column named kind"):
+        RowSource(checkpoint, str(path), LabelChoice(label_column="kind"))
     rows = list(source.sample(30))
     found = {(row.input_ids.shape[1] - 3, row.label_b) for row in rows}
     assert found == {(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, None)}

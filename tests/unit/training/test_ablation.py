@@ -12,7 +12,7 @@ from aigid.contract import Resizing
 from aigid.errors import AigidError, UsageError
 from aigid.training import ablation
 from aigid.training.ablation import VARIANTS, AblationConfig, run_ablation
-from aigid.training.ablation_table import Interval
+from aigid.training.ablation_table import SeedInterval
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.config import TrainingConfig
 from aigid.training.image_changes import Augmentation
@@ -77,7 +77,9 @@ def test_every_variant_is_trained_with_every_seed_and_measured(
     ]
     figures = json.loads((config.base.folder / "ablation.json").read_text())
     for name, runs in figures.items():
-        assert table.figures[name]["B macro-F1"] == Interval.of([run["B macro-F1"] for run in runs])
+        assert table.figures[name]["B macro-F1"] == SeedInterval.of(
+            [run["B macro-F1"] for run in runs]
+        )
     assert list(table.differences) == ["image only", "with pseudo-labels"]
     trained = [
         json.loads((config.base.folder / f"fusion-{seed}/best/config.json").read_text())

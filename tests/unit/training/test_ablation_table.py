@@ -1,6 +1,6 @@
 import pytest
 
-from aigid.training.ablation_table import AblationTable, Interval, print_table
+from aigid.training.ablation_table import AblationTable, SeedInterval, print_table
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def table() -> AblationTable:
 
 
 def test_an_interval_uses_student_s_t() -> None:
-    found = Interval.of([1.0, 2.0, 3.0])
+    found = SeedInterval.of([1.0, 2.0, 3.0])
     assert (found.mean, found.half_width) == (2.0, pytest.approx(4.302653 / 3**0.5))
-    assert str(Interval(0.5, 0.01234)) == "0.500 ± 0.012"
+    assert str(SeedInterval(0.5, 0.01234)) == "0.500 ± 0.012"
 
 
 def test_differences_are_taken_seed_by_seed(table: AblationTable) -> None:
