@@ -22,7 +22,7 @@ from aigid.training.metrics import LabelledScores, Metrics, compute_metrics
 from aigid.training.model_card import repository_card
 from aigid.training.model_rows import open_for_repository
 from aigid.training.open_set import fit_open_set
-from aigid.training.thresholds import Decisions, fit_decisions, true_positive_rates
+from aigid.training.thresholds import Decisions, fit_decisions
 from aigid.training.training_progress import TrainingProgress
 
 _SUFFIX = "-adapted"
@@ -91,8 +91,9 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     )
     metrics = compute_metrics(scores, open_set=decisions.open_set)
     remarks = tuple(manifest.row_labels.counts.remarks())
-    found_by = true_positive_rates(scores, decisions.thresholds)
-    return Adaptation(written, metrics, found_by, found.uses_prompts, decisions.refused, remarks)
+    return Adaptation(
+        written, metrics, decisions.found_by, found.uses_prompts, decisions.refused, remarks
+    )
 
 
 def _labels_with_rows(manifest: LabelledManifest, choice: LabelChoice) -> tuple[str, ...]:

@@ -27,12 +27,7 @@ from aigid.training.inference import score_features
 from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.metrics import LabelledScores
 from aigid.training.open_set import fit_open_set
-from aigid.training.thresholds import (
-    RATES,
-    Decisions,
-    fit_decisions,
-    true_positive_rates,
-)
+from aigid.training.thresholds import RATES, Decisions, fit_decisions
 from aigid.training.training_progress import TrainingProgress
 
 Floats = npt.NDArray[np.float32]
@@ -125,8 +120,7 @@ def fit_on_features(
         open_set=found.decisions.open_set,
         fitted_on=found.fitted_on(data, graphs),
     )
-    found_by = true_positive_rates(found.scores, found.decisions.thresholds)
-    return FittedModel(fitted, found.graph, found_by, found.decisions.refused)
+    return FittedModel(fitted, found.graph, found.decisions.found_by, found.decisions.refused)
 
 
 def with_decisions(checkpoint: Checkpoint, **decisions: Any) -> Checkpoint:

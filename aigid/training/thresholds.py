@@ -27,12 +27,14 @@ RATES = (0.05, 0.01, 0.001)
 class Decisions:
     """How a model decides.
 
-    `refused` has the reason for each false-positive rate (as text) that has no threshold, and for
+    `found_by` has the share of AI-generated rows that the threshold of each rate (as text) finds,
+    empty without such rows. `refused` has the reason for each rate that has no threshold, and for
     the source "other" where it has none.
     """
 
     thresholds: dict[str, Threshold]
     open_set: OpenSet | None
+    found_by: dict[str, float]
     refused: dict[str, str]
 
 
@@ -42,7 +44,8 @@ def fit_decisions(
     """Fit the thresholds of `rates` on scores of labelled rows; `open_set` is fitted already."""
     fitted = fit_thresholds(scores.label_a, scores.p_ai, rates)
     refused = {OTHER: open_set.refused} if open_set.refused else {}
-    return Decisions(fitted.found, open_set.open_set, fitted.refused | refused)
+    found_by = true_positive_rates(scores, fitted.found)
+    return Decisions(fitted.found, open_set.open_set, found_by, fitted.refused | refused)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,13 @@ def allowed_false_positives(real_rows: int, rate: float) -> int | None:
 def true_positive_rates(
     scores: LabelledScores, thresholds: Mapping[str, Threshold]
 ) -> dict[str, float]:
-    """Return the share of AI-generated rows that each threshold finds, by its rate as text."""
+    """Return the share of AI-generated rows that each threshold finds, by its rate as text.
+
+    It is empty without such rows.
+    """
     generated = scores.p_ai[scores.label_a == 1]
+    if not len(generated):
+        return {}
     return {
         rate: float(decide_ai(generated, threshold.p_ai).mean())
         for rate, threshold in thresholds.items()

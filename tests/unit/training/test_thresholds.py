@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -8,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import beta, binom, norm
 
-from aigid.contract import CONFIDENCE, rows_needed
+from aigid.contract import CONFIDENCE, Threshold, rows_needed
 from aigid.decisions import decide_ai
 from aigid.errors import UsageError
+from aigid.training.metrics import LabelledScores
 from aigid.training.thresholds import (
     allowed_false_positives,
     fit_threshold,
     fit_thresholds,
+    true_positive_rates,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -155,3 +158,13 @@ def test_without_real_rows_every_rate_is_refused() -> None:
     fitted = fit_thresholds(np.ones(9, dtype=np.int64), np.zeros(9, dtype=np.float32))
     assert not fitted.found
     assert fitted.refused.keys() == {"0.05", "0.01", "0.001"}
+
+
+def test_each_threshold_finds_a_share_of_the_ai_generated_rows() -> None:
+    thresholds = {"0.05": Threshold(0.5, 100, CONFIDENCE), "0.01": Threshold(0.9, 300, CONFIDENCE)}
+    p_ai = np.array([0.1, 0.5, 0.6, 0.9, 0.95], np.float32)
+    label_a = np.array([0, 1, 1, 1, 0])
+    scores = LabelledScores(label_a, label_a, p_ai, p_ai[:, None], p_ai, ("real", "other"))
+    assert true_positive_rates(scores, thresholds) == {"0.05": 1.0, "0.01": pytest.approx(1 / 3)}
+    real = dataclasses.replace(scores, label_a=np.zeros(5, np.int64))
+    assert true_positive_rates(real, thresholds) == {}
