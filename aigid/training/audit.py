@@ -128,8 +128,10 @@ def audit(
     paths = tuple(map(local_manifest_path, paths))
     manifest = open_manifest(paths)
     row_labels = read_labels([manifest], choice)
+    row_labels.check_any()
     for line in row_labels.describe():
         on_message(line)
+    _check_classes(row_labels.counts.real, row_labels.counts.generated)
     facts, labels, unreadable = [], [], 0
     references = islice(_references(manifest, row_labels, seed), limit)
     for row, label in _facts(references, FetchPolicy(image_root_of(paths))):
@@ -138,10 +140,11 @@ def audit(
         else:
             facts.append(row)
             labels.append(label)
-    table = np.array(facts).reshape(len(facts), -1)
     label_b = np.array(labels, dtype=np.int64)
     label_a = (label_b != 0).astype(np.int64)
-    _check_classes(label_a)
+    real, generated = np.bincount(label_a, minlength=2).tolist()
+    _check_classes(real, generated, unreadable)
+    table = np.array(facts)
     in_b, left_out = _rows_in_b(label_b, row_labels.labels)
     guesses = {"a": _guesses(table, label_a, seed)}
     if len(np.unique(label_b[in_b & (label_b > 0)])) > 1:
@@ -217,13 +220,13 @@ def _guesses(
     return guesses
 
 
-def _check_classes(label_a: npt.NDArray[np.int64]) -> None:
-    real, generated = np.bincount(label_a, minlength=2).tolist()
+def _check_classes(real: int, generated: int, unreadable: int = 0) -> None:
     if min(real, generated) < FOLDS:
+        lost = f", and {unreadable:,} whose image cannot be read" if unreadable else ""
         raise UsageError(
             f"an audit needs at least {FOLDS} readable rows of real and of AI-generated images, "
-            f"one for each fold: found {real} real and {generated} AI-generated rows: add rows of "
-            "the class that lacks them, or raise `limit` if you set one"
+            f"one for each fold: found {real} real and {generated} AI-generated rows{lost}: add "
+            "rows of the class that lacks them, or raise `limit` if you set one"
         )
 
 

@@ -108,7 +108,7 @@ class LabelledManifest:
     ) -> None:
         """Open the manifests, and read the labels of all rows: with the model's `labels`, or found.
 
-        Raises ManifestError where a manifest cannot be read, where it has no labels, and where
+        Raises ManifestError where a manifest cannot be read, where no row has a label, and where
         labels are invalid.
         """
         self.name = data_name(paths)
@@ -118,6 +118,7 @@ class LabelledManifest:
         self._decoder = RowDecoder(prompts, image, options)
         self.choice = choice
         self._labels = read_labels([opened.manifest for opened in self._manifests], choice, labels)
+        self._labels.check_any()
 
     @property
     def labels(self) -> tuple[str, ...]:

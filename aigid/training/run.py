@@ -13,7 +13,7 @@ from transformers.utils.hub import cached_file
 
 from aigid.contract import TOKENIZER_FILE, ImageSpec, PromptSpec, Resizing, read_json
 from aigid.cores import available_cores
-from aigid.errors import CheckpointError, TrainingError, UsageError
+from aigid.errors import CheckpointError, ManifestError, UsageError
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
 from aigid.training.checkpoint import CheckpointInfo
@@ -28,7 +28,7 @@ from aigid.training.encoders import (
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import unify
 from aigid.training.image_pooling import ImagePooling
-from aigid.training.labels import LabelChoice
+from aigid.training.labels import LabelChoice, LabelCounts
 from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.tracking import Tracking, new_accelerator
@@ -45,11 +45,10 @@ class RunConfig:
     text encoder's own. `resizing` None means the image encoder's own. With `image_layer` or
     `image_pooling` the image encoder is cut, as in `cut_config`. `threads` decode images; None
     means one for each core. `without` leaves out an input, to measure what it is worth; a model for
-    use needs both. `labels` says which columns
-    the labels are in, and the model's labels; validation is read with the model's. Features of
-    frozen encoders are kept in `feature_cache`; None means a folder in the run's. Metrics are
-    reported to the trackers in `report_to`, which are "tensorboard", "wandb" and "mlflow"; the
-    first writes event files into the run's `folder`.
+    use needs both. `labels` says which columns the labels are in, and the model's labels;
+    validation is read with the model's. Features of frozen encoders are kept in `feature_cache`;
+    None means a folder in the run's. Metrics are reported to the trackers in `report_to`, which are
+    "tensorboard", "wandb" and "mlflow"; the first writes event files into the run's `folder`.
     """
 
     train: tuple[str, ...]
@@ -98,10 +97,10 @@ def train(
     )
     tokenizer_file = config.tokenizer or find_tokenizer(config.text_encoder)
     data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
-    check_data(data)
     # PartialState alone would not join the processes of a run on CPUs.
     if new_accelerator(config.training.precision).is_main_process:
         _tell_labels(data, on_message)
+    check_data(data)
     info = dataclasses.replace(info, labels=data.train.labels)
     model = FusionModel(text, image, info.image, config.fusion_hidden, len(info.labels))
     trainer = Trainer(model, info, tokenizer_file, config.training, tracking)
@@ -132,25 +131,35 @@ def _tell_labels(data: TrainingData, on_message: OnMessage) -> None:
 def check_data(data: TrainingData) -> None:
     """Check that the manifests are enough to train and validate with.
 
-    Raises TrainingError where labels are invalid or rows of a class are missing, and UsageError
-    where validation has pseudo-labels.
+    Raises ManifestError where rows of a class are missing, and UsageError where validation has
+    pseudo-labels.
     """
     data.validation.reject_pseudo_labels()
+    training = data.train.row_labels.counts
+    if not training.real or not training.generated:
+        raise ManifestError(
+            f"{data.train.files[0].path}: no {_lacking(training)}: a model learns from both real "
+            "and AI-generated rows: add such rows, or name another `label_column`"
+        )
     labels, counts = data.train.labels, data.train.class_counts()
     missing = [label for label, rows in zip(labels, counts, strict=True) if not rows]
     if missing:
-        raise TrainingError(
+        there = [label for label in labels if label not in missing]
+        remedy = f"give `labels` {','.join(there)}" if there[1:] else "leave out `labels`"
+        raise ManifestError(
             f"{data.train.files[0].path}: no rows of {', '.join(missing)}: a model cannot learn a "
-            "class that it never sees: add such rows, or name the classes that there are in "
-            "`labels`"
+            f"class that it never sees: add such rows, or {remedy}"
         )
     validation = data.validation.row_labels.counts
     if not validation.real or not validation.generated:
-        lacking = "real rows" if not validation.real else "AI-generated rows"
-        raise TrainingError(
-            f"{data.validation.files[0].path}: no {lacking}: choosing the best epoch needs both "
-            "real and AI-generated rows"
+        raise ManifestError(
+            f"{data.validation.files[0].path}: no {_lacking(validation)}: choosing the best epoch "
+            "needs both real and AI-generated rows"
         )
+
+
+def _lacking(counts: LabelCounts) -> str:
+    return "AI-generated rows" if counts.real else "real rows"
 
 
 def describe_model(

@@ -71,16 +71,26 @@ def find_columns(schema: pa.Schema, file: str, choice: LabelChoice) -> LabelColu
         _find(schema, file, choice.generator_column, GENERATOR_NAMES),
     )
     if columns == (None, None):
+        kinds = {
+            "`label_column`": LABEL_NAMES if choice.label_column is None else (),
+            "`generator_column`": GENERATOR_NAMES if choice.generator_column is None else (),
+        }
+        looked_for = "; ".join(", ".join(names) for names in kinds.values() if names)
         raise ManifestError(
-            f"{file}: no column has a usual name for labels ({', '.join(LABEL_NAMES)}; "
-            f"{', '.join(GENERATOR_NAMES)}, in any case): name one with `label_column` or "
-            f"`generator_column`; the columns are {', '.join(schema.names)}"
+            f"{file}: no column has a usual name for labels ({looked_for}, in any case): name one "
+            f"with {' or '.join(name for name, names in kinds.items() if names)}; the columns are "
+            f"{', '.join(schema.names)}"
         )
     return columns
 
 
 def has_label_columns(schema: pa.Schema, choice: LabelChoice = LabelChoice()) -> bool:
-    """Return whether a file has a chosen label column, or one with a usual name."""
+    """Return whether label columns are chosen, or a file has one with a usual name.
+
+    A chosen column that the file lacks is an error, which reading raises.
+    """
+    if choice.label_column or choice.generator_column:
+        return True
     try:
         find_columns(schema, "", choice)
     except ManifestError:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from aigid.manifest import opened
 from aigid.manifest_files import ManifestFile
-from aigid.records import DEFAULT_LABELS, OTHER, REAL, printable
+from aigid.records import DEFAULT_LABELS, OTHER, printable
 from aigid.training.labels.choice import LEFT_OUT, UNKNOWN_GENERATOR, LabelChoice
 from aigid.training.labels.columns import (
     class_names,
@@ -112,12 +112,12 @@ class _FileReader:
 
     def _of_generator(self, name: str) -> IntegerCode:
         """Return what integers of the generator column mean."""
-        reading = self._reading
-        if reading.choice.labels is not None:
-            return self._index_into(reading.choice.labels)
+        chosen, labels = self._reading.choice.labels, self._reading.labels
+        if chosen is not None and not (is_default_column(name) and _are_papers(chosen)):
+            return self._index_into(chosen)
         if not is_default_column(name):
             return lambda number: None
-        if reading.labels is not None and not _mean_the_same(reading.labels):
+        if chosen is None and labels is not None and not _mean_the_same(labels):
             return {0: REAL_CODE}.get
         return self._paper_code
 
@@ -184,12 +184,17 @@ def _are_ai(codes: Codes) -> npt.NDArray[np.bool_]:
     return np.asarray((codes > 0) | (codes == UNKNOWN_GENERATOR))
 
 
+def _are_papers(labels: tuple[str, ...]) -> bool:
+    """Return whether all labels are the paper's: those of its data set's Label_B, or some."""
+    return set(labels) <= {*DEFAULT_LABELS, OTHER}
+
+
 def _mean_the_same(labels: tuple[str, ...]) -> bool:
     """Return whether the integers of the data set's Label_B can be read for a model's labels.
 
     With other labels, they may be indexes into these.
     """
-    return labels == (REAL, OTHER) or set(DEFAULT_LABELS) <= set(labels)
+    return _are_papers(labels) or set(DEFAULT_LABELS) <= set(labels)
 
 
 def _holds_labels(kind: pa.DataType, *, is_generator: bool) -> bool:

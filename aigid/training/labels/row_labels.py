@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from aigid.errors import ManifestError
 from aigid.manifest import Segment
 from aigid.training.labels.values import Codes
 
@@ -90,6 +91,15 @@ class RowLabels:
         A code is the index into `labels`, UNKNOWN_GENERATOR, OTHER_GENERATOR or LEFT_OUT.
         """
         return self.codes[segment.file.path][segment.start : segment.stop]
+
+    def check_any(self) -> None:
+        """Raise ManifestError where the labels of no row say anything."""
+        if not self.counts.rows:
+            raise ManifestError(
+                f"{next(iter(self.codes))}: no row of {self.counts.left_out:,} has a label in "
+                f"{', '.join(self.columns)}: give labelled rows, or name other columns with "
+                "`label_column` or `generator_column`"
+            )
 
     def describe(self) -> Iterator[str]:
         """Yield sentences about the labels: their columns, the classes, what is left out."""

@@ -49,6 +49,20 @@ def manifest(folder: Path, encode: Encode, labels: list[int] | None = None) -> P
     return folder / "m.parquet"
 
 
+def test_rows_without_labels_are_one_clear_error(tmp_path: Path) -> None:
+    path = manifest(tmp_path, alike, [0, 1, 2])
+    table = pq.read_table(path).drop_columns(["Label_A", "Label_B"])
+    pq.write_table(table.append_column("label", pa.nulls(3, pa.int8())), path)
+    with pytest.raises(UsageError, match=r"m.parquet: no row of 3 has a label in label"):
+        audit((str(path),))
+
+
+def test_images_that_cannot_be_read_are_told_of_where_too_few_are_left(tmp_path: Path) -> None:
+    path = manifest(tmp_path, lambda label, rng: b"no image", [0, 1] * 6)
+    with pytest.raises(UsageError, match="found 0 real and 0 AI-generated rows, and 12 whose"):
+        audit((str(path),))
+
+
 def test_classes_with_the_same_encoding_are_not_told_apart(tmp_path: Path) -> None:
     found = audit((str(manifest(tmp_path, alike)),))
     assert (found.rows, found.unreadable) == (ROWS, 0)

@@ -21,6 +21,7 @@ from aigid.training.labels import (
     UNKNOWN_GENERATOR,
     LabelChoice,
     RowLabels,
+    has_label_columns,
     read_labels,
 )
 
@@ -219,6 +220,17 @@ def test_integers_are_not_guessed_for_a_model_with_other_labels(read: Read) -> N
     assert codes_of(read(table, LabelChoice(labels=labels), labels)) == [0, 2]
 
 
+def test_some_of_the_paper_s_labels_leave_its_integers_what_they_are(read: Read) -> None:
+    table, some = {"Label_A": [0, 1, 1, 1], "Label_B": [0, 2, 5, 1]}, ("real", "sdxl", "midjourney")
+    for found in (read(table, LabelChoice(labels=some)), read(table, labels=some)):
+        assert (found.labels, codes_of(found)) == (some, [0, 1, 2, OTHER_GENERATOR])
+        assert found.counts.others == {"sd21": 1}
+    turned = ("real", *reversed(DEFAULT_LABELS[1:]))
+    assert codes_of(read(table, LabelChoice(labels=turned))) == [0, 4, 1, 5]
+    assert codes_of(read(table, labels=turned)) == [0, 4, 1, 5]
+    assert codes_of(read(table, LabelChoice(labels=("real", "other")))) == [0, 1, 1, 1]
+
+
 def hub_file(path: Path, columns: dict[str, Any], names: dict[str, list[str]]) -> RowLabels:
     """Write columns as Hugging Face `datasets` does, with names for integers; read the labels."""
     features = datasets.Features({"image": datasets.Value("string")})
@@ -376,6 +388,41 @@ def test_a_manifest_without_label_columns_is_refused(read: Read) -> None:
     assert "`label_column` or `generator_column`; the columns are id, caption, image" in said
 
 
+@pytest.mark.parametrize(
+    ("choice", "said", "unsaid"),
+    [
+        (LabelChoice(label_column=""), ["label_b, generator, ", "`generator_column`"], "is_ai"),
+        (LabelChoice(generator_column=""), ["label_a, is_ai", "`label_column`"], "label_b"),
+    ],
+)
+def test_names_that_were_not_looked_for_are_not_said_to_be_missing(
+    read: Read, choice: LabelChoice, said: list[str], unsaid: str
+) -> None:
+    with pytest.raises(ManifestError) as refused:
+        read({"label_b" if choice.label_column is None else "is_ai": [0, 1]}, choice)
+    asked, columns = str(refused.value).split("; the columns are ")
+    assert all(part in asked for part in said)
+    assert unsaid not in asked
+    assert unsaid in columns
+
+
+def test_a_chosen_column_counts_as_there_so_that_its_lack_is_an_error() -> None:
+    unlabelled = pa.schema({"image": pa.string()})
+    assert not has_label_columns(unlabelled)
+    assert not has_label_columns(unlabelled, LabelChoice(label_column=""))
+    assert has_label_columns(unlabelled, LabelChoice(label_column="kind"))
+    assert has_label_columns(unlabelled, LabelChoice(generator_column="kind"))
+
+
+def test_rows_without_any_label_are_one_clear_error(read: Read) -> None:
+    read({"label": pa.array([None, 1])}).check_any()
+    for nothing in (pa.nulls(2), pa.nulls(2, pa.int8()), pa.array(["", "unknown"])):
+        with pytest.raises(ManifestError) as refused:
+            read({"label": nothing}).check_any()
+        assert ".parquet: no row of 2 has a label in label" in str(refused.value)
+        assert "`label_column` or `generator_column`" in str(refused.value)
+
+
 def test_a_name_that_two_columns_have_is_refused(read: Read) -> None:
     table = pa.Table.from_arrays([pa.array([0]), pa.array([1])], names=["label", "label"])
     with pytest.raises(ManifestError, match="more than one column named label"):
@@ -399,6 +446,21 @@ BAD_LABELS = ["flux,real", "real", "real,flux,flux", "real,,flux", "real,a\x00b"
 def test_labels_that_a_model_cannot_have_are_refused(labels: str) -> None:
     with pytest.raises(UsageError, match="`labels`: labels must be at least two different names"):
         LabelChoice.parse(labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("real,Flux,flux", "Flux and flux differ in case only"),
+        ("real,flux,REAL", "real and REAL differ in case only"),
+        ("real,photo", "photo is no name of a generator: rows with this value are real"),
+        ("real,flux,unknown", "unknown is no name of a generator: .* of an unknown one"),
+    ],
+)
+def test_labels_that_rows_would_not_be_read_as_are_refused(labels: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"`labels`: {said}"):
+        LabelChoice.parse(labels=labels)
+    assert LabelChoice.parse(labels="real,fake").labels == ("real", "fake")
 
 
 def test_a_choice_is_parsed() -> None:
