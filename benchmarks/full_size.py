@@ -7,14 +7,12 @@ within minutes, so that probabilities are as far from the threshold as a trained
 
 import io
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
+from aigid_command import aigid
 from PIL import Image
 
 from aigid.simulation import SimulationConfig, Split, make_row
@@ -55,15 +53,6 @@ def _tinted(data: bytes, tint: str) -> bytes:
     return stream.getvalue()
 
 
-def aigid(*words: object) -> None:
-    """Run a command of aigid and print its minutes. Ends with its status if it fails."""
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "aigid", *map(str, words)], check=False)
-    print(f"aigid {words[0]}: {(time.perf_counter() - start) / 60:.1f} minutes", flush=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def main(folder: Path) -> None:
@@ -81,16 +70,18 @@ def main(folder: Path) -> None:
         for split, rows in ROWS.items()
     }
     train, validation = data[Split.TRAIN], data[Split.VALIDATION]
-    aigid(
+    trained_s = aigid(
         *("train", train, "--validation", validation, "--out", folder / "run"),
         *("--text-encoder", folder / "text.json", "--image-encoder", folder / "image.json"),
         *("--tokenizer", ROOT / "model_repository/tokenizer.json"),
         *(word for item in RECIPE.items() for word in item),
     )
-    aigid(
+    print(f"aigid train: {trained_s / 60:.1f} minutes", flush=True)
+    built_s = aigid(
         *("build", folder / "run/best", folder / "model"),
         *("--calibration", train, "--validation", validation),
     )
+    print(f"aigid build: {built_s / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

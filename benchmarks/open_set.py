@@ -3,7 +3,6 @@
 Encoders are frozen: DINOv2-S cut after block 4, and MiniLM. See `pretrained_pair.py` for both.
 """
 
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
+from aigid_command import aigid
 from rich.console import Console
 from rich.table import Table
 from sklearn.covariance import ledoit_wolf
@@ -50,8 +50,7 @@ def simulate(data: Path) -> None:
     """Make the three manifests, unless they are there."""
     for seed, (split, rows) in enumerate(ROWS.items(), start=11):
         if not (data / split).is_dir():
-            words = ["simulate", data / split, "--rows", rows, "--split", split, "--seed", seed]
-            subprocess.run([sys.executable, "-m", "aigid", *map(str, words)], check=True)
+            aigid("simulate", data / split, "--rows", rows, "--split", split, "--seed", seed)
 
 
 def load_features(pair: Path, data: Path) -> dict[str, LabelledFeatures]:

@@ -5,12 +5,12 @@ The steps are the commands that a user types. See `pretrained_pair.py` for the w
 """
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import click
+from aigid_command import aigid
 from pretrained_pair import copy_minilm, make_dinov2
 from rich.console import Console
 from rich.table import Table
@@ -28,15 +28,6 @@ RECIPE = {
     "--learning-rate": 1e-3,
     "--select-by": "macro_f1",
 }
-
-
-def aigid(*words: object) -> float:
-    """Run a command of aigid; return its seconds. Ends with its status if it fails."""
-    start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "aigid", *map(str, words)], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return time.perf_counter() - start
 
 
 def run_steps(wheel: Path, folder: Path) -> dict[str, float]:
