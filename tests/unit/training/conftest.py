@@ -21,7 +21,7 @@ Label = Callable[..., Path]
 Open = Callable[..., LabelledManifest]
 
 
-class NoProgress:
+class KeptProgress:
     """Keeps the numbers of rows that it was given."""
 
     def __init__(self) -> None:
@@ -52,8 +52,8 @@ def other_precisions() -> Iterator[None]:
 
 
 @pytest.fixture
-def progress() -> NoProgress:
-    return NoProgress()
+def progress() -> KeptProgress:
+    return KeptProgress()
 
 
 @pytest.fixture(scope="session")
