@@ -81,6 +81,7 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
         f"{model_line(target, now)}; fitted on {len(found.scores.label_a):,} rows, "
         f"{found.real_rows:,} of them real"
     )
+    yield from found.remarks
     for head, old, new in (
         ("A", before.temperatures.a, now.temperatures.a),
         ("B", before.temperatures.b, now.temperatures.b),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aigid.cli.errors import with_flags
 from aigid.cli.text import escaped
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class _StderrHandler(logging.Handler):
     """Writes to the stderr of the moment, which a progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record; a stderr that is full or closed changes nothing."""
-        lines = self.format(record).splitlines()
+        """Print a record, with flags for parameters; a closed stderr changes nothing."""
+        lines = with_flags(self.format(record)).splitlines()
         with suppress(OSError):
             sys.stderr.writelines(f"aigid: {escaped(line)}\n" for line in lines)

@@ -1,6 +1,7 @@
 """How scores become decisions: temperatures, thresholds, labels and the open set."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 from aigid.errors import ContractError
@@ -46,7 +47,8 @@ def rows_needed(rate: float) -> int:
 
     With fewer, even a detector that calls none of them AI-generated may exceed the rate.
     """
-    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-rate))
+    # The quotient is infinite for the smallest rates.
+    return math.ceil(min(math.log(1 - CONFIDENCE) / math.log1p(-rate), sys.maxsize))
 
 
 @dataclass(frozen=True)

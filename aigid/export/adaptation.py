@@ -10,6 +10,7 @@ import torch
 from aigid.contract import FittedOn, ModelContract, Temperatures, load_contract
 from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.export.new_heads import NewHeads, write_new_heads
+from aigid.export.repository_lock import check_can_be_written
 from aigid.progress_bar import counted
 from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
@@ -50,8 +51,8 @@ class Adaptation:
     """The new model, and its cross-validated metrics.
 
     `found_by` has the share of AI-generated rows that the threshold of each rate (as text) finds,
-    `refused` the reason for what was not fitted, and `remarks` a sentence for each kind of row that
-    counts for A only, or not at all.
+    `refused` the reason for what was not fitted, and `remarks` sentences about the labels: their
+    columns, the classes, what counts for A only, or not at all.
     """
 
     contract: ModelContract
@@ -70,7 +71,8 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
     """
     contract = load_contract(config.repository)
     manifest = open_for_repository(config.repository, None, config.paths, config.labels)
-    labels = _labels_with_rows(manifest, config.labels)
+    labels = _labels_with_rows(manifest, config)
+    check_can_be_written(config.out)
     features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
     features = _with_labels(features, manifest.labels, labels)
     found = fit_few_shot(features, labels)
@@ -90,23 +92,23 @@ def adapt(config: AdaptationConfig, progress: TrainingProgress) -> Adaptation:
         config.repository, NewHeads(found.heads, graph, new), config.out, repository_card
     )
     metrics = compute_metrics(scores, open_set=decisions.open_set)
-    remarks = tuple(manifest.row_labels.counts.remarks())
+    remarks = tuple(manifest.row_labels.describe(manifest.rows - len(features.label_a)))
     return Adaptation(
         written, metrics, decisions.found_by, found.uses_prompts, decisions.refused, remarks
     )
 
 
-def _labels_with_rows(manifest: LabelledManifest, choice: LabelChoice) -> tuple[str, ...]:
+def _labels_with_rows(manifest: LabelledManifest, config: AdaptationConfig) -> tuple[str, ...]:
     """Return the new model's labels: those asked for, or of those found the ones that have rows.
 
     Raises ManifestError where a class has too few rows.
     """
     counts = manifest.row_labels.counts
     rows = dict(zip(manifest.labels, counts.classes, strict=True))
-    if choice.labels is None:
+    if config.labels.labels is None:
         real, *_ = manifest.labels
         rows = {name: count for name, count in rows.items() if count or name == real}
-    check_class_rows(rows | {WITHOUT_LABEL: counts.without_class})
+    check_class_rows(rows | {WITHOUT_LABEL: counts.without_class}, ", ".join(config.paths))
     return tuple(rows)
 
 

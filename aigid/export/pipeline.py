@@ -174,6 +174,8 @@ def _fit(
             "checkpoint, and macro-F1 is not compared"
         )
         return FittedModel(checkpoint, export_part(checkpoint, "fusion_heads"), {}, {})
+    for line in validation.row_labels.describe():
+        progress.message(f"validation: {line}")
     progress.message(f"fit temperatures and thresholds to the scores of {config.cpu_precision}")
     features = graph_features(encoders, validation, progress)
     return fit_on_features(

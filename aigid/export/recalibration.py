@@ -3,7 +3,7 @@
 Nothing is trained: the graphs of the encoders stay, and so do the weights of the heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from aigid.contract import ModelContract, load_contract, rows_needed
 from aigid.errors import ManifestError, UsageError
 from aigid.export.fit_on_graphs import fit_heads
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
+from aigid.export.repository_lock import check_can_be_written
 from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
@@ -54,13 +55,15 @@ class CalibrationConfig:
 class Recalibration:
     """The contract before and after, and the scores of the rows at the new temperatures.
 
-    `refused` has the reason for what was not fitted.
+    `refused` has the reason for what was not fitted, `remarks` are sentences about the labels:
+    their columns, the classes, what is left out.
     """
 
     before: ModelContract
     contract: ModelContract
     scores: LabelledScores
     refused: Mapping[str, str]
+    remarks: Sequence[str]
 
     @property
     def real_rows(self) -> int:
@@ -83,6 +86,7 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
     labels = contract.labels
     manifest = open_for_repository(config.repository, labels, config.paths, config.labels)
     _check_rows(manifest, config)
+    check_can_be_written(config.target)
     heads = read_heads(config.repository, contract)
     features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
     rates = (*RATES, *config.max_fpr)
@@ -103,7 +107,9 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
         config.target,
         partial(recalibrated_card, read_card(config.repository)),
     )
-    return Recalibration(contract, written, fitted.scores, fitted.decisions.refused)
+    undecodable = manifest.rows - len(features.label_a)
+    remarks = tuple(manifest.row_labels.describe(undecodable))
+    return Recalibration(contract, written, fitted.scores, fitted.decisions.refused, remarks)
 
 
 def _check_rows(manifest: LabelledManifest, config: CalibrationConfig) -> None:

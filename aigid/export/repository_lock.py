@@ -24,6 +24,12 @@ def staged_repository(repository: Path) -> Iterator[Path]:
         replace_folder(staging, repository)
 
 
+def check_can_be_written(repository: Path) -> None:
+    """Raise BuildError as `staged_repository` does, before the work whose result it is for."""
+    with locked_repository(repository):
+        pass
+
+
 @contextmanager
 def locked_repository(repository: Path) -> Iterator[Path]:
     """Lock `repository` against other builds; yield a scratch folder next to it.

@@ -95,7 +95,7 @@ class RowSource:
     def _too_few_rows(self, found: int, wanted: int) -> ManifestError:
         return ManifestError(
             f"{self._path}: {found} of its {self._manifest.rows} rows are usable, but {wanted} are "
-            "needed: ask for fewer rows, or give a manifest with more"
+            "needed: give a manifest with more, or ask for fewer, as with `calibration_rows`"
         )
 
     def _rows_of_segment(self, segment: Segment) -> Iterator[SampleRow]:

@@ -160,10 +160,7 @@ def _open_set_rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str, str]
 
 
 def _remarks(evaluation: Evaluation) -> Iterator[str]:
-    yield from evaluation.row_labels.describe()
-    if evaluation.undecodable:
-        rows = "1 row is" if evaluation.undecodable == 1 else f"{evaluation.undecodable:,} rows are"
-        yield f"{rows} left out: the image could not be decoded"
+    yield from evaluation.row_labels.describe(evaluation.undecodable)
     b = evaluation.metrics.b
     if len(b.f1) == 2:
         yield "B (which generator) has the two classes of A: its metrics are those of A"

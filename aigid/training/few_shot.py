@@ -26,6 +26,9 @@ WITHOUT_LABEL = "AI-generated without a label"
 FOLDS = 5
 """Folds of the cross-validation; each class needs as many rows."""
 
+# Where AI-generated rows are too few, and where real ones are.
+_REMEDIES = ("add such rows, or take these out", "add such rows")
+
 
 @dataclass(frozen=True)
 class FewShotHeads:
@@ -69,14 +72,16 @@ def fit_few_shot(rows: LabelledFeatures, labels: Sequence[str]) -> FewShotHeads:
     )
 
 
-def check_class_rows(counts: Mapping[str, int]) -> None:
+def check_class_rows(counts: Mapping[str, int], where: str = "the rows") -> None:
     """Raise ManifestError where a class has fewer rows than FOLDS, by the rows of each class.
 
-    The first class is that of real rows. The class WITHOUT_LABEL may have none.
+    The first class is that of real rows. The class WITHOUT_LABEL may have none. `where` are they.
     """
     real, *generated = counts.values()
     if not any(generated):
-        raise ManifestError(f"all {real:,} rows are real: heads need AI-generated rows too")
+        raise ManifestError(
+            f"{where}: all {real:,} rows are real: heads need AI-generated rows too"
+        )
     few = [
         f"{name} has {rows}"
         for name, rows in counts.items()
@@ -84,8 +89,8 @@ def check_class_rows(counts: Mapping[str, int]) -> None:
     ]
     if few:
         raise ManifestError(
-            f"each class needs {FOLDS} rows, one for each fold of the cross-validation: "
-            f"{', '.join(few)}: add rows, or leave that class out"
+            f"{where}: each class needs {FOLDS} rows, one for each fold of the cross-validation: "
+            f"{', '.join(few)}: {_REMEDIES[int(real < FOLDS)]}"
         )
 
 

@@ -101,11 +101,16 @@ class RowLabels:
                 "`label_column` or `generator_column`"
             )
 
-    def describe(self) -> Iterator[str]:
-        """Yield sentences about the labels: their columns, the classes, what is left out."""
+    def describe(self, undecodable: int = 0) -> Iterator[str]:
+        """Yield sentences about the labels: their columns, the classes, what is left out.
+
+        `undecodable` is the number of labelled rows without a readable image.
+        """
         classes = dict(zip(self.labels, self.counts.classes, strict=True))
         yield f"labels from {', '.join(self.columns)}: {_listed(classes)}"
         yield from self.counts.remarks()
+        if undecodable:
+            yield f"{_rows(undecodable)} left out: the image could not be decoded"
 
 
 def _rows(count: int) -> str:

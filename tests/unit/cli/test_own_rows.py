@@ -28,7 +28,10 @@ def test_calibrate_prints_what_was_fitted_and_what_was_not(
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{model}: model tiny, version 2, fingerprint ")
     assert lines[0].endswith("fitted on 420 rows, 70 of them real")
-    assert [line.split(":")[0] for line in lines[1:]] == [
+    assert lines[1].startswith(
+        "labels from Label_A (1 is AI-generated) and Label_B: real 70, sd21 "
+    )
+    assert [line.split(":")[0] for line in lines[2:]] == [
         "temperature of head A",
         "temperature of head B",
         "--max-fpr 0.05",
@@ -75,10 +78,13 @@ def test_adapt_prints_cross_validated_figures_beside_the_constant_answer(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{tmp_path / 'new'}: model mine, version 1, fingerprint ")
-    assert lines[1] == "cross-validated on 48 rows, with 95 % intervals:"
-    assert lines[2].startswith("  A balanced accuracy 0.")
-    assert " to " in lines[2]
-    assert lines[2].endswith("; a constant answer has 0.500")
-    assert [line.split(" 0.")[0] for line in lines[3:5]] == ["  A macro-F1", "  B macro-F1"]
+    assert lines[1].startswith(
+        "labels from Label_A (1 is AI-generated) and Label_B: real 8, sd21 8"
+    )
+    assert lines[2] == "cross-validated on 48 rows, with 95 % intervals:"
+    assert lines[3].startswith("  A balanced accuracy 0.")
+    assert " to " in lines[3]
+    assert lines[3].endswith("; a constant answer has 0.500")
+    assert [line.split(" 0.")[0] for line in lines[4:6]] == ["  A macro-F1", "  B macro-F1"]
     assert "needs 59 real rows: got 8" in result.stdout
     assert lines[-1].startswith("few rows give wide intervals")

@@ -5,9 +5,11 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from click.testing import Result
 from support.command_line import invoke
+from support.manifests import manifest_table
 
 from aigid.cli.verbosity import Verbosity
 
@@ -91,6 +93,18 @@ def test_messages_of_other_packages_are_shown_from_warnings_on(
     assert not logging.getLogger("another.package").isEnabledFor(logging.INFO)
     assert logging.getLogger("another.package").isEnabledFor(logging.WARNING)
     assert logging.getLogger("aigid.something").isEnabledFor(logging.DEBUG)
+
+
+def test_a_message_that_is_logged_names_flags(
+    write_manifest: Write, tiny_repository: Path, tmp_path: Path
+) -> None:
+    rows = manifest_table(4).drop_columns(["Label_A", "Label_B"])
+    rows = rows.append_column("label", pa.array(["cat", "dog", "cow", "emu"]))
+    words = ("--model", tiny_repository, "--out", tmp_path / "out", "--pseudo", tmp_path / "p")
+    result = invoke("pseudo-label", write_manifest(rows), *words)
+    assert result.exit_code == 0, result.output
+    assert "aigid: not compared with known labels: " in result.stderr
+    assert "name the right one with --label-column" in result.stderr
 
 
 def test_the_level_that_is_named_wins() -> None:

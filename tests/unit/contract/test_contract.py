@@ -289,6 +289,11 @@ def test_a_rate_that_is_not_stored_is_refused_with_what_it_needs(max_fpr: float,
         RICH.threshold_for(max_fpr)
 
 
+def test_the_smallest_rate_there_is_has_no_threshold_either() -> None:
+    with pytest.raises(ContractError, match="needs 9,223,372,036,854,775,80. real rows"):
+        RICH.threshold_for(5e-324)
+
+
 @pytest.mark.parametrize("max_fpr", [0.0, 1.0])
 def test_a_rate_that_no_number_of_rows_can_show_is_refused(max_fpr: float) -> None:
     with pytest.raises(ContractError, match="it has none$"):

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from aigid.contract import FittedOn, Temperatures, load_contract
-from aigid.errors import ManifestError
+from aigid.errors import BuildError, ManifestError
 from aigid.export.adaptation import Adaptation, AdaptationConfig, adapt
 from aigid.export.pipeline import BuiltRepository
 from aigid.progress_bar import SilentProgress
@@ -126,8 +126,8 @@ def test_an_adapted_model_can_be_adapted_again(
 @pytest.mark.parametrize(
     ("label_b", "said"),
     [
-        ([0] * 9 + [1] * 9 + [3] * 4, "sd3 has 4"),
-        ([0] * 3 + [1] * 9, "real has 3"),
+        ([0] * 9 + [1] * 9 + [3] * 4, "few.parquet: .*: sd3 has 4: add such rows, or take these"),
+        ([0] * 3 + [1] * 9, "real has 3: add such rows$"),
         ([1] * 9, "real has 0"),
         ([0] * 9, "all 9 rows are real"),
     ],
@@ -145,6 +145,15 @@ def test_too_few_rows_of_a_class_are_refused_before_scoring(
     with pytest.raises(ManifestError, match=said):
         adapt(config, NothingIsScored())
     assert not (tmp_path / "model").exists()
+
+
+def test_a_repository_that_cannot_be_written_is_refused_before_scoring(
+    repository: Path, built: BuiltRepository, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    config = AdaptationConfig(repository, (str(rows),), tmp_path / "file" / "model")
+    with pytest.raises(BuildError, match="cannot be built: "):
+        adapt(config, NothingIsScored())
 
 
 def test_a_label_that_is_asked_for_needs_rows(

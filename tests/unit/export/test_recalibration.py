@@ -4,13 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from aigid.contract import TOKENIZER_FILE, FittedOn, load_contract
-from aigid.errors import ManifestError, UsageError
+from aigid.errors import BuildError, ManifestError, UsageError
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.recalibration import CalibrationConfig, Recalibration, recalibrate
+from aigid.export.repository_lock import staged_repository
 from aigid.progress_bar import SilentProgress
 from aigid.prompts import PromptEncoder
 from aigid.scorers import OnnxScorer
@@ -58,6 +60,9 @@ def test_the_new_version_has_temperatures_and_thresholds_of_these_rows(
     assert contract.temperatures.b != before.temperatures.b
     assert contract.fingerprint != before.fingerprint
     assert contract.fitted_on == FittedOn("mine.parquet", 120, 70, "int8")
+    assert found.remarks[0].startswith(
+        "labels from Label_A (1 is AI-generated) and Label_B: real 70"
+    )
     # 0.2 was asked for.
     assert contract.thresholds.keys() == {"0.05", "0.2"}
     assert {item.real_rows for item in contract.thresholds.values()} == {70}
@@ -126,12 +131,40 @@ def test_rows_of_one_class_are_refused_before_scoring(
     assert load_contract(copied).version == 1
 
 
+def test_a_repository_that_cannot_be_written_is_refused_before_scoring(
+    copied: Path, rows: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    config = replace(config_of(copied, rows), out=tmp_path / "file" / "model")
+    with pytest.raises(BuildError, match="cannot be built: "):
+        recalibrate(config, NothingIsScored())
+    with (
+        staged_repository(copied),
+        pytest.raises(BuildError, match="another build is writing to it"),
+    ):
+        recalibrate(config_of(copied, rows), NothingIsScored())
+
+
 def test_predicted_labels_are_refused(copied: Path, rows: Path, tmp_path: Path) -> None:
     table = pq.read_table(rows)
     predicted = table.append_column("p_generator", [[0.9] * len(table)])
     pq.write_table(predicted, tmp_path / "predicted.parquet")
     with pytest.raises(UsageError, match="pseudo-labels"):
         recalibrate(config_of(copied, tmp_path / "predicted.parquet"), NothingIsScored())
+
+
+def test_images_that_cannot_be_decoded_are_told_of(
+    copied: Path, rows: Path, tmp_path: Path
+) -> None:
+    table = pq.read_table(rows)
+    images = [
+        b"no image" if row < 3 else image for row, image in enumerate(table["image"].to_pylist())
+    ]
+    table = table.set_column(table.schema.names.index("image"), "image", pa.array(images))
+    pq.write_table(table, tmp_path / "damaged.parquet")
+    found = recalibrate(config_of(copied, tmp_path / "damaged.parquet"), SilentProgress())
+    assert found.remarks[1:] == ("3 rows are left out: the image could not be decoded",)
+    assert found.contract.fitted_on == FittedOn("damaged.parquet", 117, 67, "int8")
 
 
 def test_too_few_rows_for_a_temperature_keep_it(

@@ -124,7 +124,7 @@ def test_the_same_rows_give_the_same_heads() -> None:
 def test_fewer_rows_than_folds_are_refused_with_the_classes() -> None:
     rows = make_rows(FOLDS)
     few = rows.take(np.arange(len(rows.label_a))[:-2])
-    with pytest.raises(ManifestError, match="each class needs 5 rows.*: sd3 has 3: add rows"):
+    with pytest.raises(ManifestError, match="each class needs 5 rows.*: sd3 has 3: add such rows"):
         fit_few_shot(few, LABELS)
     fit_few_shot(rows, LABELS)
 
