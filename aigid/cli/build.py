@@ -14,7 +14,6 @@ from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
 
 if TYPE_CHECKING:
-    from aigid.contract import ModelContract
     from aigid.export import BuiltRepository
 
 # Written out here because aigid.export needs torch, which --help does not.
@@ -89,22 +88,11 @@ def command(checkpoint: Path, repository: Path, **options: Any) -> None:
 def _result_lines(built: "BuiltRepository", repository: Path) -> Iterator[str]:
     from aigid.export import report_text
 
-    contract = built.contract
+    contract, temperatures = built.contract, built.contract.temperatures
     for name, size in built.graph_bytes.items():
         yield f"{size / 1e6:9.2f} MB  {name}"
     yield from report_text(built.parity).splitlines()
     yield ""
-    yield from _fit_lines(contract)
+    yield f"temperatures: head A {temperatures.a:.4g}, head B {temperatures.b:.4g}"
     yield from decision_lines(contract, built.refused, built.found_by)
     yield model_line(repository, contract)
-
-
-def _fit_lines(contract: "ModelContract") -> Iterator[str]:
-    """Yield the temperatures, and what they and the thresholds were fitted on."""
-    fitted, temperatures = contract.fitted_on, contract.temperatures
-    if fitted is not None:
-        yield (
-            f"fitted on the {fitted.graphs} scores of {fitted.data}: {fitted.rows:,} rows, "
-            f"{fitted.real_rows:,} of them real"
-        )
-    yield f"temperatures: head A {temperatures.a:.4g}, head B {temperatures.b:.4g}"

@@ -77,10 +77,7 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
     from aigid.export import lacks_engine
 
     before, now = found.before, found.contract
-    yield (
-        f"{model_line(target, now)}; fitted on {len(found.scores.label_a):,} rows, "
-        f"{found.real_rows:,} of them real"
-    )
+    yield model_line(target, now)
     yield from found.remarks
     for head, old, new in (
         ("A", before.temperatures.a, now.temperatures.a),

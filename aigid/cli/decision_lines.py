@@ -18,11 +18,17 @@ def model_line(repository: Path, contract: ModelContract) -> str:
 def decision_lines(
     contract: ModelContract, refused: Mapping[str, str], found_by: Mapping[str, float]
 ) -> Iterator[str]:
-    """Yield a line for each threshold, for the source "other", and for what was not fitted.
+    """Yield what the decisions were fitted on, each of them, and what was not fitted.
 
     `found_by` has the share of AI-generated rows that a rate's threshold finds, where that was
     measured.
     """
+    fitted = contract.fitted_on
+    if fitted is not None:
+        yield (
+            f"fitted on the {fitted.graphs} scores of {fitted.data}: {fitted.rows:,} rows, "
+            f"{fitted.real_rows:,} of them real"
+        )
     for rate, threshold in contract.thresholds.items():
         finds = f"; finds {found_by[rate]:.1%} of the AI-generated rows" if rate in found_by else ""
         yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on{finds}"

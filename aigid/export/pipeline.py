@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aigid.contract import ModelContract
-from aigid.errors import ManifestError, UsageError
+from aigid.errors import UsageError
 from aigid.export.checkpoint_to_onnx import Precision, export_encoders, export_part, write_heads
 from aigid.export.fit_on_graphs import FittedModel, fit_on_features, graph_features
 from aigid.export.onnx_to_int8 import CALIBRATION_ROWS, quantize_graphs
@@ -129,13 +129,7 @@ def _open_labelled(checkpoint: Checkpoint, config: BuildConfig) -> LabelledManif
     Raises ManifestError without rows of both classes, and UsageError for pseudo-labels.
     """
     manifest = open_for_checkpoint(checkpoint, (config.validation,), config.labels)
-    counts = manifest.row_labels.counts
-    if not counts.real or not counts.generated:
-        lacking = "AI-generated" if counts.real else "real"
-        raise ManifestError(
-            f"`validation` {config.validation}: no {lacking} rows: temperatures and thresholds "
-            "need real and AI-generated rows"
-        )
+    manifest.row_labels.check_both("temperatures and thresholds need")
     return manifest
 
 

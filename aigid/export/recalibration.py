@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from aigid.contract import ModelContract, load_contract, rows_needed
-from aigid.errors import ManifestError, UsageError
+from aigid.errors import UsageError
 from aigid.export.fit_on_graphs import fit_heads
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
 from aigid.export.repository_lock import check_can_be_written
@@ -21,7 +21,7 @@ from aigid.training.labels import LabelChoice
 from aigid.training.metrics import LabelledScores
 from aigid.training.model_card import read_card, recalibrated_card
 from aigid.training.model_rows import open_for_repository
-from aigid.training.thresholds import RATES, true_positive_rates
+from aigid.training.thresholds import RATES
 from aigid.training.training_progress import TrainingProgress
 
 
@@ -55,25 +55,17 @@ class CalibrationConfig:
 class Recalibration:
     """The contract before and after, and the scores of the rows at the new temperatures.
 
-    `refused` has the reason for what was not fitted, `remarks` are sentences about the labels:
+    `found_by` has the share of AI-generated rows that the threshold of each rate (as text) finds,
+    and `refused` the reason for what was not fitted. `remarks` are sentences about the labels:
     their columns, the classes, what is left out.
     """
 
     before: ModelContract
     contract: ModelContract
     scores: LabelledScores
+    found_by: Mapping[str, float]
     refused: Mapping[str, str]
     remarks: Sequence[str]
-
-    @property
-    def real_rows(self) -> int:
-        """The number of real rows among those that were scored."""
-        return int((self.scores.label_a == 0).sum())
-
-    @property
-    def found_by(self) -> dict[str, float]:
-        """The share of AI-generated rows that each threshold finds, by its rate as text."""
-        return true_positive_rates(self.scores, self.contract.thresholds)
 
 
 def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recalibration:
@@ -109,17 +101,13 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
     )
     undecodable = manifest.rows - len(features.label_a)
     remarks = tuple(manifest.row_labels.describe(undecodable))
-    return Recalibration(contract, written, fitted.scores, fitted.decisions.refused, remarks)
+    found_by, refused = fitted.decisions.found_by, fitted.decisions.refused
+    return Recalibration(contract, written, fitted.scores, found_by, refused, remarks)
 
 
 def _check_rows(manifest: LabelledManifest, config: CalibrationConfig) -> None:
+    manifest.row_labels.check_both("temperatures and thresholds need")
     counts, path = manifest.row_labels.counts, config.paths[0]
-    if not counts.real or not counts.generated:
-        only = "real" if counts.real else "AI-generated"
-        raise ManifestError(
-            f"{path}: all {counts.rows:,} rows are {only}: a calibration needs real and "
-            "AI-generated rows"
-        )
     for rate in config.max_fpr:
         if counts.real < rows_needed(rate):
             raise UsageError(

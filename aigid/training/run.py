@@ -28,7 +28,7 @@ from aigid.training.encoders import (
 from aigid.training.fusion_model import FusionModel
 from aigid.training.image_changes import unify
 from aigid.training.image_pooling import ImagePooling
-from aigid.training.labels import LabelChoice, LabelCounts
+from aigid.training.labels import LabelChoice
 from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.tracking import Tracking, new_accelerator
@@ -135,12 +135,7 @@ def check_data(data: TrainingData) -> None:
     pseudo-labels.
     """
     data.validation.reject_pseudo_labels()
-    training = data.train.row_labels.counts
-    if not training.real or not training.generated:
-        raise ManifestError(
-            f"{data.train.files[0].path}: no {_lacking(training)}: a model learns from both real "
-            "and AI-generated rows: add such rows, or name another `label_column`"
-        )
+    data.train.row_labels.check_both("a model learns from")
     labels, counts = data.train.labels, data.train.class_counts()
     missing = [label for label, rows in zip(labels, counts, strict=True) if not rows]
     if missing:
@@ -150,16 +145,7 @@ def check_data(data: TrainingData) -> None:
             f"{data.train.files[0].path}: no rows of {', '.join(missing)}: a model cannot learn a "
             f"class that it never sees: add such rows, or {remedy}"
         )
-    validation = data.validation.row_labels.counts
-    if not validation.real or not validation.generated:
-        raise ManifestError(
-            f"{data.validation.files[0].path}: no {_lacking(validation)}: choosing the best epoch "
-            "needs both real and AI-generated rows"
-        )
-
-
-def _lacking(counts: LabelCounts) -> str:
-    return "AI-generated rows" if counts.real else "real rows"
+    data.validation.row_labels.check_both("choosing the best epoch needs")
 
 
 def describe_model(

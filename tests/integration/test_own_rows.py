@@ -72,7 +72,7 @@ def test_a_model_calibrated_on_own_rows_scans_and_serves(
     assert "29 real rows: fit it" in said
     said = aigid("calibrate", model, mine, "--max-fpr", "0.1").stdout
     assert f"version {old.version + 1}" in said
-    assert "fitted on 180 rows, 30 of them real" in said
+    assert "fitted on the int8 scores of mine: 180 rows, 30 of them real" in said
     assert "0.01 needs 299 real rows: got 30" in said
     # The results of the old version are not continued with the new one.
     assert "model.fingerprint" in aigid(*scan, before, exit_status=2).stderr
@@ -112,7 +112,10 @@ def test_too_few_rows_of_a_class_are_one_clear_error(mine: Path, tmp_path: Path)
     pq.write_table(table.take(real), tmp_path / "real.parquet")
     pq.write_table(table.slice(0, 18), tmp_path / "few.parquet")
     words = ("calibrate", REPOSITORY, tmp_path / "real.parquet", "--out", tmp_path / "out")
-    assert "all 30 rows are real" in aigid(*words, exit_status=2).stderr
+    assert (
+        "no AI-generated rows: temperatures and thresholds need"
+        in aigid(*words, exit_status=2).stderr
+    )
     words = ("adapt", REPOSITORY, tmp_path / "few.parquet", "--out", tmp_path / "out")
     assert "each class needs 5 rows" in aigid(*words, exit_status=2).stderr
     assert not (tmp_path / "out").exists()

@@ -92,6 +92,18 @@ class RowLabels:
         """
         return self.codes[segment.file.path][segment.start : segment.stop]
 
+    def check_both(self, purpose: str) -> None:
+        """Raise ManifestError where all rows are real, or all AI-generated.
+
+        `purpose` is what needs both, with its verb.
+        """
+        if not self.counts.real or not self.counts.generated:
+            lacking = "AI-generated" if self.counts.real else "real"
+            raise ManifestError(
+                f"{next(iter(self.codes))}: no {lacking} rows: {purpose} both real and "
+                "AI-generated rows: add such rows, or name another `label_column`"
+            )
+
     def check_any(self) -> None:
         """Raise ManifestError where the labels of no row say anything."""
         if not self.counts.rows:

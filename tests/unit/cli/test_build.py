@@ -6,7 +6,6 @@ import pytest
 from support.command_line import command_of, invoke, run_without
 
 from aigid.cli import build
-from aigid.contract import FittedOn, ModelContract, Temperatures
 from aigid.extras import install_command
 
 MANIFESTS = ("--calibration", "c.parquet", "--validation", "v.parquet")
@@ -52,20 +51,3 @@ def test_without_the_extra_it_names_the_package_and_how_to_install_it(here: Path
     assert done.returncode == 2
     expected = f"aigid: building models needs torch: {install_command('build')}\n"
     assert done.stderr == expected
-
-
-def test_it_prints_temperatures_and_what_they_were_fitted_on() -> None:
-    contract = ModelContract(
-        name="m",
-        notice="",
-        text_features=1,
-        image_features=1,
-        fingerprint="f",
-        encoders_fingerprint="e",
-        temperatures=Temperatures(1.5, 0.75),
-        fitted_on=FittedOn("validation", 9000, 1500, "int8"),
-    )
-    assert list(build._fit_lines(contract)) == [
-        "fitted on the int8 scores of validation: 9,000 rows, 1,500 of them real",
-        "temperatures: head A 1.5, head B 0.75",
-    ]

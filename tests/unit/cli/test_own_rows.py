@@ -27,13 +27,13 @@ def test_calibrate_prints_what_was_fitted_and_what_was_not(
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"{model}: model tiny, version 2, fingerprint ")
-    assert lines[0].endswith("fitted on 420 rows, 70 of them real")
     assert lines[1].startswith(
         "labels from Label_A (1 is AI-generated) and Label_B: real 70, sd21 "
     )
     assert [line.split(":")[0] for line in lines[2:]] == [
         "temperature of head A",
         "temperature of head B",
+        "fitted on the int8 scores of manifest.parquet",
         "--max-fpr 0.05",
         "--max-fpr 0.2",
         "source other",
