@@ -12,6 +12,7 @@ from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import FOLDER, FRACTION
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
+from aigid.records import OTHER
 
 if TYPE_CHECKING:
     from aigid.export import Recalibration
@@ -30,7 +31,8 @@ _thresholds = options_under("Thresholds")
     multiple=True,
     metavar="RATE",
     help="Fit a threshold for this false-positive rate too; repeatable. It is refused without the "
-    "real rows that it needs. 0.05, 0.01 and 0.001 are fitted if there are enough.",
+    "real rows that it needs. 0.05, 0.01, 0.001 and the model's own are fitted if there are "
+    "enough.",
 )
 @_output(
     "-o",
@@ -86,6 +88,8 @@ def _result_lines(found: "Recalibration", target: Path) -> Iterator[str]:
         change = "as before" if old == new else f"before {old:.4g}"
         yield f"temperature of head {head}: {new:.4g}, {change}"
     yield from decision_lines(now, found.refused, found.found_by)
+    if before.open_set is not None and now.open_set is None:
+        yield f"no source is {OTHER} any more: that of the version before does not fit this one"
     if lacks_engine(target, now):
         yield (
             "the heads of the new version have no TensorRT engine yet: compile one before a GPU "

@@ -79,11 +79,10 @@ def command(
     from aigid.training.evaluation import EvaluationConfig, write_evaluation
     from aigid.training.evaluation_table import print_evaluation, print_leave_one_out
 
-    if options["checkpoint"] and options["model"]:
-        raise UsageError("give one of `checkpoint` and `model`, not both")
     config = EvaluationConfig(manifests, label_choice(options), threshold)
     model = _load(**options)
     train = model.open_train(leave_one_out, config.labels) if leave_one_out else None
+    _make_folder(out)
     found, changes = model.measure(config), _changes(unify, robustness)
     after = {name: model.measure(replace(config, change=one)) for name, one in changes.items()}
     left_out = model.leave_one_out(config, train) if train else ()
@@ -96,6 +95,14 @@ def command(
             print_leave_one_out(left_out, train.name, model.encoders)
         if out:
             print_result(f"written to {out}")
+
+
+def _make_folder(out: Path | None) -> None:
+    """Make the folder for the results, if there is to be one, before anything is scored."""
+    from aigid.storage import make_output_folder
+
+    if out:
+        make_output_folder(out)
 
 
 def _changes(unified: bool, robustness: bool) -> "dict[str, ImageChange]":
@@ -160,6 +167,8 @@ def _load(checkpoint: Path | None, model: Path | None) -> _Model:
     from aigid.training.leave_one_out import describe_encoders
     from aigid.training.model_rows import open_for_checkpoint, open_for_repository
 
+    if checkpoint and model:
+        raise UsageError("give one of `checkpoint` and `model`, not both")
     if checkpoint:
         loaded = load_checkpoint(checkpoint)
         return _Model(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from aigid.contract import TOKENIZER_FILE, ModelContract
@@ -43,12 +44,14 @@ def read_heads(repository: Path, contract: ModelContract) -> Heads:
     path = repository / _HEADS / str(contract.version) / f"model.{contract.cpu_precision}.onnx"
     if not path.is_file():
         raise ContractError(f"{path}: no such file: the model repository is not whole")
-    weights = {
-        item.name.removeprefix(_WEIGHT_PREFIX): torch.from_numpy(numpy_helper.to_array(item).copy())
-        for item in onnx.load(path).graph.initializer
-        if item.name.startswith(_WEIGHT_PREFIX)
-    }
     try:
+        weights = {
+            item.name.removeprefix(_WEIGHT_PREFIX): torch.from_numpy(
+                numpy_helper.to_array(item).copy()
+            )
+            for item in onnx.load(path).graph.initializer
+            if item.name.startswith(_WEIGHT_PREFIX)
+        }
         heads = Heads(
             contract.text_features,
             contract.image_features,
@@ -60,7 +63,7 @@ def read_heads(repository: Path, contract: ModelContract) -> Heads:
         biases = {name for name in heads.state_dict() if name.endswith(".bias")}
         zeros = {name: torch.zeros_like(heads.state_dict()[name]) for name in biases}
         heads.load_state_dict(zeros | weights)
-    except (KeyError, RuntimeError) as error:
+    except (DecodeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ContractError(f"{path}: the weights of the heads cannot be read: {reason}") from error
     if _fingerprint(heads, contract) != contract.fingerprint:

@@ -31,7 +31,8 @@ class CalibrationConfig:
 
     `paths` are labelled manifests, read with the labels of the model in `repository`. The new
     version goes to the repository `out`, or to `repository` itself. Thresholds are fitted for RATES
-    as far as there are enough real rows, and for those of `max_fpr` in any case.
+    and for those that the model has, as far as there are enough real rows, and for those of
+    `max_fpr` in any case.
     """
 
     repository: Path
@@ -81,7 +82,7 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
     check_can_be_written(config.target)
     heads = read_heads(config.repository, contract)
     features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
-    rates = (*RATES, *config.max_fpr)
+    rates = dict.fromkeys((*RATES, *map(float, contract.thresholds), *config.max_fpr))
     fitted = fit_heads(heads, features, labels, contract.temperatures, rates)
     for rate in config.max_fpr:
         if f"{rate:g}" in fitted.decisions.refused:

@@ -1,7 +1,12 @@
 """Files on local disks, in object stores and on web servers."""
 
 from aigid.storage import http_errors
-from aigid.storage.folders import replace_folder, restore_folder, staged_folder
+from aigid.storage.folders import (
+    make_output_folder,
+    replace_folder,
+    restore_folder,
+    staged_folder,
+)
 from aigid.storage.http import download
 from aigid.storage.listing import ListedFile, fixed_folder, has_glob, list_parquet
 from aigid.storage.location import (
@@ -41,6 +46,7 @@ __all__ = [
     "list_parquet",
     "locate",
     "make_folder",
+    "make_output_folder",
     "parse_store_uri",
     "read_bytes",
     "remove_leftovers",

@@ -1,10 +1,29 @@
-"""Folders on a local disk that are replaced as a whole."""
+"""Folders on a local disk: made for results, or replaced as a whole."""
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from aigid.errors import UsageError
+
+
+def make_output_folder(folder: Path) -> None:
+    """Make a folder for results, and its parents, if missing: before the work that they come from.
+
+    Raises UsageError where it cannot be made, or nothing can be written to it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"`folder` {folder}: cannot be written to: {reason}: choose another"
+        ) from error
 
 
 @contextmanager

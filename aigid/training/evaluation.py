@@ -11,6 +11,7 @@ import numpy as np
 from aigid.contract import FittedOn, OpenSet, Temperatures, Threshold
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.scorers import Scorer
+from aigid.storage import make_output_folder
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
@@ -154,8 +155,11 @@ def evaluate_repository(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write metrics.json, and the plots as PNG files, into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write metrics.json, and the plots as PNG files, into a folder.
+
+    Raises UsageError where it cannot be written to.
+    """
+    make_output_folder(folder)
     text = json.dumps(evaluation.to_json(), indent=2) + "\n"
     (folder / METRICS_FILE).write_text(text, encoding="utf-8")
     metrics, scores, points = evaluation.metrics, evaluation.scores, evaluation.points

@@ -9,6 +9,7 @@ from aigid.contract import FittedOn, Temperatures
 from aigid.errors import TrainingError, UsageError
 from aigid.progress import OnMessage
 from aigid.records import OTHER
+from aigid.storage import make_output_folder
 from aigid.training.calibration import fit_temperatures
 from aigid.training.checkpoint import CheckpointInfo, save_checkpoint
 from aigid.training.config import TrainingConfig
@@ -174,7 +175,7 @@ class Trainer:
             self.folder.recover()
         self._optimization.wait()
         if not self.folder.holds_run:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
+            make_output_folder(self.folder.path)
             return
         if not resume:
             raise UsageError(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import invoke
+from support.manifests import manifest_table
 
 from aigid.contract import load_contract
 
@@ -44,7 +45,12 @@ def test_calibrate_prints_what_was_fitted_and_what_was_not(
     assert "needs 299 real rows: got 70" in result.stdout
     again = invoke("calibrate", model, write_manifest(420)).stdout
     assert again.count("as before") == 2
-    assert load_contract(model).version == 3
+    assert "--max-fpr 0.2: " in again
+    binary = manifest_table(60).drop_columns(["Label_B"])
+    last = invoke("calibrate", model, write_manifest(binary)).stdout
+    assert "not fitted: a false-positive rate of 0.2 needs 14 real rows: got 10" in last
+    assert "no source is other any more" in last
+    assert load_contract(model).version == 4
 
 
 @pytest.mark.parametrize(

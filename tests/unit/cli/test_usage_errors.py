@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,18 @@ def test_a_manifest_that_does_not_exist_is_status_2_for_every_command_that_reads
         assert result.stderr.splitlines()[-1] == f"aigid: {gone}: no such file or folder"
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_rows_are_scored(
+    tmp_path: Path, tiny_repository: Path, write_manifest: Callable[..., Path]
+) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "out"
+    result = invoke("evaluate", write_manifest(6), "--model", tiny_repository, "--out", out)
+    assert result.exit_code == 2
+    said = f"aigid: --out {out}: cannot be written to: Not a directory: choose another"
+    # The line before is the model's notice.
+    assert result.stderr.splitlines()[1:] == [said]
 
 
 def test_a_block_that_the_image_encoder_does_not_have_is_refused_by_the_flag(

@@ -228,13 +228,14 @@ def with_another_bias(path: Path) -> None:
     ("damage", "said"),
     [
         (without_the_graph, "no such file"),
+        (lambda path: path.write_bytes(b"no graph"), "the weights of the heads cannot be read"),
         (of_another_model, "not the heads of this contract's model, ab12"),
         (without_a_weight, "head_b.weight"),
         (with_another_bias, "not the heads of this contract's model"),
     ],
 )
 def test_heads_that_cannot_be_read_are_refused(
-    damage: Callable[[Path], None], said: str, copied: Path
+    damage: Callable[[Path], object], said: str, copied: Path
 ) -> None:
     path = copied / "fusion_heads" / "1" / "model.int8.onnx"
     damage(path)

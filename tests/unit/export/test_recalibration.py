@@ -166,6 +166,15 @@ def test_images_that_cannot_be_decoded_are_told_of(
     assert found.contract.fitted_on == FittedOn("damaged.parquet", 117, 67, "int8")
 
 
+def test_rates_that_the_model_has_are_fitted_again(
+    done: tuple[Path, Recalibration], rows: Path, tmp_path: Path
+) -> None:
+    assert "0.2" in done[1].contract.thresholds
+    config = replace(config_of(done[0], rows), out=tmp_path / "again")
+    again = recalibrate(config, SilentProgress())
+    assert again.contract.thresholds == done[1].contract.thresholds
+
+
 def test_too_few_rows_for_a_temperature_keep_it(
     copied: Path, tmp_path: Path, write_labelled: WriteLabelled
 ) -> None:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from aigid.storage import replace_folder, restore_folder, staged_folder
+from aigid.errors import UsageError
+from aigid.storage import make_output_folder, replace_folder, restore_folder, staged_folder
+
+
+def test_a_folder_for_results_is_made_or_refused(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_output_folder(tmp_path / "a" / "b")
+        assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "x", Path("/proc/self/x")):
+        with pytest.raises(UsageError, match=rf"^`folder` {folder}: cannot be written to: "):
+            make_output_folder(folder)
 
 
 def test_a_replacement_succeeds_after_one_that_was_killed(tmp_path: Path) -> None:

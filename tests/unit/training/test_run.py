@@ -428,6 +428,12 @@ def test_a_missing_encoder_is_named(run: Run, tmp_path: Path, which: str, name: 
     assert str(tmp_path / name) in refusal(run, UsageError, **{which: str(tmp_path / name)})
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    message = refusal(run, UsageError, folder=tmp_path / "file" / "run")
+    assert message.startswith(f"`folder` {tmp_path / 'file' / 'run'}: cannot be written to: ")
+
+
 def test_encoders_are_loaded_before_the_folder_is_made(run: Run, tmp_path: Path) -> None:
     refusal(run, UsageError, image_encoder=str(tmp_path / "gone.json"))
     assert not (tmp_path / "run").exists()
