@@ -29,16 +29,16 @@ demo: $(VENV)/.base
 # How the demo model was made, from nothing; its model card, build/demo/README.md, has the figures.
 demo-model: $(VENV)/.dev
 	$(BIN)/aigid simulate runs/data/train --rows 9600 --split train --seed 1
-	$(BIN)/aigid simulate runs/data/validation --rows 3600 --split validation --seed 1
+	$(BIN)/aigid simulate runs/data/simulated-validation --rows 3600 --split validation --seed 1
 	$(BIN)/aigid simulate runs/data/test --rows 3600 --split test --seed 1
-	$(BIN)/aigid train runs/data/train --validation runs/data/validation --out runs/demo --name aigid-demo \
+	$(BIN)/aigid train runs/data/train --validation runs/data/simulated-validation --out runs/demo --name aigid-demo \
 	  --text-encoder build/demo/text_encoder.json --image-encoder build/demo/image_encoder.json \
 	  --tokenizer model_repository/tokenizer.json --fusion-hidden 128 --recipe recommended \
 	  --epochs 12 --batch-size 64 --learning-rate 1e-3 --seed 1 --notice "$(DEMO_NOTICE)"
 	$(BIN)/python build/checkpoint_to_half.py runs/demo/best build/demo/checkpoint
 	ln -sf ../../../model_repository/tokenizer.json build/demo/checkpoint/tokenizer.json
 	$(BIN)/aigid build build/demo/checkpoint model_repository --calibration runs/data/train \
-	  --validation runs/data/validation --precision int8 --precision fp16
+	  --validation runs/data/simulated-validation --precision int8 --precision fp16
 	$(BIN)/python build/prune_versions.py model_repository --keep 1
 	$(BIN)/aigid evaluate runs/data/test --model model_repository --out build/demo/evaluation
 

@@ -41,8 +41,11 @@ PAPER_SIZES = CheckpointInfo(
 
 def repository_of(checkpoint: Path, folder: Path) -> Path:
     loaded = load_checkpoint(checkpoint)
-    graphs = export_checkpoint(loaded, folder / "graphs", Precision.FP16)
-    write_repository(loaded, {"fp16": graphs}, folder / "repository")
+    precisions = {
+        str(precision): export_checkpoint(loaded, folder / "graphs", precision)
+        for precision in (Precision.FP32, Precision.FP16)
+    }
+    write_repository(loaded, precisions, folder / "repository")
     return folder / "repository"
 
 

@@ -176,7 +176,7 @@ def test_temperatures_and_thresholds_are_those_of_the_int8_scores(
     assert contract.fitted_on == FittedOn("validation-*.parquet", 120, 60, "int8")
     # 60 real rows are enough for 5 %, with none of them above the threshold.
     assert contract.thresholds.keys() == {"0.05"}
-    assert "At most 5 % of real images have a p_ai of" in printed["build"]
+    assert "--max-fpr 0.05: p_ai from " in printed["build"]
     assert "a false-positive rate of 0.01 needs 299 real rows: got 60" in printed["build"]
 
 
