@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aigid.contract import (
+    CONTRACT_FILE,
     TOKENIZER_FILE,
     FittedOn,
     ImageSpec,
@@ -134,6 +135,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises CheckpointError where a file is missing or damaged, or the weights do not fit the
     architecture.
     """
+    if (folder / CONTRACT_FILE).is_file():
+        raise CheckpointError(f"{folder}: a model repository, not a checkpoint")
     for name in (WEIGHTS_FILE, CONFIG_FILE, TOKENIZER_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder}: not a whole checkpoint: it has no {name}")

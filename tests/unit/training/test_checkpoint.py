@@ -133,6 +133,11 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         load_checkpoint(folder)
 
 
+def test_a_model_repository_is_refused(tiny_repository: Path) -> None:
+    with pytest.raises(CheckpointError, match="a model repository, not a checkpoint"):
+        load_checkpoint(tiny_repository)
+
+
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere: not a whole checkpoint"):
         load_checkpoint(tmp_path / "nowhere")
