@@ -84,10 +84,25 @@ def score(scorer: OnnxScorer, labelled: LabelledManifest) -> tuple[Scores, Label
 def test_the_repository_matches_its_checkpoint(
     checkpoint: Checkpoint, contract: ModelContract
 ) -> None:
-    assert contract == contract_of(checkpoint)
+    # Temperatures, thresholds and the open set are those of the INT8 scores.
+    assert contract.fitted_on is not None
+    assert contract.fitted_on.graphs == "int8"
+    unfitted = contract_of(checkpoint)
+    for name in ("name", "notice", "image", "prompt", "labels", "encoders_fingerprint"):
+        assert getattr(contract, name) == getattr(unfitted, name), name
     assert (REPOSITORY / TOKENIZER_FILE).read_bytes() == checkpoint.tokenizer_file.read_bytes()
     for name, text in model_configs(contract).items():
         assert (REPOSITORY / name).read_text() == text, name
+
+
+def test_it_has_a_threshold_for_one_per_cent_of_simulated_images(contract: ModelContract) -> None:
+    assert contract.threshold_for(0.01).real_rows >= 299
+    assert "simulated" in contract.threshold_origin(0.01)
+
+
+def test_it_has_graphs_for_gpus(contract: ModelContract) -> None:
+    for part in ("bert", "clip_vision", "fusion_heads"):
+        assert (REPOSITORY / part / str(contract.version) / "model.fp16.onnx").is_file()
 
 
 def test_the_notice_calls_it_a_demo(contract: ModelContract) -> None:
