@@ -18,9 +18,10 @@ from aigid.cli.verbosity import (
     set_quiet,
 )
 
+_HELP = {"help_option_names": ["-h", "--help"]}
 CONTEXT_SETTINGS: dict[str, Any] = {
+    **_HELP,
     "auto_envvar_prefix": "AIGID",
-    "help_option_names": ["-h", "--help"],
     "max_content_width": 110,
 }
 
@@ -83,7 +84,8 @@ class Command(click.Command):
     def __init__(
         self, *names: Any, extra: str | None = None, after_interrupt: str = "", **settings: Any
     ) -> None:
-        super().__init__(*names, **settings)
+        # Its own, for a command that build/ has by itself.
+        super().__init__(*names, context_settings=_HELP, **settings)
         self.params.extend(verbosity_options())
         self._extra, self._after_interrupt = extra, after_interrupt
 

@@ -149,13 +149,15 @@ def test_the_command_names_its_flags_in_errors(
     )
 
 
-def test_a_repository_without_fp16_graphs_is_refused(tmp_path: Path) -> None:
-    demo = Path(__file__).parents[3] / "model_repository"
+def test_a_repository_without_fp16_graphs_is_refused(tiny_repository: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_repository, copy)
+    (copy / "bert/1/model.fp16.onnx").unlink()
     with pytest.raises(
         ContractError,
         match=r"model\.fp16\.onnx: no such file; .*build them with: aigid build",
     ):
-        build_engines(demo, tmp_path, RTX)
+        build_engines(copy, tmp_path / "engines", RTX)
 
 
 @pytest.mark.skipif(
