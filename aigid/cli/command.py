@@ -85,7 +85,8 @@ class Command(click.Command):
         self, *names: Any, extra: str | None = None, after_interrupt: str = "", **settings: Any
     ) -> None:
         # Its own, for a command that build/ has by itself.
-        super().__init__(*names, context_settings=_HELP, **settings)
+        settings["context_settings"] = _HELP
+        super().__init__(*names, **settings)
         self.params.extend(verbosity_options())
         self._extra, self._after_interrupt = extra, after_interrupt
 
