@@ -3,6 +3,7 @@
 import hashlib
 import json
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,7 +56,8 @@ class FeatureCache:
         """Make the folder; raises TrainingError where it cannot be written."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _new_file(self.folder / f".{secrets.token_hex(4)}").unlink()
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
 
     def load(self, key: str, on_message: OnMessage) -> FeatureTable | None:
         """Return the features of a key, or None where the folder does not have them.
@@ -89,7 +91,7 @@ class FeatureCache:
             name: torch.from_numpy(np.ascontiguousarray(getattr(table, name))) for name in _TENSORS
         }
         with self._writing():
-            staged = _new_file(file.with_name(f".{file.name}.{secrets.token_hex(4)}"))
+            staged = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
             try:
                 save_tensors(tensors, staged, _facts(key, table))
                 staged.replace(file)
@@ -108,11 +110,6 @@ class FeatureCache:
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key[:32]}.safetensors"
-
-
-def _new_file(path: Path) -> Path:
-    path.touch(exist_ok=False)
-    return path
 
 
 def _facts(key: str, table: FeatureTable) -> dict[str, str]:

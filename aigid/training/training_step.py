@@ -13,13 +13,27 @@ from aigid.training.losses import (
 )
 
 
-class TrainingStep(nn.Module):
+class _Step(nn.Module):
     """A model and its loss; the module's parameters are the model's own."""
 
     def __init__(self, model: FusionModel, config: LossConfig, weights: ClassWeights) -> None:
         super().__init__()
         self.model = model
         self._config, self._weights = config, weights
+
+    def _fuse(self, text: Tensor, image: Tensor) -> Logits:
+        logits = self.model.fuse(text, image)
+        # Under mixed precision the logits are half precision, too coarse for the loss's logarithms.
+        return Logits(logits.a.float(), logits.b.float())
+
+    def _loss(
+        self, logits: Logits, label_a: Tensor, label_b: Tensor, totals: BatchTotals
+    ) -> Tensor:
+        return multi_task_loss(logits, label_a, label_b, self._config, self._weights, totals)
+
+
+class TrainingStep(_Step):
+    """The loss of rows as images and prompts."""
 
     def forward(
         self,
@@ -37,37 +51,20 @@ class TrainingStep(nn.Module):
         text = self.model.text_features(input_ids, attention_mask)
         image = self.model.image_features(images)
         clean = self._fuse(text, image[: len(text)])
-        loss = multi_task_loss(clean, label_a, label_b, self._config, self._weights, totals)
+        loss = self._loss(clean, label_a, label_b, totals)
         if len(image) == len(text):
             return loss
         changed = self._fuse(text, image[len(text) :])
-        loss = (
-            loss + multi_task_loss(changed, label_a, label_b, self._config, self._weights, totals)
-        ) / 2
+        loss = (loss + self._loss(changed, label_a, label_b, totals)) / 2
         features = image[: len(text)].float(), image[len(text) :].float()
         return loss + self._config.consistency * consistency_loss(clean, changed, features, totals)
 
-    def _fuse(self, text: Tensor, image: Tensor) -> Logits:
-        return _fuse(self.model, text, image)
 
-
-class FeatureStep(nn.Module):
-    """The heads of a model and their loss, for rows whose features were made before."""
-
-    def __init__(self, model: FusionModel, config: LossConfig, weights: ClassWeights) -> None:
-        super().__init__()
-        self.model = model
-        self._config, self._weights = config, weights
+class FeatureStep(_Step):
+    """The loss of rows whose features were made before: the encoders are not run."""
 
     def forward(
         self, text: Tensor, image: Tensor, label_a: Tensor, label_b: Tensor, totals: BatchTotals
     ) -> Tensor:
         """Return what N rows add to the loss of the batch with these `totals`, a scalar."""
-        logits = _fuse(self.model, text, image)
-        return multi_task_loss(logits, label_a, label_b, self._config, self._weights, totals)
-
-
-def _fuse(model: FusionModel, text: Tensor, image: Tensor) -> Logits:
-    logits = model.fuse(text, image)
-    # Under mixed precision the logits are half precision, too coarse for the loss's logarithms.
-    return Logits(logits.a.float(), logits.b.float())
+        return self._loss(self._fuse(text, image), label_a, label_b, totals)
