@@ -37,10 +37,11 @@ def command(paths: tuple[str, ...], pseudo: str, progress_json: bool, **options:
       aigid pseudo-label unlabelled/ --out results/ --pseudo pseudo/
     """
     from aigid.progress_bar import counted
-    from aigid.training.pseudo_labels import write_pseudo_labels
+    from aigid.training.pseudo_labels import check_known_labels, write_pseudo_labels
 
     selection, choice = selection_config(options), label_choice(options)
     config = scan_config(paths, options)
+    check_known_labels(config, choice)
     show_scan(config, progress_json)
     record = write_pseudo_labels(config, pseudo, selection, choice)
     classes = ", ".join(f"{name} {count:,}" for name, count in record.classes.items())

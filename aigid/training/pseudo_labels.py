@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from aigid.bounded_map import bounded_map
 from aigid.config import ScanConfig
+from aigid.contract import find_model, load_contract
 from aigid.errors import ManifestError, ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
 from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
@@ -84,6 +85,16 @@ class _Pair(NamedTuple):
     image: ImageReference
     prompt: str | None
     truth: int | None
+
+
+def check_known_labels(config: ScanConfig, choice: LabelChoice) -> None:
+    """Raise ManifestError where label columns are chosen and invalid: before the scan, not after.
+
+    Raises ContractError where there is no model.
+    """
+    if choice != LabelChoice():
+        manifest = open_manifest(config.paths, config.columns, limit=config.limit)
+        _known_labels(manifest, choice, load_contract(find_model(config.model)).labels)
 
 
 def write_pseudo_labels(

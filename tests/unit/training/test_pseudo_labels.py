@@ -18,7 +18,7 @@ from support.scan_results import parquet_rows, result_rows
 
 from aigid.cli.main import main
 from aigid.contract import OpenSet, load_contract, save_contract
-from aigid.errors import ResultsError, UsageError
+from aigid.errors import ManifestError, ResultsError, UsageError
 from aigid.manifest import open_manifest
 from aigid.records import DEFAULT_LABELS
 from aigid.results import ModelIdentity
@@ -286,6 +286,21 @@ def test_at_most_the_given_number_of_each_class_is_kept_the_most_confident(
     images = [row["image"]["bytes"] for row in everything]
     positions = [images.index(row["image"]["bytes"]) for row in kept]
     assert positions == sorted(positions)
+
+
+def test_chosen_label_columns_are_checked_before_the_scan(
+    tiny_repository: Path, tmp_path: Path
+) -> None:
+    pq.write_table(manifest_table(6), tmp_path / "m.parquet")
+    cases = {
+        ("--label-column", "wrong"): "m.parquet: no column named wrong",
+        ("--generator-column", "Caption"): "column Caption",
+    }
+    for words, message in cases.items():
+        refused = run(tiny_repository, tmp_path, tmp_path / "m.parquet", *words)
+        assert refused.exit_code == ManifestError.exit_status, refused.output
+        assert message in refused.stderr
+        assert not (tmp_path / "results").exists()
 
 
 def confidence(row: dict[str, float]) -> float:
