@@ -208,7 +208,7 @@ def main(base: Path, trained: Path, calibration: str, test: str, rows: int, roun
     if its results depend on the batch.
 
     Example: python benchmarks/int8_comparison.py runs/base build/demo/checkpoint
-    --calibration runs/data/validation --test runs/data/test
+    --calibration runs/data/simulated-validation --test runs/data/test
     """
     graphs = artifacts_of(base / "repository")["fp32"]
     sample = list(
