@@ -14,8 +14,46 @@ from urllib3.util.connection import create_connection
 
 from aigid.storage.http_errors import RefusalReason, RefusedError
 
+# The interpreter has such a table too, but it differs from version to version. This one follows
+# IANA's registries of special-purpose addresses as of November 2026, and has what clouds use beside
+# them.
+_NOT_PUBLIC_V4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",  # this network
+            "10.0.0.0/8",  # private
+            "100.64.0.0/10",  # shared by a carrier's customers; Alibaba's metadata service
+            "127.0.0.0/8",  # this host
+            "168.63.129.16/32",  # Azure's metadata service
+            "169.254.0.0/16",  # link-local; the metadata service of most clouds
+            "172.16.0.0/12",  # private
+            "192.0.0.0/24",  # protocols; Oracle's metadata service
+            "192.0.2.0/24",  # documentation
+            "192.88.99.0/24",  # former 6to4 relays
+            "192.168.0.0/16",  # private
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",  # documentation
+            "203.0.113.0/24",  # documentation
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+        ),
+    )
+)
+# All other IPv6 addresses are special: this host, compatible with or translated to IPv4 (::/96,
+# ::ffff:0:0:0/96, 64:ff9b:1::/48), discard, unique local, link-local, site-local, multicast.
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocols, Teredo
+            "2001:db8::/32",  # documentation
+            "3fff::/20",  # documentation
+        ),
+    )
+)
 # IPv6 addresses that stand for an IPv4 address behind a translator (RFC 6052).
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
@@ -24,12 +62,13 @@ def is_public(address: str) -> bool:
     An IPv6 address that embeds an IPv4 address (mapped, 6to4, NAT64) counts as that IPv4 address.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        nat64 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
-        embedded = ip.ipv4_mapped or ip.sixtofour or nat64
-        if embedded is not None:
-            return is_public(str(embedded))
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return not any(ip in network for network in _NOT_PUBLIC_V4)
+    nat64 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+    embedded = ip.ipv4_mapped or ip.sixtofour or nat64
+    if embedded is not None:
+        return is_public(str(embedded))
+    return ip in _GLOBAL_UNICAST and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
 def _public_addresses(host: str, port: int) -> list[str]:
