@@ -2,12 +2,13 @@
 
 import posixpath
 from dataclasses import replace
+from urllib.parse import quote
 
 import pyarrow as pa
 
 from aigid.errors import StorageError, UsageError
 from aigid.pixels import DecodeLimits, check_byte_limit
-from aigid.records import ErrorCode, RowFailure, printable
+from aigid.records import ErrorCode, RowFailure, printable, without_secrets
 from aigid.storage import (
     Location,
     StoreUri,
@@ -40,6 +41,18 @@ def fetch_object(
         raise StorageError(f"{location.text}: {reason}; run the scan again to continue") from error
 
 
+def url_in_root(text: str, root: Location, *, allow_outside: bool) -> str:
+    """Return the URL of an image at a path relative to `root`, a folder on a web server.
+
+    It is without the query of `root`, which may hold the signature of the manifest's own URL.
+    Raises RowFailure: forbidden.
+    """
+    location = _from_path(text, root)
+    if location.store is None or not (allow_outside or location.is_below(root)):
+        raise _outside(text, root)
+    return f"{location.store.root}/{quote(location.store.key)}"
+
+
 def _object(text: str, root: Location | None, allow_outside: bool) -> Location:
     location = _from_uri(text, root, allow_outside) if "://" in text else _from_path(text, root)
     if not allow_outside and not (root and location.is_below(root)):
@@ -51,7 +64,8 @@ def _outside(text: str, root: Location | None) -> RowFailure:
     if root is None:
         detail = "there is no image root that it could be below (image_root, allow_outside_root)"
     else:
-        detail = f"outside the image root {root.text} (allow_outside_root)"
+        folder = without_secrets(root.text)
+        detail = f"outside the image root {folder} (allow_outside_root)"
     return RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: {detail}")
 
 

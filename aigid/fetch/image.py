@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 
 from aigid.fetch.from_file import fetch_file
-from aigid.fetch.from_store import fetch_object
+from aigid.fetch.from_store import fetch_object, url_in_root
 from aigid.fetch.from_web import fetch_url
 from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
@@ -102,11 +102,14 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
         raise RowFailure(
             ErrorCode.EMPTY, "the image is null" if path is None else "the image's path is empty"
         )
-    scheme = _scheme(path)
-    if scheme in WEB_SCHEMES:
+    if _scheme(path) is None and root is not None and root.is_web:
+        # The server chooses where its redirects lead: the policy for other URLs holds here as well.
+        path = url_in_root(path, root, allow_outside=outside)
+    if _scheme(path) in WEB_SCHEMES:
         return fetch_url(
             path, policy.limits, allow_private_addresses=policy.allow_private_addresses
         )
+    scheme = _scheme(path)
     if _is_object(scheme, root):
         return fetch_object(path, root, policy.limits, allow_outside=outside)
     local = path if scheme is None else _path_of_file_uri(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from support.web_server import Answer, WebServer, reset_client, web_server
 
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image, from_web
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, from_web, image_root_of
 from aigid.fetch.from_web import HostUnreachable, fetch_url
 from aigid.pixels import DecodeLimits
 from aigid.records import ErrorCode, RowError, RowFailure
@@ -108,6 +108,33 @@ def test_the_policy_decides_on_private_addresses(site: WebServer) -> None:
     assert fetch_image(reference, FetchPolicy(None, allow_private_addresses=True)) == b"data"
     with pytest.raises(RowFailure, match="forbidden: "):
         fetch_image(reference, FetchPolicy(None))
+
+
+def fetch_beside(url: str, path: str, *, allow_private_addresses: bool = True) -> bytes:
+    """Fetch an image by its path relative to the manifest at a URL."""
+    policy = FetchPolicy(image_root_of([url]), allow_private_addresses=allow_private_addresses)
+    return fetch_image(ImageReference(None, path), policy)
+
+
+def test_the_policy_holds_for_images_relative_to_a_manifest_on_the_web(site: WebServer) -> None:
+    manifest = site.serve("/data/m.parquet", Answer(b"m", ranges=True))
+    site.serve("/data/x.png", Answer(b"secret"))
+    with pytest.raises(RowFailure, match="is not public: .* \\(allow_private_addresses\\)"):
+        fetch_beside(manifest, "x.png", allow_private_addresses=False)
+    assert "/data/x.png" not in site.requests
+    assert fetch_beside(manifest, "x.png") == b"secret"
+
+
+def test_the_query_of_a_manifest_is_not_sent_on_to_its_images(site: WebServer) -> None:
+    site.serve("/data/m.parquet?signature=secret", Answer(b"m", ranges=True))
+    site.serve("/data/a%20b%23.png", Answer(b"data"))
+    manifest = f"{site.address}/data/m.parquet?signature=secret"
+    assert fetch_beside(manifest, "./a b#.png") == b"data"
+    with pytest.raises(RowFailure) as caught:
+        fetch_beside(manifest, "../x.png")
+    assert caught.value.error.code is ErrorCode.FORBIDDEN
+    assert "secret" not in caught.value.error.detail
+    assert not any("secret" in path for path in site.requests if "m.parquet" not in path)
 
 
 def test_the_detail_is_one_line_without_control_characters(site: WebServer) -> None:
