@@ -11,6 +11,7 @@ from functools import lru_cache
 from pyarrow import fs
 
 from aigid.errors import UsageError
+from aigid.storage.endpoints import gcs_endpoint, s3_endpoint
 from aigid.storage.uri import StoreUri
 from aigid.storage.web_files import WebFiles
 
@@ -19,6 +20,7 @@ from aigid.storage.web_files import WebFiles
 _S3_ATTEMPTS = 10
 _CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10, 30
 _GCS_RETRY_TIME = timedelta(seconds=60)
+_ENDPOINTS = {"s3": s3_endpoint, "gs": gcs_endpoint}
 
 
 def open_store(uri: StoreUri) -> fs.FileSystem:
@@ -29,22 +31,27 @@ def open_store(uri: StoreUri) -> fs.FileSystem:
     """
     if uri.kind == "web":
         return _web(uri.scheme, uri.query)
-    options = tuple(uri.options.items())
+    options = _options(uri)
     if uri.kind == "s3":
         return _s3(uri.bucket, options)
     return _gs(options) if uri.kind == "gs" else _az(uri.account, options)
+
+
+def _options(uri: StoreUri) -> tuple[tuple[str, str], ...]:
+    """Return a URI's options, with the server of the store's own settings where it names none."""
+    find = _ENDPOINTS.get(uri.kind)
+    if find is None or "endpoint_override" in uri.options:
+        return tuple(uri.options.items())
+    return tuple((find() | uri.options).items())
 
 
 @lru_cache(maxsize=64)
 def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
     given = dict(options)
     region = given.get("region")
-    has_endpoint = "endpoint_override" in given or _first_variable(
-        "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"
-    )
     if (
         region is None
-        and not has_endpoint
+        and "endpoint_override" not in given
         and not _first_variable("AWS_REGION", "AWS_DEFAULT_REGION")
     ):
         region = fs.resolve_s3_region(bucket)

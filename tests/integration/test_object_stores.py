@@ -134,6 +134,17 @@ def last_line(done: subprocess.CompletedProcess[str]) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_server_that_the_environment_names_gets_the_results(
+    variable: str, options: list[object], stored: dict[str, bytes], store: ObjectStore
+) -> None:
+    server = {variable: f"http://{store.address}"}
+    out = f"by-{variable}"
+    done = run_scan(f"s3://{BUCKET}/manifest", f"s3://{BUCKET}/{out}", *options, **server)
+    assert done.returncode == 0, done.stderr
+    assert without_manifest(rows_of(results(store, out))) == without_manifest(rows_of(stored))
+
+
 def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
     manifest: Path,
     options: list[object],
