@@ -17,7 +17,7 @@ from aigid.errors import UsageError
 from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import ScanShards, ShardJob
 from aigid.shards import Shard
-from aigid.storage import exists, locate
+from aigid.storage import endpoint_variables, exists, locate
 from aigid.version import __version__
 
 _KEPT_MESSAGES = 20
@@ -28,7 +28,8 @@ class WorkOrder:
     """What a worker gets at its start: the job, and how to check that it sees the same files.
 
     Results go to `out`, a folder that the scan holds with `token`. Relative paths are relative to
-    `folder`; `first_file` is a file of the manifest.
+    `folder`; `first_file` is a file of the manifest. `servers` are the environment variables that
+    name the servers of object stores, as they are where the order is made.
     """
 
     job: ShardJob
@@ -38,6 +39,7 @@ class WorkOrder:
     first_file: str
     threads: int
     version: str = __version__
+    servers: dict[str, str] = field(default_factory=endpoint_variables)
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class ShardWorker:
 
         Raises AigidError with the reason if this node cannot do the work.
         """
+        # Otherwise results could go to another server, which this host's settings name.
+        os.environ.update(order.servers)
         _check_node(order)
         scan = self._exit.enter_context(order.job.open(order.threads, self._messages.append))
         results = open_results(order.out)

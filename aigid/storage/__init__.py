@@ -1,6 +1,7 @@
 """Files on local disks, in object stores and on web servers."""
 
 from aigid.storage import http_errors
+from aigid.storage.endpoints import endpoint_variables
 from aigid.storage.folders import (
     make_output_folder,
     replace_folder,
@@ -34,6 +35,7 @@ __all__ = [
     "URI_SCHEMES",
     "WEB_SCHEMES",
     "download",
+    "endpoint_variables",
     "exists",
     "explain_absence",
     "explain_failure",

@@ -43,6 +43,23 @@ def gcs_endpoint() -> dict[str, str]:
     return _parse("STORAGE_EMULATOR_HOST", value, "http") | {"anonymous": "true"}
 
 
+def endpoint_variables() -> dict[str, str]:
+    """Return the environment variables by which another host asks the same servers as this one.
+
+    Raises UsageError as `s3_endpoint` does.
+    """
+    s3, gcs = _url(s3_endpoint()), _url(gcs_endpoint())
+    return {
+        "AWS_ENDPOINT_URL_S3": s3,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false" if s3 else "true",
+        "STORAGE_EMULATOR_HOST": gcs,
+    }
+
+
+def _url(endpoint: dict[str, str]) -> str:
+    return f"{endpoint['scheme']}://{endpoint['endpoint_override']}" if endpoint else ""
+
+
 def _configured_url(file: Path) -> str | None:
     """Return the URL in AWS's configuration file, of the profile in use."""
     parser = ConfigParser(interpolation=None, strict=False, default_section="")

@@ -8,7 +8,7 @@ from support.web_server import WebServer, web_server
 
 from aigid.errors import StorageError, UsageError
 from aigid.storage import exists, locate
-from aigid.storage.endpoints import gcs_endpoint, s3_endpoint
+from aigid.storage.endpoints import endpoint_variables, gcs_endpoint, s3_endpoint
 
 OWN = {"endpoint_override": "minio.example:9000", "scheme": "http"}
 
@@ -98,6 +98,28 @@ def test_a_configuration_file_that_cannot_be_read_names_no_server(
 ) -> None:
     no_settings.write_bytes(data)
     assert s3_endpoint() == {}
+
+
+@pytest.mark.parametrize("here", [{}, {"AWS_ENDPOINT_URL": "http://minio.example:9000"}])
+@pytest.mark.parametrize("there", [{}, {"AWS_ENDPOINT_URL_S3": "http://other.example"}])
+@pytest.mark.parametrize("ignored", ["", "true"])
+def test_another_host_asks_the_same_servers(
+    here: dict[str, str],
+    there: dict[str, str],
+    ignored: str,
+    no_settings: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as settings:
+        for name, value in here.items():
+            settings.setenv(name, value)
+        expected, variables = (s3_endpoint(), gcs_endpoint()), endpoint_variables()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "other.example")
+    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", ignored)
+    no_settings.write_text("[default]\nendpoint_url = http://other.example\n")
+    for name, value in (there | variables).items():
+        monkeypatch.setenv(name, value)
+    assert (s3_endpoint(), gcs_endpoint()) == expected
 
 
 @pytest.mark.parametrize(
