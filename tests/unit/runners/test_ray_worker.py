@@ -27,12 +27,25 @@ Ordered = Callable[..., WorkOrder]
 def order(tmp_path: Path) -> Iterator[Ordered]:
     """Makes the order of a scan into `out`, a folder that is held while the test runs."""
     (tmp_path / "m.parquet").touch()
-    before = Path.cwd()
+    # A worker has a process of its own, and changes its folder and its environment.
+    before, environment = Path.cwd(), dict(os.environ)
     with open_results(str(tmp_path / "out")).open() as token:
         yield lambda job=StandInJob(), **other: replace(
             WorkOrder(job, str(tmp_path / "out"), token, str(tmp_path), "m.parquet", 1), **other
         )
     os.chdir(before)
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def test_a_worker_asks_the_servers_that_the_driver_asks(
+    order: Ordered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://driver.example")
+    ordered = order()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://other.example")
+    ShardWorker().start(ordered)
+    assert os.environ["AWS_ENDPOINT_URL_S3"] == "http://driver.example"
 
 
 def shards(count: int) -> list[Shard]:
