@@ -47,10 +47,10 @@ def url_in_root(text: str, root: Location, *, allow_outside: bool) -> str:
     It is without the query of `root`, which may hold the signature of the manifest's own URL.
     Raises RowFailure: forbidden.
     """
-    location = _from_path(text, root)
+    location = _from_path(quote(text), root)
     if location.store is None or not (allow_outside or location.is_below(root)):
         raise _outside(text, root)
-    return f"{location.store.root}/{quote(location.store.key)}"
+    return replace(location.store, query="").text
 
 
 def _object(text: str, root: Location | None, allow_outside: bool) -> Location:
@@ -70,11 +70,17 @@ def _outside(text: str, root: Location | None) -> RowFailure:
 
 
 def _from_path(text: str, root: Location | None) -> Location:
-    if root is None:
+    """Return the object at a path relative to `root`; `..` leads up, but not out of the bucket."""
+    if root is None or root.store is None:
         raise RowFailure(
             ErrorCode.FORBIDDEN, f"{printable(text)}: a path needs an image root (image_root)"
         )
-    return root.at(posixpath.normpath(f"{root.path}/{text}"))
+    path, bucket = posixpath.normpath(f"{root.path}/{text}"), root.store.bucket
+    if "" in text.split("/"):
+        raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: a part of the path is empty")
+    if not f"{path}/".startswith(f"{bucket}/"):
+        raise _outside(text, root)
+    return root.at(path)
 
 
 def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location:
@@ -87,18 +93,22 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
                 ErrorCode.FORBIDDEN,
                 f"{printable(text)}: a manifest may not set the server or region",
             )
-        path = posixpath.normpath(uri.path)
+        if text.endswith("/"):
+            raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: the URI of a folder")
         if root is not None and root_uri is not None and _same_bucket(root_uri, uri):
-            return root.at(path)
+            return root.at(uri.path)
         if not allow_outside:
             raise _outside(text, root)
         query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
-        return locate(replace(uri.at(path), query=query).text)
+        return locate(replace(uri, query=query).text)
     except UsageError as error:
-        raise RowFailure(
-            ErrorCode.MISSING, f"{printable(text)}: not the URI of an object"
-        ) from error
+        start, message = f"{text}: ", str(error)
+        # A message that does not begin so hides credentials in the URI.
+        reason = (
+            message.removeprefix(start) if message.startswith(start) else "not the URI of an object"
+        )
+        raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: {reason}") from error
 
 
 def _same_bucket(one: StoreUri, other: StoreUri) -> bool:
-    return (one.scheme, one.bucket) == (other.scheme, other.bucket)
+    return (one.scheme, one.bucket, one.account) == (other.scheme, other.bucket, other.account)

@@ -1,9 +1,11 @@
 """From an image reference to encoded bytes, within the limits and the policy."""
 
+import os
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 
@@ -24,6 +26,9 @@ from aigid.storage import (
     is_folder,
     locate,
 )
+
+# Around references that come from text files: blanks, line breaks and byte order marks.
+_BLANKS = f"{string.whitespace}\u00a0\u2028\u2029\u3000\ufeff"
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,14 @@ def image_references(column: pa.Array) -> list[ImageReference]:
         valid = column.is_valid().to_pylist()
         names = [column.type.field(index).name for index in range(column.type.num_fields)]
         data = _bytes_of(column, names)
-        paths = texts(column.field("path")) if "path" in names else [None] * len(column)
+        paths = _paths(column.field("path")) if "path" in names else [None] * len(column)
         rows = zip(valid, data, paths, strict=True)
         return [
             ImageReference(encoded, path) if ok else ImageReference(None, None)
             for ok, encoded, path in rows
         ]
     if _is_text(column.type):
-        return [ImageReference(None, path) for path in texts(column)]
+        return [ImageReference(None, path) for path in _paths(column)]
     return [ImageReference(data, None) for data in column.to_pylist()]
 
 
@@ -159,12 +164,24 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _path_of_file_uri(text: str) -> str | None:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
+    """Return the path in a file URI, None for one of another host or scheme.
+
+    It is split here: `urlsplit` loses what follows a # or a ?, and line breaks. The URI would name
+    another file.
+    """
+    scheme, _, rest = text.partition("://")
+    host, slash, path = rest.partition("/")
+    if scheme.lower() != "file" or host.lower() not in ("", "localhost"):
         return None
-    return (
-        unquote(parts.path)
-        if parts.scheme == "file" and parts.netloc in ("", "localhost")
-        else None
-    )
+    special = next((character for character in "#?" if character in path), None)
+    if special:
+        raise RowFailure(
+            ErrorCode.MISSING,
+            f"{printable(text)}: write a {special} in a name as %{ord(special):02X} in a URI",
+        )
+    return os.fsdecode(unquote_to_bytes(slash + path))
+
+
+def _paths(column: pa.Array) -> list[str | None]:
+    """Return the references of a column of text, without blanks around them."""
+    return [None if text is None else text.strip(_BLANKS) for text in texts(column)]

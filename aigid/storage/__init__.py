@@ -25,7 +25,14 @@ from aigid.storage.location import (
     store_failures,
     write_atomic,
 )
-from aigid.storage.uri import STORE_SCHEMES, URI_SCHEMES, WEB_SCHEMES, StoreUri, parse_store_uri
+from aigid.storage.uri import (
+    STORE_SCHEMES,
+    URI_SCHEMES,
+    WEB_SCHEMES,
+    StoreUri,
+    has_plain_parts,
+    parse_store_uri,
+)
 
 __all__ = [
     "ListedFile",
@@ -41,6 +48,7 @@ __all__ = [
     "explain_failure",
     "fixed_folder",
     "has_glob",
+    "has_plain_parts",
     "http_errors",
     "is_folder",
     "is_forbidden",

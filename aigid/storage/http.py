@@ -26,7 +26,7 @@ from aigid.storage.http_errors import (
     UnknownHostError,
     UnreachableError,
 )
-from aigid.storage.public_addresses import PUBLIC_POOL_CLASSES
+from aigid.storage.public_addresses import PUBLIC_POOL_CLASSES, is_public_host
 
 _ATTEMPTS = 3
 # The pause doubles after each attempt.
@@ -74,12 +74,14 @@ def download(url: str, max_bytes: int, *, allow_private: bool) -> bytes:
 def download_range(url: str, start: int, stop: int) -> FileRange:
     """Return the bytes from `start` up to, and without, `stop` of the file at a URL.
 
-    The server's address may be private. Raises what `download` raises, and NoRangesError.
+    The address of the server may be private, since the user names it. A public server may not
+    redirect to a private one. Raises what `download` raises, and NoRangesError.
     """
 
     def request(deadline: float) -> FileRange:
         wanted = {"Range": f"bytes={start}-{stop - 1}"}
-        data, headers = _request(url, wanted, stop - start, deadline, _pool(True))
+        pool = _pool(not is_public_host(_host(url)))
+        data, headers = _request(url, wanted, stop - start, deadline, pool)
         sent = re.fullmatch(rf"bytes {start}-\d+/(\d+)", headers.get("Content-Range", ""))
         if sent is None:
             raise NoRangesError(_NO_RANGES)
@@ -107,9 +109,8 @@ def _request(
     url: str, headers: dict[str, str], max_bytes: int, deadline: float, pool: urllib3.PoolManager
 ) -> tuple[bytes, Mapping[str, str]]:
     """Return the body and the headers of one GET request."""
-    host = ""
+    host = _host(url)
     try:
-        host = urlsplit(url).hostname or ""
         response = pool.request("GET", url, headers=_HEADERS | headers, preload_content=False)
         try:
             _check_status(response.status, host)
@@ -128,6 +129,13 @@ def _request(
         raise _http_error(error.reason or error, host) from error
     except (exceptions.HTTPError, ValueError, OSError) as error:
         raise _http_error(error, host) from error
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _check_status(status: int, host: str) -> None:

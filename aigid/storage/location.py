@@ -46,6 +46,8 @@ class Location:
     @property
     def parent(self) -> "Location":
         """The folder that it is in."""
+        if self.store is not None:
+            return self.at(self.path.rstrip("/").rpartition("/")[0])
         return self.at(str(PurePosixPath(self.path).parent))
 
     def at(self, path: str) -> "Location":
@@ -225,8 +227,8 @@ def _local(text: str) -> Location:
         path.encode()
     except UnicodeEncodeError as error:
         raise UsageError(f"{path!r}: the name is not UTF-8: rename it") from error
-    # Arrow would read run:1.parquet as a URI.
-    arrow_path = f"./{path}" if ":" in path.split("/")[0] else path
+    # Arrow would read run:1.parquet as a URI, and ~run as the home folder of a user named run.
+    arrow_path = f"./{path}" if path.startswith("~") or ":" in path.split("/")[0] else path
     return Location(fs.LocalFileSystem(), arrow_path, path)
 
 

@@ -6,6 +6,7 @@ private network that it runs in, such as a cloud's metadata service.
 
 import ipaddress
 import socket
+from functools import lru_cache
 
 import urllib3
 from urllib3 import exceptions
@@ -71,7 +72,7 @@ def is_public(address: str) -> bool:
     return ip in _GLOBAL_UNICAST and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
-def _public_addresses(host: str, port: int) -> list[str]:
+def _public_addresses(host: str, port: int | None) -> list[str]:
     """Resolve a host. Raises RefusedError where any of its addresses is not public."""
     infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     addresses = [str(info[4][0]) for info in infos]
@@ -81,6 +82,19 @@ def _public_addresses(host: str, port: int) -> list[str]:
                 f"the address of {host} is not public: {address}", RefusalReason.PRIVATE_ADDRESS
             )
     return addresses
+
+
+@lru_cache(maxsize=256)
+def is_public_host(host: str) -> bool:
+    """Return whether all addresses of a host are public, or it has none."""
+    try:
+        _public_addresses(host, None)
+    except RefusedError:
+        return False
+    except (OSError, UnicodeError):
+        # Connecting tells why.
+        return True
+    return True
 
 
 class _PublicHTTPConnection(HTTPConnection):

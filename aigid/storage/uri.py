@@ -46,8 +46,9 @@ class StoreUri:
     """The parts of a URI of an object store or a web server.
 
     `root` is the text up to the bucket, as in "s3://bucket". `bucket` is the bucket or container,
-    and for the web the host with its port. `key` is the decoded path below it. `account` is the
-    storage account of an abfs:// or abfss:// URI.
+    and for the web the host with its port. `key` is the path below it: decoded, but for the web as
+    it is in the URL, where a%2Fb and a/b may be two files. `account` is the storage account of an
+    abfs:// or abfss:// URI.
     """
 
     scheme: str
@@ -65,7 +66,7 @@ class StoreUri:
     @property
     def path(self) -> str:
         """The path that Arrow's file systems take: BUCKET/KEY."""
-        return f"{self.bucket}/{self.key}".rstrip("/")
+        return f"{self.bucket}/{self.key}" if self.key else self.bucket
 
     @property
     def options(self) -> dict[str, str]:
@@ -75,6 +76,8 @@ class StoreUri:
     @property
     def text(self) -> str:
         """The URI as a user would write it."""
+        if self.kind == "web":
+            return f"{self.root}/{self.key}" + (f"?{self.query}" if self.query else "")
         # Escape what would be read as an escape, a query or a fragment, and what is not printable.
         key = "".join(
             quote(character) if character in "%?#" or not character.isprintable() else character
@@ -84,7 +87,8 @@ class StoreUri:
 
     def at(self, path: str) -> "StoreUri":
         """Return the URI of another of Arrow's paths in the same store."""
-        return replace(self, key=path.removeprefix(self.bucket).strip("/"))
+        key = path.removeprefix(self.bucket).removeprefix("/")
+        return replace(self, key=key if self.kind == "web" else key.rstrip("/"))
 
 
 def parse_store_uri(text: str) -> StoreUri:
@@ -109,11 +113,40 @@ def parse_store_uri(text: str) -> StoreUri:
         raise UsageError(
             f"{text}: not a location that can be opened: give {scheme}://{_form(scheme)}"
         )
-    if parts.fragment or text.endswith("#"):
-        raise UsageError(f"{text}: write a # in a name as %23 in a URI")
+    _check_characters(text, kind)
     _check_options(text, parts.query, kind)
-    key = unquote(parts.path).strip("/")
+    key = parts.path.removeprefix("/") if kind == "web" else _key(text, parts.path)
     return StoreUri(scheme, f"{scheme}://{parts.netloc}", bucket, key, parts.query, account)
+
+
+def _check_characters(text: str, kind: str) -> None:
+    """Raise UsageError for characters that splitting a URI loses: another object would be meant."""
+    lost = {"#": "%23", "\t": "%09", "\n": "%0A", "\r": "%0D"}
+    found = next((character for character in lost if character in text), None)
+    if found:
+        shown = found if found.isprintable() else repr(found)
+        raise UsageError(f"{text}: write a {shown} in a name as {lost[found]} in a URI")
+    if kind != "web" and text.endswith("?"):
+        raise UsageError(f"{text}: write a ? in a name as %3F in a URI")
+
+
+def _key(text: str, path: str) -> str:
+    """Return the decoded key of an object or a folder.
+
+    Clients resolve parts like ".." as in a path, and then ask for another object.
+    """
+    try:
+        key = unquote(path, errors="strict").removeprefix("/").rstrip("/")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{text}: the name is not UTF-8") from error
+    if key and not has_plain_parts(key):
+        raise UsageError(f"{text}: a key with an empty part, . or .. cannot be opened")
+    return key
+
+
+def has_plain_parts(key: str) -> bool:
+    """Return whether no part of a key is empty, "." or "..": each client reads it as it is."""
+    return not any(part in ("", ".", "..") for part in key.split("/"))
 
 
 def _check_options(text: str, query: str, kind: str) -> None:

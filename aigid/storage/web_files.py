@@ -1,14 +1,13 @@
 """Files on web servers as a read-only Arrow file system, so that a manifest can be given by URL.
 
-Files are read in ranges. The user names the server, so its address may be private, unlike the
-addresses of images, which a manifest names.
+Files are read in ranges. The user names the server, so its address may be private. Images that a
+manifest names are fetched by `download`, even those at paths relative to the manifest.
 """
 
 import io
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import fs
@@ -22,7 +21,7 @@ _READ_ONLY = "a web server is read only: give a folder or an object store"
 class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no types
     """The files of all web servers with the scheme `scheme`.
 
-    A path is HOST/PATH. `query` is added to the URL of each file.
+    A path is HOST/PATH, as in a URL. `query` is added to the URL of each file.
     """
 
     def __init__(self, scheme: str, query: str) -> None:
@@ -70,8 +69,7 @@ class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
         return fs.FileInfo(path, fs.FileType.File, size=start.size, mtime=_time(start.modified))
 
     def _url(self, path: str) -> str:
-        host, _, rest = path.partition("/")
-        return f"{self._scheme}://{host}/{quote(rest)}" + (f"?{self._query}" if self._query else "")
+        return f"{self._scheme}://{path}" + (f"?{self._query}" if self._query else "")
 
     def _refuse_to_write(self, *arguments: Any) -> NoReturn:
         raise OSError(_READ_ONLY)

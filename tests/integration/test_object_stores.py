@@ -25,7 +25,9 @@ from support.scan_process import start_scan, wait_until
 from support.scan_results import result_rows
 
 from aigid.errors import StorageError
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.manifest import open_manifest, read_segment
+from aigid.records import ErrorCode, RowFailure
 from aigid.shards import plan_shards
 from aigid.storage import (
     exists,
@@ -556,3 +558,67 @@ def test_a_store_that_keeps_failing_raises_a_storage_error(store: ObjectStore) -
     store.faults = lambda request: Fault(500)
     with pytest.raises(StorageError, match="the store failed; the store says: "):
         exists(locate(store.uri("manifest")))
+
+
+KEYS = ("set/a/b.png", "set/b.png", "set/a#1.png", "set/a", "set/a?x.png", "set/a b.png", "b.png")
+WRONG_KEYS = (
+    "{set}/a//b.png",
+    "{set}/a/../b.png",
+    "{set}/a/./b.png",
+    "{set}/../b.png",
+    "{set}/%2e%2e/b.png",
+    "{set}/a%2F%2e%2e%2Fb.png",
+    "{set}/../../other/b.png",
+    "{set}/a/b.png/",
+    "{set}/a#1.png",
+    "{set}/a?x.png",
+    "{set}/a?",
+    "{set}/a\n/b.png",
+    "{set}/%FF.png",
+    "a//b.png",
+    "a/b.png/",
+    "/b.png",
+    "//b.png",
+    "../b.png",
+    "../../other/b.png",
+    "../../../b.png",
+    "a/../../b.png",
+)
+
+
+@pytest.mark.parametrize("allow_outside", [False, True])
+@pytest.mark.parametrize("text", WRONG_KEYS)
+def test_a_reference_never_means_another_object(
+    text: str, allow_outside: bool, store: ObjectStore
+) -> None:
+    for key in KEYS:
+        store.put(key, key.encode())
+    policy = FetchPolicy(locate(store.uri("set")), allow_outside)
+    reference = text.format(set=f"s3://{BUCKET}/set")
+    leads_up = reference in ("../b.png", "a/../../b.png") and allow_outside
+    if leads_up:
+        assert fetch_image(ImageReference(None, reference), policy) == b"b.png"
+        return
+    with pytest.raises(RowFailure) as caught:
+        fetch_image(ImageReference(None, reference), policy)
+    assert caught.value.error.code in (ErrorCode.MISSING, ErrorCode.FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("{set}/a%231.png", "set/a#1.png"),
+        ("{set}/a%3Fx.png", "set/a?x.png"),
+        ("{set}/a b.png", "set/a b.png"),
+        ("{set}/a%20b.png", "set/a b.png"),
+        ("a#1.png", "set/a#1.png"),
+        ("a?x.png", "set/a?x.png"),
+        ("a/../b.png", "set/b.png"),
+        ("./a/b.png", "set/a/b.png"),
+    ],
+)
+def test_a_reference_means_its_object(text: str, key: str, store: ObjectStore) -> None:
+    for one in KEYS:
+        store.put(one, one.encode())
+    reference = ImageReference(None, text.format(set=f"s3://{BUCKET}/set"))
+    assert fetch_image(reference, FetchPolicy(locate(store.uri("set")))) == key.encode()

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from aigid.storage import http
+from aigid.storage import http, public_addresses
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def reset_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have aigid's HTTP client drop its connections, and not pause between attempts."""
     monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0)
     http._pool.cache_clear()
+    public_addresses.is_public_host.cache_clear()
 
 
 @contextmanager

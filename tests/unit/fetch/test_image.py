@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pytest
@@ -117,6 +118,52 @@ def test_paths_into_the_root_are_read(root: Path, path: str) -> None:
 def test_a_file_uri_is_read_with_its_percent_escapes_decoded(root: Path, start: str) -> None:
     assert fetched(f"{start}{root}/with%20space%20%25.png", within(root)) == "root/with space %.png"
     assert fetched(f"{start}{root}/%E7%94%BB%E5%83%8F.png", within(root)) == "root/画像.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "escape"), [("a#1.png", "%23"), ("a?x.png", "%3F"), ("a#.png?", "%23")]
+)
+def test_a_file_uri_that_would_name_another_file_is_refused(
+    root: Path, name: str, escape: str
+) -> None:
+    for found in (name, "a"):
+        (root / found).write_text(found)
+    character = unquote(escape)
+    error = refusal(f"file://{root}/{name}", within(root))
+    assert error.code is ErrorCode.MISSING
+    # What follows may be a secret, and is not shown.
+    shown = f"file://{root}/a{character}..."
+    assert error.detail == f"{shown}: write a {character} in a name as {escape} in a URI"
+    assert fetched(f"file://{root}/{quote(name)}", within(root)) == name
+    assert fetched(name, within(root)) == name
+
+
+def test_a_file_uri_keeps_line_breaks_and_bytes_that_are_not_utf8(root: Path) -> None:
+    (root / "ab.png").write_text("another file")
+    (root / "a\nb.png").write_text("line break")
+    (root / os.fsdecode(b"\xff.png")).write_text("byte")
+    assert fetched(f"file://{root}/a%0Ab.png", within(root)) == "line break"
+    assert fetched(f"file://{root}/a\nb.png", within(root)) == "line break"
+    assert fetched(f"file://{root}/%FF.png", within(root)) == "byte"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [" in.png", "in.png\n", "\r\nin.png\t", "\ufeffin.png", "\u3000in.png\u00a0", "\ufeff in.png "],
+)
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), HF_IMAGE])
+def test_blanks_around_a_reference_are_no_part_of_it(
+    root: Path, text: str, kind: pa.DataType
+) -> None:
+    value = {"bytes": None, "path": text} if kind == HF_IMAGE else text
+    (reference,) = image_references(pa.array([value], kind))
+    assert reference == ImageReference(None, "in.png")
+    assert fetch_image(reference, within(root)) == b"root/in.png"
+
+
+def test_a_reference_of_blanks_is_empty(root: Path) -> None:
+    (reference,) = image_references(pa.array([" \ufeff\n"]))
+    assert refusal(reference, within(root)).code is ErrorCode.EMPTY
 
 
 def test_a_plain_path_is_not_percent_decoded(root: Path) -> None:
@@ -231,6 +278,17 @@ def test_an_object_of_a_store_is_forbidden_unless_it_is_below_the_root(
 ) -> None:
     found = refusal(uri, within(root, **options))
     assert found == RowError(error.code, error.detail.replace("ROOT", str(root)))
+
+
+def test_another_azure_account_is_another_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    policy = FetchPolicy(locate("abfss://box@mine.dfs.core.windows.net/set"))
+    for uri in ("abfss://box@other.dfs.core.windows.net/set/x.png", "az://box/set/x.png"):
+        assert refusal(uri, policy) == RowError(
+            ErrorCode.FORBIDDEN,
+            f"{uri}: outside the image root abfss://box@mine.dfs.core.windows.net/set "
+            "(allow_outside_root)",
+        )
 
 
 def test_without_an_image_root_the_setting_is_named() -> None:

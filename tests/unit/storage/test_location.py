@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from aigid.errors import UsageError
@@ -16,6 +17,7 @@ from aigid.storage import (
     exists,
     is_folder,
     list_names,
+    list_parquet,
     locate,
     make_folder,
     remove_leftovers,
@@ -82,7 +84,7 @@ def test_paths_are_normalized() -> None:
         ("s3://bucket/set?region=x", "bucket/set", "s3://bucket/set/a b%3F.parquet?region=x"),
         ("s3://bucket?region=x", "bucket", "s3://bucket/a b%3F.parquet?region=x"),
         (
-            "s3://bucket//se%25t//?region=x",
+            "s3://bucket/se%25t//?region=x",
             "bucket/se%t",
             "s3://bucket/se%25t/a b%3F.parquet?region=x",
         ),
@@ -109,6 +111,25 @@ def test_the_text_of_an_object_store_location_has_its_scheme_and_query(
     make_folder(file)
 
 
+@pytest.mark.parametrize("name", ["~", "~backup", "~root", "~/backup"])
+def test_a_tilde_is_a_character_like_any_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = locate(name)
+    make_folder(folder)
+    file = folder.child("x.parquet")
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": [1]}), sink)
+    write_atomic(file, sink.getvalue())
+    assert (tmp_path / name / "x.parquet").is_file()
+    assert pq.read_table(file.path, filesystem=file.filesystem).num_rows == 1
+    assert list_names(folder) == ["x.parquet"]
+    assert [found.location.text for found in list_parquet(folder)] == [f"{name}/x.parquet"]
+    assert locate(file.text) == file
+
+
 def test_the_client_of_a_store_is_shared() -> None:
     clients = [locate(f"s3://bucket/{key}?region=x").filesystem for key in ("a", "b")]
     assert clients[0] is clients[1]
@@ -131,6 +152,15 @@ def test_the_client_of_a_store_is_shared() -> None:
         ),
         ("s3://bucket/part-?.parquet", "write a ? in a name as %3F in a URI"),
         ("s3://bucket/a#1.parquet", "write a # in a name as %23 in a URI"),
+        ("s3://bucket/a?", "write a ? in a name as %3F in a URI"),
+        ("s3://bucket/a\nb", "write a '\\n' in a name as %0A in a URI"),
+        ("https://host.example/a\tb", "write a '\\t' in a name as %09 in a URI"),
+        ("s3://bucket/a//b", "a key with an empty part, . or .. cannot be opened"),
+        ("s3://bucket//b", "a key with an empty part, . or .. cannot be opened"),
+        ("gs://bucket/a/../b", "a key with an empty part, . or .. cannot be opened"),
+        ("s3://bucket/a/%2e%2E/b", "a key with an empty part, . or .. cannot be opened"),
+        ("s3://bucket/./b", "a key with an empty part, . or .. cannot be opened"),
+        ("s3://bucket/%FF", "the name is not UTF-8"),
         ("s3:///x", "give s3://BUCKET/KEY"),
         ("s3://a b/c", "give s3://BUCKET/KEY"),
         ("abfss://box/x", "give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),

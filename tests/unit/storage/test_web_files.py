@@ -14,9 +14,8 @@ from support.web_server import Answer, WebServer, reset_client, web_server
 
 from aigid.cli.main import main
 from aigid.errors import ManifestError, StorageError
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_root_of
 from aigid.manifest import Segment, open_manifest, read_segment
-from aigid.storage import exists, locate, read_bytes, write_atomic
+from aigid.storage import exists, locate, public_addresses, read_bytes, write_atomic
 
 DATED = (("Last-Modified", "Wed, 25 Nov 2026 10:00:00 GMT"),)
 
@@ -77,19 +76,44 @@ def test_in_a_scan_of_a_url_image_paths_are_relative_to_it(
     for row in (0, 1):
         site.serve(f"/set/images/{row}.png", Answer(encoded_image(row), ranges=True))
     site.serve("/secret.png", Answer(encoded_image(2), ranges=True))
-    words = ["scan", url, "--out", tmp_path / "out", "--model", tiny_repository]
-    words += ["--max-error-rate", 1]
+    # A manifest may not name a private address, not even that of its own server.
+    assert scanned(url, tmp_path / "strict", tiny_repository) == ["forbidden"] * 4
+    assert not any("images" in path for path in site.requests)
+    allowed = scanned(url, tmp_path / "out", tiny_repository, "--allow-private-addresses")
+    assert allowed == [None, "missing", None, "forbidden"]
+    assert "/secret.png" not in site.requests
+
+
+def scanned(url: str, out: Path, repository: Path, *options: str) -> list[str | None]:
+    """Scan a manifest; return the error of each row."""
+    words = ["scan", url, "--out", out, "--model", repository, "--max-error-rate", 1, *options]
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    # A manifest may not name a private address, not even that of its own server.
-    assert [row["error"] for row in result_rows(tmp_path / "out")] == [
-        None,
-        "missing",
-        "forbidden",
-        "forbidden",
-    ]
-    policy = FetchPolicy(image_root_of([url]))
-    assert fetch_image(ImageReference(None, "images/1.png"), policy) == encoded_image(1)
+    return [row["error"] for row in result_rows(out)]
+
+
+def test_a_public_server_may_not_redirect_a_manifest_to_a_private_one(
+    site: WebServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first host stands for a public server.
+    monkeypatch.setattr(
+        public_addresses, "is_public", lambda address: address in ("127.0.0.1", "::1")
+    )
+    target = f"http://127.0.0.2:{site.port}/secret.parquet"
+    url = site.serve("/m.parquet", Answer(status=302, headers=(("Location", target),)))
+    site.serve("/secret.parquet", Answer(parquet_bytes(4, encoded_image), ranges=True))
+    with pytest.raises(StorageError, match=r"not public: 127\.0\.0\.2"):
+        open_manifest([url])
+    assert site.requests == ["/m.parquet"]
+
+
+def test_a_url_keeps_its_escapes_and_slashes(site: WebServer) -> None:
+    body = parquet_bytes(4, encoded_image)
+    for path in ("/a%2Fb%20c.parquet", "/a//b.parquet", "/x/o/dir%2Fm.parquet?alt=media"):
+        site.serve(path, Answer(body, ranges=True))
+        assert open_manifest([f"{site.address}{path}"]).rows == 4
+        assert set(site.requests) == {path}
+        site.requests.clear()
 
 
 def test_a_url_without_a_manifest_is_a_clear_error(site: WebServer) -> None:
