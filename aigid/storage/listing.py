@@ -11,6 +11,7 @@ from pyarrow import fs
 from aigid.bounded_map import bounded_map
 from aigid.storage.location import Location, info_of, store_failures
 
+_PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB_CHARACTERS = ("*", "?", "[")
 # Each waits for a response of the store, which lists up to a thousand names.
 _LISTING_THREADS = 16
@@ -36,10 +37,11 @@ _Entry = ListedFile | _Folder
 def list_parquet(location: Location) -> Iterator[ListedFile]:
     """Yield the Parquet files that a location names, sorted by path; none where it does not exist.
 
-    A file is yielded whatever its name is. A folder gives the *.parquet files in it and below it,
-    without names that begin with a dot or an underscore, as other Parquet readers do. A glob
-    matches as in a shell: names that begin with a dot must be asked for. Memory holds the names of
-    a few folders at a time. Raises StorageError where an object store fails.
+    A file is yielded whatever its name is. A folder gives the files in it and below it that end in
+    .parquet, .parq or .pq, in any case, without names that begin with a dot or an underscore, as
+    other Parquet readers do. A glob matches as in a shell: names that begin with a dot must be
+    asked for. Memory holds the names of a few folders at a time. Raises StorageError where an
+    object store fails.
     """
     info = info_of(location)
     if info.type == fs.FileType.Directory:
@@ -183,7 +185,8 @@ def _names(location: Location, folder: Location) -> list[str]:
 
 def _is_visible_parquet(location: Location, folder: Location) -> bool:
     names = _names(location, folder)
-    return names[-1].endswith(".parquet") and not any(name.startswith((".", "_")) for name in names)
+    is_parquet = names[-1].lower().endswith(_PARQUET_ENDINGS)
+    return is_parquet and not any(name.startswith((".", "_")) for name in names)
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:

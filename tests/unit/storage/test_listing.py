@@ -70,6 +70,12 @@ def test_a_folder_lists_its_parquet_files_recursively_and_sorted_without_hidden_
     assert listed("x") == listed("x/") == listed("./x//") == ["x/d.parquet", "x/y/c.parquet"]
 
 
+def test_a_folder_lists_parquet_files_by_all_their_endings(make: Make) -> None:
+    names = ["a.PARQUET", "b.Parquet", "c.parq", "d.pq", "e.PQ", "f.snappy.parquet"]
+    make(*names, "g.parquet.crc", "h.csv", "ipq", "j.parquets", "_k.pq", ".l.parq")
+    assert listed(".") == names
+
+
 def test_a_folder_inside_a_hidden_one_is_listed_if_it_is_named(make: Make) -> None:
     make(".cache/_set/a.parquet", ".cache/_set/_b.parquet")
     assert listed(".cache/_set") == [".cache/_set/a.parquet"]
