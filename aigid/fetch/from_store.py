@@ -18,6 +18,9 @@ from aigid.storage import (
     parse_store_uri,
 )
 
+# Of Amazon and Google; Azure has as many characters. Some servers fail for longer ones.
+_MAX_KEY_BYTES = 1024
+
 
 def fetch_object(
     text: str, root: Location | None, limits: DecodeLimits, *, allow_outside: bool
@@ -28,6 +31,9 @@ def fetch_object(
     itself fails.
     """
     location = _object(text, root, allow_outside)
+    if location.store is not None and len(location.store.key.encode()) > _MAX_KEY_BYTES:
+        detail = f"{printable(text)}: no such object: a key has at most {_MAX_KEY_BYTES:,} bytes"
+        raise RowFailure(ErrorCode.MISSING, detail)
     try:
         with location.filesystem.open_input_file(location.path) as file:
             check_byte_limit(file.size(), limits)

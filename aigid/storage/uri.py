@@ -33,6 +33,8 @@ CREDENTIALS = {
 }
 """Where each kind of store looks for credentials."""
 
+_AZURE_DOMAINS = ("dfs.core.windows.net", "blob.core.windows.net")
+_ACCOUNT = re.compile(r"[\w-]+", re.ASCII)
 _HOSTS = {
     "s3": re.compile(r"[\w.-]+", re.ASCII),
     "gs": re.compile(r"[\w.-]+", re.ASCII),
@@ -105,7 +107,7 @@ def parse_store_uri(text: str) -> StoreUri:
     kind = _kind(scheme)
     if scheme in ("abfs", "abfss"):
         bucket, _, domain = parts.netloc.partition("@")
-        account = domain.split(".")[0]
+        account = _account(text, domain)
     elif "@" in parts.netloc:
         hint = f"; aigid finds them in {CREDENTIALS[kind]}" if kind in CREDENTIALS else ""
         raise UsageError(f"{scheme}://...@: credentials do not belong in a URI{hint}")
@@ -117,6 +119,20 @@ def parse_store_uri(text: str) -> StoreUri:
     _check_options(text, parts.query, kind)
     key = parts.path.removeprefix("/") if kind == "web" else _key(text, parts.path)
     return StoreUri(scheme, f"{scheme}://{parts.netloc}", bucket, key, parts.query, account)
+
+
+def _account(text: str, domain: str) -> str:
+    """Return the storage account of a domain; "" for what is none.
+
+    PyArrow takes the account alone. It ends the process for one with a port.
+    """
+    account, _, rest = domain.partition(".")
+    if rest and rest not in _AZURE_DOMAINS:
+        raise UsageError(
+            f"{text}: only {' and '.join(_AZURE_DOMAINS)} are known: name another server with "
+            "?blob_storage_authority=AUTHORITY&dfs_storage_authority=AUTHORITY"
+        )
+    return account if _ACCOUNT.fullmatch(account) else ""
 
 
 def _check_characters(text: str, kind: str) -> None:

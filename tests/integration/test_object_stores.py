@@ -622,3 +622,19 @@ def test_a_reference_means_its_object(text: str, key: str, store: ObjectStore) -
         store.put(one, one.encode())
     reference = ImageReference(None, text.format(set=f"s3://{BUCKET}/set"))
     assert fetch_image(reference, FetchPolicy(locate(store.uri("set")))) == key.encode()
+
+
+@pytest.mark.parametrize("key", ["k" * 1_025, "é" * 513, "k" * 100_000, "a/" * 600 + "b.png"])
+def test_a_key_that_is_too_long_is_missing(key: str, store: ObjectStore) -> None:
+    for text in (key, f"s3://{BUCKET}/set/{key}"):
+        with pytest.raises(RowFailure, match="missing: .* at most 1,024 bytes") as caught:
+            fetch_image(ImageReference(None, text), FetchPolicy(locate(store.uri("set"))))
+        assert len(caught.value.error.detail) < 1_000
+    assert store.requests == []
+
+
+def test_the_longest_key_is_read(store: ObjectStore) -> None:
+    key = "set/" + "k" * 1_020
+    store.put(key, b"data")
+    policy = FetchPolicy(locate(store.uri("set")))
+    assert fetch_image(ImageReference(None, "k" * 1_020), policy) == b"data"

@@ -164,6 +164,11 @@ def test_the_client_of_a_store_is_shared() -> None:
         ("s3:///x", "give s3://BUCKET/KEY"),
         ("s3://a b/c", "give s3://BUCKET/KEY"),
         ("abfss://box/x", "give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),
+        ("abfss://box@localhost:1/x", "give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),
+        ("abfs://box@account:443/x", "give abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),
+        ("abfss://box@account.dfs.core.windows.net:443/x", "name another server with ?blob"),
+        ("abfss://box@account.dfs.core.chinacloudapi.cn/x", "name another server with ?blob"),
+        ("abfss://box@/x", "give abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/KEY"),
         ("az://box/x", "no storage account: set AZURE_STORAGE_ACCOUNT_NAME"),
     ],
 )
