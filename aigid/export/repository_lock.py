@@ -1,6 +1,5 @@
 """One build at a time, in a staging folder next to the repository that replaces it at the end."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aigid.errors import BuildError
-from aigid.storage import replace_folder, restore_folder
+from aigid.storage import lock_open_file, replace_folder, restore_folder
 
 
 @contextmanager
@@ -70,7 +69,7 @@ def _lock(staging: Path) -> int:
         staging.mkdir(exist_ok=True)
         handle = os.open(staging, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_open_file(handle, str(staging.parent))
         except OSError:
             os.close(handle)
             raise

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from aigid.errors import AigidError
@@ -21,9 +23,14 @@ def fetch_file(text: str, root: Path | None, limits: DecodeLimits, *, allow_outs
     Raises RowFailure: missing, forbidden, too_large, empty or undecodable. Raises AigidError where
     the disk itself fails.
     """
-    path = _resolve(text, root, allow_outside)
+    path, base = _resolve(text, root, allow_outside)
+    if not allow_outside:
+        _check_below(path, base, text)
     try:
-        return _read_regular_file(path, limits)
+        with _opened(path) as handle:
+            if not allow_outside:
+                _check_below(_path_of(handle, path), base, text)
+            return _read_regular_file(handle, path.name, limits)
     except ValueError as error:
         raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: {error}") from error
     except OSError as error:
@@ -39,7 +46,8 @@ def fetch_file(text: str, root: Path | None, limits: DecodeLimits, *, allow_outs
         ) from error
 
 
-def _resolve(text: str, root: Path | None, allow_outside: bool) -> Path:
+def _resolve(text: str, root: Path | None, allow_outside: bool) -> tuple[Path, Path]:
+    """Return the path with its links resolved, and the folder that it is relative to."""
     if root is None and not (allow_outside and text.startswith("/")):
         raise RowFailure(
             ErrorCode.FORBIDDEN, f"{printable(text)}: a path needs a local image root (image_root)"
@@ -49,24 +57,41 @@ def _resolve(text: str, root: Path | None, allow_outside: bool) -> Path:
         path = (base / text).resolve()
     except (ValueError, OSError, RuntimeError) as error:
         raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: {error}") from error
-    if not allow_outside and not path.is_relative_to(base):
+    return path, base
+
+
+def _check_below(path: Path, base: Path, text: str) -> None:
+    if not path.is_relative_to(base):
         raise RowFailure(
             ErrorCode.FORBIDDEN,
             f"{printable(text)}: outside the image root {base} (allow_outside_root)",
         )
-    return path
 
 
-def _read_regular_file(path: Path, limits: DecodeLimits) -> bytes:
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     # Without O_NONBLOCK, opening a named pipe would wait for a writer forever.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise RowFailure(ErrorCode.UNDECODABLE, f"{printable(path.name)}: {kind}")
-        check_byte_limit(status.st_size, limits)
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limits.max_bytes)
+        yield handle
     finally:
         os.close(handle)
+
+
+def _path_of(handle: int, path: Path) -> Path:
+    """Return where an open file is: a link may have been put into its path since the check."""
+    try:
+        return Path(f"/proc/self/fd/{handle}").readlink()
+    except OSError:
+        # Only Linux tells.
+        return path.resolve()
+
+
+def _read_regular_file(handle: int, name: str, limits: DecodeLimits) -> bytes:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise RowFailure(ErrorCode.UNDECODABLE, f"{printable(name)}: {kind}")
+    check_byte_limit(status.st_size, limits)
+    with os.fdopen(handle, "rb", closefd=False) as file:
+        return file.read(limits.max_bytes)

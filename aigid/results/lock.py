@@ -1,12 +1,11 @@
 """The lock of a results folder: one scan writes to it at a time."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aigid.storage import Location, exists, read_bytes
+from aigid.storage import Location, exists, lock_open_file, read_bytes
 
 LOCK_FILE = ".lock"
 
@@ -15,6 +14,8 @@ LOCK_FILE = ".lock"
 def lock_folder(folder: Location, token: str) -> Iterator[None]:
     """Hold a local folder's lock, with `token` in the lock file; object stores have no locks.
 
+    Nor have some file systems: a warning says so.
+
     Raises BlockingIOError where another process holds it, and OSError where it cannot be written.
     """
     if not folder.is_local:
@@ -22,7 +23,7 @@ def lock_folder(folder: Location, token: str) -> Iterator[None]:
         return
     handle = os.open(Path(folder.path) / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_open_file(handle, folder.text)
         os.truncate(handle, 0)
         os.write(handle, token.encode("ascii"))
         try:

@@ -25,6 +25,7 @@ from aigid.storage.location import (
     store_failures,
     write_atomic,
 )
+from aigid.storage.locks import lock_open_file
 from aigid.storage.uri import (
     STORE_SCHEMES,
     URI_SCHEMES,
@@ -55,6 +56,7 @@ __all__ = [
     "list_names",
     "list_parquet",
     "locate",
+    "lock_open_file",
     "make_folder",
     "make_output_folder",
     "parse_store_uri",

@@ -219,6 +219,26 @@ def test_links_within_the_root_are_followed_and_so_is_a_root_that_is_a_link(root
     assert fetched("below/link.png", within(root.parent / "root-link")) == "root/in.png"
 
 
+@pytest.mark.parametrize("swapped", ["root/below", "root/below/deep.png"])
+def test_a_link_that_is_put_into_a_path_after_its_check_does_not_lead_outside(
+    root: Path, swapped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = root.parent / "elsewhere"
+    outside.mkdir()
+    (outside / "deep.png").write_text("secret")
+    place, real_open = root.parent / swapped, os.open
+
+    def swap_and_open(path: os.PathLike[str], *flags: int) -> int:
+        place.rename(root.parent / "moved")
+        place.symlink_to(outside if place.suffix == "" else outside / "deep.png")
+        return real_open(path, *flags)
+
+    monkeypatch.setattr(os, "open", swap_and_open)
+    assert refusal("below/deep.png", within(root)) == RowError(
+        ErrorCode.FORBIDDEN, f"below/deep.png: outside the image root {root} (allow_outside_root)"
+    )
+
+
 def test_a_relative_root_is_below_the_current_folder(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
