@@ -6,7 +6,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from aigid.errors import UsageError
 
-STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss")
+# As Hadoop and Google's tools call them.
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", *_ALIASES)
 WEB_SCHEMES = ("http", "https")
 URI_SCHEMES = (*STORE_SCHEMES, *WEB_SCHEMES)
 # What the query of an object store's URI may set, by Arrow's names.
@@ -104,6 +106,7 @@ def parse_store_uri(text: str) -> StoreUri:
     except ValueError as error:
         raise UsageError(f"{text}: not a location that can be opened: {error}") from error
     scheme, bucket, account = parts.scheme.lower(), parts.netloc, None
+    scheme = _ALIASES.get(scheme, scheme)
     kind = _kind(scheme)
     if scheme in ("abfs", "abfss"):
         bucket, _, domain = parts.netloc.partition("@")

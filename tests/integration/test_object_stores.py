@@ -612,6 +612,8 @@ def test_a_reference_never_means_another_object(
         ("{set}/a b.png", "set/a b.png"),
         ("{set}/a%20b.png", "set/a b.png"),
         ("a#1.png", "set/a#1.png"),
+        (f"s3a://{BUCKET}/set/b.png", "set/b.png"),
+        (f"s3n://{BUCKET}/set/b.png", "set/b.png"),
         ("a?x.png", "set/a?x.png"),
         ("a/../b.png", "set/b.png"),
         ("./a/b.png", "set/a/b.png"),

@@ -89,6 +89,9 @@ def test_paths_are_normalized() -> None:
             "s3://bucket/se%25t/a b%3F.parquet?region=x",
         ),
         ("gs://bucket/set", "bucket/set", "gs://bucket/set/a b%3F.parquet"),
+        ("gcs://bucket/set", "bucket/set", "gs://bucket/set/a b%3F.parquet"),
+        ("s3a://bucket/set?region=x", "bucket/set", "s3://bucket/set/a b%3F.parquet?region=x"),
+        ("S3N://bucket/set?region=x", "bucket/set", "s3://bucket/set/a b%3F.parquet?region=x"),
         (
             "abfss://box@account.dfs.core.windows.net/set",
             "box/set",
