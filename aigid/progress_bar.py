@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from aigid.progress import ClusterState
+from aigid.records import escaped
 
 LINE_EVERY_S = 5.0
 RATE_AFTER_S = 1.0
@@ -161,7 +162,7 @@ class BarProgress:
 
     def message(self, line: str) -> None:
         """Print a line above the bar, from any thread."""
-        self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._bar.console.print(escaped(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class _TimedProgress(ABC):
@@ -231,7 +232,7 @@ class LineProgress(_TimedProgress):
 
     def message(self, line: str) -> None:
         """Print a line."""
-        self._write(line)
+        self._write(escaped(line))
 
     def _print_start(self) -> None:
         resumed = f", {self._done:,} of them done before" if self._done else ""

@@ -12,8 +12,8 @@ import click
 from click.core import ParameterSource
 
 from aigid.cli.stdout import flush_or_discard
-from aigid.cli.text import escaped
 from aigid.errors import AigidError
+from aigid.records import escaped
 
 EXIT_TOO_MANY_ERRORS = 3
 EXIT_INTERRUPTED = 130

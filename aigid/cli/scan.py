@@ -13,7 +13,6 @@ from aigid.cli.command import Command, options_under
 from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_message, with_flags
 from aigid.cli.scan_options import scan_config, scan_options
 from aigid.cli.stdout import print_result, printing
-from aigid.cli.text import escaped
 from aigid.cli.verbosity import shown_progress
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def show_scan(config: "ScanConfig", progress_json: bool) -> "ScanOutcome":
     with shown_progress("scan", as_json=progress_json) as progress, diverted:
 
         def show(line: str) -> None:
-            progress.message(prefix + escaped(with_flags(line, context)))
+            progress.message(prefix + with_flags(line, context))
 
         outcome = run_scan(config, progress, show)
     run = outcome.summary.run

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from aigid.cli.text import escaped
 from aigid.errors import AigidError
+from aigid.records import escaped
 
 
 class OutputError(AigidError):

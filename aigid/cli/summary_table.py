@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aigid.cli.text import escaped
 from aigid.progress_bar import counted
+from aigid.records import escaped
 from aigid.results import ErrorExample, ScanSummary
 
 REMEDIES = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aigid.cli.errors import with_flags
-from aigid.cli.text import escaped
+from aigid.records import escaped
 
 if TYPE_CHECKING:
     from aigid.progress_bar import ShownProgress

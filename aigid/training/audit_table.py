@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
+from aigid.records import escaped
 from aigid.training.audit import FOLDS, Audit
 
 _TASKS = {"a": "real or AI-generated", "b": "which generator"}
@@ -18,7 +19,7 @@ def print_audit(audit: Audit, name: str) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(_accuracy_table(audit))
     for line in _conclusions(audit, name):
-        console.print(line, soft_wrap=True)
+        console.print(escaped(line), soft_wrap=True)
 
 
 def _accuracy_table(audit: Audit) -> Table:

@@ -8,6 +8,7 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from aigid.contract import rows_needed
+from aigid.records import escaped
 from aigid.training.evaluation import CONFUSION_FILE, Evaluation
 from aigid.training.intervals import Interval, Proportion
 from aigid.training.leave_one_out import LeftOut
@@ -25,7 +26,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console = _console()
     console.print(_metrics_table(evaluation))
     for line in _remarks(evaluation):
-        console.print(line, soft_wrap=True)
+        console.print(escaped(line), soft_wrap=True)
     if evaluation.points:
         console.print(_thresholds_table(evaluation))
     matrix = _confusion_table(evaluation.metrics)
@@ -83,7 +84,7 @@ def print_leave_one_out(left_out: Sequence[LeftOut], train: str, encoders: str) 
         *(f"{found.generator}: {found.refused}" for found in left_out if found.refused),
         encoders,
     ):
-        console.print(line, soft_wrap=True)
+        console.print(escaped(line), soft_wrap=True)
 
 
 def _console() -> Console:
@@ -92,7 +93,7 @@ def _console() -> Console:
 
 
 def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escaped(title), title_justify="left")
     table.add_column(first)
     for column in columns:
         table.add_column(column, justify="right")

@@ -15,6 +15,7 @@ from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 import aigid.progress_bar
 from aigid.progress import ClusterState, NodeState
@@ -22,6 +23,7 @@ from aigid.progress_bar import (
     LINE_EVERY_S,
     RATE_AFTER_S,
     RATE_WINDOW_S,
+    BarProgress,
     JsonProgress,
     LineProgress,
     RowRate,
@@ -185,6 +187,16 @@ def test_nothing_to_do_divides_by_nothing(total: int, clock: Clock) -> None:
         progress.advance(0, 0)
     last = log.getvalue().splitlines()[-1]
     assert last == f"scan: {total} of {total} rows, 0 rows/s, 0 errors, 0 s left"
+
+
+def test_a_message_of_a_stranger_does_not_control_the_terminal() -> None:
+    log, screen = io.StringIO(), io.StringIO()
+    with LineProgress("scan", log) as lines, BarProgress("scan", Console(file=screen)) as bar:
+        for progress in (lines, bar):
+            progress.start(1, 0)
+            progress.message("column a\x1b[2J\rb")
+    for stream in (log, screen):
+        assert "column a\\x1b[2J\\rb\n" in stream.getvalue()
 
 
 class FullStream(io.StringIO):

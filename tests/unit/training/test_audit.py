@@ -222,6 +222,15 @@ def test_the_command_prints_accuracies_and_what_to_do(tmp_path: Path) -> None:
     assert figures["guesses"]["a"]["dimensions"]["biased"]
 
 
+def test_a_name_of_a_stranger_does_not_control_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[2Jb"
+    folder.mkdir()
+    path = manifest(folder, lambda label, rng: encoded(noise(32 + 2 * label, rng)))
+    output = invoke(path).output
+    assert "a\\x1b[2Jb/m.parquet: dimensions" in output
+    assert "\x1b" not in output
+
+
 def test_the_command_tells_where_facts_reveal_nothing(tmp_path: Path) -> None:
     path = manifest(tmp_path, alike)
     result = invoke(path)
