@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from aigid.bounded_map import bounded_map
 from aigid.errors import AigidError, ManifestError
 from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
+from aigid.records import without_secrets
 from aigid.storage import (
     ListedFile,
     exists,
@@ -145,7 +146,7 @@ def open_manifest(
         files = _first_rows(chain([file], _read_footers(listed, manifest, known)), limit)
         manifest = replace(manifest, files=ManifestFiles(files))
     if manifest.rows == 0:
-        raise ManifestError(f"{', '.join(paths)}: the manifest has no rows")
+        raise ManifestError(f"{', '.join(map(without_secrets, paths))}: the manifest has no rows")
     return manifest
 
 
@@ -155,7 +156,7 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
     Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
     file = segment.file
-    location = locate(file.path)
+    location = locate(file.uri)
     try:
         with location.filesystem.open_input_file(location.path) as source:
             check_unchanged(source, file)
@@ -176,7 +177,7 @@ def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
 
     Raises AigidError where the file cannot be opened, or cannot be read within the block.
     """
-    location = locate(file.path)
+    location = locate(file.uri)
     try:
         with location.filesystem.open_input_file(location.path) as source:
             yield pq.ParquetFile(source, pre_buffer=not location.is_local)
@@ -205,21 +206,22 @@ def _list_files(paths: Sequence[str]) -> Generator[ListedFile, None, None]:
             for file in list_parquet(location):
                 found = True
                 if len(paths) > 1:
-                    if file.location.text in seen:
+                    if file.location.uri in seen:
                         raise ManifestError(
                             f"{file.location.text}: given twice, but a scan reads every row once: "
                             "give it once"
                         )
-                    seen.add(file.location.text)
+                    seen.add(file.location.uri)
                 yield file
         except OSError as error:
             raise ManifestError(
-                f"{path}: cannot be listed: {explain_failure(error, location)}"
+                f"{location.text}: cannot be listed: {explain_failure(error, location)}"
             ) from error
         if not found:
             empty = exists(location) or has_glob(location)
             raise ManifestError(
-                f"{path}: {'no Parquet file there' if empty else explain_absence(location)}"
+                f"{without_secrets(path)}: "
+                f"{'no Parquet file there' if empty else explain_absence(location)}"
             )
 
 
@@ -233,7 +235,7 @@ def _read_footers(
     def read(pair: tuple[ListedFile, ManifestFile | None]) -> ManifestFile:
         now, before = pair
         if before is not None and _is_unmodified(now, before):
-            return before
+            return replace(before, query=now.location.hidden_query)
         file, schema = read_footer(now)
         _check_columns(schema, file.path, manifest)
         return file

@@ -24,6 +24,7 @@ _SCHEMA = pa.schema(
         pa.field("row_groups", pa.list_(pa.int64())),
         pa.field("footer_sha256", pa.binary(32)),
         pa.field("modified_ns", pa.int64()),
+        pa.field("query", pa.string()),
     ]
 )
 _IDENTITY = ["path", "size_bytes", "row_groups", "footer_sha256"]
@@ -34,7 +35,8 @@ class ManifestFile:
     """One Parquet file of a manifest and its identity.
 
     `row_groups` has the number of rows in each row group. `modified_ns` only tells whether the
-    footer must be read again; it is no part of the identity.
+    footer must be read again. `query` is that of a URL. It may hold a signature, so `path` shows
+    it as "?...", and it is never recorded. Neither is a part of the identity.
     """
 
     path: str
@@ -42,6 +44,14 @@ class ManifestFile:
     row_groups: tuple[int, ...]
     footer_sha256: str
     modified_ns: int | None = field(default=None, compare=False)
+    query: str | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def uri(self) -> str:
+        """The path or URI with which the file is opened."""
+        if self.query is None:
+            return self.path
+        return f"{self.path.removesuffix('?...')}?{self.query}"
 
     @property
     def rows(self) -> int:
@@ -60,18 +70,21 @@ class ManifestFiles(Sequence[ManifestFile]):
         """Return the files that `to_bytes` wrote. Raises pyarrow.ArrowException for other bytes."""
         files = cls()
         table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
-        if table.schema != _SCHEMA:
+        if table.schema != _SCHEMA.remove(_SCHEMA.get_field_index("query")):
             raise pa.ArrowInvalid(f"columns are {table.schema.names}, not {_SCHEMA.names}")
-        files._table = table
+        files._table = table.append_column(
+            _SCHEMA.field("query"), pa.nulls(len(table), pa.string())
+        )
         return files
 
     def to_bytes(self) -> pa.Buffer:
-        """Return all files as an Arrow IPC file."""
+        """Return all files as an Arrow IPC file, without the queries of URLs."""
+        recorded = self._table.drop_columns("query")
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(
-            sink, _SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
+            sink, recorded.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
         ) as writer:
-            writer.write_table(self._table)
+            writer.write_table(recorded)
         return sink.getvalue()
 
     @property
@@ -132,7 +145,15 @@ def read_footer(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
     if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
         counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
         raise ManifestError(f"{location.text}: not a readable Parquet file: {counts}")
-    return ManifestFile(location.text, size, groups, _sha256(footer), listed.modified_ns), schema
+    file = ManifestFile(
+        location.text,
+        size,
+        groups,
+        _sha256(footer),
+        listed.modified_ns,
+        location.hidden_query,
+    )
+    return file, schema
 
 
 def check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
@@ -166,6 +187,7 @@ def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
             [file.row_groups for file in batch],
             [bytes.fromhex(file.footer_sha256) for file in batch],
             [file.modified_ns for file in batch],
+            [file.query for file in batch],
         ]
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)

@@ -143,7 +143,7 @@ def _ray_runner(
     def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
         job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
         order = WorkOrder(
-            job, config.out, work.token, str(Path.cwd()), manifest.files[0].path, ray.worker_cpus
+            job, config.out, work.token, str(Path.cwd()), manifest.files[0].uri, ray.worker_cpus
         )
         failures = run_ray(order, ray, work.shards, work.totals, progress, on_message)
         return [str(failure) for failure in failures]
@@ -186,7 +186,7 @@ def _scan_record(
     contract = model.contract
     return ScanRecord(
         format=SCAN_FORMAT,
-        manifests=config.paths,
+        manifests=tuple(map(_recorded, config.paths)),
         input=InputTotals(len(manifest.files), totals.rows),
         model=ScanModel(contract.name, contract.fingerprint, model.precision, contract.labels),
         settings=ScanSettings(
@@ -194,13 +194,19 @@ def _scan_record(
             threshold=decision_threshold(config, contract),
             limit=config.limit,
             shard_rows=config.shard_rows,
-            image_root=config.image_root,
+            image_root=None if config.image_root is None else _recorded(config.image_root),
             allow_outside_root=config.allow_outside_root,
             allow_private_addresses=config.allow_private_addresses,
         ),
         shards=totals.shards,
         versions=software_versions(),
     )
+
+
+def _recorded(path: str) -> str:
+    """Return a path or URI as records have it: as it was given, but without the query of a URL."""
+    location = locate(path)
+    return location.text if location.is_web else path
 
 
 def _summary(

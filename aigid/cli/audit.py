@@ -11,6 +11,7 @@ from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.option_types import POSITIVE_INT
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import is_quiet
+from aigid.records import without_secrets
 
 _input = options_under("Input")
 _output = options_under("Output")
@@ -41,4 +42,4 @@ def command(manifests: tuple[str, ...], limit: int | None, json: bool, **labels:
         if json:
             print_result(dumps(found.to_json()))
         else:
-            print_audit(found, ", ".join(manifests))
+            print_audit(found, ", ".join(map(without_secrets, manifests)))

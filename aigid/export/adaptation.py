@@ -12,6 +12,7 @@ from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.export.new_heads import NewHeads, write_new_heads
 from aigid.export.repository_lock import check_can_be_written
 from aigid.progress_bar import counted
+from aigid.records import without_secrets
 from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
@@ -108,7 +109,9 @@ def _labels_with_rows(manifest: LabelledManifest, config: AdaptationConfig) -> t
     if config.labels.labels is None:
         real, *_ = manifest.labels
         rows = {name: count for name, count in rows.items() if count or name == real}
-    check_class_rows(rows | {WITHOUT_LABEL: counts.without_class}, ", ".join(config.paths))
+    check_class_rows(
+        rows | {WITHOUT_LABEL: counts.without_class}, ", ".join(map(without_secrets, config.paths))
+    )
     return tuple(rows)
 
 

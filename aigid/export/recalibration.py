@@ -13,6 +13,7 @@ from aigid.errors import UsageError
 from aigid.export.fit_on_graphs import fit_heads
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
 from aigid.export.repository_lock import check_can_be_written
+from aigid.records import without_secrets
 from aigid.scorers import OnnxScorer
 from aigid.training.data_name import data_name
 from aigid.training.datasets import LabelledManifest
@@ -108,7 +109,7 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
 
 def _check_rows(manifest: LabelledManifest, config: CalibrationConfig) -> None:
     manifest.row_labels.check_both("temperatures and thresholds need")
-    counts, path = manifest.row_labels.counts, config.paths[0]
+    counts, path = manifest.row_labels.counts, without_secrets(config.paths[0])
     for rate in config.max_fpr:
         if counts.real < rows_needed(rate):
             raise UsageError(

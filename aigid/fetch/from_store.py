@@ -70,8 +70,7 @@ def _outside(text: str, root: Location | None) -> RowFailure:
     if root is None:
         detail = "there is no image root that it could be below (image_root, allow_outside_root)"
     else:
-        folder = without_secrets(root.text)
-        detail = f"outside the image root {folder} (allow_outside_root)"
+        detail = f"outside the image root {root.text} (allow_outside_root)"
     return RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: {detail}")
 
 
@@ -108,7 +107,7 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
         query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
         return locate(replace(uri, query=query).text)
     except UsageError as error:
-        start, message = f"{text}: ", str(error)
+        start, message = f"{without_secrets(text)}: ", str(error)
         # A message that does not begin so hides credentials in the URI.
         reason = (
             message.removeprefix(start) if message.startswith(start) else "not the URI of an object"

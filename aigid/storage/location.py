@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
+from aigid.records import without_secrets
 from aigid.storage.clients import open_store
 from aigid.storage.failures import explain_store_failure, is_denied, listing_failure
 from aigid.storage.uri import URI_SCHEMES, StoreUri, parse_store_uri
@@ -20,14 +21,25 @@ from aigid.storage.uri import URI_SCHEMES, StoreUri, parse_store_uri
 class Location:
     """A file or folder, which need not exist.
 
-    `filesystem` and `path` are Arrow's. `text` is the path or URI as a user would write it.
-    `store` has the parts of the URI, and is None on a local disk.
+    `filesystem` and `path` are Arrow's. `text` is the path or URI as a user would write it, for
+    messages and results: the query of a URL is hidden. `store` has the parts of the URI, and is
+    None on a local disk.
     """
 
     filesystem: fs.FileSystem
     path: str
     text: str
     store: StoreUri | None = None
+
+    @property
+    def uri(self) -> str:
+        """The path or URI with which `locate` finds this location again; it may hold secrets."""
+        return self.text if self.store is None else self.store.text
+
+    @property
+    def hidden_query(self) -> str | None:
+        """The query that `text` hides."""
+        return None if self.store is None or self.uri == self.text else self.store.query
 
     @property
     def is_local(self) -> bool:
@@ -55,7 +67,7 @@ class Location:
         if self.store is None:
             return _local(path)
         uri = self.store.at(path)
-        return replace(self, path=uri.path, text=uri.text, store=uri)
+        return replace(self, path=uri.path, text=uri.shown, store=uri)
 
     def is_below(self, folder: "Location") -> bool:
         """Return whether it is `folder` or below it, with the links of local paths resolved."""
@@ -80,8 +92,9 @@ def locate(text: str) -> Location:
         return _in_store(text)
     if scheme != "file":
         known = ", ".join(f"{known}://" for known in ("file", *URI_SCHEMES))
+        shown = without_secrets(text)
         raise UsageError(
-            f"{text}: not a location that can be opened: give a path or one of {known}"
+            f"{shown}: not a location that can be opened: give a path or one of {known}"
         )
     # Arrow drops a query and a fragment, and would open another file or folder.
     special = next((character for character in "#?" if character in text), None)
@@ -237,5 +250,5 @@ def _in_store(text: str) -> Location:
     try:
         filesystem = open_store(uri)
     except (pa.ArrowException, OSError, TypeError) as error:
-        raise StorageError(f"{text}: {explain_store_failure(error, uri, None)}") from error
-    return Location(filesystem, uri.path, uri.text, uri)
+        raise StorageError(f"{uri.shown}: {explain_store_failure(error, uri, None)}") from error
+    return Location(filesystem, uri.path, uri.shown, uri)

@@ -1,10 +1,11 @@
 """The URIs of object stores and web servers, and their parts."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from aigid.errors import UsageError
+from aigid.records import without_secrets
 
 # As Hadoop and Google's tools call them.
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
@@ -59,7 +60,7 @@ class StoreUri:
     root: str
     bucket: str
     key: str
-    query: str = ""
+    query: str = field(default="", repr=False)
     account: str | None = None
 
     @property
@@ -89,6 +90,13 @@ class StoreUri:
         )
         return f"{self.root}/{key}" + (f"?{self.query}" if self.query else "")
 
+    @property
+    def shown(self) -> str:
+        """The URI for messages and results: without the query of a URL, which may be signed."""
+        if self.kind == "web" and self.query:
+            return f"{replace(self, query='').text}?..."
+        return self.text
+
     def at(self, path: str) -> "StoreUri":
         """Return the URI of another of Arrow's paths in the same store."""
         key = path.removeprefix(self.bucket).removeprefix("/")
@@ -104,7 +112,8 @@ def parse_store_uri(text: str) -> StoreUri:
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        raise UsageError(f"{text}: not a location that can be opened: {error}") from error
+        shown = without_secrets(text)
+        raise UsageError(f"{shown}: not a location that can be opened: {error}") from error
     scheme, bucket, account = parts.scheme.lower(), parts.netloc, None
     scheme = _ALIASES.get(scheme, scheme)
     kind = _kind(scheme)
@@ -116,7 +125,7 @@ def parse_store_uri(text: str) -> StoreUri:
         raise UsageError(f"{scheme}://...@: credentials do not belong in a URI{hint}")
     if not _HOSTS[kind].fullmatch(bucket) or account == "":
         raise UsageError(
-            f"{text}: not a location that can be opened: give {scheme}://{_form(scheme)}"
+            f"{without_secrets(text)}: not a location that can be opened: give {scheme}://{_form(scheme)}"
         )
     _check_characters(text, kind)
     _check_options(text, parts.query, kind)
@@ -132,21 +141,21 @@ def _account(text: str, domain: str) -> str:
     account, _, rest = domain.partition(".")
     if rest and rest not in _AZURE_DOMAINS:
         raise UsageError(
-            f"{text}: only {' and '.join(_AZURE_DOMAINS)} are known: name another server with "
-            "?blob_storage_authority=AUTHORITY&dfs_storage_authority=AUTHORITY"
+            f"{without_secrets(text)}: only {' and '.join(_AZURE_DOMAINS)} are known: name another "
+            "server with ?blob_storage_authority=AUTHORITY&dfs_storage_authority=AUTHORITY"
         )
     return account if _ACCOUNT.fullmatch(account) else ""
 
 
 def _check_characters(text: str, kind: str) -> None:
     """Raise UsageError for characters that splitting a URI loses: another object would be meant."""
-    lost = {"#": "%23", "\t": "%09", "\n": "%0A", "\r": "%0D"}
+    public, lost = without_secrets(text), {"#": "%23", "\t": "%09", "\n": "%0A", "\r": "%0D"}
     found = next((character for character in lost if character in text), None)
     if found:
         shown = found if found.isprintable() else repr(found)
-        raise UsageError(f"{text}: write a {shown} in a name as {lost[found]} in a URI")
+        raise UsageError(f"{public}: write a {shown} in a name as {lost[found]} in a URI")
     if kind != "web" and text.endswith("?"):
-        raise UsageError(f"{text}: write a ? in a name as %3F in a URI")
+        raise UsageError(f"{public}: write a ? in a name as %3F in a URI")
 
 
 def _key(text: str, path: str) -> str:
@@ -157,9 +166,10 @@ def _key(text: str, path: str) -> str:
     try:
         key = unquote(path, errors="strict").removeprefix("/").rstrip("/")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{text}: the name is not UTF-8") from error
+        raise UsageError(f"{without_secrets(text)}: the name is not UTF-8") from error
     if key and not has_plain_parts(key):
-        raise UsageError(f"{text}: a key with an empty part, . or .. cannot be opened")
+        reason = "a key with an empty part, . or .. cannot be opened"
+        raise UsageError(f"{without_secrets(text)}: {reason}")
     return key
 
 
@@ -175,7 +185,7 @@ def _check_options(text: str, query: str, kind: str) -> None:
     options = parse_qsl(query, keep_blank_values=True)
     if any(name not in known or not value for name, value in options):
         raise UsageError(
-            f"{text}: the options after ? are {', '.join(known)}; "
+            f"{without_secrets(text)}: the options after ? are {', '.join(known)}; "
             "write a ? in a name as %3F in a URI"
         )
 

@@ -41,8 +41,8 @@ def read_labels(
     """
     given = labels or choice.labels
     reading = Reading(choice, labels, GeneratorNames(given))
-    paths = [file.path for manifest in manifests for file in manifest.files]
-    files = {file.path: file for manifest in manifests for file in manifest.files}
+    paths = [file.uri for manifest in manifests for file in manifest.files]
+    files = {file.uri: file for manifest in manifests for file in manifest.files}
     codes = {path: read_file(file, reading) for path, file in files.items()}
     check_label_column(reading.label_column, reading.names)
     check_generator_column(

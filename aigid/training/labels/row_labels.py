@@ -90,7 +90,7 @@ class RowLabels:
 
         A code is the index into `labels`, UNKNOWN_GENERATOR, OTHER_GENERATOR or LEFT_OUT.
         """
-        return self.codes[segment.file.path][segment.start : segment.stop]
+        return self.codes[segment.file.uri][segment.start : segment.stop]
 
     def check_both(self, purpose: str) -> None:
         """Raise ManifestError where all rows are real, or all AI-generated.

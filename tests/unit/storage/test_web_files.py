@@ -13,7 +13,7 @@ from support.scan_results import result_rows
 from support.web_server import Answer, WebServer, reset_client, web_server
 
 from aigid.cli.main import main
-from aigid.errors import ManifestError, StorageError
+from aigid.errors import AigidError, ManifestError, StorageError, UsageError
 from aigid.manifest import Segment, open_manifest, read_segment
 from aigid.storage import exists, locate, public_addresses, read_bytes, write_atomic
 
@@ -50,8 +50,9 @@ def test_a_file_has_its_size_and_time_and_is_read(site: WebServer) -> None:
         source.seek(8)
         assert (source.read(5), source.read(5)) == (b"89", b"")
     assert read_bytes(file) == b"0123456789"
-    assert file.text.endswith("/set/a b.bin?download=true")
-    assert locate(file.text) == file
+    assert file.text.endswith("/set/a b.bin?...")
+    assert file.uri.endswith("/set/a b.bin?download=true")
+    assert locate(file.uri) == file
     assert not exists(file.parent.child("gone"))
 
 
@@ -114,6 +115,71 @@ def test_a_url_keeps_its_escapes_and_slashes(site: WebServer) -> None:
         assert open_manifest([f"{site.address}{path}"]).rows == 4
         assert set(site.requests) == {path}
         site.requests.clear()
+
+
+def signed(path: str, signature: str = "SECRET") -> str:
+    return f"{path}?X-Amz-Signature={signature}"
+
+
+def test_the_signature_of_a_manifest_s_url_is_nowhere(
+    site: WebServer, tiny_repository: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "out", ("--allow-private-addresses", "--shard-rows", "3")
+    answer = Answer(parquet_bytes(7, lambda row: f"images/{row}.png"), ranges=True)
+    for row in range(6):
+        site.serve(f"/images/{row}.png", Answer(encoded_image(row)))
+    first = site.serve(signed("/m.parquet"), answer)
+    words = ["-vv", "scan", first, "--out", out, "--model", tiny_repository, *options]
+    result = CliRunner().invoke(main, [*map(str, words), "--max-error-rate", "1"])
+    assert result.exit_code == 0, result.output
+    assert "SECRET" not in result.output
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"SECRET" in path.read_bytes() for path in files)
+    assert {row["manifest"] for row in result_rows(out)} == {f"{site.address}/m.parquet?..."}
+    assert not any("SECRET" in path for path in site.requests if path.startswith("/images"))
+    # A new signature is no other manifest: the scan goes on.
+    (out / "summary.json").unlink()
+    removed = out / "detections" / "part-000001.parquet"
+    before = removed.read_bytes()
+    removed.unlink()
+    again = site.serve(signed("/m.parquet", "LATER"), answer)
+    assert scanned(again, out, tiny_repository, *options) == [None] * 6 + ["missing"]
+    assert removed.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(b"", 403), Answer(b"", 404), Answer(b"<html>" * 9, ranges=True), Answer(b"x")]
+)
+def test_no_error_shows_the_signature_of_a_url(site: WebServer, answer: Answer) -> None:
+    url = site.serve(signed("/m.parquet"), answer)
+    with pytest.raises(AigidError, match=r"/m\.parquet\?\.\.\.: ") as caught:
+        open_manifest([url])
+    assert "SECRET" not in str(caught.value)
+    assert "SECRET" not in repr(locate(url))
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://:@?X=SECRET", "ftp://u:SECRET@h/x", "s3://b/x?key=SECRET"]
+)
+def test_no_error_shows_the_secrets_of_a_malformed_uri(uri: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        locate(uri)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_two_queries_of_one_url_are_two_files(site: WebServer) -> None:
+    urls = [
+        site.serve(f"/m?id={number}", Answer(parquet_bytes(number, encoded_image), ranges=True))
+        for number in (2, 3)
+    ]
+    manifest = open_manifest(urls)
+    rows = [
+        len(batch)
+        for file in manifest.files
+        for batch in read_segment(manifest, Segment(file, 0, file.rows))
+    ]
+    assert rows == [2, 3]
 
 
 def test_a_url_without_a_manifest_is_a_clear_error(site: WebServer) -> None:
