@@ -70,6 +70,7 @@ def test_help_imports_no_command_and_no_heavy_package() -> None:
         "aigid",
         "aigid.version",
         "aigid.errors",
+        "aigid.records",
         *map(
             "aigid.cli{}".format,
             [
@@ -78,7 +79,6 @@ def test_help_imports_no_command_and_no_heavy_package() -> None:
                 ".command",
                 ".errors",
                 ".stdout",
-                ".text",
                 ".verbosity",
             ],
         ),
