@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from aigid.bounded_map import bounded_map
 from aigid.errors import AigidError, ManifestError
 from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
-from aigid.records import without_secrets
 from aigid.storage import (
     ListedFile,
     exists,
@@ -20,6 +19,7 @@ from aigid.storage import (
     has_glob,
     list_parquet,
     locate,
+    without_query,
 )
 
 _BY_CONTENT = ("image", "img", "image_bytes", "image_data", "jpg", "png")
@@ -146,7 +146,7 @@ def open_manifest(
         files = _first_rows(chain([file], _read_footers(listed, manifest, known)), limit)
         manifest = replace(manifest, files=ManifestFiles(files))
     if manifest.rows == 0:
-        raise ManifestError(f"{', '.join(map(without_secrets, paths))}: the manifest has no rows")
+        raise ManifestError(f"{', '.join(map(without_query, paths))}: the manifest has no rows")
     return manifest
 
 
@@ -215,12 +215,12 @@ def _list_files(paths: Sequence[str]) -> Generator[ListedFile, None, None]:
                 yield file
         except OSError as error:
             raise ManifestError(
-                f"{location.text}: cannot be listed: {explain_failure(error, location)}"
+                f"{without_query(path)}: cannot be listed: {explain_failure(error, location)}"
             ) from error
         if not found:
             empty = exists(location) or has_glob(location)
             raise ManifestError(
-                f"{without_secrets(path)}: "
+                f"{without_query(path)}: "
                 f"{'no Parquet file there' if empty else explain_absence(location)}"
             )
 

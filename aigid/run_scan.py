@@ -32,7 +32,7 @@ from aigid.runners import run_local
 from aigid.scan_job import ScanJob, decision_threshold, make_scanner
 from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
-from aigid.storage import is_folder, locate
+from aigid.storage import is_folder, locate, without_query
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def _scan_record(
     contract = model.contract
     return ScanRecord(
         format=SCAN_FORMAT,
-        manifests=tuple(map(_recorded, config.paths)),
+        manifests=tuple(map(without_query, config.paths)),
         input=InputTotals(len(manifest.files), totals.rows),
         model=ScanModel(contract.name, contract.fingerprint, model.precision, contract.labels),
         settings=ScanSettings(
@@ -194,19 +194,13 @@ def _scan_record(
             threshold=decision_threshold(config, contract),
             limit=config.limit,
             shard_rows=config.shard_rows,
-            image_root=None if config.image_root is None else _recorded(config.image_root),
+            image_root=config.image_root and without_query(config.image_root),
             allow_outside_root=config.allow_outside_root,
             allow_private_addresses=config.allow_private_addresses,
         ),
         shards=totals.shards,
         versions=software_versions(),
     )
-
-
-def _recorded(path: str) -> str:
-    """Return a path or URI as records have it: as it was given, but without the query of a URL."""
-    location = locate(path)
-    return location.text if location.is_web else path
 
 
 def _summary(

@@ -23,6 +23,7 @@ from aigid.storage.location import (
     read_bytes,
     remove_leftovers,
     store_failures,
+    without_query,
     write_atomic,
 )
 from aigid.storage.locks import lock_open_file
@@ -66,5 +67,6 @@ __all__ = [
     "restore_folder",
     "staged_folder",
     "store_failures",
+    "without_query",
     "write_atomic",
 ]

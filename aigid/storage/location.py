@@ -107,6 +107,15 @@ def locate(text: str) -> Location:
     return _local(path)
 
 
+def without_query(text: str) -> str:
+    """Return a path or URI as it was given, but with the query of a URL hidden.
+
+    Raises as `locate` does.
+    """
+    location = locate(text)
+    return location.text if location.is_web else text
+
+
 @contextmanager
 def store_failures(location: Location) -> Iterator[None]:
     """Turn the errors of an object store into a StorageError that explains them.
