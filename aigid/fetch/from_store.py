@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from aigid.errors import StorageError, UsageError
 from aigid.pixels import DecodeLimits, check_byte_limit
-from aigid.records import ErrorCode, RowFailure, printable, without_secrets
+from aigid.records import ErrorCode, RowFailure, printable
 from aigid.storage import (
     Location,
+    MalformedUriError,
     StoreUri,
     explain_failure,
     is_forbidden,
@@ -107,11 +108,9 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
         query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
         return locate(replace(uri, query=query).text)
     except UsageError as error:
-        start, message = f"{without_secrets(text)}: ", str(error)
-        # A message that does not begin so hides credentials in the URI.
-        reason = (
-            message.removeprefix(start) if message.startswith(start) else "not the URI of an object"
-        )
+        reason = "not the URI of an object"
+        if isinstance(error, MalformedUriError):
+            reason = error.reason
         raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: {reason}") from error
 
 

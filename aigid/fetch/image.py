@@ -110,11 +110,11 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     if _scheme(path) is None and root is not None and root.is_web:
         # The server chooses where its redirects lead: the policy for other URLs holds here as well.
         path = url_in_root(path, root, allow_outside=outside)
-    if _scheme(path) in WEB_SCHEMES:
+    scheme = _scheme(path)
+    if scheme in WEB_SCHEMES:
         return fetch_url(
             path, policy.limits, allow_private_addresses=policy.allow_private_addresses
         )
-    scheme = _scheme(path)
     if _is_object(scheme, root):
         return fetch_object(path, root, policy.limits, allow_outside=outside)
     local = path if scheme is None else _path_of_file_uri(path)

@@ -31,14 +31,15 @@ from aigid.storage.uri import (
     STORE_SCHEMES,
     URI_SCHEMES,
     WEB_SCHEMES,
+    MalformedUriError,
     StoreUri,
-    has_plain_parts,
     parse_store_uri,
 )
 
 __all__ = [
     "ListedFile",
     "Location",
+    "MalformedUriError",
     "STORE_SCHEMES",
     "StoreUri",
     "URI_SCHEMES",
@@ -50,7 +51,6 @@ __all__ = [
     "explain_failure",
     "fixed_folder",
     "has_glob",
-    "has_plain_parts",
     "http_errors",
     "is_folder",
     "is_forbidden",

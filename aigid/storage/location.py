@@ -11,10 +11,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
-from aigid.records import without_secrets
 from aigid.storage.clients import open_store
 from aigid.storage.failures import explain_store_failure, is_denied, listing_failure
-from aigid.storage.uri import URI_SCHEMES, StoreUri, parse_store_uri
+from aigid.storage.uri import URI_SCHEMES, MalformedUriError, StoreUri, parse_store_uri
 
 
 @dataclass(frozen=True)
@@ -92,9 +91,8 @@ def locate(text: str) -> Location:
         return _in_store(text)
     if scheme != "file":
         known = ", ".join(f"{known}://" for known in ("file", *URI_SCHEMES))
-        shown = without_secrets(text)
-        raise UsageError(
-            f"{shown}: not a location that can be opened: give a path or one of {known}"
+        raise MalformedUriError(
+            text, f"not a location that can be opened: give a path or one of {known}"
         )
     # Arrow drops a query and a fragment, and would open another file or folder.
     special = next((character for character in "#?" if character in text), None)

@@ -92,8 +92,8 @@ def is_public_host(host: str) -> bool:
     except RefusedError:
         return False
     except (OSError, UnicodeError):
-        # Connecting tells why.
-        return True
+        # It has none. Connecting tells why.
+        pass
     return True
 
 

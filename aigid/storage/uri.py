@@ -46,6 +46,14 @@ _HOSTS = {
 }
 
 
+class MalformedUriError(UsageError):
+    """A URI that cannot be opened as it is written; `reason` says why, and what to write."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(f"{without_secrets(text)}: {reason}")
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class StoreUri:
     """The parts of a URI of an object store or a web server.
@@ -81,13 +89,7 @@ class StoreUri:
     @property
     def text(self) -> str:
         """The URI as a user would write it."""
-        if self.kind == "web":
-            return f"{self.root}/{self.key}" + (f"?{self.query}" if self.query else "")
-        # Escape what would be read as an escape, a query or a fragment, and what is not printable.
-        key = "".join(
-            quote(character) if character in "%?#" or not character.isprintable() else character
-            for character in self.key
-        )
+        key = self.key if self.kind == "web" else _escaped(self.key)
         return f"{self.root}/{key}" + (f"?{self.query}" if self.query else "")
 
     @property
@@ -106,14 +108,13 @@ class StoreUri:
 def parse_store_uri(text: str) -> StoreUri:
     """Split a URI, whose scheme is one of `URI_SCHEMES`, into its parts.
 
-    Raises UsageError for a malformed URI, an unknown option in the query, and credentials in the
-    URI. Its message never repeats the credentials.
+    Raises MalformedUriError for a malformed URI and an unknown option in the query, and UsageError
+    for credentials in the URI. Its message never repeats the credentials.
     """
     try:
         parts = urlsplit(text)
     except ValueError as error:
-        shown = without_secrets(text)
-        raise UsageError(f"{shown}: not a location that can be opened: {error}") from error
+        raise MalformedUriError(text, f"not a location that can be opened: {error}") from error
     scheme, bucket, account = parts.scheme.lower(), parts.netloc, None
     scheme = _ALIASES.get(scheme, scheme)
     kind = _kind(scheme)
@@ -124,9 +125,8 @@ def parse_store_uri(text: str) -> StoreUri:
         hint = f"; aigid finds them in {CREDENTIALS[kind]}" if kind in CREDENTIALS else ""
         raise UsageError(f"{scheme}://...@: credentials do not belong in a URI{hint}")
     if not _HOSTS[kind].fullmatch(bucket) or account == "":
-        raise UsageError(
-            f"{without_secrets(text)}: not a location that can be opened: give {scheme}://{_form(scheme)}"
-        )
+        form = f"{scheme}://{_form(scheme)}"
+        raise MalformedUriError(text, f"not a location that can be opened: give {form}")
     _check_characters(text, kind)
     _check_options(text, parts.query, kind)
     key = parts.path.removeprefix("/") if kind == "web" else _key(text, parts.path)
@@ -140,22 +140,23 @@ def _account(text: str, domain: str) -> str:
     """
     account, _, rest = domain.partition(".")
     if rest and rest not in _AZURE_DOMAINS:
-        raise UsageError(
-            f"{without_secrets(text)}: only {' and '.join(_AZURE_DOMAINS)} are known: name another "
-            "server with ?blob_storage_authority=AUTHORITY&dfs_storage_authority=AUTHORITY"
+        raise MalformedUriError(
+            text,
+            f"only {' and '.join(_AZURE_DOMAINS)} are known: name another server with "
+            "?blob_storage_authority=AUTHORITY&dfs_storage_authority=AUTHORITY",
         )
     return account if _ACCOUNT.fullmatch(account) else ""
 
 
 def _check_characters(text: str, kind: str) -> None:
-    """Raise UsageError for characters that splitting a URI loses: another object would be meant."""
-    public, lost = without_secrets(text), {"#": "%23", "\t": "%09", "\n": "%0A", "\r": "%0D"}
+    """Raise an error for characters that splitting a URI loses: another object would be meant."""
+    lost = {"#": "%23", "\t": "%09", "\n": "%0A", "\r": "%0D"}
     found = next((character for character in lost if character in text), None)
     if found:
         shown = found if found.isprintable() else repr(found)
-        raise UsageError(f"{public}: write a {shown} in a name as {lost[found]} in a URI")
+        raise MalformedUriError(text, f"write a {shown} in a name as {lost[found]} in a URI")
     if kind != "web" and text.endswith("?"):
-        raise UsageError(f"{public}: write a ? in a name as %3F in a URI")
+        raise MalformedUriError(text, "write a ? in a name as %3F in a URI")
 
 
 def _key(text: str, path: str) -> str:
@@ -166,16 +167,18 @@ def _key(text: str, path: str) -> str:
     try:
         key = unquote(path, errors="strict").removeprefix("/").rstrip("/")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{without_secrets(text)}: the name is not UTF-8") from error
-    if key and not has_plain_parts(key):
-        reason = "a key with an empty part, . or .. cannot be opened"
-        raise UsageError(f"{without_secrets(text)}: {reason}")
+        raise MalformedUriError(text, "the name is not UTF-8") from error
+    if key and any(part in ("", ".", "..") for part in key.split("/")):
+        raise MalformedUriError(text, "a key with an empty part, . or .. cannot be opened")
     return key
 
 
-def has_plain_parts(key: str) -> bool:
-    """Return whether no part of a key is empty, "." or "..": each client reads it as it is."""
-    return not any(part in ("", ".", "..") for part in key.split("/"))
+def _escaped(key: str) -> str:
+    """Escape what would be read as an escape, a query or a fragment, and what is not printable."""
+    return "".join(
+        quote(character) if character in "%?#" or not character.isprintable() else character
+        for character in key
+    )
 
 
 def _check_options(text: str, query: str, kind: str) -> None:
@@ -184,9 +187,9 @@ def _check_options(text: str, query: str, kind: str) -> None:
     known = _OPTIONS[kind]
     options = parse_qsl(query, keep_blank_values=True)
     if any(name not in known or not value for name, value in options):
-        raise UsageError(
-            f"{without_secrets(text)}: the options after ? are {', '.join(known)}; "
-            "write a ? in a name as %3F in a URI"
+        raise MalformedUriError(
+            text,
+            f"the options after ? are {', '.join(known)}; write a ? in a name as %3F in a URI",
         )
 
 

@@ -134,6 +134,11 @@ def reset_client(monkeypatch: pytest.MonkeyPatch) -> None:
     public_addresses.is_public_host.cache_clear()
 
 
+def make_public(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    """Have these addresses of loopback stand for public ones, and all others for private ones."""
+    monkeypatch.setattr(public_addresses, "is_public", lambda address: address in addresses)
+
+
 @contextmanager
 def web_server(tls: ssl.SSLContext | None = None) -> Iterator[WebServer]:
     """Run the server until the context ends."""

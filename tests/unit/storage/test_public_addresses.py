@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import trustme
-from support.web_server import Answer, WebServer, reset_client, web_server
+from support.web_server import Answer, WebServer, make_public, reset_client, web_server
 
 from aigid.storage import http, public_addresses
 from aigid.storage.http import download
@@ -107,9 +107,7 @@ def test_a_redirect_to_a_private_address_is_refused(
     site: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first host stands for a public server.
-    monkeypatch.setattr(
-        public_addresses, "is_public", lambda address: address in ("127.0.0.1", "::1")
-    )
+    make_public(monkeypatch, "127.0.0.1", "::1")
     target = f"http://127.0.0.2:{site.port}/x.png"
     url = site.serve("/to", Answer(status=302, headers=(("Location", target),)))
     site.serve("/x.png", Answer(b"secret"))
@@ -139,7 +137,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
     site: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A name server that answers with a public address first, and then with a private one.
-    monkeypatch.setattr(public_addresses, "is_public", lambda address: address == "127.0.0.1")
+    make_public(monkeypatch, "127.0.0.1")
     lookups = resolve_to(
         monkeypatch, "rebinding.example", ["127.0.0.1"], ["127.0.0.2"], port=site.port
     )
@@ -151,7 +149,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 def test_a_host_with_one_private_address_among_others_is_refused(
     site: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(public_addresses, "is_public", lambda address: address == "127.0.0.1")
+    make_public(monkeypatch, "127.0.0.1")
     resolve_to(monkeypatch, "mixed.example", ["127.0.0.1", "127.0.0.2"], port=site.port)
     with pytest.raises(RefusedError, match=r"mixed\.example is not public: 127\.0\.0\.2"):
         public_download(f"http://mixed.example:{site.port}/x.png")

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 from support.manifests import encoded_image
 from support.scan_results import result_rows
-from support.web_server import Answer, WebServer, reset_client, web_server
+from support.web_server import Answer, WebServer, make_public, reset_client, web_server
 
 from aigid.cli.main import main
 from aigid.errors import AigidError, ManifestError, StorageError, UsageError
 from aigid.manifest import Segment, open_manifest, read_segment
-from aigid.storage import exists, locate, public_addresses, read_bytes, write_atomic
+from aigid.storage import exists, locate, read_bytes, write_atomic
 
 DATED = (("Last-Modified", "Wed, 25 Nov 2026 10:00:00 GMT"),)
 
@@ -97,9 +97,7 @@ def test_a_public_server_may_not_redirect_a_manifest_to_a_private_one(
     site: WebServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The first host stands for a public server.
-    monkeypatch.setattr(
-        public_addresses, "is_public", lambda address: address in ("127.0.0.1", "::1")
-    )
+    make_public(monkeypatch, "127.0.0.1", "::1")
     target = f"http://127.0.0.2:{site.port}/secret.parquet"
     url = site.serve("/m.parquet", Answer(status=302, headers=(("Location", target),)))
     site.serve("/secret.parquet", Answer(parquet_bytes(4, encoded_image), ranges=True))
