@@ -9,8 +9,8 @@ from typing import Any
 
 from aigid.cores import available_cores
 from aigid.errors import UsageError
-from aigid.manifest import ColumnChoice
 from aigid.scorers import TritonConfig
+from aigid.sources import ColumnChoice
 
 _RAY_ADDRESS = re.compile(r"auto|local|(\[[0-9a-fA-F:.]+\]|[^\s:/\[\],]+):\d{1,5}")
 

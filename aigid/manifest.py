@@ -1,16 +1,25 @@
-"""A manifest of image-prompt pairs: find its Parquet files and columns, and read runs of rows."""
+"""A manifest of image-prompt pairs: find its files and columns, and read runs of rows."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from aigid.bounded_map import bounded_map
-from aigid.errors import AigidError, ManifestError
-from aigid.manifest_files import ManifestFile, ManifestFiles, check_unchanged, read_footer
+from aigid.errors import ManifestError
+from aigid.sources import (
+    ColumnChoice,
+    Columns,
+    ManifestFile,
+    ManifestFiles,
+    Segment,
+    check_columns,
+    read_footer,
+    read_parquet,
+    resolve_columns,
+)
 from aigid.storage import (
     ListedFile,
     exists,
@@ -22,68 +31,8 @@ from aigid.storage import (
     without_query,
 )
 
-_BY_CONTENT = ("image", "img", "image_bytes", "image_data", "jpg", "png")
-_BY_NAME = (
-    "image_path",
-    "image_file",
-    "file_name",
-    "filename",
-    "file_path",
-    "filepath",
-    "path",
-    "image_url",
-    "url",
-    "uri",
-)
-IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
-PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
-
-# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
-READ_ROWS = 128
 # Each thread only waits for two requests, if the files are in an object store.
 _FOOTER_THREADS = 64
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns that a scan reads. `prompt` is None if the manifest has no prompts.
-
-    The columns of `keep` are copied to the results.
-    """
-
-    image: str
-    prompt: str | None
-    keep: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all columns, each once."""
-        return list(
-            dict.fromkeys([self.image, *([self.prompt] if self.prompt else []), *self.keep])
-        )
-
-
-@dataclass(frozen=True)
-class ColumnChoice:
-    """The user's choice of columns. None means the first column that has a usual name."""
-
-    image: str | None = None
-    prompt: str | None = None
-    keep: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The rows from `start` up to `stop` of one of the manifest's files."""
-
-    file: ManifestFile
-    start: int
-    stop: int
-
-    @property
-    def rows(self) -> int:
-        """The number of rows in the segment."""
-        return self.stop - self.start
 
 
 @dataclass(frozen=True)
@@ -137,12 +86,10 @@ def open_manifest(
     once.
     """
     with closing(_list_files(paths)) as listed:
-        first = next(listed)
-        file, schema = read_footer(first)
-        manifest = Manifest(
-            ManifestFiles([file]), _resolve_columns(schema, file.path, choice), schema
-        )
-        _check_columns(schema, file.path, manifest)
+        file = read_footer(next(listed))
+        columns = resolve_columns(file.schema, file.path, choice)
+        check_columns(file.schema, file.path, columns)
+        manifest = Manifest(ManifestFiles([file]), columns, file.schema)
         files = _first_rows(chain([file], _read_footers(listed, manifest, known)), limit)
         manifest = replace(manifest, files=ManifestFiles(files))
     if manifest.rows == 0:
@@ -155,46 +102,7 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 
     Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
-    file = segment.file
-    location = locate(file.uri)
-    try:
-        with location.filesystem.open_input_file(location.path) as source:
-            check_unchanged(source, file)
-            # Without pre-buffering, a row group of large images is streamed, not held in memory.
-            parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
-            yield from _slice_rows(parquet, manifest.columns.names, segment)
-    except (pa.ArrowException, OSError) as error:
-        where = f"{file.path}, rows {segment.start} to {segment.stop}"
-        raise AigidError(
-            f"{where}: cannot be read: {explain_failure(error, location)}; "
-            "repair or replace the file, then run the scan again"
-        ) from error
-
-
-@contextmanager
-def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
-    """Open a file of a manifest, to read narrow columns of it.
-
-    Raises AigidError where the file cannot be opened, or cannot be read within the block.
-    """
-    location = locate(file.uri)
-    try:
-        with location.filesystem.open_input_file(location.path) as source:
-            yield pq.ParquetFile(source, pre_buffer=not location.is_local)
-    except (pa.ArrowException, OSError) as error:
-        raise AigidError(
-            f"{file.path}: cannot be read: {explain_failure(error, location)}"
-        ) from error
-
-
-def texts(column: pa.Array) -> list[str | None]:
-    """Return a string column as Python strings, with replacement characters for invalid UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_null(column.type):
-        return [None] * len(column)
-    raw = column.cast(pa.large_binary()).to_pylist()
-    return [None if value is None else value.decode("utf-8", "replace") for value in raw]
+    return read_parquet(segment, manifest.columns.names)
 
 
 def _list_files(paths: Sequence[str]) -> Generator[ListedFile, None, None]:
@@ -236,11 +144,22 @@ def _read_footers(
         now, before = pair
         if before is not None and _is_unmodified(now, before):
             return replace(before, query=now.location.hidden_query)
-        file, schema = read_footer(now)
-        _check_columns(schema, file.path, manifest)
+        file = read_footer(now)
+        check_columns(file.schema, file.path, manifest.columns)
+        _check_kept(file, manifest)
         return file
 
     return bounded_map(read, ((file, next(recorded, None)) for file in listed), _FOOTER_THREADS)
+
+
+def _check_kept(file: ManifestFile, manifest: Manifest) -> None:
+    """Raise ManifestError if a kept column has another type than in the first file."""
+    for name in manifest.columns.keep:
+        wanted, found = manifest.schema.field(name).type, file.schema.field(name).type
+        if found != wanted:
+            raise ManifestError(
+                f"{file.path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}"
+            )
 
 
 def _is_unmodified(now: ListedFile, before: ManifestFile) -> bool:
@@ -260,107 +179,4 @@ def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[Ma
         yield file
         rows += file.rows
         if limit is not None and rows >= limit:
-            return
-
-
-def _resolve_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
-    image = choice.image or _find_usual(schema, IMAGE_NAMES)
-    if image is None:
-        raise ManifestError(
-            f"{path}: no column has a usual name for images ({', '.join(IMAGE_NAMES)}, in any "
-            f"case); name it with `image_column`; the columns are {', '.join(schema.names)}"
-        )
-    prompt = choice.prompt or _find_usual(schema, PROMPT_NAMES)
-    return Columns(image, prompt, tuple(dict.fromkeys(choice.keep)))
-
-
-def _find_usual(schema: pa.Schema, names: Sequence[str]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(schema.names)}
-    return next((by_lower[name] for name in names if name in by_lower), None)
-
-
-def _check_columns(schema: pa.Schema, path: str, manifest: Manifest) -> None:
-    """Raise ManifestError if a file lacks a column, or has it in a type that cannot be read."""
-    columns = manifest.columns
-    for name in columns.names:
-        if schema.names.count(name) != 1:
-            problem = "no column" if name not in schema.names else "more than one column"
-            raise ManifestError(
-                f"{path}: {problem} named {name}; the columns are {', '.join(schema.names)}"
-            )
-    image = schema.field(columns.image).type
-    if not _is_image_type(image):
-        raise ManifestError(
-            f"{path}: column {columns.image} is {image}; an image column holds encoded bytes, "
-            "struct<bytes, path>, or a path"
-        )
-    if columns.prompt and not (
-        _is_text(schema.field(columns.prompt).type)
-        or pa.types.is_null(schema.field(columns.prompt).type)
-    ):
-        raise ManifestError(
-            f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; "
-            "a prompt column holds strings"
-        )
-    for name in columns.keep:
-        wanted, found = manifest.schema.field(name).type, schema.field(name).type
-        if found != wanted:
-            raise ManifestError(
-                f"{path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}"
-            )
-
-
-def _is_image_type(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        parts = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
-        usable = [name for name in ("bytes", "path") if name in parts]
-        return bool(usable) and all(
-            _is_bytes(parts[name]) or _is_text(parts[name]) for name in usable
-        )
-    return _is_bytes(kind) or _is_text(kind)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_null(kind)
-    )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
-
-
-def _slice_rows(
-    parquet: pq.ParquetFile, names: list[str], segment: Segment
-) -> Iterator[pa.RecordBatch]:
-    row = 0
-    for index in range(parquet.metadata.num_row_groups):
-        rows = parquet.metadata.row_group(index).num_rows
-        if row + rows > segment.start and row < segment.stop:
-            # One row group at a time: a reader holds what it read ahead from an object store until
-            # it has read all of its row groups.
-            batches = parquet.iter_batches(
-                READ_ROWS, row_groups=[index], columns=names, use_threads=False
-            )
-            yield from _slice_batches(batches, segment.start - row, segment.stop - row)
-        row += rows
-
-
-def _slice_batches(
-    batches: Iterator[pa.RecordBatch], start: int, stop: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows from `start` up to `stop` of all batches, counted from 0."""
-    row = 0
-    for batch in batches:
-        first, last = max(start - row, 0), min(stop - row, len(batch))
-        row += len(batch)
-        if last > first:
-            yield batch.slice(first, last - first)
-        if row >= stop:
             return

@@ -18,13 +18,14 @@ from aigid.fetch import (
     image_references,
     is_remote,
 )
-from aigid.manifest import Manifest, read_segment, texts
+from aigid.manifest import Manifest, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder
 from aigid.records import RowError
 from aigid.results import ScoredBy, ShardAnswers, image_column, result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
+from aigid.sources import texts
 
 # Images over the network that are fetched at a time: latency limits them, not this host.
 _FETCH_THREADS = 64

@@ -4,8 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFile
+from aigid.sources import ManifestFile, Segment
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import numpy as np
 
 from aigid.errors import ManifestError
 from aigid.fetch import FetchPolicy, fetch_image, image_references, image_root_of
-from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
+from aigid.manifest import Manifest, open_manifest, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
 from aigid.records import RowFailure
+from aigid.sources import Segment, texts
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.labels import (

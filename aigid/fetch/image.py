@@ -12,9 +12,9 @@ import pyarrow as pa
 from aigid.fetch.from_file import fetch_file
 from aigid.fetch.from_store import fetch_object, url_in_root
 from aigid.fetch.from_web import fetch_url
-from aigid.manifest import texts
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, printable
+from aigid.sources import texts
 from aigid.storage import (
     STORE_SCHEMES,
     URI_SCHEMES,

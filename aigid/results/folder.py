@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
-from aigid.manifest_files import ManifestFiles
 from aigid.results.json_records import format_record, record_of
 from aigid.results.lock import holds_token, lock_folder
 from aigid.results.record import SCAN_FORMAT, ScanRecord, file_differences, record_differences
 from aigid.results.summary import ScanSummary
 from aigid.shards import Shard
+from aigid.sources import ManifestFiles
 from aigid.storage import (
     Location,
     exists,

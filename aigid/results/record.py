@@ -9,11 +9,10 @@ from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any
 
-from aigid.manifest import Columns
-from aigid.manifest_files import ManifestFile, ManifestFiles
+from aigid.sources import Columns, ManifestFile, ManifestFiles
 from aigid.version import __version__
 
-SCAN_FORMAT = 4
+SCAN_FORMAT = 5
 """The format of a results folder: of its records, and of where its files are."""
 
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "pyarrow", "tokenizers")

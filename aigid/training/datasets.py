@@ -15,9 +15,9 @@ from aigid.bounded_map import bounded_map
 from aigid.contract import ImageSpec
 from aigid.errors import TrainingError
 from aigid.fetch import FetchPolicy, image_references, image_root_of
-from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
-from aigid.manifest_files import ManifestFile
+from aigid.manifest import Manifest, open_manifest, read_segment
 from aigid.prompts import PromptEncoder
+from aigid.sources import ManifestFile, Segment, texts
 from aigid.training.data_name import data_name
 from aigid.training.hub_data import local_manifest_path
 from aigid.training.image_changes import Augmentation

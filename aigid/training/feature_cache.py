@@ -30,10 +30,7 @@ def feature_key(encoders: str, manifest: LabelledManifest, *, unify: bool) -> st
     `encoders` is the fingerprint of the encoders with what they read. Images that the manifest only
     refers to are taken to stay as they are.
     """
-    files = [
-        (file.path, file.size_bytes, file.footer_sha256, file.modified_ns)
-        for file in manifest.files
-    ]
+    files = [(file.path, file.size_bytes, file.digest, file.modified_ns) for file in manifest.files]
     numbers = np.fromiter(manifest.row_numbers(None), np.int64)
     facts = {
         "format": _FORMAT,

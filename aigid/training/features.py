@@ -9,7 +9,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from aigid.manifest_files import ManifestFile
+from aigid.sources import ManifestFile
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder, groups_of
 from aigid.training.fusion_model import FusionModel
 from aigid.training.labelled_features import LabelledFeatures

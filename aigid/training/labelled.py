@@ -1,7 +1,8 @@
 """Labelled manifests: their row groups, and whether a model predicted their labels."""
 
 from aigid.errors import UsageError
-from aigid.manifest import Manifest, Segment
+from aigid.manifest import Manifest
+from aigid.sources import Segment
 
 
 def row_group_segments(manifest: Manifest) -> list[Segment]:

@@ -17,11 +17,12 @@ from aigid.config import ScanConfig
 from aigid.contract import find_model, load_contract
 from aigid.errors import ManifestError, ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
-from aigid.manifest import Manifest, Segment, open_manifest, read_segment, texts
+from aigid.manifest import Manifest, open_manifest, read_segment
 from aigid.records import RowFailure
 from aigid.results import open_results
 from aigid.scan_job import fetch_policy
 from aigid.shards import Shard, plan_shards
+from aigid.sources import Segment, texts
 from aigid.storage import (
     Location,
     exists,

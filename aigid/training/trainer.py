@@ -265,8 +265,8 @@ class Trainer:
             labels=self.info.labels,
             label_column=data.train.choice.label_column,
             generator_column=data.train.choice.generator_column,
-            train=tuple(file.footer_sha256 for file in data.train.files),
-            validation=tuple(file.footer_sha256 for file in data.validation.files),
+            train=tuple(file.digest for file in data.train.files),
+            validation=tuple(file.digest for file in data.validation.files),
         )
 
 

@@ -14,12 +14,11 @@ import aigid.runners.ray
 import aigid.runners.shard_queue
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ServerError
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFile
 from aigid.progress import ClusterState
 from aigid.results import open_results
 from aigid.runners import ShardFailure, WorkOrder, connect_ray, run_ray
 from aigid.shards import PlanTotals, Shard
+from aigid.sources import ManifestFile, Segment
 
 pytestmark = pytest.mark.integration
 

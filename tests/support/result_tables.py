@@ -6,8 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from aigid.fetch import ImageReference
-from aigid.manifest import Columns, Manifest, Segment
-from aigid.manifest_files import ManifestFile, ManifestFiles
+from aigid.manifest import Manifest
 from aigid.records import DEFAULT_LABELS, RowError
 from aigid.results import (
     ErrorExample,
@@ -24,12 +23,13 @@ from aigid.results import (
     result_table,
 )
 from aigid.shards import Shard
+from aigid.sources import Columns, ManifestFile, ManifestFiles, Segment
 
 DIGEST = "ab" * 32
 FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
 SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5)
 SCAN = ScanRecord(
-    format=4,
+    format=5,
     manifests=("m.parquet",),
     input=InputTotals(files=1, rows=3),
     model=ScanModel("tiny", "f1", "int8", DEFAULT_LABELS),
@@ -39,7 +39,7 @@ SCAN = ScanRecord(
 )
 
 SUMMARY = ScanSummary(
-    format=4,
+    format=5,
     model=ModelIdentity("tiny", "f1", "not for real decisions"),
     threshold=0.5,
     shards=2,

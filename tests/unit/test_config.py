@@ -12,7 +12,7 @@ import pytest
 from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.errors import UsageError
-from aigid.manifest import ColumnChoice
+from aigid.sources import ColumnChoice
 
 
 def config(**settings: Any) -> ScanConfig:

@@ -14,20 +14,19 @@ from support.manifests import HF_IMAGE
 
 from aigid.errors import AigidError, ManifestError
 from aigid.fetch import ImageReference, image_references
-from aigid.manifest import (
+from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.sources import (
     IMAGE_NAMES,
     PROMPT_NAMES,
     READ_ROWS,
     ColumnChoice,
     Columns,
-    Manifest,
+    ManifestFile,
     Segment,
-    open_manifest,
     opened,
-    read_segment,
+    read_footer,
     texts,
 )
-from aigid.manifest_files import ManifestFile, read_footer
 from aigid.storage import ListedFile
 
 Write = Callable[..., Path]
@@ -413,7 +412,7 @@ def test_a_manifest_of_only_empty_files_is_refused(write_manifest: Write, tmp_pa
 def test_the_footer_hash_depends_on_the_content_not_on_the_name(write_manifest: Write) -> None:
     one = write_manifest(table_of("image", "prompt"), "a.parquet")
     same = write_manifest(table_of("image", "prompt"), "b.parquet")
-    hashes = {path: open_manifest([str(path)]).files[0].footer_sha256 for path in (one, same)}
+    hashes = {path: open_manifest([str(path)]).files[0].digest for path in (one, same)}
     assert hashes[one] == hashes[same]
     assert len(hashes[one]) == 64
 
@@ -438,8 +437,8 @@ def test_the_footer_hash_depends_on_the_content_not_on_the_name(write_manifest: 
 def test_the_footer_hash_changes_with_the_content(
     write_manifest: Write, table: pa.Table, options: dict[str, object]
 ) -> None:
-    before = open_manifest([str(write_manifest(table_of("image")))]).files[0].footer_sha256
-    after = open_manifest([str(write_manifest(table, **options))]).files[0].footer_sha256
+    before = open_manifest([str(write_manifest(table_of("image")))]).files[0].digest
+    after = open_manifest([str(write_manifest(table, **options))]).files[0].digest
     assert before != after
 
 

@@ -22,7 +22,7 @@ from support.scan_results import result_files
 from aigid.config import ScanConfig
 from aigid.detector import Detector
 from aigid.errors import AigidError, ServerError
-from aigid.manifest import ColumnChoice, Manifest, Segment, open_manifest
+from aigid.manifest import Manifest, open_manifest
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.results import ResultsFolder, open_results
@@ -31,6 +31,7 @@ from aigid.scan_job import make_scanner
 from aigid.scorers import OnnxScorer, Scorer, Scores
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard, plan_shards
+from aigid.sources import ColumnChoice, Segment
 
 Write = Callable[..., Path]
 ROWS = 60

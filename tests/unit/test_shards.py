@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFile
 from aigid.shards import PlanTotals, Shard, plan_shards
+from aigid.sources import ManifestFile, Segment
 
 # Sizes on both sides of every rule: empty and tiny groups, groups that just fit, and ones to cut.
 ROW_GROUPS = st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=8)

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from aigid.manifest import opened
-from aigid.manifest_files import ManifestFile
 from aigid.records import DEFAULT_LABELS, OTHER, printable
+from aigid.sources import ManifestFile, opened
 from aigid.training.labels.choice import LEFT_OUT, UNKNOWN_GENERATOR, LabelChoice
 from aigid.training.labels.columns import (
     class_names,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from aigid.errors import ManifestError
-from aigid.manifest import Segment
+from aigid.sources import Segment
 from aigid.training.labels.values import Codes
 
 _SHOWN = 10

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from aigid.manifest import texts
+from aigid.sources import texts
 from aigid.training.labels.choice import LEFT_OUT, UNKNOWN_GENERATOR
 from aigid.training.labels.findings import Findings
 from aigid.training.labels.names import GeneratorNames, is_name

@@ -9,10 +9,10 @@ import pytest
 from support.result_tables import FILES, small_table
 
 from aigid.errors import ResultsError
-from aigid.manifest import Segment
 from aigid.records import DEFAULT_LABELS, ErrorCode, RowError
 from aigid.results import ErrorExample, ResultsFolder, ScanCounts, count_results
 from aigid.shards import Shard
+from aigid.sources import Segment
 
 GONE, EMPTY = RowError(ErrorCode.MISSING, "gone"), RowError(ErrorCode.EMPTY, "0 bytes")
 

@@ -13,11 +13,10 @@ import pytest
 from support.result_tables import FILES, SCAN, SCORED_BY, SUMMARY, small_table
 
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFiles
 from aigid.records import ErrorCode, RowError
 from aigid.results import ResultsFolder, content_sha256, open_results
 from aigid.shards import Shard
+from aigid.sources import ManifestFiles, Segment
 from aigid.version import __version__
 
 SHARD = Shard(0, (Segment(FILES[0], 0, 1),))
@@ -174,7 +173,7 @@ def test_a_folder_with_other_files_may_be_claimed(folder: ResultsFolder) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 4}']
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 5}']
 )
 def test_a_damaged_scan_record_is_refused_and_left_as_it_is(
     folder: ResultsFolder, content: bytes
@@ -208,7 +207,7 @@ def test_results_of_another_version_are_refused_with_what_to_do(
     with pytest.raises(
         ResumeMismatchError,
         match=f"{folder.location.text}: holds results of another version of aigid .*{found}.*, "
-        "and this version continues format 4 only: give another folder as `out`$",
+        "and this version continues format 5 only: give another folder as `out`$",
     ):
         folder.refuse_other_formats()
 

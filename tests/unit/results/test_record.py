@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from support.result_tables import FILES, SCAN
 
-from aigid.manifest import Columns
-from aigid.manifest_files import ManifestFiles
 from aigid.results import InputTotals, ScanModel, ScanRecord
 from aigid.results.json_records import format_record, record_of
 from aigid.results.record import file_differences, record_differences, software_versions
+from aigid.sources import Columns, ManifestFiles
 
 SETTINGS = SCAN.settings
 CHANGES: dict[str, tuple[ScanRecord, str]] = {
@@ -83,7 +82,7 @@ OTHER_FILES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "one more": (["m.parquet", "n.parquet"], {}, "input: file 2: none -> n.parquet"),
     "another size": (["m.parquet"], {"size_bytes": 11}, ""),
     "other row groups": (["m.parquet"], {"row_groups": (4, 5)}, ""),
-    "another footer": (["m.parquet"], {"footer_sha256": "cd" * 32}, ""),
+    "another footer": (["m.parquet"], {"digest": "cd" * 32}, ""),
 }
 
 

@@ -9,11 +9,11 @@ from support.result_tables import FILES, SCORED_BY, answers_of, manifest_of, sma
 
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
-from aigid.manifest import Segment
 from aigid.records import ErrorCode, RowError
 from aigid.results import check_kept_columns, image_column, result_table, results_schema
 from aigid.results.schema import RESERVED
 from aigid.shards import Shard
+from aigid.sources import Segment
 
 TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
 

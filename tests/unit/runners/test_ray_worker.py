@@ -12,11 +12,10 @@ from support.ray_jobs import BATCHES, StandInJob
 from support.scan_process import wait_until
 
 from aigid.errors import AigidError, ResultsError, UsageError
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFile
 from aigid.results import open_results
 from aigid.runners.ray_worker import ShardWorker, WorkOrder
 from aigid.shards import Shard
+from aigid.sources import ManifestFile, Segment
 from aigid.version import __version__
 
 ROWS = 8

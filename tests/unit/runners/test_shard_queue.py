@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigid.manifest import Segment
-from aigid.manifest_files import ManifestFile
 from aigid.runners.shard_queue import ShardFailure, ShardQueue
 from aigid.shards import Shard
+from aigid.sources import ManifestFile, Segment
 
 FILES = [ManifestFile(f"{name}.parquet", 10, (100,), "") for name in "ab"]
 

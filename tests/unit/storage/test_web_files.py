@@ -14,7 +14,8 @@ from support.web_server import Answer, WebServer, make_public, reset_client, web
 
 from aigid.cli.main import main
 from aigid.errors import AigidError, ManifestError, StorageError, UsageError
-from aigid.manifest import Segment, open_manifest, read_segment
+from aigid.manifest import open_manifest, read_segment
+from aigid.sources import Segment
 from aigid.storage import exists, locate, read_bytes, write_atomic
 
 DATED = (("Last-Modified", "Wed, 25 Nov 2026 10:00:00 GMT"),)

@@ -18,9 +18,9 @@ from support.manifests import HF_IMAGE, SIDE, encoded_image, manifest_table
 
 from aigid.contract import ImageSpec, PromptSpec
 from aigid.errors import ManifestError
-from aigid.manifest import READ_ROWS
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, TokenBatch
+from aigid.sources import READ_ROWS
 from aigid.training import datasets
 from aigid.training.checkpoint import CheckpointInfo
 from aigid.training.datasets import LabelledManifest, ProcessRank, StreamOrder

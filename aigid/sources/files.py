@@ -1,0 +1,181 @@
+"""The files of a manifest and their identity, compact enough for a million files."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import lru_cache
+from itertools import islice
+from typing import Any, Self, overload
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_BATCH_FILES = 8192
+_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string()),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("row_groups", pa.list_(pa.int64())),
+        pa.field("digest", pa.binary(32)),
+        pa.field("kind", pa.dictionary(pa.int8(), pa.string())),
+        pa.field("schema", pa.dictionary(pa.int32(), pa.binary())),
+        pa.field("modified_ns", pa.int64()),
+        pa.field("query", pa.string()),
+    ]
+)
+_IDENTITY = ["path", "size_bytes", "row_groups", "digest", "kind"]
+_NOT_RECORDED = ["query"]
+_NO_SCHEMA = pa.schema([])
+
+
+class Kind(StrEnum):
+    """What a file of a manifest is."""
+
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file of a manifest and its identity.
+
+    `row_groups` has the number of rows in each row group. `digest` is the SHA-256 of what tells
+    one content from another: of a Parquet file, its footer. `schema` has the file's columns.
+    `modified_ns` only tells whether the file must be looked into again. `query` is that of a URL.
+    It may hold a signature, so `path` shows it as "?...", and it is never recorded. The last three
+    are no part of the identity.
+    """
+
+    path: str
+    size_bytes: int
+    row_groups: tuple[int, ...]
+    digest: str
+    modified_ns: int | None = field(default=None, compare=False)
+    query: str | None = field(default=None, compare=False, repr=False)
+    kind: Kind = Kind.PARQUET
+    schema: pa.Schema = field(default=_NO_SCHEMA, compare=False, repr=False)
+
+    @property
+    def uri(self) -> str:
+        """The path or URI with which the file is opened."""
+        if self.query is None:
+            return self.path
+        return f"{self.path.removesuffix('?...')}?{self.query}"
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in the file."""
+        return sum(self.row_groups)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows from `start` up to `stop` of one of the manifest's files."""
+
+    file: ManifestFile
+    start: int
+    stop: int
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in the segment."""
+        return self.stop - self.start
+
+
+class ManifestFiles(Sequence[ManifestFile]):
+    """Files in order, stored as Arrow columns: about 150 bytes a file."""
+
+    def __init__(self, files: Iterable[ManifestFile] = ()) -> None:
+        self._table = pa.Table.from_batches(_batches(files), schema=_SCHEMA).unify_dictionaries()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the files that `to_bytes` wrote. Raises pyarrow.ArrowException for other bytes."""
+        files = cls()
+        table = pa.ipc.open_file(pa.BufferReader(data)).read_all()
+        recorded = [name for name in _SCHEMA.names if name not in _NOT_RECORDED]
+        if table.schema != pa.schema([_SCHEMA.field(name) for name in recorded]):
+            raise pa.ArrowInvalid(f"columns are {table.schema.names}, not {recorded}")
+        for name in _NOT_RECORDED:
+            place = _SCHEMA.get_field_index(name)
+            missing = pa.nulls(len(table), _SCHEMA.field(name).type)
+            table = table.add_column(place, _SCHEMA.field(name), missing)
+        files._table = table
+        return files
+
+    def to_bytes(self) -> pa.Buffer:
+        """Return all files as an Arrow IPC file, without the queries of URLs."""
+        recorded = self._table.drop_columns(_NOT_RECORDED)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(
+            sink, recorded.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+        ) as writer:
+            writer.write_table(recorded)
+        return sink.getvalue()
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in all files."""
+        return int(pc.sum(pc.list_flatten(self._table.column("row_groups"))).as_py() or 0)
+
+    @property
+    def schemas(self) -> list[pa.Schema]:
+        """The schemas of all files, each once."""
+        found = pc.unique(self._table.column("schema").combine_chunks())
+        return [_schema_of(data) for data in found.to_pylist()]
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @overload
+    def __getitem__(self, index: int) -> ManifestFile: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Sequence[ManifestFile]": ...
+
+    def __getitem__(self, index: int | slice) -> "ManifestFile | Sequence[ManifestFile]":
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return _file(self._table.slice(index % len(self), 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[ManifestFile]:
+        for batch in self._table.to_batches(_BATCH_FILES):
+            yield from map(_file, batch.to_pylist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ManifestFiles) and bool(
+            self._table.select(_IDENTITY).equals(other._table.select(_IDENTITY))
+        )
+
+
+def _file(values: dict[str, Any]) -> ManifestFile:
+    values["row_groups"] = tuple(values["row_groups"])
+    values["digest"] = values["digest"].hex()
+    values["kind"] = Kind(values["kind"])
+    values["schema"] = _schema_of(values["schema"])
+    return ManifestFile(**values)
+
+
+@lru_cache(maxsize=64)
+def _schema_of(data: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(data))
+
+
+def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
+    rest = iter(files)
+    while batch := list(islice(rest, _BATCH_FILES)):
+        columns: list[list[Any]] = [
+            [file.path for file in batch],
+            [file.size_bytes for file in batch],
+            [file.row_groups for file in batch],
+            [bytes.fromhex(file.digest) for file in batch],
+            [file.kind.value for file in batch],
+            [file.schema.serialize().to_pybytes() for file in batch],
+            [file.modified_ns for file in batch],
+            [file.query for file in batch],
+        ]
+        arrays = [
+            pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)
+        ]
+        yield pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)

@@ -1,0 +1,168 @@
+"""Parquet files of a manifest: their identity, and exact reads of runs of rows."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aigid.errors import AigidError, ManifestError
+from aigid.sources.files import Kind, ManifestFile, Segment
+from aigid.storage import ListedFile, explain_failure, locate, store_failures
+
+# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
+READ_ROWS = 128
+
+_MAGIC = b"PAR1"
+# Read from the end of a file at once. Most footers are smaller, so one request is enough.
+_TAIL_BYTES = 64 * 1024
+
+
+def read_footer(listed: ListedFile) -> ManifestFile:
+    """Return a Parquet file's identity and columns.
+
+    Raises ManifestError if the file is missing, is damaged or is not Parquet.
+    """
+    location = listed.location
+    try:
+        with store_failures(location), location.filesystem.open_input_file(location.path) as source:
+            size = source.size()
+            footer = _footer_bytes(source, size, location.text)
+    except FileNotFoundError as error:
+        raise ManifestError(f"{location.text}: no such file") from error
+    except OSError as error:
+        raise ManifestError(
+            f"{location.text}: cannot be read: {explain_failure(error, location)}"
+        ) from error
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        # What writers note in a schema's metadata may differ from file to file.
+        schema = metadata.schema.to_arrow_schema().remove_metadata()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"{location.text}: not a readable Parquet file: {' '.join(str(error).split())}"
+        ) from error
+    groups = tuple(metadata.row_group(index).num_rows for index in range(metadata.num_row_groups))
+    if min(groups, default=0) < 0 or sum(groups) != metadata.num_rows:
+        counts = f"its row groups have {sum(groups)} rows, the file {metadata.num_rows}"
+        raise ManifestError(f"{location.text}: not a readable Parquet file: {counts}")
+    return ManifestFile(
+        location.text,
+        size,
+        groups,
+        _sha256(footer),
+        listed.modified_ns,
+        location.hidden_query,
+        Kind.PARQUET,
+        schema,
+    )
+
+
+def read_parquet(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a segment in order, at most READ_ROWS at a time, in these columns.
+
+    Raises AigidError if the file is damaged, or has changed since the manifest was opened.
+    """
+    file = segment.file
+    location = locate(file.uri)
+    try:
+        with location.filesystem.open_input_file(location.path) as source:
+            _check_unchanged(source, file)
+            # Without pre-buffering, a row group of large images is streamed, not held in memory.
+            parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
+            yield from _slice_rows(parquet, names, segment)
+    except (pa.ArrowException, OSError) as error:
+        where = f"{file.path}, rows {segment.start} to {segment.stop}"
+        raise AigidError(
+            f"{where}: cannot be read: {explain_failure(error, location)}; "
+            "repair or replace the file, then run the scan again"
+        ) from error
+
+
+@contextmanager
+def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
+    """Open a file of a manifest, to read narrow columns of it.
+
+    Raises AigidError where the file cannot be opened, or cannot be read within the block.
+    """
+    location = locate(file.uri)
+    try:
+        with location.filesystem.open_input_file(location.path) as source:
+            yield pq.ParquetFile(source, pre_buffer=not location.is_local)
+    except (pa.ArrowException, OSError) as error:
+        raise AigidError(
+            f"{file.path}: cannot be read: {explain_failure(error, location)}"
+        ) from error
+
+
+def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
+    """Raise AigidError if an open file is not the same as when the manifest was opened."""
+    try:
+        size = source.size()
+        same = (
+            size == file.size_bytes
+            and _sha256(_footer_bytes(source, size, file.path)) == file.digest
+        )
+    except ManifestError:
+        same = False
+    if not same:
+        raise AigidError(
+            f"{file.path}: has changed since the scan began; "
+            "restore the file to go on, or start a new scan"
+        )
+
+
+def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
+    if size < 12:
+        raise ManifestError(f"{text}: not a Parquet file: it has {size} bytes")
+    tail = _last(source, size, _TAIL_BYTES)
+    if tail[-4:] != _MAGIC:
+        source.seek(0)
+        reason = (
+            "the end is missing; is the file truncated?"
+            if source.read(4) == _MAGIC
+            else "no Parquet marker at the start or the end"
+        )
+        raise ManifestError(f"{text}: not a Parquet file: {reason}")
+    length = min(int.from_bytes(tail[-8:-4], "little"), size - 8) + 8
+    return tail[-length:] if length <= len(tail) else _last(source, size, length)
+
+
+def _last(source: pa.NativeFile, size: int, count: int) -> bytes:
+    source.seek(max(0, size - count))
+    return bytes(source.read(count))
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _slice_rows(
+    parquet: pq.ParquetFile, names: list[str], segment: Segment
+) -> Iterator[pa.RecordBatch]:
+    row = 0
+    for index in range(parquet.metadata.num_row_groups):
+        rows = parquet.metadata.row_group(index).num_rows
+        if row + rows > segment.start and row < segment.stop:
+            # One row group at a time: a reader holds what it read ahead from an object store until
+            # it has read all of its row groups.
+            batches = parquet.iter_batches(
+                READ_ROWS, row_groups=[index], columns=names, use_threads=False
+            )
+            yield from _slice_batches(batches, segment.start - row, segment.stop - row)
+        row += rows
+
+
+def _slice_batches(
+    batches: Iterator[pa.RecordBatch], start: int, stop: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows from `start` up to `stop` of all batches, counted from 0."""
+    row = 0
+    for batch in batches:
+        first, last = max(start - row, 0), min(stop - row, len(batch))
+        row += len(batch)
+        if last > first:
+            yield batch.slice(first, last - first)
+        if row >= stop:
+            return
