@@ -28,7 +28,7 @@ CHANGES: dict[str, tuple[ScanRecord, str]] = {
         'settings.columns: {"image": "image", "prompt": null, "keep": []} -> '
         '{"image": "img", "prompt": null, "keep": []}',
     ),
-    "format": (replace(SCAN, format=5), "format: 4 -> 5"),
+    "format": (replace(SCAN, format=6), "format: 5 -> 6"),
     "shards": (replace(SCAN, shards=2), "shards: 1 -> 2"),
 }
 
