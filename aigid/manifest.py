@@ -1,5 +1,6 @@
 """A manifest of image-prompt pairs: find its files and columns, and read runs of rows."""
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,36 +13,36 @@ from aigid.errors import ManifestError
 from aigid.sources import (
     ColumnChoice,
     Columns,
+    FoundFile,
+    Kind,
     ManifestFile,
     ManifestFiles,
+    OnNote,
     Segment,
     check_columns,
-    read_footer,
-    read_parquet,
+    count_rows,
+    find_sources,
+    identify,
+    read_rows,
     resolve_columns,
 )
-from aigid.storage import (
-    ListedFile,
-    exists,
-    explain_absence,
-    explain_failure,
-    has_glob,
-    list_parquet,
-    locate,
-    without_query,
-)
+from aigid.storage import ListedFile, Location, locate, without_query
 
 # Each thread only waits for two requests, if the files are in an object store.
-_FOOTER_THREADS = 64
+_THREADS = 64
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a manifest in order, the columns to read, and the schema of the first file."""
+    """The files of a manifest in order, the columns to read, and the schema of the first file.
+
+    `notes` are lines that a person must see: what of the paths is not scanned as one might expect.
+    """
 
     files: ManifestFiles
     columns: Columns
     schema: pa.Schema
+    notes: tuple[str, ...] = ()
 
     @property
     def keep_schema(self) -> pa.Schema:
@@ -55,7 +56,7 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """The number of rows in all files."""
+        """The number of rows in all files, as far as it is known."""
         return self.files.rows
 
     def without_files(self) -> "Manifest":
@@ -69,6 +70,11 @@ class Manifest:
         )
 
 
+def image_root(file: ManifestFile) -> Location | None:
+    """Return the folder that the images of a file are relative to; None where that is not known."""
+    return locate(file.uri) if file.kind is Kind.IMAGES else None
+
+
 def open_manifest(
     paths: Sequence[str],
     choice: ColumnChoice = ColumnChoice(),
@@ -76,23 +82,25 @@ def open_manifest(
     known: ManifestFiles | None = None,
     limit: int | None = None,
 ) -> Manifest:
-    """Find the files of all `paths` (files, folders, globs, URIs), read footers, resolve columns.
+    """Find the files of all `paths` (files, folders, globs, URIs), identify them, resolve columns.
 
-    Two kinds of footers are not read: those of files beyond the first `limit` rows, and those of
-    files with the path, size and modification time that an earlier scan recorded in `known`.
+    Two kinds of files are not read: those beyond the first `limit` rows, and those with the path,
+    size and modification time that an earlier scan recorded in `known`.
 
-    Raises ManifestError if a path is missing, is not Parquet or has no rows; if a file lacks a
+    Raises ManifestError if a path is missing, is no manifest or has no rows; if a file lacks a
     column or has it in a wrong type; and if a file is given twice, because a scan reads every row
     once.
     """
-    with closing(_list_files(paths)) as listed:
-        file = read_footer(next(listed))
+    notes: list[str] = []
+    with closing(_find(paths, notes.append)) as found:
+        first = next(found)
+        file = identify(first.kind, first.file) if isinstance(first, FoundFile) else first
         columns = resolve_columns(file.schema, file.path, choice)
         check_columns(file.schema, file.path, columns)
         manifest = Manifest(ManifestFiles([file]), columns, file.schema)
-        files = _first_rows(chain([file], _read_footers(listed, manifest, known)), limit)
-        manifest = replace(manifest, files=ManifestFiles(files))
-    if manifest.rows == 0:
+        files = _first_rows(chain([file], _identify_rest(found, manifest, known)), limit)
+        manifest = replace(manifest, files=ManifestFiles(_placed(files)), notes=tuple(notes))
+    if manifest.rows == 0 and all(file.has_known_rows for file in manifest.files):
         raise ManifestError(f"{', '.join(map(without_query, paths))}: the manifest has no rows")
     return manifest
 
@@ -102,54 +110,55 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 
     Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
-    return read_parquet(segment, manifest.columns.names)
+    return read_rows(segment, manifest.columns.names)
 
 
-def _list_files(paths: Sequence[str]) -> Generator[ListedFile, None, None]:
+def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | ManifestFile, None, None]:
     """Yield the files of all paths. Several paths are checked for a file that is given twice."""
     seen: set[str] = set()
     for path in paths:
-        location, found = locate(path), False
-        try:
-            for file in list_parquet(location):
-                found = True
-                if len(paths) > 1:
-                    if file.location.uri in seen:
-                        raise ManifestError(
-                            f"{file.location.text}: given twice, but a scan reads every row once: "
-                            "give it once"
-                        )
-                    seen.add(file.location.uri)
-                yield file
-        except OSError as error:
-            raise ManifestError(
-                f"{without_query(path)}: cannot be listed: {explain_failure(error, location)}"
-            ) from error
-        if not found:
-            empty = exists(location) or has_glob(location)
-            raise ManifestError(
-                f"{without_query(path)}: "
-                f"{'no Parquet file there' if empty else explain_absence(location)}"
-            )
+        for found in find_sources(path, on_note):
+            if len(paths) > 1 and isinstance(found, FoundFile):
+                location = found.file.location
+                if location.uri in seen:
+                    raise ManifestError(
+                        f"{location.text}: given twice, but a scan reads every row once: "
+                        "give it once"
+                    )
+                seen.add(location.uri)
+            yield found
 
 
-def _read_footers(
-    listed: Iterator[ListedFile], manifest: Manifest, known: ManifestFiles | None
+def _identify_rest(
+    found: Iterator[FoundFile | ManifestFile], manifest: Manifest, known: ManifestFiles | None
 ) -> Iterator[ManifestFile]:
     """Yield the identity of each file after the first, and check its columns against the first."""
     recorded = iter(known or ())
     next(recorded, None)
 
-    def read(pair: tuple[ListedFile, ManifestFile | None]) -> ManifestFile:
+    def of(pair: tuple[FoundFile | ManifestFile, ManifestFile | None]) -> ManifestFile:
         now, before = pair
-        if before is not None and _is_unmodified(now, before):
-            return replace(before, query=now.location.hidden_query)
-        file = read_footer(now)
+        if isinstance(now, ManifestFile):
+            return now
+        if before is not None and _is_unmodified(now.file, before):
+            return replace(before, query=now.file.location.hidden_query)
+        file = identify(now.kind, now.file)
         check_columns(file.schema, file.path, manifest.columns)
         _check_kept(file, manifest)
         return file
 
-    return bounded_map(read, ((file, next(recorded, None)) for file in listed), _FOOTER_THREADS)
+    return bounded_map(of, ((one, next(recorded, None)) for one in found), _THREADS)
+
+
+def _placed(files: Iterator[ManifestFile]) -> Iterator[ManifestFile]:
+    """Yield the files; runs of images of one folder that is named twice go on with its rows."""
+    rows: Counter[str] = Counter()
+    for file in files:
+        if file.kind is Kind.IMAGES:
+            yield replace(file, first_row=rows[file.path])
+            rows[file.path] += file.rows
+        else:
+            yield file
 
 
 def _check_kept(file: ManifestFile, manifest: Manifest) -> None:
@@ -176,6 +185,8 @@ def _first_rows(files: Iterator[ManifestFile], limit: int | None) -> Iterator[Ma
     """Yield the files that hold the first `limit` rows."""
     rows = 0
     for file in files:
+        if limit is not None and file.kind is Kind.TAR:
+            file = replace(file, row_groups=(count_rows(file, limit - rows),))
         yield file
         rows += file.rows
         if limit is not None and rows >= limit:

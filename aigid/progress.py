@@ -31,8 +31,11 @@ class ClusterState:
 class ScanProgress(Protocol):
     """What a scan reports while it runs."""
 
-    def start(self, total_rows: int, done_rows: int) -> None:
-        """Begin; `done_rows` of the rows were committed by an earlier run."""
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
+        """Begin; `done_rows` of the rows were committed by an earlier run.
+
+        With `at_least` there are more rows than `total_rows`, and nobody knows how many.
+        """
         ...
 
     def advance(self, rows: int, errors: int) -> None:

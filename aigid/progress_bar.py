@@ -84,8 +84,8 @@ class _RateColumn(ProgressColumn):
 
 class _TimeLeftColumn(_RateColumn):
     def render(self, task: Task) -> Text:
-        rows = 0 if task.total is None else task.total - task.completed
-        seconds = self._rate.seconds_left(int(rows))
+        left = None if task.total is None else int(task.total - task.completed)
+        seconds = None if left is None else self._rate.seconds_left(left)
         return Text(_clock(seconds), style="progress.remaining")
 
 
@@ -143,11 +143,12 @@ class BarProgress:
     ) -> None:
         self._bar.stop()
 
-    def start(self, total_rows: int, done_rows: int) -> None:
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
         """Show the bar, with `done_rows` of it filled by an earlier run."""
         self._errors = 0
         self._rate.start()
-        self._bar.reset(self._task, total=total_rows, completed=done_rows, errors=0)
+        total = None if at_least else total_rows
+        self._bar.reset(self._task, total=total, completed=done_rows, errors=0)
         self._bar.start()
 
     def advance(self, rows: int, errors: int) -> None:
@@ -178,14 +179,15 @@ class _TimedProgress(ABC):
         self._total = self._done = self._errors = 0
         self._rate = RowRate()
         self._printed = time.perf_counter()
-        self._is_broken = False
+        self._is_broken = self._at_least = False
 
     def __enter__(self) -> Self:
         return self
 
-    def start(self, total_rows: int, done_rows: int) -> None:
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
         """Print how much there is to do."""
         self._total, self._done, self._errors = total_rows, done_rows, 0
+        self._at_least = at_least
         self._rate.start()
         self._printed = time.perf_counter()
         self._print_start()
@@ -203,6 +205,13 @@ class _TimedProgress(ABC):
         """Print shards and nodes with the next lines."""
         self._cluster = state
         self.advance(0, 0)
+
+    def _all_rows(self) -> int:
+        """Return the total, or what is known of it so far."""
+        return max(self._total, self._done) if self._at_least else self._total
+
+    def _seconds_left(self) -> float | None:
+        return None if self._at_least else self._rate.seconds_left(self._total - self._done)
 
     def _write(self, line: str) -> None:
         if self._is_broken:
@@ -236,13 +245,14 @@ class LineProgress(_TimedProgress):
 
     def _print_start(self) -> None:
         resumed = f", {self._done:,} of them done before" if self._done else ""
-        self._write(f"{self._label}: {counted(self._total, 'row')}{resumed}")
+        least = "at least " if self._at_least else ""
+        self._write(f"{self._label}: {least}{counted(self._all_rows(), 'row')}{resumed}")
 
     def _print_progress(self) -> None:
         rate = self._rate.rows_per_s()
-        left_s = self._rate.seconds_left(self._total - self._done)
+        left_s = self._seconds_left()
         parts = (
-            f"{self._done:,} of {self._total:,} rows",
+            f"{self._done:,} of {'at least ' if self._at_least else ''}{self._all_rows():,} rows",
             "-- rows/s" if rate is None else f"{rate:,.0f} rows/s",
             counted(self._errors, "error"),
             "time left unknown" if left_s is None else f"{left_s:,.0f} s left",
@@ -256,7 +266,8 @@ class JsonProgress(_TimedProgress):
     """A JSON object on each line, for programs.
 
     The events are `start`, `progress` (every few seconds and at the end) and `message` (a line for
-    a person). `rows_per_s` and `seconds_left` are null as long as they are unknown.
+    a person). With `at_least`, there are more rows than `rows_total`. `rows_per_s` and
+    `seconds_left` are null as long as they are unknown.
     """
 
     def __exit__(
@@ -272,20 +283,23 @@ class JsonProgress(_TimedProgress):
         self._print("message", text=line)
 
     def _print_start(self) -> None:
-        self._print("start", rows_total=self._total, rows=self._done)
+        self._print("start", **self._totals())
 
     def _print_progress(self) -> None:
         rate = self._rate.rows_per_s()
-        left_s = self._rate.seconds_left(self._total - self._done)
+        left_s = self._seconds_left()
         self._print(
             "progress",
-            rows_total=self._total,
-            rows=self._done,
+            **self._totals(),
             errors=self._errors,
             rows_per_s=None if rate is None else round(rate, 2),
             seconds_left=None if left_s is None else round(left_s, 1),
             **({"cluster": dataclasses.asdict(self._cluster)} if self._cluster else {}),
         )
+
+    def _totals(self) -> dict[str, Any]:
+        at_least = {"at_least": True} if self._at_least else {}
+        return {"rows_total": self._all_rows(), **at_least, "rows": self._done}
 
     def _print(self, event: str, **values: Any) -> None:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -306,7 +320,7 @@ class SilentProgress:
     ) -> None:
         return None
 
-    def start(self, total_rows: int, done_rows: int) -> None:
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
         """Show nothing."""
 
     def advance(self, rows: int, errors: int) -> None:

@@ -86,6 +86,8 @@ def run_scan(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
     check_kept_columns(manifest.keep_schema)
+    for note in manifest.notes:
+        on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
         if model.contract.notice:
             on_message(model.contract.notice)
@@ -93,14 +95,15 @@ def run_scan(
             on_message(model.contract.threshold_origin(config.max_fpr))
         with results.open() as token:
             done = results.committed()
-            totals = PlanTotals.of(_plan(config, manifest), done)
+            totals = PlanTotals.of(_plan(config, manifest), done, results.count_rows)
             results.claim(_scan_record(config, model, manifest, totals), manifest.files)
             summary = results.read_summary() if totals.done_shards == totals.shards else None
             if summary is None:
                 missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
                 work = _Work(missing, totals, results, token)
-                figures = _run(runner, work, progress, on_message)
+                seconds = _run(runner, work, progress, on_message)
                 counts = count_results(results, _plan(config, manifest), model.contract.sources)
+                figures = RunFigures.of(counts.rows - totals.done_rows, seconds)
                 summary = _summary(config, model, counts, figures)
                 results.write_summary(summary)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
@@ -161,9 +164,13 @@ def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
         return _Model(scorer.contract, scorer.precision)
 
 
-def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> RunFigures:
-    """Scan the missing shards; raises IncompleteScanError where any were given up."""
-    progress.start(work.totals.rows, work.totals.done_rows)
+def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> float:
+    """Scan the missing shards, and return the seconds that it took.
+
+    Raises IncompleteScanError where any were given up.
+    """
+    totals = work.totals
+    progress.start(totals.rows, totals.done_rows, at_least=totals.at_least)
     started = time.perf_counter()
     try:
         failures = runner(work, progress, on_message)
@@ -177,7 +184,7 @@ def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMes
             "committed. Solve the problem, then run the same scan again for the missing ones. "
             f"The first failure: {failures[0]}"
         )
-    return RunFigures.of(work.totals.rows - work.totals.done_rows, time.perf_counter() - started)
+    return time.perf_counter() - started
 
 
 def _scan_record(
@@ -187,7 +194,7 @@ def _scan_record(
     return ScanRecord(
         format=SCAN_FORMAT,
         manifests=tuple(map(without_query, config.paths)),
-        input=InputTotals(len(manifest.files), totals.rows),
+        input=InputTotals(len(manifest.files), totals.planned_rows),
         model=ScanModel(contract.name, contract.fingerprint, model.precision, contract.labels),
         settings=ScanSettings(
             columns=manifest.columns,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -18,14 +18,15 @@ from aigid.fetch import (
     image_references,
     is_remote,
 )
-from aigid.manifest import Manifest, read_segment
+from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder
 from aigid.records import RowError
 from aigid.results import ScoredBy, ShardAnswers, image_column, result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
-from aigid.sources import texts
+from aigid.sources import Kind, ManifestFile, texts
+from aigid.storage import Location
 
 # Images over the network that are fetched at a time: latency limits them, not this host.
 _FETCH_THREADS = 64
@@ -150,19 +151,20 @@ class _ShardScan:
     def _pairs(self, answers: ShardAnswers) -> Iterator[PairInput[ImageReference]]:
         """Yield the pairs of a shard, and note the columns that its result rows take over."""
         manifest, position = self._scanner.manifest, 0
-        columns = manifest.columns
         for segment in answers.shard.segments:
+            root = image_root(segment.file)
+            answers.begin_segment()
             for rows in read_segment(manifest, segment):
-                images = image_references(rows.column(columns.image))
-                answers.kept.append(manifest.kept(rows))
-                answers.images.append(image_column(images))
-                prompts = (
-                    texts(rows.column(columns.prompt)) if columns.prompt else [None] * len(rows)
-                )
-                token_ids = self._scanner.prompts.token_ids(prompts)
-                for image, ids in zip(images, token_ids, strict=True):
+                images, shown = _images(rows.column(manifest.columns.image), segment.file, root)
+                answers.add_rows(shown, manifest.kept(rows))
+                for image, ids in zip(images, self._token_ids(rows), strict=True):
                     yield PairInput(position, image, ids)
                     position += 1
+
+    def _token_ids(self, rows: pa.RecordBatch) -> list[list[int]]:
+        column = self._scanner.manifest.columns.prompt
+        prompts = texts(rows.column(column)) if column else [None] * len(rows)
+        return self._scanner.prompts.token_ids(prompts)
 
     def _start_fetching(self, batch: PairBatch[ImageReference]) -> _Fetched:
         """Have the images that come over the network fetched before a thread needs them."""
@@ -200,3 +202,16 @@ class _ShardScan:
             batch.answers.known_score[batch.positions] = scores.known_score
         batch.answers.errors.update(batch.errors)
         self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))
+
+
+def _images(
+    column: pa.Array, file: ManifestFile, root: Location | None
+) -> tuple[list[ImageReference], pa.Array]:
+    """Return the references in an image column, and how results show them."""
+    images = image_references(column)
+    if file.kind is Kind.TAR:
+        # Their bytes are here, but their names say which they are.
+        return images, image_column([ImageReference(None, image.path) for image in images])
+    if root is not None:
+        images = [replace(image, root=root) for image in images]
+    return images, image_column(images)

@@ -1,10 +1,14 @@
 """The plan of a scan: the manifest's shards, the units of work, commit and retry."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Self
 
 from aigid.sources import ManifestFile, Segment
+
+# Bytes of tars in a shard: about 10,000 images of 26 KiB.
+_TAR_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -16,28 +20,53 @@ class Shard:
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
+        """The number of rows, as far as it is known."""
         return sum(segment.rows for segment in self.segments)
+
+    @property
+    def has_known_rows(self) -> bool:
+        """Whether its number of rows is known before it is scanned."""
+        return all(segment.stop is not None for segment in self.segments)
 
 
 @dataclass(frozen=True)
 class PlanTotals:
-    """The shards and rows of a plan, and those that are done."""
+    """The shards and rows of a plan, and those that are done.
+
+    `planned_rows` is None where the plan does not know the rows of tars. With `at_least`, some of
+    these are not scanned yet, so there are more rows.
+    """
 
     shards: int
     rows: int
     done_shards: int
     done_rows: int
+    planned_rows: int | None
+    at_least: bool = False
 
     @classmethod
-    def of(cls, shards: Iterable[Shard], done: Container[int]) -> Self:
-        """Return the totals of the shards; the indexes in `done` are of those that are done."""
+    def of(
+        cls,
+        shards: Iterable[Shard],
+        done: Container[int],
+        rows_of: Callable[[Shard], int] = attrgetter("rows"),
+    ) -> Self:
+        """Return the totals of the shards; the indexes in `done` are of those that are done.
+
+        `rows_of` counts the rows of a shard that is done, if the plan does not know them.
+        """
         total_shards = total_rows = done_shards = done_rows = 0
+        at_least, all_known = False, True
         for shard in shards:
-            total_shards, total_rows = total_shards + 1, total_rows + shard.rows
-            if shard.index in done:
-                done_shards, done_rows = done_shards + 1, done_rows + shard.rows
-        return cls(total_shards, total_rows, done_shards, done_rows)
+            is_done, is_known = shard.index in done, shard.has_known_rows
+            all_known &= is_known
+            rows = rows_of(shard) if is_done and not is_known else shard.rows
+            total_shards, total_rows = total_shards + 1, total_rows + rows
+            at_least |= not (is_known or is_done)
+            if is_done:
+                done_shards, done_rows = done_shards + 1, done_rows + rows
+        planned_rows = total_rows if all_known else None
+        return cls(total_shards, total_rows, done_shards, done_rows, planned_rows, at_least)
 
 
 def plan_shards(
@@ -47,23 +76,34 @@ def plan_shards(
 
     The same files and numbers give the same plan. Small files and row groups share a shard. Shards
     end where a row group ends; only a row group of more than 1.5 times `shard_rows` rows is cut,
-    into even pieces. So no shard has more than 1.75 times `shard_rows` rows.
+    into even pieces. So no shard has more than 1.75 times `shard_rows` rows. A tar whose rows are
+    not known is never cut, and counts by its bytes: 256 MiB of tars make a shard.
     """
     pieces: list[Segment] = []
     index = rows = 0
     for piece in _pieces(files, shard_rows, limit):
-        if pieces and rows + piece.rows / 2 > shard_rows:
+        weight = _weight(piece, shard_rows)
+        if pieces and rows + weight / 2 > shard_rows:
             yield Shard(index, _joined(pieces))
             index, pieces, rows = index + 1, [], 0
         pieces.append(piece)
-        rows += piece.rows
+        rows += weight
     if pieces:
         yield Shard(index, _joined(pieces))
+
+
+def _weight(piece: Segment, shard_rows: int) -> int:
+    """Return the rows of a piece, or what its bytes count for."""
+    if piece.stop is not None:
+        return piece.rows
+    return piece.file.size_bytes * shard_rows // _TAR_BYTES
 
 
 def _pieces(files: Iterable[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[Segment]:
     done = 0
     for file in files:
+        if not file.has_known_rows:
+            yield Segment(file, 0, None)
         start = 0
         for group in file.row_groups:
             rows = group if limit is None else min(group, limit - done)

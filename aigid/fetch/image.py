@@ -35,11 +35,13 @@ _BLANKS = f"{string.whitespace}\u00a0\u2028\u2029\u3000\ufeff"
 class ImageReference:
     """The image cell of a manifest row: encoded bytes, or a path or URI. A null has neither.
 
-    Where there are both, the bytes are the image.
+    Where there are both, the bytes are the image. A path is relative to `root`, by default to that
+    of the policy.
     """
 
     data: bytes | None
     path: str | None
+    root: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
     if reference.data is not None or not reference.path:
         return False
     scheme = _scheme(reference.path)
-    return scheme in WEB_SCHEMES or _is_object(scheme, policy.root)
+    return scheme in WEB_SCHEMES or _is_object(scheme, reference.root or policy.root)
 
 
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
@@ -102,7 +104,7 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     if reference.data is not None:
         check_byte_limit(len(reference.data), policy.limits)
         return reference.data
-    path, root, outside = reference.path, policy.root, policy.allow_outside
+    path, root, outside = reference.path, reference.root or policy.root, policy.allow_outside
     if not path:
         raise RowFailure(
             ErrorCode.EMPTY, "the image is null" if path is None else "the image's path is empty"

@@ -181,12 +181,16 @@ class ResultsFolder:
             raise ResultsError(
                 f"{file.text}: damaged or missing: {reason}; remove it and run the scan again"
             ) from error
-        if table.num_rows != shard.rows:
+        if shard.has_known_rows and table.num_rows != shard.rows:
             raise ResultsError(
                 f"{file.text}: its number of rows is {table.num_rows}, its shard's {shard.rows}; "
                 "remove it and run the scan again"
             )
         return table
+
+    def count_rows(self, shard: Shard) -> int:
+        """Return the number of rows in a shard's result file. Raises as `read` does."""
+        return int(self.read(shard, []).num_rows)
 
     def read_summary(self) -> ScanSummary | None:
         """Return the summary of a finished scan, or None.

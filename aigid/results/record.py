@@ -23,10 +23,10 @@ _SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class InputTotals:
-    """The size of the manifest: its files, and the rows to scan."""
+    """The size of the manifest: its files, and the rows to scan; None where tars have them."""
 
     files: int
-    rows: int
+    rows: int | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _file_difference(number: int, old: ManifestFile | None, new: ManifestFile | 
         return f"input: file {number}: {' -> '.join(names)}"
     if old.path != new.path:
         return f"input: file {number}: {_short(old.path)} -> {_short(new.path)}"
-    return f"input: {new.path}: another size, other row groups or another footer"
+    return f"input: {new.path}: another size, other rows or another content"
 
 
 def _short(value: Any) -> str:

@@ -39,12 +39,14 @@ class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be.
+    `segment_rows` counts the rows that were read of each segment.
     """
 
     shard: Shard
     p_ai: npt.NDArray[np.float32]
     p_source: npt.NDArray[np.float32]
     known_score: npt.NDArray[np.float32]
+    segment_rows: list[int] = field(default_factory=list)
     images: list[pa.Array] = field(default_factory=list)
     kept: list[pa.RecordBatch] = field(default_factory=list)
     errors: dict[int, RowError] = field(default_factory=dict)
@@ -58,6 +60,33 @@ class ShardAnswers:
             np.full((shard.rows, labels), np.nan, np.float32),
             np.full(shard.rows, np.nan, np.float32),
         )
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that were read."""
+        return sum(self.segment_rows)
+
+    def begin_segment(self) -> None:
+        """Take the rows that follow as those of the next segment."""
+        self.segment_rows.append(0)
+
+    def add_rows(self, images: pa.Array, kept: pa.RecordBatch) -> None:
+        """Take over the columns of some rows, which are the next ones of their segment."""
+        self.images.append(images)
+        self.kept.append(kept)
+        self.segment_rows[-1] += len(images)
+        if self.rows > len(self.p_ai) and not self.shard.has_known_rows:
+            self._grow(max(2 * len(self.p_ai), self.rows))
+
+    def scores(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """Return `p_ai`, `p_source` and `known_score` of the rows."""
+        return self.p_ai[: self.rows], self.p_source[: self.rows], self.known_score[: self.rows]
+
+    def _grow(self, rows: int) -> None:
+        more = rows - len(self.p_ai)
+        self.p_ai = np.pad(self.p_ai, (0, more), constant_values=np.nan)
+        self.p_source = np.pad(self.p_source, ((0, more), (0, 0)), constant_values=np.nan)
+        self.known_score = np.pad(self.known_score, (0, more), constant_values=np.nan)
 
 
 def results_schema(keep_schema: pa.Schema, labels: int) -> pa.Schema:
@@ -109,17 +138,18 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
     probability nor an error.
     """
     shard, schema = answers.shard, results_schema(manifest.keep_schema, len(scored_by.labels))
+    rows = shard.rows if shard.has_known_rows else answers.rows
     columns = [
-        *_places(shard),
+        *_places(answers),
         pa.chunked_array(answers.images, pa.string()),
         *pa.Table.from_batches(answers.kept, schema=manifest.keep_schema).columns,
         *_decisions(answers, scored_by),
-        *_errors(answers.errors, shard.rows),
+        *_errors(answers.errors, rows),
     ]
     lengths = sorted({len(column) for column in columns})
-    if lengths != [shard.rows]:
+    if lengths != [rows]:
         raise ResultsError(
-            f"shard {shard.index}: its columns have {lengths} rows, but the manifest {shard.rows}: "
+            f"shard {shard.index}: its columns have {lengths} rows, but the manifest {rows}: "
             "not committed"
         )
     table = pa.Table.from_arrays(columns, schema=schema)
@@ -134,39 +164,46 @@ def _public_reference(image: ImageReference) -> str | None:
     return f"{text[:_REFERENCE_CHARACTERS]}..." if too_long else text
 
 
-def _places(shard: Shard) -> tuple[pa.Array, pa.Array]:
+def _places(answers: ShardAnswers) -> tuple[pa.Array, pa.Array]:
     """Return the columns `manifest` and `row`."""
+    parts = list(zip(answers.shard.segments, answers.segment_rows, strict=True))
+    names = list(dict.fromkeys(segment.file.path for segment, _ in parts))
     files = np.repeat(
-        np.arange(len(shard.segments), dtype=np.int32), [segment.rows for segment in shard.segments]
+        np.array([names.index(segment.file.path) for segment, _ in parts], dtype=np.int32),
+        [rows for _, rows in parts],
     )
+    starts = [segment.file.first_row + segment.start for segment, _ in parts]
     rows = np.concatenate(
-        [np.arange(segment.start, segment.stop, dtype=np.int64) for segment in shard.segments]
+        [
+            np.arange(start, start + rows, dtype=np.int64)
+            for start, (_, rows) in zip(starts, parts, strict=True)
+        ]
     )
-    names = [segment.file.path for segment in shard.segments]
     return pa.DictionaryArray.from_arrays(pa.array(files), names), pa.array(rows)
 
 
 def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
     """Return the columns `p_ai`, `is_ai`, `source`, `p_source` and `known_score`."""
-    failed = np.zeros(answers.shard.rows, dtype=bool)
+    p_ai, p_source, known_score = answers.scores()
+    failed = np.zeros(len(p_ai), dtype=bool)
     failed[list(answers.errors)] = True
-    lost = int(np.isnan(answers.p_ai[~failed]).sum())
+    lost = int(np.isnan(p_ai[~failed]).sum())
     if lost:
         raise ResultsError(
-            f"shard {answers.shard.index}: {lost} of {answers.shard.rows} rows have neither a "
+            f"shard {answers.shard.index}: {lost} of {len(p_ai)} rows have neither a "
             "probability nor an error: not committed"
         )
-    is_ai = decide_ai(answers.p_ai, scored_by.threshold)
-    source = decide_source(is_ai, answers.p_source, answers.known_score, scored_by.open_set)
+    is_ai = decide_ai(p_ai, scored_by.threshold)
+    source = decide_source(is_ai, p_source, known_score, scored_by.open_set)
     names, labels = list(source_names(scored_by.labels)), len(scored_by.labels)
     return [
-        pa.array(answers.p_ai, pa.float32(), mask=failed),
+        pa.array(p_ai, pa.float32(), mask=failed),
         pa.array(is_ai, pa.bool_(), mask=failed),
         pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), names),
         pa.FixedSizeListArray.from_arrays(
-            pa.array(answers.p_source.reshape(-1)), labels, mask=pa.array(failed)
+            pa.array(p_source.reshape(-1)), labels, mask=pa.array(failed)
         ),
-        pa.array(answers.known_score, pa.float32(), mask=failed),
+        pa.array(known_score, pa.float32(), mask=failed),
     ]
 
 

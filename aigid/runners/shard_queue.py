@@ -20,8 +20,9 @@ class ShardFailure:
 
     def __str__(self) -> str:
         first, last = self.shard.segments[0], self.shard.segments[-1]
-        rows = f"row {first.start} of {first.file.path} to row {last.stop - 1}"
-        place = rows if first is last else f"{rows} of {last.file.path}"
+        end = "the end" if last.stop is None else f"row {last.file.first_row + last.stop - 1}"
+        rows = f"row {first.file.first_row + first.start} of {first.file.path} to {end}"
+        place = rows if first.file.path == last.file.path else f"{rows} of {last.file.path}"
         return f"shard {self.shard.index} ({place}): {self.reason}"
 
 

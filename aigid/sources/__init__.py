@@ -1,4 +1,4 @@
-"""The files that a manifest may have, of each kind: their identity, columns and rows."""
+"""The files that a manifest may have, of each kind: how they are found, and what they hold."""
 
 from aigid.sources.columns import (
     IMAGE_NAMES,
@@ -9,8 +9,12 @@ from aigid.sources.columns import (
     resolve_columns,
     texts,
 )
-from aigid.sources.files import Kind, ManifestFile, ManifestFiles, Segment
-from aigid.sources.parquet import READ_ROWS, opened, read_footer, read_parquet
+from aigid.sources.files import ManifestFile, ManifestFiles, Segment
+from aigid.sources.finding import FoundFile, OnNote, find_sources
+from aigid.sources.kinds import Kind
+from aigid.sources.parquet import READ_ROWS, opened, read_footer
+from aigid.sources.reading import identify, read_rows
+from aigid.sources.tars import count_rows
 
 __all__ = [
     "IMAGE_NAMES",
@@ -18,14 +22,19 @@ __all__ = [
     "READ_ROWS",
     "ColumnChoice",
     "Columns",
+    "FoundFile",
     "Kind",
     "ManifestFile",
     "ManifestFiles",
+    "OnNote",
     "Segment",
     "check_columns",
+    "count_rows",
+    "find_sources",
+    "identify",
     "opened",
     "read_footer",
-    "read_parquet",
+    "read_rows",
     "resolve_columns",
     "texts",
 ]

@@ -79,7 +79,7 @@ def check_columns(schema: pa.Schema, path: str, columns: Columns) -> None:
             "struct<bytes, path>, or a path"
         )
     if columns.prompt and not (
-        _is_text(schema.field(columns.prompt).type)
+        is_text(schema.field(columns.prompt).type)
         or pa.types.is_null(schema.field(columns.prompt).type)
     ):
         raise ManifestError(
@@ -108,9 +108,9 @@ def _is_image_type(kind: pa.DataType) -> bool:
         parts = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
         usable = [name for name in ("bytes", "path") if name in parts]
         return bool(usable) and all(
-            _is_bytes(parts[name]) or _is_text(parts[name]) for name in usable
+            _is_bytes(parts[name]) or is_text(parts[name]) for name in usable
         )
-    return _is_bytes(kind) or _is_text(kind)
+    return _is_bytes(kind) or is_text(kind)
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
@@ -122,7 +122,8 @@ def _is_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds strings."""
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Self, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from aigid.sources.kinds import Kind
+from aigid.sources.spool import spooled
 
 _BATCH_FILES = 8192
 _SCHEMA = pa.schema(
@@ -19,30 +21,39 @@ _SCHEMA = pa.schema(
         pa.field("digest", pa.binary(32)),
         pa.field("kind", pa.dictionary(pa.int8(), pa.string())),
         pa.field("schema", pa.dictionary(pa.int32(), pa.binary())),
+        pa.field("first_row", pa.int64()),
+        pa.field("blocks", pa.list_(pa.struct([("bytes", pa.int64()), ("digest", pa.int64())]))),
         pa.field("modified_ns", pa.int64()),
         pa.field("query", pa.string()),
+        pa.field("content", pa.binary()),
     ]
 )
-_IDENTITY = ["path", "size_bytes", "row_groups", "digest", "kind"]
-_NOT_RECORDED = ["query"]
+_IDENTITY = ["path", "size_bytes", "row_groups", "digest", "kind", "first_row"]
+_NOT_RECORDED = ["query", "content"]
 _NO_SCHEMA = pa.schema([])
 
 
-class Kind(StrEnum):
-    """What a file of a manifest is."""
+@dataclass(frozen=True)
+class Block:
+    """A run of rows of a text table: its length, and 63 bits of the SHA-256 of its bytes."""
 
-    PARQUET = "parquet"
+    bytes: int
+    digest: int
 
 
 @dataclass(frozen=True)
 class ManifestFile:
-    """One file of a manifest and its identity.
+    """One file of a manifest and its identity; or a run of the images in a folder.
 
-    `row_groups` has the number of rows in each row group. `digest` is the SHA-256 of what tells
-    one content from another: of a Parquet file, its footer. `schema` has the file's columns.
-    `modified_ns` only tells whether the file must be looked into again. `query` is that of a URL.
-    It may hold a signature, so `path` shows it as "?...", and it is never recorded. The last three
-    are no part of the identity.
+    `row_groups` has the number of rows in each row group, or in each block of a text table. It is
+    empty for a tar, whose rows are known when it was read. `digest` is the SHA-256 of what tells
+    one content from another: of a Parquet file, its footer. `schema` has the file's columns. The
+    first row of a run of images is row `first_row` of the folder.
+
+    What follows is no part of the identity. `modified_ns` only tells whether the file must be
+    looked into again. `query` is that of a URL. It may hold a signature, so `path` shows it as
+    "?...". `content` has the rows of a run of images, as an Arrow stream. Neither is recorded.
+    `blocks` are those of a text table: the first has the line of its column names.
     """
 
     path: str
@@ -53,6 +64,9 @@ class ManifestFile:
     query: str | None = field(default=None, compare=False, repr=False)
     kind: Kind = Kind.PARQUET
     schema: pa.Schema = field(default=_NO_SCHEMA, compare=False, repr=False)
+    first_row: int = 0
+    blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
+    content: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
     def uri(self) -> str:
@@ -62,30 +76,38 @@ class ManifestFile:
         return f"{self.path.removesuffix('?...')}?{self.query}"
 
     @property
+    def has_known_rows(self) -> bool:
+        """Whether its number of rows is known before it is read."""
+        return self.kind is not Kind.TAR or bool(self.row_groups)
+
+    @property
     def rows(self) -> int:
-        """The number of rows in the file."""
+        """The number of rows in the file, as far as it is known."""
         return sum(self.row_groups)
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows from `start` up to `stop` of one of the manifest's files."""
+    """The rows from `start` up to `stop` of one of the manifest's files; without a stop, all."""
 
     file: ManifestFile
     start: int
-    stop: int
+    stop: int | None
 
     @property
     def rows(self) -> int:
-        """The number of rows in the segment."""
-        return self.stop - self.start
+        """The number of rows in the segment, as far as it is known."""
+        return 0 if self.stop is None else self.stop - self.start
 
 
 class ManifestFiles(Sequence[ManifestFile]):
-    """Files in order, stored as Arrow columns: about 150 bytes a file."""
+    """Files in order, stored as Arrow columns: about 150 bytes a file.
+
+    Those of a large manifest are in a temporary file, mapped into memory.
+    """
 
     def __init__(self, files: Iterable[ManifestFile] = ()) -> None:
-        self._table = pa.Table.from_batches(_batches(files), schema=_SCHEMA).unify_dictionaries()
+        self._table = spooled(_batches(files), _SCHEMA)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -103,8 +125,8 @@ class ManifestFiles(Sequence[ManifestFile]):
         return files
 
     def to_bytes(self) -> pa.Buffer:
-        """Return all files as an Arrow IPC file, without the queries of URLs."""
-        recorded = self._table.drop_columns(_NOT_RECORDED)
+        """Return all files as an Arrow IPC file, without queries of URLs and images' names."""
+        recorded = self._table.drop_columns(_NOT_RECORDED).unify_dictionaries()
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(
             sink, recorded.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
@@ -114,14 +136,15 @@ class ManifestFiles(Sequence[ManifestFile]):
 
     @property
     def rows(self) -> int:
-        """The number of rows in all files."""
+        """The number of rows in all files, as far as it is known."""
         return int(pc.sum(pc.list_flatten(self._table.column("row_groups"))).as_py() or 0)
 
     @property
     def schemas(self) -> list[pa.Schema]:
         """The schemas of all files, each once."""
-        found = pc.unique(self._table.column("schema").combine_chunks())
-        return [_schema_of(data) for data in found.to_pylist()]
+        chunks = self._table.column("schema").chunks
+        found = dict.fromkeys(data for chunk in chunks for data in pc.unique(chunk).to_pylist())
+        return [_schema_of(data) for data in found]
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -154,6 +177,7 @@ def _file(values: dict[str, Any]) -> ManifestFile:
     values["digest"] = values["digest"].hex()
     values["kind"] = Kind(values["kind"])
     values["schema"] = _schema_of(values["schema"])
+    values["blocks"] = tuple(Block(**block) for block in values["blocks"])
     return ManifestFile(**values)
 
 
@@ -172,8 +196,11 @@ def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
             [bytes.fromhex(file.digest) for file in batch],
             [file.kind.value for file in batch],
             [file.schema.serialize().to_pybytes() for file in batch],
+            [file.first_row for file in batch],
+            [[vars(block) for block in file.blocks] for file in batch],
             [file.modified_ns for file in batch],
             [file.query for file in batch],
+            [file.content for file in batch],
         ]
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, _SCHEMA.types, strict=True)

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
-from aigid.sources.files import Kind, ManifestFile, Segment
+from aigid.sources.files import ManifestFile, Segment
+from aigid.sources.kinds import Kind
 from aigid.storage import ListedFile, explain_failure, locate, store_failures
 
 # Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
@@ -141,16 +142,16 @@ def _sha256(data: bytes) -> str:
 def _slice_rows(
     parquet: pq.ParquetFile, names: list[str], segment: Segment
 ) -> Iterator[pa.RecordBatch]:
-    row = 0
+    row, end = 0, segment.file.rows if segment.stop is None else segment.stop
     for index in range(parquet.metadata.num_row_groups):
         rows = parquet.metadata.row_group(index).num_rows
-        if row + rows > segment.start and row < segment.stop:
+        if row + rows > segment.start and row < end:
             # One row group at a time: a reader holds what it read ahead from an object store until
             # it has read all of its row groups.
             batches = parquet.iter_batches(
                 READ_ROWS, row_groups=[index], columns=names, use_threads=False
             )
-            yield from _slice_batches(batches, segment.start - row, segment.stop - row)
+            yield from _slice_batches(batches, segment.start - row, end - row)
         row += rows
 
 

@@ -9,7 +9,14 @@ from aigid.storage.folders import (
     staged_folder,
 )
 from aigid.storage.http import download
-from aigid.storage.listing import ListedFile, fixed_folder, has_glob, list_parquet
+from aigid.storage.listing import (
+    ListedFile,
+    Listing,
+    fixed_folder,
+    has_glob,
+    list_files,
+    relative_name,
+)
 from aigid.storage.location import (
     Location,
     exists,
@@ -38,6 +45,7 @@ from aigid.storage.uri import (
 
 __all__ = [
     "ListedFile",
+    "Listing",
     "Location",
     "MalformedUriError",
     "STORE_SCHEMES",
@@ -54,14 +62,15 @@ __all__ = [
     "http_errors",
     "is_folder",
     "is_forbidden",
+    "list_files",
     "list_names",
-    "list_parquet",
     "locate",
     "lock_open_file",
     "make_folder",
     "make_output_folder",
     "parse_store_uri",
     "read_bytes",
+    "relative_name",
     "remove_leftovers",
     "replace_folder",
     "restore_folder",

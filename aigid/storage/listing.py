@@ -1,4 +1,4 @@
-"""The Parquet files at a file, in a folder, or matching a glob, as a stream sorted by path."""
+"""The files at a path, in a folder, or matching a glob, as a stream sorted by path."""
 
 import fnmatch
 import os
@@ -11,7 +11,6 @@ from pyarrow import fs
 from aigid.bounded_map import bounded_map
 from aigid.storage.location import Location, info_of, store_failures
 
-_PARQUET_ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB_CHARACTERS = ("*", "?", "[")
 # Each waits for a response of the store, which lists up to a thousand names.
 _LISTING_THREADS = 16
@@ -34,25 +33,38 @@ class _Folder:
 _Entry = ListedFile | _Folder
 
 
-def list_parquet(location: Location) -> Iterator[ListedFile]:
-    """Yield the Parquet files that a location names, sorted by path; none where it does not exist.
+@dataclass(frozen=True)
+class Listing:
+    """The files that a path names, and the folder in which it names them.
 
-    A file is yielded whatever its name is. A folder gives the files in it and below it that end in
-    .parquet, .parq or .pq, in any case, without names that begin with a dot or an underscore, as
-    other Parquet readers do. A glob matches as in a shell: names that begin with a dot must be
+    `root` is the folder itself, the fixed part of a glob, or the folder of a file.
+    """
+
+    root: Location
+    files: Iterator[ListedFile]
+    is_one_file: bool = False
+    is_glob: bool = False
+
+
+def list_files(location: Location) -> Listing:
+    """Return the files that a location names, sorted by path; none where it does not exist.
+
+    A file is listed whatever its name is. A folder lists the files in it and below it, without
+    names that begin with a dot. A glob matches as in a shell: names that begin with a dot must be
     asked for. Memory holds the names of a few folders at a time. Raises StorageError where an
-    object store fails.
+    object store fails, also while the files are taken.
     """
     info = info_of(location)
     if info.type == fs.FileType.Directory:
-        yield from (
-            file for file in _below(location) if _is_visible_parquet(file.location, location)
-        )
-    elif info.type != fs.FileType.NotFound:
-        yield ListedFile(location, info.size or 0, info.mtime_ns)
-    elif has_glob(location):
+        visible = (file for file in _below(location) if not _is_hidden(file.location, location))
+        return Listing(location, visible)
+    if info.type != fs.FileType.NotFound:
+        file = ListedFile(location, info.size or 0, info.mtime_ns)
+        return Listing(location.parent, iter([file]), is_one_file=True)
+    if has_glob(location):
         folder, patterns = _split_glob(location)
-        yield from _matching(folder, patterns)
+        return Listing(folder, _matching(folder, patterns), is_glob=True)
+    return Listing(location.parent, iter(()))
 
 
 def has_glob(location: Location) -> bool:
@@ -176,17 +188,21 @@ def _local_entries(folder: Location) -> Iterator[_Entry]:
             yield ListedFile(location, facts.st_size, facts.st_mtime_ns)
 
 
-def _names(location: Location, folder: Location) -> list[str]:
-    """Return the parts of a location's path below a folder."""
+def relative_name(location: Location, folder: Location) -> str:
+    """Return the path of a location below a folder."""
     if location.is_local:
-        return os.path.relpath(location.path, folder.path).split("/")
-    return location.path.removeprefix(f"{folder.path}/").split("/")
+        path, start = location.text, "" if folder.text == "." else f"{folder.text.rstrip('/')}/"
+        return path.removeprefix(start) if path.startswith(start) else os.path.relpath(path, start)
+    return location.path.removeprefix(f"{folder.path.rstrip('/')}/")
 
 
-def _is_visible_parquet(location: Location, folder: Location) -> bool:
-    names = _names(location, folder)
-    is_parquet = names[-1].lower().endswith(_PARQUET_ENDINGS)
-    return is_parquet and not any(name.startswith((".", "_")) for name in names)
+def _names(location: Location, folder: Location) -> list[str]:
+    return relative_name(location, folder).split("/")
+
+
+def _is_hidden(location: Location, folder: Location) -> bool:
+    name = relative_name(location, folder)
+    return name.startswith(".") or "/." in name
 
 
 def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:

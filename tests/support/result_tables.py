@@ -88,6 +88,7 @@ def answers_of(
         np.array(p_ai, np.float32),
         p_source,
         np.full(len(p_ai), 0.75, np.float32),
+        [segment.rows for segment in shard.segments],
         [image_column(images)],
         batches or [pa.RecordBatch.from_struct_array(pa.array([{}] * len(p_ai), pa.struct([])))],
         dict(errors or {}),

@@ -21,10 +21,11 @@ from aigid.sources import (
     READ_ROWS,
     ColumnChoice,
     Columns,
+    Kind,
     ManifestFile,
     Segment,
+    identify,
     opened,
-    read_footer,
     texts,
 )
 from aigid.storage import ListedFile
@@ -640,11 +641,11 @@ def footers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that gets the name of each file whose footer is read from now on."""
     read: list[str] = []
 
-    def note(listed: ListedFile) -> tuple[ManifestFile, pa.Schema]:
+    def note(kind: Kind, listed: ListedFile) -> ManifestFile:
         read.append(Path(listed.location.text).name)
-        return read_footer(listed)
+        return identify(kind, listed)
 
-    monkeypatch.setattr("aigid.manifest.read_footer", note)
+    monkeypatch.setattr("aigid.manifest.identify", note)
     return read
 
 
@@ -657,7 +658,7 @@ def test_footers_beyond_the_limit_are_not_read(
     for number in range(3):
         write_manifest(table_of("image", rows=10), f"many/{number:04}.parquet")
     read = footers_read(monkeypatch)
-    monkeypatch.setattr("aigid.manifest._FOOTER_THREADS", 1)
+    monkeypatch.setattr("aigid.manifest._THREADS", 1)
     manifest = open_manifest([str(tmp_path / "many")], limit=25)
     assert [Path(file.path).name for file in manifest.files] == [
         "0000.parquet",
@@ -697,8 +698,8 @@ def test_missing_paths_are_named(tmp_path: Path) -> None:
     cases = {
         "gone.parquet": "gone.parquet: no such file or folder",
         "gone/": "gone/: no such file or folder",
-        "none": "none: no Parquet file there",
-        "*.parquet": r"\*.parquet: no Parquet file there",
+        "none": "none: nothing to scan there",
+        "*.parquet": r"\*.parquet: nothing to scan there",
     }
     for path, said in cases.items():
         with pytest.raises(ManifestError, match=said):

@@ -223,7 +223,8 @@ def test_the_totals_add_up_a_plan_and_what_is_done_of_it(
 ) -> None:
     shards = plan(manifest_files(row_groups), shard_rows, limit)
     ready = [shard for shard in shards if shard.index in done]
-    expected = PlanTotals(len(shards), len(rows_of(shards)), len(ready), len(rows_of(ready)))
+    rows = len(rows_of(shards))
+    expected = PlanTotals(len(shards), rows, len(ready), len(rows_of(ready)), rows)
     assert PlanTotals.of(iter(shards), done) == expected
 
 

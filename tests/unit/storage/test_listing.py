@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aigid.errors import UsageError
-from aigid.storage import list_parquet, locate, read_bytes
+from aigid.storage import list_files, locate, read_bytes, relative_name
 
 Make = Callable[..., None]
 TREE = (
@@ -25,7 +25,7 @@ TREE = (
 
 
 def listed(text: str) -> list[str]:
-    return [file.location.text for file in list_parquet(locate(text))]
+    return [file.location.text for file in list_files(locate(text)).files]
 
 
 @pytest.mark.parametrize(
@@ -61,24 +61,42 @@ def test_a_glob_lists_relative_or_absolute_paths_like_its_own(make: Make, here: 
     assert listed("../y/*.parquet") == ["../y/b.parquet"]
 
 
-def test_a_folder_lists_its_parquet_files_recursively_and_sorted_without_hidden_ones(
-    make: Make,
+def test_a_folder_lists_its_files_recursively_and_sorted_without_hidden_ones(make: Make) -> None:
+    make(*TREE)
+    assert listed(".") == sorted(set(TREE) - {".hidden.parquet", "x/.cache/e.parquet"})
+    below = ["x/_tmp/f.parquet", "x/d.parquet", "x/y/c.parquet"]
+    assert listed("x") == listed("x/") == listed("./x//") == below
+
+
+@pytest.mark.parametrize(
+    ("text", "root", "is_one_file", "is_glob"),
+    [
+        ("x", "x", False, False),
+        ("x/*/c.parquet", "x", False, True),
+        ("x/d.parquet", "x", True, False),
+        ("*.parquet", ".", False, True),
+        ("gone", ".", False, False),
+    ],
+)
+def test_a_listing_says_where_its_names_are(
+    make: Make, text: str, root: str, is_one_file: bool, is_glob: bool
 ) -> None:
     make(*TREE)
-    expected = ["a.parquet", "ab.parquet", "b.parquet", "x/d.parquet", "x/y/c.parquet"]
-    assert listed(".") == expected
-    assert listed("x") == listed("x/") == listed("./x//") == ["x/d.parquet", "x/y/c.parquet"]
+    listing = list_files(locate(text))
+    assert (listing.root.text, listing.is_one_file, listing.is_glob) == (root, is_one_file, is_glob)
 
 
-def test_a_folder_lists_parquet_files_by_all_their_endings(make: Make) -> None:
-    names = ["a.PARQUET", "b.Parquet", "c.parq", "d.pq", "e.PQ", "f.snappy.parquet"]
-    make(*names, "g.parquet.crc", "h.csv", "ipq", "j.parquets", "_k.pq", ".l.parq")
-    assert listed(".") == names
+@pytest.mark.parametrize("folder", [".", "x", "x/", "x/../x", "HERE/x", "~x", "run:1"])
+def test_a_name_is_relative_to_its_folder(make: Make, here: Path, folder: str) -> None:
+    root = locate(folder.replace("HERE", str(here)))
+    make(f"{root.text}/y/~c #1.jpg")
+    names = [relative_name(file.location, root) for file in list_files(root).files]
+    assert names == (["y/~c #1.jpg"])
 
 
 def test_a_folder_inside_a_hidden_one_is_listed_if_it_is_named(make: Make) -> None:
     make(".cache/_set/a.parquet", ".cache/_set/_b.parquet")
-    assert listed(".cache/_set") == [".cache/_set/a.parquet"]
+    assert listed(".cache/_set") == [".cache/_set/_b.parquet", ".cache/_set/a.parquet"]
 
 
 def test_a_folder_lists_linked_files_and_folders_and_dangling_links_but_no_pipes(
@@ -154,7 +172,7 @@ def test_a_file_uri_lists_what_its_path_does(make: Make, here: Path) -> None:
 
 
 def test_a_missing_path_lists_nothing(make: Make) -> None:
-    make("set/a.txt")
+    make("set/.a.txt")
     assert (
         listed("gone.parquet")
         == listed("gone/*.parquet")
@@ -166,7 +184,7 @@ def test_a_missing_path_lists_nothing(make: Make) -> None:
 
 def test_a_listing_has_size_and_time_and_is_a_stream(make: Make, here: Path) -> None:
     make("set/a.parquet", "set/b/c.parquet", "set/b/d.parquet")
-    files = list_parquet(locate("set"))
+    files = list_files(locate("set")).files
     first = next(files)
     facts = (here / "set/a.parquet").stat()
     assert (first.size_bytes, first.modified_ns) == (facts.st_size, facts.st_mtime_ns)

@@ -16,8 +16,8 @@ from aigid.errors import UsageError
 from aigid.storage import (
     exists,
     is_folder,
+    list_files,
     list_names,
-    list_parquet,
     locate,
     make_folder,
     remove_leftovers,
@@ -129,7 +129,7 @@ def test_a_tilde_is_a_character_like_any_other(
     assert (tmp_path / name / "x.parquet").is_file()
     assert pq.read_table(file.path, filesystem=file.filesystem).num_rows == 1
     assert list_names(folder) == ["x.parquet"]
-    assert [found.location.text for found in list_parquet(folder)] == [f"{name}/x.parquet"]
+    assert [found.location.text for found in list_files(folder).files] == [f"{name}/x.parquet"]
     assert locate(file.text) == file
 
 

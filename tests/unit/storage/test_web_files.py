@@ -193,7 +193,7 @@ def test_a_url_without_a_manifest_is_a_clear_error(site: WebServer) -> None:
             StorageError, match=r"does not send parts of files .*: download the file, and scan"
         ):
             open_manifest([site.serve("/whole.parquet", Answer(b"x" * size, 200))])
-    with pytest.raises(ManifestError, match="not a Parquet file"):
+    with pytest.raises(ManifestError, match="page.html: not a manifest"):
         open_manifest([site.serve("/page.html", Answer(b"<html>" * 9, ranges=True))])
 
 

@@ -1,0 +1,220 @@
+"""Images of a folder or a glob as runs of rows, with captions that lie beside them."""
+
+import hashlib
+import posixpath
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from aigid.bounded_map import bounded_map
+from aigid.errors import AigidError, ManifestError
+from aigid.sources.columns import IMAGE_NAMES, is_text, texts
+from aigid.sources.files import ManifestFile, Segment
+from aigid.sources.kinds import Kind
+from aigid.storage import Location, explain_failure, locate
+
+IMAGE = "image"
+CAPTION = "txt"
+"""The columns of a run: an image's name below its folder, and the name of its caption's file."""
+
+_RUN_ROWS = 1000
+_CHUNK_NAMES = 1 << 16
+_CAPTION_BYTES = 64 * 1024
+_CAPTION_THREADS = 32
+_FILE_NAMES = ("file_name", *IMAGE_NAMES)
+
+
+class ImageList:
+    """The images of a folder, in order, and the names of the files that may have captions."""
+
+    def __init__(self, root: Location) -> None:
+        """Begin without images; their names will be relative to `root`."""
+        self._root = root
+        self._images, self._captions = _Names(), _Names()
+        self._are_captions_listed = True
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def add(self, name: str, location: Location) -> None:
+        """Add the image at a location that is called `name` below the root."""
+        self._images.append(_reference(name, location))
+
+    def add_caption(self, name: str) -> None:
+        """Add a text file; it has the caption of the image that differs in the ending alone."""
+        self._captions.append(name)
+
+    def expect_captions(self) -> None:
+        """Look for a caption beside each image when it is read: text files were not listed."""
+        self._are_captions_listed = False
+
+    def runs(self, metadata: Sequence[tuple[str, pa.Table]] = ()) -> Iterator[ManifestFile]:
+        """Yield the rows of the images, as runs.
+
+        `metadata` has tables with the names of the files that they come from. A table's rows name
+        images relative to that file. There is a row for each row of a table, and for each image
+        that no table names.
+        """
+        rows = self._rows(metadata)
+        for first in range(0, len(rows), _RUN_ROWS):
+            yield _run(self._root, rows.slice(first, _RUN_ROWS), first)
+
+    def _rows(self, metadata: Sequence[tuple[str, pa.Table]]) -> pa.Table:
+        rows = pa.table({IMAGE: self._images.column()})
+        if metadata:
+            rows = _joined(rows, metadata)
+        captions = self._caption_names(rows.column(IMAGE))
+        if captions.null_count < len(captions) and CAPTION not in rows.column_names:
+            rows = rows.append_column(CAPTION, captions)
+        return rows.combine_chunks()
+
+    def _caption_names(self, images: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Return the name of each image's caption, null where there is none."""
+        stems = _stems(images)
+        if not self._are_captions_listed:
+            return pc.binary_join_element_wise(stems, ".txt", "")
+        captions = self._captions.column()
+        return captions.take(pc.index_in(stems, _stems(captions)))
+
+
+class _Names:
+    """A list of names in little memory."""
+
+    def __init__(self) -> None:
+        self._chunks: list[pa.Array] = []
+        self._last: list[str] = []
+
+    def __len__(self) -> int:
+        return sum(map(len, self._chunks)) + len(self._last)
+
+    def append(self, name: str) -> None:
+        self._last.append(name)
+        if len(self._last) == _CHUNK_NAMES:
+            self._chunks.append(pa.array(self._last, pa.string()))
+            self._last = []
+
+    def column(self) -> pa.ChunkedArray:
+        return pa.chunked_array([*self._chunks, pa.array(self._last, pa.string())])
+
+
+def is_metadata(name: str) -> bool:
+    """Return whether a table of this name describes the images beside it."""
+    return posixpath.basename(name).lower() in (
+        "metadata.csv",
+        "metadata.jsonl",
+        "metadata.parquet",
+    )
+
+
+def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a run of images in these columns, at most 128 at a time."""
+    file = segment.file
+    if file.content is None:
+        raise AigidError(f"{file.path}: the names of its images are not known: scan it again")
+    rows = pa.ipc.open_stream(file.content).read_next_batch().select(names)
+    stop = len(rows) if segment.stop is None else segment.stop
+    for first in range(segment.start, stop, 128):
+        batch = rows.slice(first, min(128, stop - first))
+        yield _with_captions(batch, locate(file.uri)) if CAPTION in names else batch
+
+
+def _reference(name: str, location: Location) -> str:
+    """Return a name as a reference that is read as it is: blanks around it would be trimmed."""
+    if name == name.strip() and "://" not in name:
+        return name
+    if location.is_local:
+        return Path(location.path).absolute().as_uri()
+    bare = location.uri.rstrip()
+    return bare + quote(location.uri[len(bare) :])
+
+
+def _run(root: Location, rows: pa.Table, first_row: int) -> ManifestFile:
+    batch = rows.to_batches()[0]
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    # Of the values, since another version of Arrow may write other bytes.
+    digest = hashlib.sha256(repr(batch.to_pydict()).encode("utf-8", "replace"))
+    return ManifestFile(
+        root.text,
+        sink.tell(),
+        (len(batch),),
+        digest.hexdigest(),
+        None,
+        root.hidden_query,
+        Kind.IMAGES,
+        batch.schema,
+        first_row=first_row,
+        content=sink.getvalue().to_pybytes(),
+    )
+
+
+def _stems(names: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the names without their endings."""
+    return pc.replace_substring_regex(names, r"\.[^./]*$", "")
+
+
+def _joined(images: pa.Table, metadata: Sequence[tuple[str, pa.Table]]) -> pa.Table:
+    """Return the rows of metadata and those of images that it does not name, sorted by name."""
+    described = pa.concat_tables(
+        [_with_paths(name, table) for name, table in metadata], promote_options="permissive"
+    )
+    is_named = pc.is_in(images.column(IMAGE), described.column(IMAGE))
+    others = images.filter(pc.invert(is_named))
+    rows = pa.concat_tables([described, others], promote_options="permissive")
+    # The sort is stable: two captions of an image stay in their order.
+    return rows.take(pc.sort_indices(rows, [(IMAGE, "ascending")]))
+
+
+def _with_paths(name: str, table: pa.Table) -> pa.Table:
+    """Return a metadata table whose images are named from the root."""
+    by_lower = {column.lower(): column for column in reversed(table.column_names)}
+    key = next((by_lower[usual] for usual in _FILE_NAMES if usual in by_lower), None)
+    if key is None or not is_text(table.schema.field(key).type):
+        raise ManifestError(
+            f"{name}: no column file_name that names the images beside it; the columns are "
+            f"{', '.join(table.column_names)}"
+        )
+    folder = posixpath.dirname(name)
+    paths = [
+        None if path is None else posixpath.normpath(posixpath.join(folder, path.strip()))
+        for chunk in table.column(key).chunks
+        for path in texts(chunk)
+    ]
+    others = [column for column in table.column_names if column not in (key, IMAGE)]
+    return table.select(others).add_column(0, IMAGE, pa.array(paths, pa.string()))
+
+
+def _with_captions(batch: pa.RecordBatch, root: Location) -> pa.RecordBatch:
+    """Return rows with the content of their captions' files in place of the files' names."""
+    place = batch.schema.get_field_index(CAPTION)
+    names = batch.column(place).to_pylist()
+    if root.is_local:
+        found = [_caption(root, name) for name in names]
+    else:
+        found = list(bounded_map(partial(_caption, root), names, _CAPTION_THREADS))
+    return batch.set_column(place, CAPTION, pa.array(found, pa.string()))
+
+
+def _caption(root: Location, name: str | None) -> str | None:
+    """Return the start of a caption's file; None without one, or if it links out of the folder."""
+    if name is None:
+        return None
+    location = root.child(name)
+    if root.is_local and not location.is_below(root):
+        return None
+    try:
+        with location.filesystem.open_input_stream(location.path, compression=None) as stream:
+            data = bytes(stream.read(_CAPTION_BYTES))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise AigidError(
+            f"{location.text}: cannot be read: {explain_failure(error, location)}; "
+            "run the scan again to continue"
+        ) from error
+    return data.decode("utf-8", "replace").removeprefix("\ufeff").strip()
