@@ -105,6 +105,27 @@ def open_manifest(
     return manifest
 
 
+def open_parquet(
+    paths: Sequence[str],
+    choice: ColumnChoice = ColumnChoice(),
+    *,
+    known: ManifestFiles | None = None,
+    limit: int | None = None,
+) -> Manifest:
+    """Open a manifest of Parquet files, for what reads other columns of them as well.
+
+    Raises ManifestError as `open_manifest` does, and where it has files of another kind.
+    """
+    manifest = open_manifest(paths, choice, known=known, limit=limit)
+    other = next((file for file in manifest.files if file.kind is not Kind.PARQUET), None)
+    if other is not None:
+        raise ManifestError(
+            f"{other.path}: labelled rows are read from Parquet files only, and this is of the "
+            f"kind {other.kind.value}: convert it, for example with pandas or DuckDB"
+        )
+    return manifest
+
+
 def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a segment in order, at most READ_ROWS at a time, in the manifest's columns.
 

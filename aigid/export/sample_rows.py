@@ -7,7 +7,7 @@ import numpy as np
 
 from aigid.errors import ManifestError
 from aigid.fetch import FetchPolicy, fetch_image, image_references, image_root_of
-from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.manifest import Manifest, open_parquet, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder, Tokens
 from aigid.records import RowFailure
@@ -53,7 +53,7 @@ class RowSource:
         Raises ManifestError if it cannot be read, or if its labels are invalid.
         """
         self._path = local_manifest_path(path)
-        self._manifest = open_manifest([self._path])
+        self._manifest = open_parquet([self._path])
         self._image = checkpoint.info.image
         self._prompts = PromptEncoder(checkpoint.tokenizer_file, checkpoint.info.prompt)
         self._policy = FetchPolicy(image_root_of([self._path]))

@@ -14,7 +14,7 @@ from aigid.errors import UsageError
 from aigid.export.onnx_to_int8 import CALIBRATION_ROWS
 from aigid.export.parity_report import Limits
 from aigid.export.pipeline import PRECISIONS, BuildConfig, build_repository
-from aigid.manifest import open_manifest
+from aigid.manifest import open_parquet
 from aigid.progress_bar import show_progress
 from aigid.run_scan import run_scan
 from aigid.training.hub_data import local_manifest_path
@@ -93,7 +93,7 @@ def _label(
 def _build(config: SelfTrainingConfig, checkpoint: Path, repository: Path) -> None:
     """Build the repository that labels; it is calibrated on the first validation manifest."""
     manifest = config.base.validation[0]
-    rows = open_manifest([local_manifest_path(manifest)]).rows
+    rows = open_parquet([local_manifest_path(manifest)]).rows
     build = BuildConfig(
         calibration=manifest,
         validation=manifest,

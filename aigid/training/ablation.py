@@ -9,7 +9,7 @@ from typing import Any
 
 from aigid.contract import Resizing
 from aigid.errors import TrainingError, UsageError
-from aigid.manifest import open_manifest
+from aigid.manifest import open_parquet
 from aigid.progress import OnMessage
 from aigid.training.ablation_table import AblationTable
 from aigid.training.checkpoint import load_checkpoint
@@ -192,7 +192,7 @@ def _check_test_manifests(config: AblationConfig) -> None:
     """Raise AigidError where nothing can be measured on the test manifests: before training."""
     choice = config.base.labels
     train, test = (
-        [open_manifest([local_manifest_path(path)]) for path in paths]
+        [open_parquet([local_manifest_path(path)]) for path in paths]
         for paths in (config.base.train, config.test_manifests)
     )
     for manifest in test:

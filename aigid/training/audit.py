@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
-from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.manifest import Manifest, open_parquet, read_segment
 from aigid.progress import OnMessage
 from aigid.records import RowFailure
 from aigid.training.file_facts import FACT_GROUPS, fact_names, file_facts
@@ -126,7 +126,7 @@ def audit(
     AI-generated images.
     """
     paths = tuple(map(local_manifest_path, paths))
-    manifest = open_manifest(paths)
+    manifest = open_parquet(paths)
     row_labels = read_labels([manifest], choice)
     row_labels.check_any()
     for line in row_labels.describe():

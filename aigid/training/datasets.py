@@ -15,7 +15,7 @@ from aigid.bounded_map import bounded_map
 from aigid.contract import ImageSpec
 from aigid.errors import TrainingError
 from aigid.fetch import FetchPolicy, image_references, image_root_of
-from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.manifest import Manifest, open_parquet, read_segment
 from aigid.prompts import PromptEncoder
 from aigid.sources import ManifestFile, Segment, texts
 from aigid.training.data_name import data_name
@@ -81,7 +81,7 @@ class _OpenedManifest:
 
     @classmethod
     def open(cls, path: str) -> "_OpenedManifest":
-        return cls(open_manifest([path]), FetchPolicy(image_root_of([path])))
+        return cls(open_parquet([path]), FetchPolicy(image_root_of([path])))
 
 
 @dataclass(frozen=True)

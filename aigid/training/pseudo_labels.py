@@ -17,7 +17,7 @@ from aigid.config import ScanConfig
 from aigid.contract import find_model, load_contract
 from aigid.errors import ManifestError, ResultsError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
-from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.manifest import Manifest, open_parquet, read_segment
 from aigid.records import RowFailure
 from aigid.results import open_results
 from aigid.scan_job import fetch_policy
@@ -94,7 +94,7 @@ def check_known_labels(config: ScanConfig, choice: LabelChoice) -> None:
     Raises ContractError where there is no model.
     """
     if choice != LabelChoice():
-        manifest = open_manifest(config.paths, config.columns, limit=config.limit)
+        manifest = open_parquet(config.paths, config.columns, limit=config.limit)
         _known_labels(manifest, choice, load_contract(find_model(config.model)).labels)
 
 
@@ -116,7 +116,7 @@ def write_pseudo_labels(
     if summary is None:
         raise ResultsError(f"{config.out}: the scan is not finished: run it again first")
     origin = PseudoLabelOrigin(config.out, summary.model, selection)
-    manifest = open_manifest(
+    manifest = open_parquet(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
     chosen = Selection(

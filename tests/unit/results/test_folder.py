@@ -192,7 +192,7 @@ OLD_FORMS = {
     "old result files": ({"format": 2}, ["detections-000000.parquet"], r"detections-\*\.parquet"),
     "an old record": ({"format": 2}, [], "format 2"),
     "a record without a format": ({}, [], "format None"),
-    "a newer record": ({"format": 6}, [], "format 5"),
+    "a newer record": ({"format": 6}, [], "format 6"),
 }
 
 
