@@ -3,16 +3,13 @@
 from enum import StrEnum
 
 _ENDINGS = {
-    "parquet": (".parquet", ".parq", ".pq"),
-    "csv": (".csv",),
-    "tsv": (".tsv", ".tab"),
-    "json lines": (".jsonl", ".ndjson", ".jsonlines"),
-    "tar": (".tar", ".tar.gz", ".tgz"),
-    "images": (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".png", ".apng", ".webp", ".gif", ".tif"),
-        *(".tiff", ".bmp", ".dib", ".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k"),
-        *(".jpx", ".ico"),
-    ),
+    "parquet": "parquet parq pq",
+    "csv": "csv",
+    "tsv": "tsv tab",
+    "json lines": "jsonl ndjson jsonlines",
+    "tar": "tar tgz",
+    "images": "jpg jpeg jpe jfif pjpeg png apng webp gif tif tiff bmp dib avif heic heif hif jxl "
+    "jp2 j2k jpx ico",
 }
 _MAGIC = {
     b"PAR1": "parquet",
@@ -54,10 +51,15 @@ class Kind(StrEnum):
         return self in (Kind.CSV, Kind.TSV, Kind.JSON_LINES)
 
 
+_KINDS = {ending: Kind(kind) for kind, endings in _ENDINGS.items() for ending in endings.split()}
+
+
 def kind_of_name(name: str) -> Kind | None:
     """Return what a file is by the ending of its name, in any case; None if that does not tell."""
-    lower = name.lower()
-    return next((Kind(kind) for kind, endings in _ENDINGS.items() if lower.endswith(endings)), None)
+    rest, dot, ending = name.lower().rpartition(".")
+    if ending == "gz" and rest.endswith(".tar"):
+        return Kind.TAR
+    return _KINDS.get(ending) if dot else None
 
 
 def kind_of_content(head: bytes) -> Kind | None:

@@ -181,7 +181,8 @@ def _local_entries(folder: Location) -> Iterator[_Entry]:
             yield _Folder(location)
             continue
         try:
-            facts = Path(location.path).stat()
+            # A Path would cost more than the call.
+            facts = os.stat(location.path)  # noqa: PTH116
         except FileNotFoundError:
             yield ListedFile(location, 0, None)
         else:
@@ -201,6 +202,8 @@ def _names(location: Location, folder: Location) -> list[str]:
 
 
 def _is_hidden(location: Location, folder: Location) -> bool:
+    if not (location.text.startswith(".") or "/." in location.text):
+        return False
     name = relative_name(location, folder)
     return name.startswith(".") or "/." in name
 
