@@ -7,8 +7,9 @@ from typing import Self
 
 from aigid.sources import ManifestFile, Segment
 
-# Bytes of tars in a shard: about 10,000 images of 26 KiB.
-_TAR_BYTES = 256 << 20
+# What a tar whose rows are not known counts for: one row for so many bytes. With the usual 10,000
+# rows, a shard has 254 MiB of tars.
+_ROW_BYTES = 26 << 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def plan_shards(
     The same files and numbers give the same plan. Small files and row groups share a shard. Shards
     end where a row group ends; only a row group of more than 1.5 times `shard_rows` rows is cut,
     into even pieces. So no shard has more than 1.75 times `shard_rows` rows. A tar whose rows are
-    not known is never cut, and counts by its bytes: 256 MiB of tars make a shard.
+    not known is never cut, and counts by its bytes: 26 KiB as a row.
     """
     pieces: list[Segment] = []
     index = rows = 0
@@ -96,7 +97,7 @@ def _weight(piece: Segment, shard_rows: int) -> int:
     """Return the rows of a piece, or what its bytes count for."""
     if piece.stop is not None:
         return piece.rows
-    return piece.file.size_bytes * shard_rows // _TAR_BYTES
+    return -(-piece.file.size_bytes // _ROW_BYTES)
 
 
 def _pieces(files: Iterable[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[Segment]:
