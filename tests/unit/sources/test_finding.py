@@ -1,7 +1,6 @@
 """What a path names as a manifest: the kind of its files, and what is left out."""
 
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -162,5 +161,5 @@ def test_files_of_several_kinds_are_one_manifest_if_they_are_named(here: Path) -
 
 def test_a_dangling_link_is_an_image_that_is_missing_later(here: Path) -> None:
     (here / "s").mkdir()
-    os.symlink("gone", here / "s" / "a.jpg")
+    (here / "s" / "a.jpg").symlink_to("gone")
     assert [row["image"] for row in rows_of(open_manifest(["s"]))] == ["a.jpg"]

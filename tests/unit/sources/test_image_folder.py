@@ -1,7 +1,6 @@
 """Folders of images: their order, their captions, and metadata beside them."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,8 +71,8 @@ def test_captions_of_globs_and_of_single_images_are_found(make: Make, here: Path
 
 def test_a_caption_that_is_a_link_out_of_the_folder_is_not_read(make: Make, here: Path) -> None:
     make("s/a.jpg", "s/b.jpg", "secret", "s/inside.md")
-    os.symlink(here / "secret", here / "s/a.txt")
-    os.symlink("inside.md", here / "s/b.txt")
+    (here / "s/a.txt").symlink_to(here / "secret")
+    (here / "s/b.txt").symlink_to("inside.md")
     assert captions() == {"a.jpg": None, "b.jpg": "s/inside.md"}
 
 
