@@ -23,6 +23,7 @@ from support.object_store import (
 )
 from support.scan_process import start_scan, wait_until
 from support.scan_results import result_rows
+from support.source_forms import FORMS, write_form
 
 from aigid.errors import StorageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
@@ -161,6 +162,25 @@ def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
     assert {row["error"] for row in rows} == {None}
     assert {row["manifest"] for row in rows} == {store.uri(f"manifest/{name}") for name in FILES}
     assert {"scan.json", "files.arrow", "summary.json"} <= store.contents("undisturbed").keys()
+
+
+@pytest.mark.parametrize("form", FORMS[:-1])
+def test_every_form_of_a_manifest_is_scanned_in_a_store(
+    store: ObjectStore, tiny_repository: Path, tmp_path: Path, form: str
+) -> None:
+    source = write_form(form, tmp_path, 25)
+    folder = source if source.is_dir() else source.parent
+    store.put_folder(folder, f"forms/{folder.name}")
+    below = folder.name if source.is_dir() else f"{folder.name}/{source.name}"
+    options = ["--model", tiny_repository, "--shard-rows", 10]
+    for place, out in ((source, "disk"), (store.uri(f"forms/{below}"), "store")):
+        result = run_scan(place, tmp_path / out, *options)
+        assert result.returncode == 0, result.stderr
+    rows = [result_rows(tmp_path / out) for out in ("disk", "store")]
+    for row in (*rows[0], *rows[1]):
+        assert row["error"] is None
+        assert row.pop("manifest")
+    assert rows[0] == rows[1]
 
 
 def test_connections_are_reused_and_only_the_needed_columns_are_read(

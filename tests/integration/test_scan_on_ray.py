@@ -12,6 +12,7 @@ from support.manifests import manifest_table
 from support.ray_cluster import RayNodes, ray_nodes
 from support.scan_process import await_commits, start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
+from support.source_forms import write_form
 
 pytestmark = pytest.mark.integration
 
@@ -123,3 +124,17 @@ def test_a_scan_begun_locally_resumes_on_a_cluster_and_vice_versa(
         status, _, stderr = finished(start_scan(manifest, out, *options, *then))
         assert status == 0, stderr
         assert contents(out) == local
+
+
+@pytest.mark.parametrize("form", ["folder", "json lines", "tars"])
+def test_what_is_no_parquet_is_scanned_on_a_cluster_as_here(
+    nodes: RayNodes, tiny_repository: Path, tmp_path: Path, form: str
+) -> None:
+    source = write_form(form, tmp_path, 200)
+    options = ["--model", tiny_repository, "--shard-rows", 15]
+    on_ray = ["--ray", nodes.address, "--min-workers", 2]
+    for out, more in (("local", []), ("ray", on_ray)):
+        status, _, stderr = finished(start_scan(source, tmp_path / out, *options, *more))
+        assert status == 0, stderr
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert summary_of(tmp_path / "ray")["rows"] == 200
