@@ -27,6 +27,7 @@ class ScanOptions(TypedDict, total=False):
     ray: RayConfig | None
     image_column: str | None
     prompt_column: str | None
+    no_prompts: bool
     keep: Sequence[str]
     image_root: Path | str | None
     allow_outside_root: bool

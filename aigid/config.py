@@ -73,10 +73,11 @@ class ScanConfig:
 
     `paths` are the manifests' paths and URIs; results go to the folder or URI `out`. `model` is a
     model repository, by default the demo model. Columns that are None are found by their usual
-    names. `threshold` None means 0.5, or the threshold that the model's contract has for the
-    false-positive rate `max_fpr`. Each of `threads` threads decodes and scores one batch of
-    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster
-    scan the shards with threads of their own. The command line ends with status 3 if more rows
+    names; with `no_prompts`, images are scored without prompts. `threshold` None means 0.5, or the
+    threshold that the model's contract has for the false-positive rate `max_fpr`. Each of `threads`
+    threads decodes and scores one batch of `batch_rows` pairs at a time. With `triton`, servers
+    score; with `ray`, workers of a cluster scan the shards with threads of their own. The command
+    line ends with status 3 if more rows
     have an error than `max_error_rate` allows.
     """
 
@@ -87,6 +88,7 @@ class ScanConfig:
     ray: RayConfig | None = None
     image_column: str | None = None
     prompt_column: str | None = None
+    no_prompts: bool = False
     keep: tuple[str, ...] = ()
     image_root: str | None = None
     allow_outside_root: bool = False
@@ -111,6 +113,8 @@ class ScanConfig:
         if not isinstance(self.model, Path | str | None):
             raise UsageError(f"`model` must be a path: got {self.model!r}")
         _check_types(self)
+        if self.no_prompts and self.prompt_column is not None:
+            raise UsageError("give one of `prompt_column` and `no_prompts`, not both")
         if self.threshold is not None and self.max_fpr is not None:
             raise UsageError("give one of `threshold` and `max_fpr`, not both")
         _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
@@ -119,7 +123,7 @@ class ScanConfig:
     @property
     def columns(self) -> ColumnChoice:
         """The choice of columns, for the manifest."""
-        return ColumnChoice(self.image_column, self.prompt_column, self.keep)
+        return ColumnChoice(self.image_column, self.prompt_column, self.keep, self.no_prompts)
 
 
 def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +138,7 @@ def _check_types(config: ScanConfig) -> None:
         value = getattr(config, name)
         if not isinstance(value, kind | None):
             raise UsageError(f"`{name}` must be a {kind.__name__}: got {value!r}")
-    for name in ("allow_outside_root", "allow_private_addresses"):
+    for name in ("no_prompts", "allow_outside_root", "allow_private_addresses"):
         value = getattr(config, name)
         if not isinstance(value, bool):
             raise UsageError(f"`{name}` must be True or False: got {value!r}")

@@ -1,7 +1,7 @@
 """A manifest of image-prompt pairs: find its files and columns, and read runs of rows."""
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -13,13 +13,15 @@ from aigid.errors import ManifestError
 from aigid.sources import (
     ColumnChoice,
     Columns,
+    FileColumns,
     FoundFile,
     Kind,
     ManifestFile,
     ManifestFiles,
     OnNote,
     Segment,
-    check_columns,
+    conformed,
+    conforms,
     count_rows,
     find_sources,
     identify,
@@ -36,6 +38,8 @@ _THREADS = 64
 class Manifest:
     """The files of a manifest in order, the columns to read, and the schema of the first file.
 
+    In `schema`, kept columns have the types that they get in all files. Files may have the columns
+    of images and prompts by other names than in `columns`; each file's own follow from `choice`.
     `notes` are lines that a person must see: what of the paths is not scanned as one might expect.
     """
 
@@ -43,6 +47,7 @@ class Manifest:
     columns: Columns
     schema: pa.Schema
     notes: tuple[str, ...] = ()
+    choice: ColumnChoice = ColumnChoice()
 
     @property
     def keep_schema(self) -> pa.Schema:
@@ -87,19 +92,26 @@ def open_manifest(
     Two kinds of files are not read: those beyond the first `limit` rows, and those with the path,
     size and modification time that an earlier scan recorded in `known`.
 
-    Raises ManifestError if a path is missing, is no manifest or has no rows; if a file lacks a
-    column or has it in a wrong type; and if a file is given twice, because a scan reads every row
-    once.
+    The columns are those of each file's own schema: a file may lack prompts, and have its images in
+    a column of another name or type.
+
+    Raises ManifestError if a path is missing, is no manifest or has no rows; if a file has no
+    images, or lacks a kept column; if no type holds a kept column of all files; and if a file is
+    given twice, because a scan reads every row once.
     """
-    notes: list[str] = []
+    notes, columns = list[str](), FileColumns(choice)
     with closing(_find(paths, notes.append)) as found:
         first = next(found)
         file = identify(first.kind, first.file) if isinstance(first, FoundFile) else first
-        columns = resolve_columns(file.schema, file.path, choice)
-        check_columns(file.schema, file.path, columns)
-        manifest = Manifest(ManifestFiles([file]), columns, file.schema)
-        files = _first_rows(chain([file], _identify_rest(found, manifest, known)), limit)
-        manifest = replace(manifest, files=ManifestFiles(_placed(files)), notes=tuple(notes))
+        files = _first_rows(chain([file], _identify_rest(found, known)), limit)
+        manifest_files = ManifestFiles(columns.watch(_placed(files)))
+    manifest = Manifest(
+        manifest_files,
+        columns.columns(),
+        _with_types(file.schema, columns.kept_types()),
+        (*notes, *columns.notes()),
+        choice,
+    )
     if manifest.rows == 0 and all(file.has_known_rows for file in manifest.files):
         raise ManifestError(f"{', '.join(map(without_query, paths))}: the manifest has no rows")
     return manifest
@@ -129,9 +141,18 @@ def open_parquet(
 def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a segment in order, at most READ_ROWS at a time, in the manifest's columns.
 
-    Raises AigidError if the file is damaged, or has changed since the manifest was opened.
+    Columns have the names and types that they have in all files; where the file has no prompts,
+    they are null. Raises AigidError if the file is damaged, has changed since the manifest was
+    opened, or has a kept value that does not fit the type that its column has in all files.
     """
-    return read_rows(segment, manifest.columns.names)
+    file, columns, kept = segment.file, manifest.columns, manifest.keep_schema
+    own = resolve_columns(file.schema, file.path, manifest.choice)
+    names = [name for name in own.names if name in file.schema.names]
+    for rows in read_rows(segment, names):
+        if conforms(rows, own, columns, kept):
+            yield rows
+        else:
+            yield conformed(rows, file, own, columns, kept)
 
 
 def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | ManifestFile, None, None]:
@@ -151,9 +172,9 @@ def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | Manife
 
 
 def _identify_rest(
-    found: Iterator[FoundFile | ManifestFile], manifest: Manifest, known: ManifestFiles | None
+    found: Iterator[FoundFile | ManifestFile], known: ManifestFiles | None
 ) -> Iterator[ManifestFile]:
-    """Yield the identity of each file after the first, and check its columns against the first."""
+    """Yield the identity of each file after the first."""
     recorded = iter(known or ())
     next(recorded, None)
 
@@ -163,10 +184,7 @@ def _identify_rest(
             return now
         if before is not None and _is_unmodified(now.file, before):
             return replace(before, query=now.file.location.hidden_query)
-        file = identify(now.kind, now.file)
-        check_columns(file.schema, file.path, manifest.columns)
-        _check_kept(file, manifest)
-        return file
+        return identify(now.kind, now.file)
 
     return bounded_map(of, ((one, next(recorded, None)) for one in found), _THREADS)
 
@@ -182,14 +200,15 @@ def _placed(files: Iterator[ManifestFile]) -> Iterator[ManifestFile]:
             yield file
 
 
-def _check_kept(file: ManifestFile, manifest: Manifest) -> None:
-    """Raise ManifestError if a kept column has another type than in the first file."""
-    for name in manifest.columns.keep:
-        wanted, found = manifest.schema.field(name).type, file.schema.field(name).type
-        if found != wanted:
-            raise ManifestError(
-                f"{file.path}: column {name} is {found}, but {wanted} in {manifest.files[0].path}"
-            )
+def _with_types(schema: pa.Schema, types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the schema with these types of columns; one that it lacks is added."""
+    for name, kind in types.items():
+        place = schema.get_field_index(name)
+        if place < 0:
+            schema = schema.append(pa.field(name, kind))
+        else:
+            schema = schema.set(place, pa.field(name, kind))
+    return schema
 
 
 def _is_unmodified(now: ListedFile, before: ManifestFile) -> bool:

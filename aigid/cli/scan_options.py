@@ -35,6 +35,11 @@ _INPUT = (
         metavar="NAME",
         help="Column of the prompts.  [default: found by its usual names; may be absent]",
     ),
+    _input(
+        "--no-prompts",
+        is_flag=True,
+        help="Score the images without their prompts; no column of prompts is looked for.",
+    ),
     _input("--limit", type=POSITIVE_INT, help="Scan only this many rows, the first ones."),
 )
 

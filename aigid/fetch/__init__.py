@@ -2,14 +2,8 @@
 
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.from_memory import ImageInput, read_pixels
-from aigid.fetch.image import (
-    FetchPolicy,
-    ImageReference,
-    fetch_image,
-    image_references,
-    image_root_of,
-    is_remote,
-)
+from aigid.fetch.image import FetchPolicy, fetch_image, image_root_of, is_remote
+from aigid.fetch.references import ImageReference, image_references
 
 __all__ = [
     "CircuitBreaker",

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from aigid.contract import ImageSpec
-from aigid.fetch.image import FetchPolicy, ImageReference, fetch_image
+from aigid.fetch.image import FetchPolicy, fetch_image
+from aigid.fetch.inline import inline_image
+from aigid.fetch.references import ImageReference
 from aigid.pixels import DecodeLimits, Pixels, decode_image, image_pixels
 from aigid.records import ErrorCode, RowFailure
 from aigid.storage import locate
@@ -71,7 +73,8 @@ def _encoded_bytes(image: object) -> bytes:
     if isinstance(image, bytes):
         return image
     if image is None or isinstance(image, str | Path):
-        reference = ImageReference(None, None if image is None else str(image))
+        data = inline_image(image) if isinstance(image, str) else None
+        reference = ImageReference(data, None if image is None else str(image))
         return fetch_image(reference, FetchPolicy(locate("."), allow_outside=True))
     if isinstance(image, bytearray | memoryview):
         return _copy(image)

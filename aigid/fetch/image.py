@@ -1,20 +1,17 @@
 """From an image reference to encoded bytes, within the limits and the policy."""
 
 import os
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-import pyarrow as pa
-
 from aigid.fetch.from_file import fetch_file
 from aigid.fetch.from_store import fetch_object, url_in_root
 from aigid.fetch.from_web import fetch_url
+from aigid.fetch.references import ImageReference
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, printable
-from aigid.sources import texts
 from aigid.storage import (
     STORE_SCHEMES,
     URI_SCHEMES,
@@ -26,22 +23,6 @@ from aigid.storage import (
     is_folder,
     locate,
 )
-
-# Around references that come from text files: blanks, line breaks and byte order marks.
-_BLANKS = f"{string.whitespace}\u00a0\u2028\u2029\u3000\ufeff"
-
-
-@dataclass(frozen=True)
-class ImageReference:
-    """The image cell of a manifest row: encoded bytes, or a path or URI. A null has neither.
-
-    Where there are both, the bytes are the image. A path is relative to `root`, by default to that
-    of the policy.
-    """
-
-    data: bytes | None
-    path: str | None
-    root: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -57,23 +38,6 @@ class FetchPolicy:
     allow_outside: bool = False
     allow_private_addresses: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
-
-
-def image_references(column: pa.Array) -> list[ImageReference]:
-    """Return the references in an image column: of bytes, text, or struct<bytes, path>."""
-    if pa.types.is_struct(column.type):
-        valid = column.is_valid().to_pylist()
-        names = [column.type.field(index).name for index in range(column.type.num_fields)]
-        data = _bytes_of(column, names)
-        paths = _paths(column.field("path")) if "path" in names else [None] * len(column)
-        rows = zip(valid, data, paths, strict=True)
-        return [
-            ImageReference(encoded, path) if ok else ImageReference(None, None)
-            for ok, encoded, path in rows
-        ]
-    if _is_text(column.type):
-        return [ImageReference(None, path) for path in _paths(column)]
-    return [ImageReference(data, None) for data in column.to_pylist()]
 
 
 def image_root_of(paths: Sequence[str]) -> Location | None:
@@ -148,23 +112,6 @@ def _folder_of(path: str) -> Location:
     return location.parent
 
 
-def _bytes_of(column: pa.StructArray, names: list[str]) -> list[bytes | None]:
-    if "bytes" not in names:
-        return [None] * len(column)
-    data: list[bytes | None] = column.field("bytes").cast(pa.large_binary()).to_pylist()
-    return data
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_dictionary(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-    )
-
-
 def _path_of_file_uri(text: str) -> str | None:
     """Return the path in a file URI, None for one of another host or scheme.
 
@@ -182,8 +129,3 @@ def _path_of_file_uri(text: str) -> str | None:
             f"{printable(text)}: write a {special} in a name as %{ord(special):02X} in a URI",
         )
     return os.fsdecode(unquote_to_bytes(slash + path))
-
-
-def _paths(column: pa.Array) -> list[str | None]:
-    """Return the references of a column of text, without blanks around them."""
-    return [None if text is None else text.strip(_BLANKS) for text in texts(column)]

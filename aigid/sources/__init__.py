@@ -1,14 +1,10 @@
 """The files that a manifest may have, of each kind: how they are found, and what they hold."""
 
-from aigid.sources.columns import (
-    IMAGE_NAMES,
-    PROMPT_NAMES,
-    ColumnChoice,
-    Columns,
-    check_columns,
-    resolve_columns,
-    texts,
-)
+from aigid.sources.cell_types import PROMPT_NAMES, image_fields, is_byte_list, is_list, is_text
+from aigid.sources.cells import first_items, take, texts
+from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_columns
+from aigid.sources.conform import conformed, conforms
+from aigid.sources.file_columns import FileColumns
 from aigid.sources.files import ManifestFile, ManifestFiles, Segment
 from aigid.sources.finding import FoundFile, OnNote, find_sources
 from aigid.sources.kinds import Kind
@@ -22,19 +18,27 @@ __all__ = [
     "READ_ROWS",
     "ColumnChoice",
     "Columns",
+    "FileColumns",
     "FoundFile",
     "Kind",
     "ManifestFile",
     "ManifestFiles",
     "OnNote",
     "Segment",
-    "check_columns",
+    "conformed",
+    "conforms",
     "count_rows",
     "find_sources",
+    "first_items",
     "identify",
+    "image_fields",
+    "is_byte_list",
+    "is_list",
+    "is_text",
     "opened",
     "read_footer",
     "read_rows",
     "resolve_columns",
+    "take",
     "texts",
 ]

@@ -1,15 +1,42 @@
-"""The columns that a scan reads, found in each file of a manifest."""
+"""The columns that a scan reads, found in the schema of one file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from aigid.errors import ManifestError
+from aigid.sources.cell_types import (
+    PROMPT_NAMES,
+    extension_name,
+    holds_images,
+    holds_prompts,
+    image_accessor,
+    is_empty,
+    prompt_accessor,
+)
 
-_BY_CONTENT = ("image", "img", "image_bytes", "image_data", "jpg", "png")
+_BY_CONTENT = (
+    "image",
+    "img",
+    "images",
+    "imgs",
+    "image_bytes",
+    "image_data",
+    "image_base64",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "avif",
+    "gif",
+    "bmp",
+    "tif",
+    "tiff",
+)
 _BY_NAME = (
     "image_path",
+    "img_path",
     "image_file",
     "file_name",
     "filename",
@@ -17,16 +44,17 @@ _BY_NAME = (
     "filepath",
     "path",
     "image_url",
+    "img_url",
+    "image_uri",
     "url",
     "uri",
 )
 IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
-PROMPT_NAMES = ("prompt", "caption", "text", "description", "txt")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that a scan reads. `prompt` is None if the manifest has no prompts.
+    """The columns that a scan reads. `prompt` is None where there are no prompts.
 
     The columns of `keep` are copied to the results.
     """
@@ -45,86 +73,129 @@ class Columns:
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """The user's choice of columns. None means the first column that has a usual name."""
+    """The user's choice of columns. None means the first column that has a usual name.
+
+    With `no_prompts`, no column of prompts is looked for.
+    """
 
     image: str | None = None
     prompt: str | None = None
     keep: tuple[str, ...] = ()
+    no_prompts: bool = False
 
 
 def resolve_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Columns:
-    """Return the columns of the file at `path`. Raises ManifestError where it has no images."""
-    image = choice.image or _find_usual(schema, IMAGE_NAMES)
-    if image is None:
+    """Return the columns of the file at `path`; those of `keep` may be missing.
+
+    Usual names are taken in their order of preference, and the first column that can hold images,
+    or prompts, is the one; one of nulls only, where there is no other. `prompt` is None where the
+    file has no such column. Raises ManifestError where the file has no images, where a column
+    cannot hold what it is for, and where one that is used is there twice.
+    """
+    image = choice.image or _find_image(schema, path, choice)
+    if choice.image and image not in schema.names:
+        raise _missing(schema, path, image)
+    if not holds_images(_field(schema, path, image)):
+        raise ManifestError(
+            f"{path}: {_described(schema, image)}; an image column holds encoded images (bytes, "
+            "base64, data: URIs), paths or URIs, also in structs and lists, but no decoded pixels: "
+            "name another with `image_column`"
+        )
+    prompt = _find_prompt(schema, path, image, choice)
+    for name in choice.keep:
+        if name in schema.names:
+            _field(schema, path, name)
+    return Columns(image, prompt, tuple(dict.fromkeys(choice.keep)))
+
+
+def describe_columns(schema: pa.Schema, columns: Columns, choice: ColumnChoice) -> Iterator[str]:
+    """Yield what a person must know of a file's columns: what in them is not scanned."""
+    image = columns.image
+    if choice.image is None:
+        for name in _usual(schema, IMAGE_NAMES):
+            if name == image:
+                break
+            yield f"{_described(schema, name)}: images are taken from {image}"
+    accessor = image_accessor(schema.field(image).type)
+    if accessor:
+        yield f"{_described(schema, image)}: only {image}{accessor} is scored in each row"
+    if columns.prompt is not None:
+        prompt = columns.prompt
+        accessor = prompt_accessor(schema.field(prompt).type)
+        if accessor:
+            yield f"{_described(schema, prompt)}: only {prompt}{accessor} is each row's prompt"
+
+
+def _find_image(schema: pa.Schema, path: str, choice: ColumnChoice) -> str:
+    """Return the column of images by its usual name, which may be unable to hold any."""
+    names = [name for name in _usual(schema, IMAGE_NAMES) if name != choice.prompt]
+    found = _first_usable(schema, names, holds_images)
+    if found is None:
         raise ManifestError(
             f"{path}: no column has a usual name for images ({', '.join(IMAGE_NAMES)}, in any "
             f"case); name it with `image_column`; the columns are {', '.join(schema.names)}"
         )
-    prompt = choice.prompt or _find_usual(schema, PROMPT_NAMES)
-    return Columns(image, prompt, tuple(dict.fromkeys(choice.keep)))
+    return found
 
 
-def check_columns(schema: pa.Schema, path: str, columns: Columns) -> None:
-    """Raise ManifestError if a file lacks a column, or has it in a type that cannot be read."""
-    for name in columns.names:
-        if schema.names.count(name) != 1:
-            problem = "no column" if name not in schema.names else "more than one column"
-            raise ManifestError(
-                f"{path}: {problem} named {name}; the columns are {', '.join(schema.names)}"
-            )
-    image = schema.field(columns.image).type
-    if not _is_image_type(image):
+def _find_prompt(schema: pa.Schema, path: str, image: str, choice: ColumnChoice) -> str | None:
+    if choice.no_prompts:
+        return None
+    prompt = choice.prompt
+    if prompt is None:
+        names = [name for name in _usual(schema, PROMPT_NAMES) if name != image]
+        prompt = _first_usable(schema, names, holds_prompts)
+    if prompt is None or prompt not in schema.names:
+        return None
+    if not holds_prompts(_field(schema, path, prompt)):
         raise ManifestError(
-            f"{path}: column {columns.image} is {image}; an image column holds encoded bytes, "
-            "struct<bytes, path>, or a path"
+            f"{path}: {_described(schema, prompt)}; a prompt column holds strings: name another "
+            "with `prompt_column`, or give `no_prompts`"
         )
-    if columns.prompt and not (
-        is_text(schema.field(columns.prompt).type)
-        or pa.types.is_null(schema.field(columns.prompt).type)
-    ):
+    return prompt
+
+
+def _first_usable(
+    schema: pa.Schema, names: Sequence[str], usable: Callable[[pa.Field], bool]
+) -> str | None:
+    """Return the first column that can be used; else one of nulls only; else the first."""
+    fields = [schema.field(schema.get_all_field_indices(name)[0]) for name in names]
+    can_hold = [field for field in fields if usable(field)]
+    with_values = (field for field in can_hold if not is_empty(field.type))
+    best = next(with_values, next(iter([*can_hold, *fields]), None))
+    return None if best is None else str(best.name)
+
+
+def _usual(schema: pa.Schema, names: Sequence[str]) -> list[str]:
+    """Return the columns with usual names, in the order of preference.
+
+    Of names that differ in case, lower case is first: the order of a file's columns says nothing.
+    """
+    by_lower: dict[str, list[str]] = {}
+    for name in sorted(set(schema.names), reverse=True):
+        by_lower.setdefault(name.lower(), []).append(name)
+    return [name for usual in names for name in by_lower.get(usual, ())]
+
+
+def _field(schema: pa.Schema, path: str, name: str) -> pa.Field:
+    """Return a column that is there. Raises ManifestError where it is there twice."""
+    if schema.names.count(name) != 1:
         raise ManifestError(
-            f"{path}: column {columns.prompt} is {schema.field(columns.prompt).type}; "
-            "a prompt column holds strings"
+            f"{path}: more than one column named {name}; the columns are {', '.join(schema.names)}"
         )
+    return schema.field(name)
 
 
-def texts(column: pa.Array) -> list[str | None]:
-    """Return a string column as Python strings, with replacement characters for invalid UTF-8."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_null(column.type):
-        return [None] * len(column)
-    raw = column.cast(pa.large_binary()).to_pylist()
-    return [None if value is None else value.decode("utf-8", "replace") for value in raw]
-
-
-def _find_usual(schema: pa.Schema, names: Sequence[str]) -> str | None:
-    by_lower = {name.lower(): name for name in reversed(schema.names)}
-    return next((by_lower[name] for name in names if name in by_lower), None)
-
-
-def _is_image_type(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        parts = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
-        usable = [name for name in ("bytes", "path") if name in parts]
-        return bool(usable) and all(
-            _is_bytes(parts[name]) or is_text(parts[name]) for name in usable
-        )
-    return _is_bytes(kind) or is_text(kind)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_null(kind)
+def _missing(schema: pa.Schema, path: str, name: str) -> ManifestError:
+    return ManifestError(
+        f"{path}: no column named {name}; the columns are {', '.join(schema.names)}"
     )
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Return whether a column of this type holds strings."""
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+def _described(schema: pa.Schema, name: str) -> str:
+    """Return a column with its type, for messages."""
+    field = schema.field(name)
+    extension = extension_name(field)
+    if extension is None:
+        return f"column {name} is {field.type}"
+    return f"column {name} is of the extension type {extension}"

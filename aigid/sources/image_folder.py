@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
 from aigid.errors import AigidError, ManifestError
-from aigid.sources.columns import IMAGE_NAMES, is_text, texts
+from aigid.sources.cell_types import is_text
+from aigid.sources.cells import texts
+from aigid.sources.columns import IMAGE_NAMES
+from aigid.sources.common_type import plain_type
 from aigid.sources.files import ManifestFile, Segment
 from aigid.sources.kinds import Kind
 from aigid.storage import Location, explain_failure, locate
@@ -174,7 +177,7 @@ def _with_paths(name: str, table: pa.Table) -> pa.Table:
     """Return a metadata table whose images are named from the root."""
     by_lower = {column.lower(): column for column in reversed(table.column_names)}
     key = next((by_lower[usual] for usual in _FILE_NAMES if usual in by_lower), None)
-    if key is None or not is_text(table.schema.field(key).type):
+    if key is None or not is_text(plain_type(table.schema.field(key).type)):
         raise ManifestError(
             f"{name}: no column file_name that names the images beside it; the columns are "
             f"{', '.join(table.column_names)}"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from aigid.errors import AigidError, ManifestError
-from aigid.sources.columns import PROMPT_NAMES
+from aigid.sources.cell_types import PROMPT_NAMES
 from aigid.sources.files import ManifestFile, Segment
 from aigid.sources.kinds import Kind, kind_of_name
 from aigid.storage import ListedFile, Location, explain_failure, locate, store_failures

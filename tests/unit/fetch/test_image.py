@@ -481,14 +481,6 @@ def test_a_null_struct_is_told_from_a_struct_with_a_null_field() -> None:
     assert image_references(column.slice(1, 3)) == expected[1:4]
 
 
-def test_a_null_struct_is_null_even_with_bytes_stored_in_its_field() -> None:
-    parts = [pa.array([b"a", b"hidden"]), pa.array(["a.png", "hidden.png"])]
-    column = pa.StructArray.from_arrays(
-        parts, names=["bytes", "path"], mask=pa.array([False, True])
-    )
-    assert image_references(column) == [ImageReference(b"a", "a.png"), ImageReference(None, None)]
-
-
 def test_a_path_that_is_not_utf8_is_missing_and_does_not_end_the_scan(root: Path) -> None:
     column = pa.array([b"caf\xe9.png"], pa.binary()).view(pa.string())
     (reference,) = image_references(column)
