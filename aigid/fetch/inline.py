@@ -63,7 +63,7 @@ def inline_image(text: str) -> bytes | None:
         return None
     data = _decoded(text)
     if len(text) > LONGEST_PATH:
-        return text.encode() if data is None else data
+        return _utf8(text) if data is None else data
     return data if data is not None and _is_whole(data) else None
 
 
@@ -81,7 +81,7 @@ def _of_data_uri(text: str) -> bytes | None:
     is_base64 = match[2].lower().endswith(";base64")
     if not (match[1] or is_base64):
         return None
-    payload = unquote_to_bytes(text[match.end() :])
+    payload = unquote_to_bytes(_utf8(text[match.end() :]))
     if not is_base64:
         return payload
     data = _decoded("".join(payload.decode("latin-1").split()))
@@ -95,6 +95,10 @@ def _decoded(text: str) -> bytes | None:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return None
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _is_whole(data: bytes) -> bool:

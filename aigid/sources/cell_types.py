@@ -1,6 +1,6 @@
 """Which types of columns can hold images and prompts, and where in a cell these are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -67,9 +67,16 @@ def is_byte_list(kind: pa.DataType) -> bool:
     return is_list(kind) and bool(pa.types.is_integer(kind.value_type))
 
 
-def is_empty(kind: pa.DataType) -> bool:
-    """Return whether a column of this type holds nulls only, or lists of them."""
-    return is_empty(kind.value_type) if is_list(kind) else bool(pa.types.is_null(kind))
+def doubt(kind: pa.DataType) -> int:
+    """Return how doubtful it is that a column of this type, which can hold images, holds some.
+
+    Nulls are the most doubtful, then integers of several bytes, which may be numbers of any kind.
+    """
+    while is_list(kind):
+        if pa.types.is_integer(kind.value_type):
+            return int(kind.value_type.bit_width > 8)
+        kind = kind.value_type
+    return 2 if pa.types.is_null(kind) else 0
 
 
 def extension_name(column: pa.Field) -> str | None:
@@ -104,8 +111,8 @@ def image_fields(kind: pa.StructType) -> list[int]:
     fields = [kind.field(index) for index in range(kind.num_fields)]
     if any(field.name == "mode" and pa.types.is_integer(field.type) for field in fields):
         return []  # The decoded images of Spark and Daft: their data is pixels.
-    named = _named((*_CONTENT_FIELDS, *_PLACE_FIELDS), (field.name for field in fields))
-    return [index for index in named if holds_images(fields[index])]
+    found = named((*_CONTENT_FIELDS, *_PLACE_FIELDS), [field.name for field in fields])
+    return [index for index in found if holds_images(fields[index])]
 
 
 def holds_prompts(column: pa.Field) -> bool:
@@ -128,11 +135,9 @@ def prompt_field(kind: pa.StructType) -> int | None:
     """Return the field of a struct that is the prompt: by its name, or the only one with text."""
     fields = [kind.field(index) for index in range(kind.num_fields)]
     usable = [index for index, field in enumerate(fields) if holds_prompts(field)]
-    named = _named(_PROMPT_FIELDS, (field.name for field in fields))
-    found = [index for index in named if index in usable]
-    if found:
-        return found[0]
-    return usable[0] if len(usable) == 1 else None
+    names = [field.name for field in fields]
+    found = [index for index in named(_PROMPT_FIELDS, names) if index in usable]
+    return found[0] if found else usable[0] if len(usable) == 1 else None
 
 
 def image_accessor(kind: pa.DataType) -> str:
@@ -159,7 +164,12 @@ def prompt_accessor(kind: pa.DataType) -> str:
     return ""
 
 
-def _named(wanted: Sequence[str], names: Iterable[str]) -> list[int]:
-    """Return the places of names that are wanted, in any case, in the order of `wanted`."""
-    by_lower = {name.lower(): index for index, name in reversed(list(enumerate(names)))}
-    return [by_lower[name] for name in wanted if name in by_lower]
+def named(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the places of names that are wanted, in any case, in the order of `wanted`.
+
+    Of names that differ in case, lower case is first: the order of `names` says nothing.
+    """
+    by_lower: dict[str, list[int]] = {}
+    for place in sorted(range(len(names)), key=lambda place: names[place], reverse=True):
+        by_lower.setdefault(names[place].lower(), []).append(place)
+    return [place for name in wanted for place in by_lower.get(name, ())]

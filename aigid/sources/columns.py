@@ -8,11 +8,12 @@ import pyarrow as pa
 from aigid.errors import ManifestError
 from aigid.sources.cell_types import (
     PROMPT_NAMES,
+    doubt,
     extension_name,
     holds_images,
     holds_prompts,
     image_accessor,
-    is_empty,
+    named,
     prompt_accessor,
 )
 
@@ -56,12 +57,14 @@ IMAGE_NAMES = (*_BY_CONTENT, *_BY_NAME)
 class Columns:
     """The columns that a scan reads. `prompt` is None where there are no prompts.
 
-    The columns of `keep` are copied to the results.
+    The columns of `keep` are copied to the results. `others` has the columns of images and prompts,
+    in pairs, of those files in which they are not `image` and `prompt`.
     """
 
     image: str
     prompt: str | None
     keep: tuple[str, ...] = ()
+    others: tuple[tuple[str | None, ...], ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -88,9 +91,11 @@ def resolve_columns(schema: pa.Schema, path: str, choice: ColumnChoice) -> Colum
     """Return the columns of the file at `path`; those of `keep` may be missing.
 
     Usual names are taken in their order of preference, and the first column that can hold images,
-    or prompts, is the one; one of nulls only, where there is no other. `prompt` is None where the
-    file has no such column. Raises ManifestError where the file has no images, where a column
-    cannot hold what it is for, and where one that is used is there twice.
+    or prompts, is the one; one of nulls, or of integers that may be bytes, where there is no other.
+    `prompt` is None where the file has no such column.
+
+    Raises ManifestError where the file has no images, where a column cannot hold what it is for,
+    and where one that is used is there twice.
     """
     image = choice.image or _find_image(schema, path, choice)
     if choice.image and image not in schema.names:
@@ -158,23 +163,17 @@ def _find_prompt(schema: pa.Schema, path: str, image: str, choice: ColumnChoice)
 def _first_usable(
     schema: pa.Schema, names: Sequence[str], usable: Callable[[pa.Field], bool]
 ) -> str | None:
-    """Return the first column that can be used; else one of nulls only; else the first."""
+    """Return the first column that can be used, least doubtful; else the first, for the error."""
     fields = [schema.field(schema.get_all_field_indices(name)[0]) for name in names]
-    can_hold = [field for field in fields if usable(field)]
-    with_values = (field for field in can_hold if not is_empty(field.type))
-    best = next(with_values, next(iter([*can_hold, *fields]), None))
+    can_hold = sorted(filter(usable, fields), key=lambda field: doubt(field.type))
+    best = next(iter([*can_hold, *fields]), None)
     return None if best is None else str(best.name)
 
 
-def _usual(schema: pa.Schema, names: Sequence[str]) -> list[str]:
-    """Return the columns with usual names, in the order of preference.
-
-    Of names that differ in case, lower case is first: the order of a file's columns says nothing.
-    """
-    by_lower: dict[str, list[str]] = {}
-    for name in sorted(set(schema.names), reverse=True):
-        by_lower.setdefault(name.lower(), []).append(name)
-    return [name for usual in names for name in by_lower.get(usual, ())]
+def _usual(schema: pa.Schema, usual_names: Sequence[str]) -> list[str]:
+    """Return the columns with usual names, in the order of preference."""
+    names = schema.names
+    return list(dict.fromkeys(names[place] for place in named(usual_names, names)))
 
 
 def _field(schema: pa.Schema, path: str, name: str) -> pa.Field:

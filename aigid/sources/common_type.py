@@ -24,14 +24,18 @@ def common_type(name: str, types: Mapping[pa.DataType, str]) -> pa.DataType:
         if promoted is None:
             raise _contradiction(name, ordered, kind, types)
         merged = plain_type(promoted)
+    for kind in ordered:
+        if not _fits(kind, merged):
+            raise _contradiction(name, ordered, kind, types)
     return merged
 
 
 def _contradiction(
     name: str, ordered: list[pa.DataType], kind: pa.DataType, types: Mapping[pa.DataType, str]
 ) -> ManifestError:
-    others = [other for other in ordered if _promoted(plain_type(other), plain_type(kind)) is None]
-    other = next(iter(others), ordered[0])
+    others = [other for other in ordered if other != kind]
+    refusing = (other for other in others if _promoted(plain_type(other), plain_type(kind)) is None)
+    other = next(refusing, others[0])
     return ManifestError(
         f"{types[kind]}: column {name} is {kind}, but {other} in {types[other]}, and no type holds "
         "both: write the column in one type, or leave it out of `keep`"
@@ -45,6 +49,18 @@ def _promoted(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
         return None
     return unified.field(0).type
+
+
+def _fits(kind: pa.DataType, merged: pa.DataType) -> bool:
+    """Return whether values of a type can be written as `merged`, if none of them is too large.
+
+    PyArrow promotes 64-bit integers to decimals with too few digits.
+    """
+    try:
+        pa.nulls(1, kind).cast(merged)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:

@@ -27,7 +27,7 @@ def conformed(
 
 def conforms(batch: pa.RecordBatch, own: Columns, columns: Columns, kept: pa.Schema) -> bool:
     """Return whether rows of a file are as those of all files, by names and types."""
-    return own == columns and all(
+    return (own.image, own.prompt) == (columns.image, columns.prompt) and all(
         column.name in batch.schema.names and batch.column(column.name).type == column.type
         for column in kept
     )

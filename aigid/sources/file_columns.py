@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pyarrow as pa
 
@@ -23,6 +24,12 @@ class _Seen:
     @property
     def path(self) -> str:
         return self.first.path
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """The kept columns that the schema lacks; the files' paths may have them."""
+        names = set(self.first.schema.names)
+        return tuple(name for name in self.columns.keep if name not in names)
 
 
 @dataclass
@@ -60,10 +67,11 @@ class FileColumns:
         """
         self._check_all_there()
         keep = tuple(dict.fromkeys(self.choice.keep))
-        image = self._shared_name("image", "image_column", set(keep))
-        if not any(seen.columns.prompt for seen in self._seen.values()):
-            return Columns(image, None, keep)
-        return Columns(image, self._shared_name("prompt", "prompt_column", {*keep, image}), keep)
+        image, prompt = self._shared_name("image", "image_column", set(keep)), None
+        if any(seen.columns.prompt for seen in self._seen.values()):
+            prompt = self._shared_name("prompt", "prompt_column", {*keep, image})
+        pairs = {(seen.columns.image, seen.columns.prompt) for seen in self._seen.values()}
+        return Columns(image, prompt, keep, tuple(sorted(pairs - {(image, prompt)}, key=str)))
 
     def kept_types(self) -> dict[str, pa.DataType]:
         """Return the type of each kept column in all files.
@@ -95,8 +103,8 @@ class FileColumns:
             self._last = seen = self._seen[key]
         seen.files += 1
         self._files += 1
-        for name in seen.columns.keep:
-            if name not in seen.first.schema.names and name not in partition_values(file.path):
+        for name in seen.missing:
+            if name not in partition_values(file.path):
                 self._lacking.setdefault(name, _Lacking(file)).files += 1
 
     def _check_all_there(self) -> None:
@@ -106,7 +114,7 @@ class FileColumns:
             raise ManifestError(f"{first.path}: no column named {prompt}; {_columns_of(first)}")
         for name, lacking in self._lacking.items():
             where = f"{lacking.first.path}: no column named {name}"
-            having = next((seen for seen in all_seen if name in seen.first.schema.names), None)
+            having = next((seen for seen in all_seen if name not in seen.missing), None)
             if having is not None:
                 where += (
                     f", but {having.path} has it; {lacking.files} of {self._files} files do not: "

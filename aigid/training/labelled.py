@@ -18,7 +18,7 @@ def row_group_segments(manifest: Manifest) -> list[Segment]:
 
 def is_pseudo_labelled(manifest: Manifest) -> bool:
     """Return whether a manifest's labels were predicted by a model (`aigid pseudo-label`)."""
-    return "p_generator" in manifest.schema.names
+    return any("p_generator" in schema.names for schema in manifest.files.schemas)
 
 
 def reject_pseudo_labels(manifest: Manifest) -> None:

@@ -1,5 +1,6 @@
 """The scan through its command line: good input, every bad input, resuming."""
 
+import base64
 import io
 import json
 import os
@@ -224,6 +225,89 @@ def test_a_null_or_absent_prompt_is_the_empty_one(
     assert len(set(answers)) == 1
 
 
+def test_images_of_every_form_get_the_same_answers(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    data = [encoded_image(seed) for seed in range(3)]
+    prompts = ["a cat", "a dog", None]
+    texts = [base64.b64encode(image).decode() for image in data]
+    (tmp_path / "0.png").write_bytes(data[0])
+    forms: dict[str, pa.Array] = {
+        "image": pa.array(data),
+        "images": pa.array([[{"bytes": image, "path": None}] * 2 for image in data]),
+        "png": pa.array([list(image) for image in data], pa.list_(pa.uint8())),
+        "webp": pa.array(data).dictionary_encode(),
+        "img": pa.array([texts[0], f"data:image/png;base64,{texts[1]}", texts[2].rstrip("=")]),
+        "url": pa.array([{"url": f"data:;base64,{text}", "alt": "an image"} for text in texts]),
+        "path": pa.array([["0.png", "no-such.png"], [texts[1]], [texts[2]]]),
+    }
+    answers = set()
+    for name, column in forms.items():
+        # A column of images that holds none is passed over.
+        table = pa.table({name: column, "Image": pa.nulls(3), "caption": prompts})
+        done = scan(write_manifest(table, f"{name}.parquet"), out=tmp_path / name)
+        assert done.exit_code == 0, f"{name}: {done.output}"
+        rows = result_rows(tmp_path / name)
+        assert [row["image"] for row in rows][1:] == [None, None]
+        answers.add(tuple(row["p_ai"] for row in rows))
+        assert base64.b64encode(data[1])[:40] not in b"".join(contents(tmp_path / name).values())
+    assert len(answers) == 1
+
+
+def test_files_of_one_manifest_may_differ_and_what_differs_is_said_once(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    image = pa.array([encoded_image(1)])
+    tables = [
+        {"image": image, "id": pa.array([1])},
+        {"Image": image, "text": pa.array(["a cat"]), "id": pa.array([0.5])},
+        {"jpg": image, "id": pa.nulls(1), "caption": pa.array([["a cat", "an animal"]])},
+    ]
+    for number, columns in enumerate(tables):
+        write_manifest(pa.table(columns), f"set/{number}.parquet")
+    manifest = tmp_path / "set"
+    done = scan(manifest, "--keep", "id", "--shard-rows", 1)
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count(f"{manifest}/0.parquet: no column of prompts") == 1
+    assert done.stderr.count("only caption[0] is each row's prompt") == 1
+    rows = result_rows(tmp_path / "results")
+    assert [row["id"] for row in rows] == [1.0, 0.5, None]
+    assert rows[0]["p_ai"] != rows[1]["p_ai"] == rows[2]["p_ai"]
+    record = json.loads((tmp_path / "results" / "scan.json").read_text())
+    assert record["settings"]["columns"] == {
+        "image": "image",
+        "prompt": "text",
+        "keep": ["id"],
+        "others": [["Image", "text"], ["image", None], ["jpg", "caption"]],
+    }
+    before = contents(tmp_path / "results")
+    (tmp_path / "results" / "detections" / "part-000002.parquet").unlink()
+    (tmp_path / "results" / "summary.json").unlink()
+    assert scan(manifest, "--keep", "id", "--shard-rows", 1).exit_code == 0
+    after = contents(tmp_path / "results")
+    assert {name: after[name] for name in after if name != "summary.json"} == {
+        name: before[name] for name in before if name != "summary.json"
+    }
+
+
+def test_no_prompts_scores_as_if_there_were_none(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    image = pa.array([encoded_image(1)])
+    with_prompts = write_manifest(pa.table({"image": image, "prompt": ["a cat"]}))
+    without = write_manifest(pa.table({"image": image}), "without.parquet")
+    assert scan(with_prompts, "--no-prompts").exit_code == 0
+    assert scan(without, out=tmp_path / "without").exit_code == 0
+    assert scan(with_prompts, out=tmp_path / "with").exit_code == 0
+    one, other, prompted = (
+        result_rows(tmp_path / name)[0]["p_ai"] for name in ("results", "without", "with")
+    )
+    assert one == other != prompted
+    refused = scan(with_prompts)
+    assert refused.exit_code == 2
+    assert "settings.columns" in refused.stderr
+
+
 def test_too_many_errors_end_with_status_3(
     scan: Scan, write_manifest: Write, tmp_path: Path
 ) -> None:
@@ -251,6 +335,14 @@ def _usage_cases(write: Write, tmp_path: Path) -> dict[str, tuple[list[object], 
         "image column is a number": ([number], "int64"),
         "prompt column is a number": ([plain, "--prompt-column", "id"], "int64"),
         "no prompt column of that name": ([plain, "--prompt-column", "words"], "words"),
+        "a prompt column and none": (
+            [plain, "--prompt-column", "Caption", "--no-prompts"],
+            "give one of --prompt-column and --no-prompts, not both",
+        ),
+        "prompt column is a number by its usual name": (
+            [write(pa.table({"image": ["a"], "text": [1]}), "text-number.parquet")],
+            "name another with --prompt-column, or give --no-prompts",
+        ),
         "kept column not there": ([plain, "--keep", "colour"], "colour"),
         "kept column named as a result": (
             [

@@ -90,6 +90,7 @@ def test_a_model_is_a_path_or_its_text() -> None:
     [
         ("triton", "gpu:8001", "a TritonConfig"),
         ("ray", "auto", "a RayConfig"),
+        ("no_prompts", "yes", "True or False"),
         ("allow_outside_root", "no", "True or False"),
         ("allow_private_addresses", None, "True or False"),
     ],
@@ -110,6 +111,14 @@ def test_the_columns_are_those_of_the_manifest() -> None:
     assert config().columns == ColumnChoice()
     named = config(image_column="img", prompt_column="words", keep=("id",))
     assert named.columns == ColumnChoice("img", "words", ("id",))
+    assert config(no_prompts=True).columns == ColumnChoice(no_prompts=True)
+
+
+def test_a_prompt_column_and_no_prompts_contradict_each_other() -> None:
+    with pytest.raises(
+        UsageError, match="^give one of `prompt_column` and `no_prompts`, not both$"
+    ):
+        config(prompt_column="words", no_prompts=True)
 
 
 RAY_REFUSALS: dict[str, tuple[dict[str, Any], str]] = {

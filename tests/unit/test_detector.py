@@ -1,5 +1,6 @@
 """Detector: every form of an image, bad items, bad arguments, order, the model's notice."""
 
+import base64
 import io
 import re
 import shutil
@@ -126,6 +127,7 @@ def test_every_form_of_an_image_gives_the_same_answer(
             tmp_path / "one.png",
             "one.png",
             Path("one.png"),
+            f"data:image/png;base64,{base64.b64encode(data).decode()}",
             io.BytesIO(data),
             at_its_end,
             file,

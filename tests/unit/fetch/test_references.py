@@ -121,6 +121,10 @@ COLUMNS: dict[str, tuple[pa.Array, list[ImageReference]]] = {
         ),
         [ImageReference(IMAGE, "b.png")],
     ),
+    "a struct whose fields differ in case": (
+        pa.array([{"PATH": "b.png", "Path": "c.png", "path": "a.png"}, {"Path": "c.png"}]),
+        [PATH, ImageReference(None, "c.png")],
+    ),
     "struct<path, url>": (
         pa.array([{"path": None, "url": "a.png"}, {"path": "a.png", "url": "b.png"}]),
         [PATH, PATH],

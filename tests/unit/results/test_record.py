@@ -25,8 +25,8 @@ CHANGES: dict[str, tuple[ScanRecord, str]] = {
     ),
     "columns": (
         replace(SCAN, settings=replace(SETTINGS, columns=Columns("img", None))),
-        'settings.columns: {"image": "image", "prompt": null, "keep": []} -> '
-        '{"image": "img", "prompt": null, "keep": []}',
+        'settings.columns: {"image": "image", "prompt": null, "keep": [], "others": []} -> '
+        '{"image": "img", "prompt": null, "keep": [], "others": []}',
     ),
     "format": (replace(SCAN, format=6), "format: 5 -> 6"),
     "shards": (replace(SCAN, shards=2), "shards: 1 -> 2"),
@@ -72,8 +72,10 @@ def test_software_versions_and_other_names_of_the_manifest_do_not_matter(
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    keep = Columns("image", "prompt", ("id", "label"))
-    record = replace(SCAN, settings=replace(SETTINGS, columns=keep, limit=5, image_root="s3://x"))
+    columns = Columns("image", "prompt", ("id", "label"), (("url", None), ("Image", "text")))
+    record = replace(
+        SCAN, settings=replace(SETTINGS, columns=columns, limit=5, image_root="s3://x")
+    )
     assert record_of(ScanRecord, json.loads(format_record(record))) == record
 
 

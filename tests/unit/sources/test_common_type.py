@@ -72,6 +72,7 @@ def test_types_are_promoted_to_one_whatever_their_order(
         (pa.bool_(), pa.string()),
         (pa.timestamp("us"), pa.timestamp("us", "UTC")),
         (pa.date32(), pa.timestamp("us")),
+        (pa.decimal128(10, 2), pa.int64()),
         (pa.list_(pa.string()), pa.string()),
         (struct(a=pa.string()), struct(a=pa.int64())),
         (struct(a=pa.string()), pa.string()),

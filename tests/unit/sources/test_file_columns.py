@@ -46,7 +46,7 @@ def test_prompts_are_scanned_though_the_first_file_lacks_them(write_manifest: Wr
     expected = {"a": None, "b": "words", "c": None}
     for order in permutations(files):
         manifest = opened(list(order))
-        assert manifest.columns == Columns("image", "caption")
+        assert manifest.columns == Columns("image", "caption", others=(("image", None),))
         assert {image: prompt for image, prompt, _ in rows_of(manifest)} == expected
         lacking = [path for path in order if path != files[1]]
         assert manifest.notes == (
