@@ -17,10 +17,13 @@ def bounded_map(
     Items are taken from the stream as calls are made, unlike with `Executor.map`, which takes all
     of them first: at most twice as many results as there are threads are in progress or wait to be
     taken. The first exception ends the stream, and so does closing it; calls that have not begun
-    are not made then.
+    are not made then, and those that have begun are not waited for.
     """
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         yield from map_in_pool(pool, function, items, 2 * threads)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def map_in_pool(

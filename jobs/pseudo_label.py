@@ -6,7 +6,7 @@ ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ \\
 
 import sys
 
-from aigid.cli.main import main
+from aigid.__main__ import run
 
 if __name__ == "__main__":
-    main(["pseudo-label", "--ray=auto", *sys.argv[1:]], prog_name="jobs/pseudo_label.py")
+    run(["pseudo-label", "--ray=auto", *sys.argv[1:]], "jobs/pseudo_label.py")

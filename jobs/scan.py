@@ -5,7 +5,7 @@ ray job submit -- python jobs/scan.py s3://bucket/manifest/ --out s3://bucket/re
 
 import sys
 
-from aigid.cli.main import main
+from aigid.__main__ import run
 
 if __name__ == "__main__":
-    main(["scan", "--ray=auto", *sys.argv[1:]], prog_name="jobs/scan.py")
+    run(["scan", "--ray=auto", *sys.argv[1:]], "jobs/scan.py")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from aigid.cli.errors import error_boundary, is_from_environment, variable_of
+from aigid.cli.signals import StopSignals
 from aigid.cli.stdout import printing
 from aigid.cli.verbosity import (
     HEADING,
@@ -100,7 +101,9 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command within the error boundary."""
         configure_logging(ctx)
-        with error_boundary(self._after_interrupt), _extra_named(self._extra):
+        signals = ctx.find_object(StopSignals) or StopSignals()
+        line = "; ".join(filter(None, (f"{ctx.info_name} interrupted", self._after_interrupt)))
+        with error_boundary(), signals.interrupting(line), _extra_named(self._extra):
             return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -59,18 +59,15 @@ _IN_BACKTICKS = re.compile(r"`([A-Za-z_][A-Za-z0-9_]*)`")
 
 
 @contextmanager
-def error_boundary(after_interrupt: str = "") -> Iterator[None]:
-    """Turn errors of aigid, and Ctrl-C, into one line on stderr and an exit status.
-
-    `after_interrupt` tells what to do after Ctrl-C, as in "run the same command again to go on".
-    """
+def error_boundary() -> Iterator[None]:
+    """Turn errors of aigid, and Ctrl-C, into one line on stderr and an exit status."""
     try:
         yield
     except AigidError as error:
         print_message(with_flags(str(error)))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print_message(f"interrupted; {after_interrupt}" if after_interrupt else "interrupted")
+        print_message("interrupted")
         sys.exit(EXIT_INTERRUPTED)
 
 

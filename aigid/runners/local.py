@@ -19,4 +19,5 @@ def run_local(
             for shard, table in scanned:
                 results.commit(shard.index, table)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # After an exception they may wait for hosts that do not answer.
+        pool.shutdown(wait=False, cancel_futures=True)
