@@ -102,7 +102,7 @@ class Command(click.Command):
         """Run the command within the error boundary."""
         configure_logging(ctx)
         signals = ctx.find_object(StopSignals) or StopSignals()
-        line = "; ".join(filter(None, (f"{ctx.info_name} interrupted", self._after_interrupt)))
+        line = "; ".join(filter(None, (f"{self.name} interrupted", self._after_interrupt)))
         with error_boundary(), signals.interrupting(line), _extra_named(self._extra):
             return super().invoke(ctx)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aigid.results import ScanSummary
     from aigid.run_scan import ScanOutcome
 
-AFTER_INTERRUPT = "what was committed stays: run the same command again to go on"
+AFTER_INTERRUPT = "committed shards stay: run the same command again to continue"
 
 _log = logging.getLogger(__name__)
 _output = options_under("Output")

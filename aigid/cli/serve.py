@@ -81,14 +81,20 @@ def _print_server(server: "TritonServer") -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """End what runs inside on SIGTERM or Ctrl-C, with exit status 0."""
+    """End what runs inside on SIGTERM or Ctrl-C, with exit status 0.
+
+    It may take as long as the server needs to finish its requests; a second signal kills it.
+    """
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(0)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    # `StopSignals` does not hear of them: it would end this process, and leave the server running.
+    told = signal.set_wakeup_fd(-1)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -50,9 +50,9 @@ class StopSignals:
         threading.Thread(target=self._watch, args=(heard,), name="signals", daemon=True).start()
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         self._silence_consequences()
-        numbers = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-        for number in numbers:
-            signal.signal(number, self._interrupt)
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._interrupt)
         try:
             yield
         except BaseException:
@@ -60,9 +60,6 @@ class StopSignals:
             if self.received is not None:
                 self.end()
             raise
-        finally:
-            for number in numbers:
-                signal.signal(number, signal.SIG_DFL)
 
     @contextmanager
     def interrupting(self, line: str) -> Iterator[None]:

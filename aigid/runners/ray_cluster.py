@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,20 +37,33 @@ def connect_ray(config: RayConfig) -> Iterator[None]:
     else:
         _check_reachable(config.address)
     try:
-        ray.init(
-            config.address,
-            num_cpus=available_cores() if own else None,
-            object_store_memory=_OBJECT_STORE_BYTES if own else None,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-        )
+        with _unchanged_sigterm():
+            ray.init(
+                config.address,
+                num_cpus=available_cores() if own else None,
+                object_store_memory=_OBJECT_STORE_BYTES if own else None,
+                include_dashboard=False if own else None,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+            )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise ClusterError(_reason(config.address, error)) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _unchanged_sigterm() -> Iterator[None]:
+    """Keep this process's handler of SIGTERM: Ray's prints a stack trace before it ends it."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        # Only the main thread may set handlers, and Ray sets its own only there.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def worker_resources(config: RayConfig) -> dict[str, float]:

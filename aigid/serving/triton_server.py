@@ -231,14 +231,17 @@ def _reasons(log: list[str]) -> str:
 
 def _end(server: subprocess.Popen[bytes]) -> None:
     """Stop a server and kill its models' processes, which may wait forever if it has crashed."""
-    if server.poll() is None:
-        server.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(_STOP_S)
-    with contextlib.suppress(ProcessLookupError):
-        # The session that the server was started in.
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    try:
+        if server.poll() is None:
+            server.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(_STOP_S)
+    finally:
+        # Also where a second Ctrl-C ends the wait.
+        with contextlib.suppress(ProcessLookupError):
+            # The session that the server was started in.
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def _remove_shared_memory(ours: str) -> None:

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,10 +100,31 @@ def _make_groups(config: SimulationConfig, groups: list[list[int]]) -> Iterator[
     if config.workers == 1:
         yield from map(make, groups)
         return
-    # Spawned, since forking a process with threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(config.workers, len(groups)), mp_context=context) as pool:
-        yield from map_in_pool(pool, make, groups, 2 * config.workers)
+    others = set(multiprocessing.active_children())
+    with _Workers(min(config.workers, len(groups))) as pool:
+        try:
+            yield from map_in_pool(pool, make, groups, 2 * config.workers)
+        except BaseException:
+            # They would first finish their groups.
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
+
+
+class _Workers(ProcessPoolExecutor):
+    """Processes that Ctrl-C on the terminal does not reach: this process ends them."""
+
+    def __init__(self, number: int) -> None:
+        # Spawned, since forking a process with threads can deadlock.
+        super().__init__(number, mp_context=multiprocessing.get_context("spawn"))
+
+    def submit(self, *call: Any, **settings: Any) -> Future[Any]:
+        # A process begins here, with the blocked signals of this thread.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return super().submit(*call, **settings)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _write_file(path: Path, tables: Iterator[pa.Table]) -> Iterator[int]:
