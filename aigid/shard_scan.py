@@ -1,7 +1,7 @@
 """The scan of shards: read, fetch, decode, score, decide. Every runner calls this."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -112,6 +112,8 @@ class _ShardScan:
         self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
         self._fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
         self._read_error: AigidError | None = None
+        # Done when the scan has ended, perhaps by an exception: then threads stop waiting.
+        self._ended: Future[None] = Future()
 
     def tables(self, shards: Iterable[Shard]) -> Generator[tuple[Shard, pa.Table], None, None]:
         scanner, threads = self._scanner, self._scanner.threads
@@ -129,6 +131,7 @@ class _ShardScan:
                         self._collect(one)
         finally:
             self._fetching.shutdown(wait=False, cancel_futures=True)
+            self._ended.set_result(None)
         if self._read_error is not None:
             raise self._read_error
 
@@ -185,13 +188,22 @@ class _ShardScan:
         scorer, policy, fetched = self._scanner.scorer, self._scanner.policy, work.fetched
 
         def decode(pair: PairInput[ImageReference]) -> Pixels:
+            if self._ended.done():
+                raise CancelledError
             fetch = fetched.pop(pair.position, None)
-            data = fetch_image(pair.image, policy) if fetch is None else fetch.result()
+            data = fetch_image(pair.image, policy) if fetch is None else self._await(fetch)
             return decode_image(data, scorer.contract.image, policy.limits)
 
         decoded = decode_batch(work.batch, decode)
         scores = scorer.submit(*decoded.tensors) if decoded.tensors else None
         return _Submitted(work.answers, decoded.positions, scores, decoded.errors)
+
+    def _await(self, fetch: "Future[bytes]") -> bytes:
+        """Return what was fetched; raises CancelledError when the scan ends before."""
+        wait((fetch, self._ended), return_when=FIRST_COMPLETED)
+        if not fetch.done():
+            raise CancelledError
+        return fetch.result()
 
     def _collect(self, batch: _Submitted) -> None:
         """Wait for the answers of a batch, and note them."""

@@ -6,7 +6,7 @@ ray job submit -- python jobs/pseudo_label.py s3://bucket/unlabelled/ \\
 
 import sys
 
-from aigid.__main__ import run
+from aigid.__main__ import main
 
 if __name__ == "__main__":
-    run(["pseudo-label", "--ray=auto", *sys.argv[1:]], "jobs/pseudo_label.py")
+    main(["pseudo-label", "--ray=auto", *sys.argv[1:]], "jobs/pseudo_label.py")

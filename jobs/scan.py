@@ -5,7 +5,7 @@ ray job submit -- python jobs/scan.py s3://bucket/manifest/ --out s3://bucket/re
 
 import sys
 
-from aigid.__main__ import run
+from aigid.__main__ import main
 
 if __name__ == "__main__":
-    run(["scan", "--ray=auto", *sys.argv[1:]], "jobs/scan.py")
+    main(["scan", "--ray=auto", *sys.argv[1:]], "jobs/scan.py")

@@ -79,7 +79,7 @@ class Command(click.Command):
     """A command with -v, -q and --log-level, whose errors are one line and an exit status.
 
     `extra` is the extra that all of the command needs. `after_interrupt` tells what to do after
-    Ctrl-C.
+    Ctrl-C, as in "run the same command again to continue".
     """
 
     def __init__(

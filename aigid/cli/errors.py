@@ -22,7 +22,7 @@ EXIT_STATUSES = {
     1: "could not go on, gave up shards, or could not print the result; what was committed stays",
     2: "wrong usage: no such option, file, column or model, or a folder of another scan",
     EXIT_TOO_MANY_ERRORS: "finished, but more rows have an error than `--max-error-rate` allows",
-    EXIT_INTERRUPTED: "interrupted; what was committed stays",
+    EXIT_INTERRUPTED: "interrupted (143 by SIGTERM, 129 by SIGHUP); what was committed stays",
 }
 """The exit statuses of all commands, for the documents."""
 

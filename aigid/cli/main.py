@@ -94,7 +94,3 @@ def main() -> None:
 
 
 main.params.extend(verbosity_options())
-
-
-if __name__ == "__main__":
-    main()

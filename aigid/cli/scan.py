@@ -47,7 +47,7 @@ def command(paths: tuple[str, ...], json: bool, progress_json: bool, **options: 
 
     Exit status: 0 finished; 1 could not go on, gave up shards, or could not print the summary;
     2 wrong usage; 3 finished, but more rows have an error than --max-error-rate allows;
-    130 interrupted. Committed shards always stay.
+    130 interrupted by Ctrl-C, 143 by SIGTERM. Committed shards always stay.
     """
     config = scan_config(paths, options)
     outcome = show_scan(config, progress_json)

@@ -19,5 +19,4 @@ def run_local(
             for shard, table in scanned:
                 results.commit(shard.index, table)
     finally:
-        # After an exception they may wait for hosts that do not answer.
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(wait=True, cancel_futures=True)

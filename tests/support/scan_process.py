@@ -9,7 +9,7 @@ from pathlib import Path
 from support.scan_results import result_files
 
 
-def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[str]:
+def start_scan(manifest: object, out: object, *options: object) -> subprocess.Popen[str]:
     words = [
         sys.executable,
         "-m",
@@ -36,9 +36,11 @@ def await_commits(
     return True
 
 
-def wait_until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(
+    true: Callable[[], bool], what: str, seconds: float = 60, *, pause_s: float = 0.02
+) -> None:
     """Wait until a condition holds; `what` is the failure's message if it does not in time."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+        time.sleep(pause_s)

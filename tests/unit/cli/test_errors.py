@@ -195,7 +195,7 @@ def test_what_strangers_wrote_cannot_control_the_terminal_or_add_lines() -> None
 def test_ctrl_c_is_status_130_and_tells_what_to_do() -> None:
     result = run_command(KeyboardInterrupt())
     assert (result.exit_code, result.stdout) == (130, "")
-    assert result.stderr == "aigid: interrupted; run it again\n"
+    assert result.stderr == "aigid: scan interrupted; run it again\n"
 
 
 def test_an_error_of_the_program_itself_is_no_one_liner() -> None:
@@ -241,4 +241,4 @@ def test_ctrl_c_on_a_real_command_is_status_130(tmp_path: Path) -> None:
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-    assert (process.returncode, rest) == (130, "aigid: interrupted\n")
+    assert (process.returncode, rest) == (130, "aigid: simulate interrupted\n")

@@ -78,6 +78,7 @@ def test_help_imports_no_command_and_no_heavy_package() -> None:
                 ".main",
                 ".command",
                 ".errors",
+                ".signals",
                 ".stdout",
                 ".verbosity",
             ],
