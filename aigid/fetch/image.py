@@ -17,6 +17,7 @@ from aigid.storage import (
     URI_SCHEMES,
     WEB_SCHEMES,
     Location,
+    WebSettings,
     exists,
     fixed_folder,
     has_glob,
@@ -31,13 +32,16 @@ class FetchPolicy:
 
     Paths are relative to `root`, a folder on a disk or in an object store. Unless `allow_outside`,
     files and objects must be below it. Unless `allow_private_addresses`, images over http and https
-    must come from public addresses.
+    must come from public addresses. `web` says how web servers are asked, and `object_deadline_s`
+    how long the fetch of one object may take.
     """
 
     root: Location | None
     allow_outside: bool = False
     allow_private_addresses: bool = False
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    web: WebSettings = field(default_factory=WebSettings)
+    object_deadline_s: float = 180.0
 
 
 def image_root_of(paths: Sequence[str]) -> Location | None:
@@ -79,7 +83,10 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     scheme = _scheme(path)
     if scheme in WEB_SCHEMES:
         return fetch_url(
-            path, policy.limits, allow_private_addresses=policy.allow_private_addresses
+            path,
+            policy.limits,
+            policy.web,
+            allow_private_addresses=policy.allow_private_addresses,
         )
     if _is_object(scheme, root):
         return fetch_object(path, root, policy.limits, allow_outside=outside)

@@ -42,8 +42,11 @@ from aigid.storage.uri import (
     StoreUri,
     parse_store_uri,
 )
+from aigid.storage.web_settings import DEFAULT_REQUESTS_PER_HOST, HostHeader, WebSettings
 
 __all__ = [
+    "DEFAULT_REQUESTS_PER_HOST",
+    "HostHeader",
     "ListedFile",
     "Listing",
     "Location",
@@ -52,6 +55,7 @@ __all__ = [
     "StoreUri",
     "URI_SCHEMES",
     "WEB_SCHEMES",
+    "WebSettings",
     "download",
     "endpoint_variables",
     "exists",

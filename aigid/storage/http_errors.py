@@ -5,6 +5,7 @@ HttpError
 ├── RefusedError
 ├── TooLargeError
 ├── NoRangesError
+├── ProxyFailedError
 └── UnreachableError
     └── UnknownHostError
 """
@@ -26,6 +27,7 @@ class RefusalReason(StrEnum):
     STATUS = "status"
     PRIVATE_ADDRESS = "private address"
     TLS = "tls"
+    OPT_OUT = "opt-out"
 
 
 class RefusedError(HttpError):
@@ -44,15 +46,24 @@ class NoRangesError(HttpError):
     """The server cannot send a part of a file."""
 
 
+class ProxyFailedError(HttpError):
+    """The proxy that the environment names cannot be reached, or refuses our credentials.
+
+    Every request through it would fail as well.
+    """
+
+
 class UnreachableError(HttpError):
     """The host gave no usable response: no connection, a timeout, or a failure of its own (5xx).
 
     `host` is its name. When many hosts in a row are unreachable, the network is probably down.
+    `wait_s` is how long the host asks to wait before another attempt, None where it does not say.
     """
 
-    def __init__(self, message: str, host: str) -> None:
+    def __init__(self, message: str, host: str, wait_s: float | None = None) -> None:
         super().__init__(message)
         self.host = host
+        self.wait_s = wait_s
 
 
 class UnknownHostError(UnreachableError):

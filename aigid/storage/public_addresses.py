@@ -1,19 +1,18 @@
-"""Connections to public IP addresses only.
+"""Which IP addresses, and which hosts, are on the public network.
 
 A URL in a manifest comes from a stranger. Without this check it could make a scan read from the
 private network that it runs in, such as a cloud's metadata service.
 """
 
 import ipaddress
+import logging
 import socket
 from functools import lru_cache
 
-import urllib3
-from urllib3 import exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.connection import create_connection
-
+from aigid.records import escaped
 from aigid.storage.http_errors import RefusalReason, RefusedError
+
+_log = logging.getLogger(__name__)
 
 # The interpreter has such a table too, but it differs from version to version. This one follows
 # IANA's registries of special-purpose addresses as of November 2026, and has what clouds use beside
@@ -72,10 +71,15 @@ def is_public(address: str) -> bool:
     return ip in _GLOBAL_UNICAST and not any(ip in network for network in _NOT_PUBLIC_V6)
 
 
-def _public_addresses(host: str, port: int | None) -> list[str]:
-    """Resolve a host. Raises RefusedError where any of its addresses is not public."""
+def addresses_of(host: str, port: int | None) -> list[str]:
+    """Resolve a host. Raises OSError and UnicodeError where it has no address."""
     infos = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    addresses = [str(info[4][0]) for info in infos]
+    return [str(info[4][0]) for info in infos]
+
+
+def public_addresses(host: str, port: int | None) -> list[str]:
+    """Resolve a host. Raises RefusedError where any of its addresses is not public."""
+    addresses = addresses_of(host, port)
     for address in addresses:
         if not is_public(address):
             raise RefusedError(
@@ -88,7 +92,7 @@ def _public_addresses(host: str, port: int | None) -> list[str]:
 def is_public_host(host: str) -> bool:
     """Return whether all addresses of a host are public, or it has none."""
     try:
-        _public_addresses(host, None)
+        public_addresses(host, None)
     except RefusedError:
         return False
     except (OSError, UnicodeError):
@@ -97,39 +101,31 @@ def is_public_host(host: str) -> bool:
     return True
 
 
-class _PublicHTTPConnection(HTTPConnection):
-    """Connects to the address that was checked: a second look-up could give another one."""
+@lru_cache(maxsize=4096)
+def check_proxied_host(host: str) -> bool:
+    """Return whether the addresses of a host that a proxy is to ask are known here.
 
-    def _new_conn(self) -> socket.socket:
-        try:
-            addresses = _public_addresses(self.host, self.port)
-        except (socket.gaierror, UnicodeError) as error:
-            reason = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
-            raise exceptions.NameResolutionError(self.host, self, reason) from error
-        failure: Exception = OSError("the name has no address")
-        for address in addresses:
-            try:
-                return create_connection(
-                    (address, self.port), self.timeout, socket_options=self.socket_options
-                )
-            except OSError as error:
-                failure = error
-        if isinstance(failure, TimeoutError):
-            raise exceptions.ConnectTimeoutError(self, "no connection in time") from failure
-        raise exceptions.NewConnectionError(self, str(failure)) from failure
+    Raises RefusedError where any of them is not public. Warns, once in a process, where the name
+    does not resolve here: the proxy may find any address for it.
+    """
+    try:
+        public_addresses(host, None)
+    except (OSError, UnicodeError):
+        _warn_of_unknown_host(host)
+        return False
+    return True
 
 
-class _PublicHTTPSConnection(_PublicHTTPConnection, HTTPSConnection):
-    """The same over TLS. The certificate must be for the host's name, not for its address."""
+@lru_cache(maxsize=1)
+def _said() -> set[str]:
+    return set()
 
 
-class _PublicHTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _PublicHTTPConnection
-
-
-class _PublicHTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _PublicHTTPSConnection
-
-
-PUBLIC_POOL_CLASSES = {"http": _PublicHTTPPool, "https": _PublicHTTPSPool}
-"""By scheme, the connection pools that `urllib3.PoolManager` takes."""
+def _warn_of_unknown_host(host: str) -> None:
+    if not _said():
+        _said().add(host)
+        _log.warning(
+            "%s does not resolve here, only at the proxy: aigid cannot check that such hosts have "
+            "public addresses; have the proxy refuse private ones",
+            escaped(host),
+        )

@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 
-from aigid.storage import http, public_addresses
+from aigid.storage import connections, http, public_addresses
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,9 @@ class _Server(LoopbackServer):
 def reset_client(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have aigid's HTTP client drop its connections, and not pause between attempts."""
     monkeypatch.setattr(http, "_FIRST_PAUSE_S", 0)
-    http._pool.cache_clear()
+    connections._connections.cache_clear()
     public_addresses.is_public_host.cache_clear()
+    public_addresses.check_proxied_host.cache_clear()
 
 
 def make_public(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:

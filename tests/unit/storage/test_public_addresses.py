@@ -8,7 +8,7 @@ import pytest
 import trustme
 from support.web_server import Answer, WebServer, make_public, reset_client, web_server
 
-from aigid.storage import http, public_addresses
+from aigid.storage import connections, public_addresses
 from aigid.storage.http import download
 from aigid.storage.http_errors import RefusalReason, RefusedError
 from aigid.storage.public_addresses import is_public
@@ -166,7 +166,7 @@ def test_over_tls_the_certificate_must_be_for_the_name(
     authority.cert_pem.write_to_path(bundle)
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     monkeypatch.setattr(public_addresses, "is_public", lambda address: True)
-    http._pool.cache_clear()
+    connections._connections.cache_clear()
     with web_server(context) as server:
         url = server.serve("/x.png", Answer(b"data"))
         assert public_download(url) == b"data"
