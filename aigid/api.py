@@ -32,6 +32,10 @@ class ScanOptions(TypedDict, total=False):
     image_root: Path | str | None
     allow_outside_root: bool
     allow_private_addresses: bool
+    user_agent: str
+    headers: Sequence[tuple[str, str, str]]
+    respect_opt_out: bool
+    requests_per_host: int
     threshold: float | None
     max_fpr: float | None
     limit: int | None

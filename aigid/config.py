@@ -11,6 +11,7 @@ from aigid.cores import available_cores
 from aigid.errors import UsageError
 from aigid.scorers import TritonConfig
 from aigid.sources import ColumnChoice
+from aigid.storage import DEFAULT_REQUESTS_PER_HOST, HostHeader, WebSettings
 
 _RAY_ADDRESS = re.compile(r"auto|local|(\[[0-9a-fA-F:.]+\]|[^\s:/\[\],]+):\d{1,5}")
 
@@ -74,11 +75,14 @@ class ScanConfig:
     `paths` are the manifests' paths and URIs; results go to the folder or URI `out`. `model` is a
     model repository, by default the demo model. Columns that are None are found by their usual
     names; with `no_prompts`, images are scored without prompts. `threshold` None means 0.5, or the
-    threshold that the model's contract has for the false-positive rate `max_fpr`. Each of `threads`
-    threads decodes and scores one batch of `batch_rows` pairs at a time. With `triton`, servers
-    score; with `ray`, workers of a cluster scan the shards with threads of their own. The command
-    line ends with status 3 if more rows
-    have an error than `max_error_rate` allows.
+    threshold that the model's contract has for the false-positive rate `max_fpr`. Web servers are
+    asked as `user_agent`, with at most `requests_per_host` requests at a time to one host from each
+    process. `headers` has a host (with or without a port), the name and the value of each further
+    header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
+    or noimageai is not scored. Each of `threads` threads decodes and scores one batch of
+    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster scan
+    the shards with threads of their own. The command line ends with status 3 if more rows have an
+    error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -93,6 +97,10 @@ class ScanConfig:
     image_root: str | None = None
     allow_outside_root: bool = False
     allow_private_addresses: bool = False
+    user_agent: str = field(default="aigid", repr=False)
+    headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    respect_opt_out: bool = False
+    requests_per_host: int = DEFAULT_REQUESTS_PER_HOST
     threshold: float | None = None
     max_fpr: float | None = None
     limit: int | None = None
@@ -119,6 +127,22 @@ class ScanConfig:
             raise UsageError("give one of `threshold` and `max_fpr`, not both")
         _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
         _check_counts(self, "limit", "threads", "batch_rows", "shard_rows")
+        _check_counts(self, "requests_per_host")
+        object.__setattr__(self, "headers", _headers(self.headers))
+        if not isinstance(self.user_agent, str):
+            raise UsageError(f"`user_agent` must be a str: got {type(self.user_agent).__name__}")
+        # It checks the headers.
+        _ = self.web
+
+    @property
+    def web(self) -> WebSettings:
+        """How web servers are asked for images."""
+        return WebSettings(
+            user_agent=self.user_agent,
+            headers=tuple(HostHeader(*header) for header in self.headers),
+            respect_opt_out=self.respect_opt_out,
+            requests_per_host=self.requests_per_host,
+        )
 
     @property
     def columns(self) -> ColumnChoice:
@@ -132,13 +156,31 @@ def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
+def _headers(headers: Any) -> tuple[tuple[str, str, str], ...]:
+    """Return the headers as tuples. An error does not show them: they may be secret."""
+    lists = isinstance(headers, tuple | list) and all(
+        isinstance(header, tuple | list)
+        and len(header) == 3
+        and all(isinstance(text, str) for text in header)
+        for header in headers
+    )
+    if not lists:
+        raise UsageError("`headers` must be a tuple of (host, name, value), all of them str")
+    return tuple((host, name, value) for host, name, value in headers)
+
+
 def _check_types(config: ScanConfig) -> None:
     """Check the fields whose values are configs or flags."""
     for name, kind in (("triton", TritonConfig), ("ray", RayConfig)):
         value = getattr(config, name)
         if not isinstance(value, kind | None):
             raise UsageError(f"`{name}` must be a {kind.__name__}: got {value!r}")
-    for name in ("no_prompts", "allow_outside_root", "allow_private_addresses"):
+    for name in (
+        "no_prompts",
+        "allow_outside_root",
+        "allow_private_addresses",
+        "respect_opt_out",
+    ):
         value = getattr(config, name)
         if not isinstance(value, bool):
             raise UsageError(f"`{name}` must be True or False: got {value!r}")

@@ -204,6 +204,7 @@ def _scan_record(
             image_root=config.image_root and without_query(config.image_root),
             allow_outside_root=config.allow_outside_root,
             allow_private_addresses=config.allow_private_addresses,
+            respect_opt_out=config.respect_opt_out,
         ),
         shards=totals.shards,
         versions=software_versions(),

@@ -100,7 +100,10 @@ def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
 def fetch_policy(config: ScanConfig) -> FetchPolicy:
     """Return where images may come from; raises UsageError where the image root is no folder."""
     return FetchPolicy(
-        _image_root(config), config.allow_outside_root, config.allow_private_addresses
+        _image_root(config),
+        config.allow_outside_root,
+        config.allow_private_addresses,
+        web=config.web,
     )
 
 

@@ -1,5 +1,6 @@
 """The options of a scan, for the commands that begin with one, and the config that they become."""
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,33 @@ _IMAGES = (
         "--allow-private-addresses",
         is_flag=True,
         help="Also fetch images over http(s) from private addresses.",
+    ),
+    _images(
+        "--respect-opt-out",
+        is_flag=True,
+        help="Do not score images whose X-Robots-Tag says noai or noimageai.",
+    ),
+    _images(
+        "--user-agent",
+        metavar="TEXT",
+        default="aigid",
+        show_default=True,
+        help="Name yourself to web servers.",
+    ),
+    _images(
+        "--header",
+        "headers",
+        multiple=True,
+        metavar="HOST=NAME:VALUE",
+        help="Send this header to this host (or HOST:PORT) alone; VALUE may be env:VARIABLE, whose "
+        "value is sent; repeatable.",
+    ),
+    _images(
+        "--requests-per-host",
+        type=POSITIVE_INT,
+        default=8,
+        show_default=True,
+        help="Images that each process fetches at a time from one web server.",
     ),
 )
 
@@ -256,9 +284,26 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     threads = options.pop("threads") or available_cores()
     batch_rows = options.pop("batch_size")
     triton, ray = _triton_config(options), _ray_config(options)
+    options["headers"] = tuple(map(_header, options["headers"]))
     return ScanConfig(
         paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options
     )
+
+
+def _header(text: str) -> tuple[str, str, str]:
+    """Return the host, the name and the value of a header. Errors do not show its value."""
+    host, _, header = text.partition("=")
+    name, colon, value = header.partition(":")
+    if not colon:
+        raise UsageError("`headers`: give HOST=NAME:VALUE, as in cdn.example=Authorization:env:KEY")
+    value = value.strip()
+    if value.startswith("env:"):
+        variable = value.removeprefix("env:")
+        found = os.environ.get(variable)
+        if found is None:
+            raise UsageError(f"`headers` {host}={name}: no environment variable {variable} is set")
+        value = found.strip()
+    return host, name.strip(), value
 
 
 _RAY_FIELDS = {

@@ -50,6 +50,7 @@ class ScanSettings:
     image_root: str | None
     allow_outside_root: bool
     allow_private_addresses: bool
+    respect_opt_out: bool = False
 
 
 @dataclass(frozen=True)
