@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -13,10 +14,12 @@ from aigid.errors import AigidError
 from aigid.fetch import (
     CircuitBreaker,
     FetchPolicy,
+    HostQueue,
     ImageReference,
     fetch_image,
     image_references,
     is_remote,
+    web_host,
 )
 from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
@@ -110,7 +113,10 @@ class _ShardScan:
 
     def __init__(self, scanner: ShardScanner, pool: ThreadPoolExecutor, on_batch: OnBatch) -> None:
         self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
-        self._fetching = ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch")
+        self._fetching = HostQueue(
+            ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
+            scanner.policy.web.requests_per_host,
+        )
         self._read_error: AigidError | None = None
         # Done when the scan has ended, perhaps by an exception: then threads stop waiting.
         self._ended: Future[None] = Future()
@@ -130,7 +136,7 @@ class _ShardScan:
                     else:
                         self._collect(one)
         finally:
-            self._fetching.shutdown(wait=False, cancel_futures=True)
+            self._fetching.close()
             self._ended.set_result(None)
         if self._read_error is not None:
             raise self._read_error
@@ -174,7 +180,10 @@ class _ShardScan:
         policy = self._scanner.policy
         remote = (pair for pair in batch.pairs if is_remote(pair.image, policy))
         return {
-            pair.position: self._fetching.submit(self._fetch_remote, pair.image) for pair in remote
+            pair.position: self._fetching.submit(
+                web_host(pair.image, policy), partial(self._fetch_remote, pair.image)
+            )
+            for pair in remote
         }
 
     def _fetch_remote(self, image: ImageReference) -> bytes:

@@ -2,12 +2,14 @@
 
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.from_memory import ImageInput, read_pixels
-from aigid.fetch.image import FetchPolicy, fetch_image, image_root_of, is_remote
+from aigid.fetch.host_queue import HostQueue
+from aigid.fetch.image import FetchPolicy, fetch_image, image_root_of, is_remote, web_host
 from aigid.fetch.references import ImageReference, image_references
 
 __all__ = [
     "CircuitBreaker",
     "FetchPolicy",
+    "HostQueue",
     "ImageInput",
     "ImageReference",
     "fetch_image",
@@ -15,4 +17,5 @@ __all__ = [
     "image_root_of",
     "is_remote",
     "read_pixels",
+    "web_host",
 ]

@@ -2,11 +2,14 @@
 
 import posixpath
 from dataclasses import replace
+from functools import partial
 from urllib.parse import quote
 
 import pyarrow as pa
 
 from aigid.errors import StorageError, UsageError
+from aigid.fetch.deadline import within_deadline
+from aigid.fetch.from_web import HostUnreachable
 from aigid.pixels import DecodeLimits, check_byte_limit
 from aigid.records import ErrorCode, RowFailure, printable
 from aigid.storage import (
@@ -14,38 +17,89 @@ from aigid.storage import (
     MalformedUriError,
     StoreUri,
     explain_failure,
-    is_forbidden,
+    failure_of_store,
     locate,
+    object_failure,
     parse_store_uri,
 )
 
 # Of Amazon and Google; Azure has as many characters. Some servers fail for longer ones.
 _MAX_KEY_BYTES = 1024
+# An object that is replaced while it is read comes short. The second read meets the new one.
+_READS = 2
 
 
 def fetch_object(
-    text: str, root: Location | None, limits: DecodeLimits, *, allow_outside: bool
+    text: str,
+    root: Location | None,
+    limits: DecodeLimits,
+    *,
+    allow_outside: bool,
+    deadline_s: float,
 ) -> bytes:
     """Return the bytes of the object that `text` names: a URI, or a path relative to `root`.
 
-    Raises RowFailure: missing, forbidden, too_large, empty. Raises StorageError where the store
-    itself fails.
+    Raises RowFailure: missing, forbidden, timeout, too_large, empty or undecodable. Raises
+    StorageError where the store of `root` itself fails, or any store refuses the credentials.
     """
     location = _object(text, root, allow_outside)
     if location.store is not None and len(location.store.key.encode()) > _MAX_KEY_BYTES:
         detail = f"{printable(text)}: no such object: a key has at most {_MAX_KEY_BYTES:,} bytes"
         raise RowFailure(ErrorCode.MISSING, detail)
     try:
-        with location.filesystem.open_input_file(location.path) as file:
-            check_byte_limit(file.size(), limits)
-            return bytes(file.read())
-    except FileNotFoundError as error:
-        raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: no such object") from error
+        return within_deadline(partial(_read, location, limits), deadline_s)
     except (OSError, pa.ArrowException) as error:
-        if is_forbidden(error, location):
-            raise RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: access is denied") from error
-        reason = explain_failure(error, location)
-        raise StorageError(f"{location.text}: {reason}; run the scan again to continue") from error
+        raise _failure(error, text, location, root, deadline_s) from error
+
+
+def _read(location: Location, limits: DecodeLimits) -> bytes:
+    for _ in range(_READS):
+        with location.filesystem.open_input_file(location.path) as file:
+            size = file.size()
+            check_byte_limit(size, limits)
+            data = bytes(file.read())
+        if len(data) == size:
+            return data
+    raise OSError(f"InvalidRange: {len(data)} bytes came of {size}")
+
+
+def _failure(
+    error: Exception, text: str, location: Location, root: Location | None, deadline_s: float
+) -> Exception:
+    """Return the row's failure, or a StorageError where the store itself fails.
+
+    The store is asked for a listing, unless the error is surely of this object alone.
+    """
+    uri = location.store
+    assert uri is not None, "an object is in a store"
+    failure = object_failure(error, uri)
+    if not failure.is_own:
+        try:
+            of_store = within_deadline(partial(failure_of_store, location), deadline_s)
+        except TimeoutError as late:
+            of_store = late
+        if of_store is not None:
+            return _store_failure(of_store, text, location, root)
+    detail = f"{printable(text)}: {failure.reason}"
+    if failure.code is ErrorCode.TIMEOUT:
+        return HostUnreachable(failure.code, detail, uri.root, is_store=True)
+    return RowFailure(failure.code, detail)
+
+
+def _store_failure(
+    error: Exception, text: str, location: Location, root: Location | None
+) -> Exception:
+    """Return a StorageError for the root's store, and for credentials that no store accepts.
+
+    A store that only a row names is that row's trouble, such as an account that does not exist.
+    """
+    reason = explain_failure(error, location)
+    is_root = root is not None and root.filesystem == location.filesystem
+    if is_root or ("credentials" in reason and "no credentials" not in reason):
+        return StorageError(f"{location.text}: {reason}; run the scan again to continue")
+    code = ErrorCode.FORBIDDEN if "no credentials" in reason else ErrorCode.TIMEOUT
+    host = location.store.root if location.store is not None else location.text
+    return HostUnreachable(code, f"{printable(text)}: {reason}", host, is_store=True)
 
 
 def url_in_root(text: str, root: Location, *, allow_outside: bool) -> str:

@@ -25,12 +25,12 @@ _SETTINGS = {
 class HostUnreachable(RowFailure):
     """A row's failure that says more about the host, or about the network, than about the image.
 
-    `host` is its name, by which `CircuitBreaker` counts.
+    `host` is its name, by which `CircuitBreaker` counts. `is_store` tells that it is a store.
     """
 
-    def __init__(self, code: ErrorCode, detail: str, host: str) -> None:
+    def __init__(self, code: ErrorCode, detail: str, host: str, *, is_store: bool = False) -> None:
         super().__init__(code, detail)
-        self.host = host
+        self.host, self.is_store = host, is_store
 
 
 def fetch_url(

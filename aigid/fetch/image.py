@@ -63,6 +63,15 @@ def is_remote(reference: ImageReference, policy: FetchPolicy) -> bool:
     return scheme in WEB_SCHEMES or _is_object(scheme, reference.root or policy.root)
 
 
+def web_host(reference: ImageReference, policy: FetchPolicy) -> str | None:
+    """Return the web server that a remote image comes from, None for an object store."""
+    path = reference.path or ""
+    if _scheme(path) in WEB_SCHEMES:
+        return path.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
+    root = policy.root
+    return root.store.bucket if root is not None and root.store and root.is_web else None
+
+
 def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     """Return the encoded bytes of an image.
 
@@ -89,7 +98,13 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
             allow_private_addresses=policy.allow_private_addresses,
         )
     if _is_object(scheme, root):
-        return fetch_object(path, root, policy.limits, allow_outside=outside)
+        return fetch_object(
+            path,
+            root,
+            policy.limits,
+            allow_outside=outside,
+            deadline_s=policy.object_deadline_s,
+        )
     local = path if scheme is None else _path_of_file_uri(path)
     if local is None:
         known = ", ".join((*URI_SCHEMES, "file"))

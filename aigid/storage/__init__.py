@@ -2,6 +2,7 @@
 
 from aigid.storage import http_errors
 from aigid.storage.endpoints import endpoint_variables
+from aigid.storage.failures import object_failure
 from aigid.storage.folders import (
     make_output_folder,
     replace_folder,
@@ -22,8 +23,8 @@ from aigid.storage.location import (
     exists,
     explain_absence,
     explain_failure,
+    failure_of_store,
     is_folder,
-    is_forbidden,
     list_names,
     locate,
     make_folder,
@@ -61,11 +62,12 @@ __all__ = [
     "exists",
     "explain_absence",
     "explain_failure",
+    "failure_of_store",
+    "object_failure",
     "fixed_folder",
     "has_glob",
     "http_errors",
     "is_folder",
-    "is_forbidden",
     "list_files",
     "list_names",
     "locate",

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
 from aigid.storage.clients import open_store
-from aigid.storage.failures import explain_store_failure, is_denied, listing_failure
+from aigid.storage.failures import explain_store_failure, listing_failure, store_failure
 from aigid.storage.uri import URI_SCHEMES, MalformedUriError, StoreUri, parse_store_uri
 
 
@@ -171,9 +171,9 @@ def explain_absence(location: Location) -> str:
     return "no such file or folder"
 
 
-def is_forbidden(error: Exception, location: Location) -> bool:
-    """Return whether an error says that an object store denies access to this one object."""
-    return location.store is not None and is_denied(error, location.store, location.filesystem)
+def failure_of_store(location: Location) -> Exception | None:
+    """Ask the store of an object for a listing, and return the error where the store fails."""
+    return None if location.store is None else store_failure(location.store, location.filesystem)
 
 
 def list_names(folder: Location) -> list[str]:

@@ -1,0 +1,31 @@
+"""A deadline for calls that have none of their own."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def within_deadline(call: Callable[[], Result], deadline_s: float) -> Result:
+    """Return what a call returns, and raise what it raises; TimeoutError after the deadline.
+
+    The clients of object stores give up a silent server, but not one that drips. Nothing can stop
+    such a call: its thread is left behind, and ends with the process.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller's thread
+            outcome.set_exception(error)
+
+    Thread(target=run, daemon=True, name="within-deadline").start()
+    try:
+        return outcome.result(deadline_s)
+    except TimeoutError as error:
+        if outcome.done():
+            raise
+        raise TimeoutError(f"not complete after {deadline_s:g} s") from error
