@@ -27,6 +27,8 @@ from aigid.storage import (
 _MAX_KEY_BYTES = 1024
 # An object that is replaced while it is read comes short. The second read meets the new one.
 _READS = 2
+# No image format ends with it.
+_UNTOUCHED = 0x5A
 
 
 def fetch_object(
@@ -57,10 +59,21 @@ def _read(location: Location, limits: DecodeLimits) -> bytes:
         with location.filesystem.open_input_file(location.path) as file:
             size = file.size()
             check_byte_limit(size, limits)
-            data = bytes(file.read())
-        if len(data) == size:
-            return data
-    raise OSError(f"InvalidRange: {len(data)} bytes came of {size}")
+            # Where a part of an S3 object comes short, PyArrow returns the rest of its buffer as it
+            # finds it. It also reads the text of an error there.
+            data = bytearray(size)
+            data[-1] = _UNTOUCHED
+            count = file.readinto(data)
+            if count == size and (data[-1] != _UNTOUCHED or _last_byte(file) == _UNTOUCHED):
+                return bytes(data)
+    raise OSError("InvalidRange: the object came short")
+
+
+def _last_byte(file: pa.NativeFile) -> int:
+    last = bytearray([_UNTOUCHED ^ 0xFF])
+    file.seek(file.size() - 1)
+    file.readinto(last)
+    return last[0]
 
 
 def _failure(
@@ -161,6 +174,12 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
             raise _outside(text, root)
         query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
         return locate(replace(uri, query=query).text)
+    except StorageError as error:
+        # The row's own store. Its region cannot be found, or its client cannot be made.
+        code = ErrorCode.MISSING if "not found" in str(error) else ErrorCode.TIMEOUT
+        raise HostUnreachable(
+            code, f"{printable(text)}: {error}", uri.root, is_store=True
+        ) from error
     except UsageError as error:
         reason = "not the URI of an object"
         if isinstance(error, MalformedUriError):

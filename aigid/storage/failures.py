@@ -48,7 +48,7 @@ _OBJECT_FAILURES = (
     (
         r"RESOURCE_NOT_FOUND|NO_SUCH_KEY|BlobNotFound|HTTP status 404|No such file",
         ErrorCode.MISSING,
-        "no such object",
+        "no such object or bucket",
         True,
     ),
     (r"Not a regular file", ErrorCode.UNDECODABLE, "a folder, not an object", True),
@@ -124,7 +124,8 @@ def object_failure(error: Exception, uri: StoreUri) -> ObjectFailure:
     message = _shortened(whole)
     for pattern, code, reason, is_own in _OBJECT_FAILURES:
         if re.search(pattern, whole):
-            return ObjectFailure(code, f"{reason}; the store says: {message}", is_own)
+            said = "" if isinstance(error, FileNotFoundError) else f"; the store says: {message}"
+            return ObjectFailure(code, f"{reason}{said}", is_own)
     return ObjectFailure(ErrorCode.FORBIDDEN, f"{_REFUSED}; the store says: {message}", False)
 
 
