@@ -6,6 +6,7 @@ private network that it runs in, such as a cloud's metadata service.
 
 import ipaddress
 import logging
+import re
 import socket
 from functools import lru_cache
 
@@ -52,6 +53,8 @@ _NOT_PUBLIC_V6 = tuple(
         ),
     )
 )
+# IPv4 addresses in decimal, octal or hexadecimal numbers, one to any number of them.
+_NUMERIC = re.compile(r"((0x[0-9a-f]*|\d+)(\.|$))+", re.IGNORECASE)
 # IPv6 addresses that stand for an IPv4 address behind a translator (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -110,7 +113,12 @@ def check_proxied_host(host: str) -> bool:
     """
     try:
         public_addresses(host, None)
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError) as error:
+        if _NUMERIC.fullmatch(host) or "[" in host:
+            # Not a name: an odd spelling of an address, which the proxy may know how to read.
+            raise RefusedError(
+                f"{host} is not the usual form of an address", RefusalReason.PRIVATE_ADDRESS
+            ) from error
         _warn_of_unknown_host(host)
         return False
     return True

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -33,11 +34,12 @@ class Answer:
 
 @dataclass
 class WebServer:
-    """The answers by path, and the requests that came in: their paths and clients' ports."""
+    """The answers by path, and the requests that came in: paths, headers, and clients' ports."""
 
     address: str
     answers: dict[str, Callable[[], Answer]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    headers: list[Message] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)
 
     def serve(self, path: str, *answers: Answer) -> str:
@@ -60,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         site = self.server.site
         site.requests.append(self.path)
+        site.headers.append(self.headers)
         site.connections.add(self.client_address[1])
         answer = site.answers.get(self.path, lambda: Answer(b"not here", 404))()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
@@ -133,6 +136,7 @@ def reset_client(monkeypatch: pytest.MonkeyPatch) -> None:
     connections._connections.cache_clear()
     public_addresses.is_public_host.cache_clear()
     public_addresses.check_proxied_host.cache_clear()
+    public_addresses._said.cache_clear()
 
 
 def make_public(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
