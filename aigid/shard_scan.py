@@ -5,6 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPo
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -209,7 +210,8 @@ class _ShardScan:
 
     def _await(self, fetch: "Future[bytes]") -> bytes:
         """Return what was fetched; raises CancelledError when the scan ends before."""
-        wait((fetch, self._ended), return_when=FIRST_COMPLETED)
+        either: tuple[Future[Any], ...] = (fetch, self._ended)
+        wait(either, return_when=FIRST_COMPLETED)
         if not fetch.done():
             raise CancelledError
         return fetch.result()

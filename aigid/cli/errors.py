@@ -37,6 +37,7 @@ PARAMETERS = {
     "deadline_s": ("triton_deadline",),
     "flip": ("augment",),
     "folder": ("out",),
+    "headers": ("header",),
     "in_flight": ("triton_in_flight",),
     "jpeg": ("augment",),
     "patience_s": ("triton_patience",),

@@ -111,7 +111,6 @@ _IMAGES = (
     ),
     _images(
         "--header",
-        "headers",
         multiple=True,
         metavar="HOST=NAME:VALUE",
         help="Send this header to this host (or HOST:PORT) alone; VALUE may be env:VARIABLE, whose "
@@ -284,7 +283,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     threads = options.pop("threads") or available_cores()
     batch_rows = options.pop("batch_size")
     triton, ray = _triton_config(options), _ray_config(options)
-    options["headers"] = tuple(map(_header, options["headers"]))
+    options["headers"] = tuple(map(_header, options.pop("header")))
     return ScanConfig(
         paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options
     )

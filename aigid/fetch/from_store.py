@@ -45,13 +45,25 @@ def fetch_object(
     StorageError where the store of `root` itself fails, or any store refuses the credentials.
     """
     location = _object(text, root, allow_outside)
-    if location.store is not None and len(location.store.key.encode()) > _MAX_KEY_BYTES:
-        detail = f"{printable(text)}: no such object: a key has at most {_MAX_KEY_BYTES:,} bytes"
-        raise RowFailure(ErrorCode.MISSING, detail)
+    _check_key(text, location, root)
     try:
         return within_deadline(partial(_read, location, limits), deadline_s)
     except (OSError, pa.ArrowException) as error:
         raise _failure(error, text, location, root, deadline_s) from error
+
+
+def _check_key(text: str, location: Location, root: Location | None) -> None:
+    """Raise RowFailure for a key that no object can have, or that a client reads otherwise."""
+    key, reason = location.path.partition("/")[2], None
+    if len(key.encode()) > _MAX_KEY_BYTES:
+        reason = f"a key has at most {_MAX_KEY_BYTES:,} bytes"
+    elif "\0" in key:
+        # Amazon's client ends the key there, and would ask for another object.
+        reason = "a key with a NUL cannot be opened"
+    elif root is not None and location.path == root.path:
+        reason = "it is the image root itself"
+    if reason:
+        raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: no such object: {reason}")
 
 
 def _read(location: Location, limits: DecodeLimits) -> bytes:

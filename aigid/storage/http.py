@@ -142,7 +142,7 @@ class _Fetch:
                 answer = self._request(url)
             if not isinstance(answer, str):
                 return answer
-            url = _parse(urljoin(url.url, answer))
+            url = _parse(_joined(url, answer))
         raise NotFoundError("too many redirects")
 
     def _request(self, url: Url) -> tuple[bytes, Mapping[str, str]] | str:
@@ -236,6 +236,14 @@ def _parse(url: str) -> Url:
     if parts.scheme not in ("http", "https") or not parts.host or parts.port == 0:
         raise NotFoundError(_NOT_A_URL)
     return parts._replace(auth=None, fragment=None)
+
+
+def _joined(url: Url, target: str) -> str:
+    """Return where a redirect from a URL leads."""
+    try:
+        return urljoin(url.url, target)
+    except ValueError as error:
+        raise NotFoundError(_NOT_A_URL) from error
 
 
 def _check_status(response: urllib3.BaseHTTPResponse, host: str) -> None:

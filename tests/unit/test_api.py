@@ -28,7 +28,11 @@ def test_the_keyword_arguments_are_the_fields_of_scan_config_with_its_types() ->
     # `source` and `out` have parameters of their own; the summary has the error rate.
     assert options.keys() == fields.keys() - {"paths", "out", "max_error_rate"}
     # These also take what users have at hand, and `scan` converts them.
-    wider = {"keep": Sequence[str], "image_root": Path | str | None}
+    wider = {
+        "keep": Sequence[str],
+        "image_root": Path | str | None,
+        "headers": Sequence[tuple[str, str, str]],
+    }
     assert options == {name: wider.get(name, fields[name]) for name in options}
 
 

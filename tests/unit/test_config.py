@@ -1,6 +1,7 @@
 """The settings of a scan: what is refused by its parameter's name, and what the defaults are."""
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.errors import UsageError
 from aigid.sources import ColumnChoice
+from aigid.storage import HostHeader
 
 
 def config(**settings: Any) -> ScanConfig:
@@ -37,7 +39,9 @@ def test_a_share_may_be_0_or_1_and_a_number_of_numpys(name: str) -> None:
         assert found == value
 
 
-@pytest.mark.parametrize("name", ["limit", "threads", "batch_rows", "shard_rows"])
+@pytest.mark.parametrize(
+    "name", ["limit", "threads", "batch_rows", "shard_rows", "requests_per_host"]
+)
 def test_a_count_that_is_no_whole_number_of_1_or_more_is_refused(name: str) -> None:
     for value in (0, -1):
         with pytest.raises(UsageError, match=f"^`{name}` must be 1 or more: got {value}$"):
@@ -93,6 +97,7 @@ def test_a_model_is_a_path_or_its_text() -> None:
         ("no_prompts", "yes", "True or False"),
         ("allow_outside_root", "no", "True or False"),
         ("allow_private_addresses", None, "True or False"),
+        ("respect_opt_out", "yes", "True or False"),
     ],
 )
 def test_a_config_or_a_flag_of_another_type_is_refused(name: str, value: Any, kind: str) -> None:
@@ -185,3 +190,58 @@ def test_there_are_as_many_threads_as_cores_that_this_process_may_use() -> None:
     )
     assert done.stdout == "1 1\n"
     assert config().threads == available_cores() == len(os.sched_getaffinity(0))
+
+
+HEADER = ("cdn.example", "Authorization", "SECRET")
+
+
+def test_headers_and_the_user_agent_are_hidden_in_the_repr() -> None:
+    settings = config(headers=[list(HEADER)], user_agent="SECRET agent")
+    assert settings.headers == (HEADER,)
+    assert settings.web.headers == (HostHeader(*HEADER),)
+    assert "SECRET" not in repr(settings) + repr(settings.web)
+    assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ("SECRET", "must be a tuple of (host, name, value)"),
+        ({"cdn.example": "SECRET"}, "must be a tuple of"),
+        ([("cdn.example", "SECRET")], "must be a tuple of"),
+        ([("cdn.example", "X", b"SECRET")], "must be a tuple of"),
+        ([("cdn.example", "X", "SECRET\r\nHost: evil")], "has a line break, a control character"),
+        ([("cdn.example", "X", "SECRET\nY: 1")], "has a line break"),
+        ([("cdn.example", "X", "SECRET\x00")], "has a line break"),
+        ([("cdn.example", "X", "SECRET\u2028")], "one outside of Latin-1"),
+        ([("cdn.example", "X", "SECRET\u010a")], "one outside of Latin-1"),
+        ([("cdn.example", "X", " SECRET")], "begins or ends with a blank"),
+        ([("cdn.example", "X", "")], "the value is empty"),
+        ([("cdn.example", "X: Y", "SECRET")], "not the name of a header"),
+        ([("cdn.example", "X\r\nY", "SECRET")], "not the name of a header"),
+        ([("cdn.example", "", "SECRET")], "not the name of a header"),
+        ([("cdn.example", "H\u00e9", "SECRET")], "not the name of a header"),
+        ([("cdn.example", "Host", "SECRET")], "this header cannot be set"),
+        ([("cdn.example", "content-length", "SECRET")], "this header cannot be set"),
+        ([("cdn.example", "Proxy-Authorization", "SECRET")], "this header cannot be set"),
+        ([("", "X", "SECRET")], "not a host: give HOST or HOST:PORT"),
+        ([("cdn.example/path", "X", "SECRET")], "not a host"),
+        ([("https://cdn.example", "X", "SECRET")], "not a host"),
+        ([("me@cdn.example", "X", "SECRET")], "not a host"),
+        ([("cdn.example:99999", "X", "SECRET")], "not a host"),
+    ],
+)
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(
+    headers: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match="^`headers`") as caught:
+        config(headers=headers)
+    assert message in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["", " me", "me\r\nX: 1", "me\n", "\u2603", "me\x7f", None, 5])
+def test_a_user_agent_that_cannot_be_sent_is_refused(text: Any) -> None:
+    with pytest.raises(UsageError, match="^`user_agent` "):
+        config(user_agent=text)

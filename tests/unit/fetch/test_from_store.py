@@ -272,3 +272,118 @@ def test_a_bucket_whose_region_cannot_be_found_is_that_row_s_trouble(
     with pytest.raises(RowFailure) as caught:
         fetch_image(ImageReference(None, "s3://no-such-bucket-here/x.png"), policy)
     assert caught.value.error.code == "missing"
+
+
+KEYS = ("set/a/b.png", "set/b.png", "set/a#1.png", "set/a?x.png", "set/a b.png", "set/a%2Fb.png")
+OUTSIDE = ("b.png", "other/b.png", "settle/b.png", "set.png", "etc/passwd")
+MISSING, FORBIDDEN = ErrorCode.MISSING, ErrorCode.FORBIDDEN
+# What a reference in a manifest whose root is s3://data/set means: a key below it, or an error.
+REFERENCES: dict[str, str | ErrorCode] = {
+    # References that are good.
+    "b.png": "set/b.png",
+    "./b.png": "set/b.png",
+    "a/../b.png": "set/b.png",
+    "a/./b.png": "set/a/b.png",
+    "a#1.png": "set/a#1.png",
+    "a?x.png": "set/a?x.png",
+    "a b.png": "set/a b.png",
+    "a%2Fb.png": "set/a%2Fb.png",
+    "s3://data/set/b.png": "set/b.png",
+    "S3://data/set/b.png": "set/b.png",
+    "s3a://data/set/b.png": "set/b.png",
+    "s3n://data/set/b.png": "set/b.png",
+    "s3://data/set/%62.png": "set/b.png",
+    "s3://data/set/a%252Fb.png": "set/a%2Fb.png",
+    # Ways up.
+    "../b.png": FORBIDDEN,
+    "a/../../b.png": FORBIDDEN,
+    "../settle/b.png": FORBIDDEN,
+    "../set.png": FORBIDDEN,
+    "../../evil/b.png": FORBIDDEN,
+    "../../../../etc/passwd": FORBIDDEN,
+    "./../b.png": FORBIDDEN,
+    "..": FORBIDDEN,
+    "../": MISSING,
+    ".": MISSING,
+    "s3://data/set": MISSING,
+    "a/..": MISSING,
+    "%2e%2e/b.png": MISSING,
+    "..%2Fb.png": MISSING,
+    "%252e%252e/b.png": MISSING,
+    "..\\b.png": MISSING,
+    "a\\..\\..\\b.png": MISSING,
+    "\uff0e\uff0e/b.png": MISSING,
+    "\u2024\u2024/b.png": MISSING,
+    ".. /b.png": MISSING,
+    "..;/b.png": MISSING,
+    "...//b.png": MISSING,
+    "s3://data/set/../b.png": MISSING,
+    "s3://data/set/%2e%2e/b.png": MISSING,
+    "s3://data/set/%2E%2E%2Fb.png": MISSING,
+    "s3://data/set/%252e%252e/b.png": MISSING,
+    "s3://data/set/a/..%2f..%2fb.png": MISSING,
+    # Empty parts, and paths from the top.
+    "/b.png": MISSING,
+    "//b.png": MISSING,
+    "/etc/passwd": MISSING,
+    "a//b.png": MISSING,
+    "a/b.png/": MISSING,
+    "s3://data//set/b.png": MISSING,
+    "s3://data/set//b.png": MISSING,
+    "s3://data/set/b.png/": MISSING,
+    # Other names of the same letters, and characters that end a name elsewhere.
+    "B.PNG": MISSING,
+    "b.png\x00": MISSING,
+    "b.png\x00.jpg": MISSING,
+    "s3://data/set/b.png%00": MISSING,
+    "s3://data/set/b\u200b.png": MISSING,
+    "\uff42.png": MISSING,
+    "e\u0301.png": MISSING,
+    "s3://data/set/\n b.png": MISSING,
+    "s3://data/set/%FF.png": MISSING,
+    "s3://data/set/b.png#x": MISSING,
+    "s3://data/set/a?x.png": MISSING,
+    # Other places.
+    "s3://data/b.png": FORBIDDEN,
+    "s3://data/settle/b.png": FORBIDDEN,
+    "s3://data/set.png": FORBIDDEN,
+    "s3://evil/set/b.png": FORBIDDEN,
+    "s3://data.evil/set/b.png": FORBIDDEN,
+    "s3://DATA/set/b.png": FORBIDDEN,
+    "s3://data:80/set/b.png": MISSING,
+    "s3://evil@data/set/b.png": MISSING,
+    "s3://me:pass@data/set/b.png": MISSING,
+    "s3://data%2Fset/b.png": MISSING,
+    "s3:///data/set/b.png": MISSING,
+    "s3://data\\set/b.png": MISSING,
+    "gs://data/set/b.png": FORBIDDEN,
+    "gcs://data/set/b.png": FORBIDDEN,
+    "az://data/set/b.png": FORBIDDEN,
+    "abfss://data@account.dfs.core.windows.net/set/b.png": FORBIDDEN,
+    "file:///etc/passwd": FORBIDDEN,
+    "file://data/set/b.png": FORBIDDEN,
+    "ftp://data/set/b.png": FORBIDDEN,
+    "s3://data/set/b.png?endpoint_override=evil.example": FORBIDDEN,
+    "s3://data/set/b.png?region=x": FORBIDDEN,
+    "s3://data/set/b.png?anonymous=true": FORBIDDEN,
+    "s3://data/set/b.png?versionId=1": MISSING,
+    "s3://data/set/b.png?": MISSING,
+    "": ErrorCode.EMPTY,
+}
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_a_reference_means_its_object_or_none(text: str, store: S3StandIn) -> None:
+    store.objects |= {key: key.encode() for key in (*KEYS, *OUTSIDE)}
+    answer = REFERENCES[text]
+    if isinstance(answer, ErrorCode):
+        assert failure(store, text).code is answer
+    else:
+        assert fetch(store, text) == answer.encode()
+    # Whatever was asked for is below the root, as it is written.
+    keys = [request.partition(" ")[2].removeprefix("data/") for request in store.requests]
+    assert all(key.startswith("set/") and ".." not in key.split("/") for key in keys)
+
+
+def test_there_are_evasions_enough() -> None:
+    assert sum(isinstance(answer, ErrorCode) for answer in REFERENCES.values()) >= 30
