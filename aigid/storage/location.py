@@ -1,4 +1,4 @@
-"""Files on local disks, in object stores and on the web: find, read and atomically write them."""
+"""Files on disks, in object stores, on the web and the hub: find, read, atomically write them."""
 
 import os
 import secrets
@@ -49,6 +49,11 @@ class Location:
     def is_web(self) -> bool:
         """Whether it is on a web server. Web servers have files but no folders."""
         return self.store is not None and self.store.kind == "web"
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written there: it is on a web server or on the hub."""
+        return self.store is not None and self.store.kind in ("web", "hub")
 
     def child(self, name: str) -> "Location":
         """Return the location of `name` in this folder."""

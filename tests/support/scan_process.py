@@ -9,7 +9,7 @@ from pathlib import Path
 from support.scan_results import result_files
 
 
-def start_scan(manifest: Path, out: Path, *options: object) -> subprocess.Popen[str]:
+def start_scan(manifest: Path | str, out: Path, *options: object) -> subprocess.Popen[str]:
     words = [
         sys.executable,
         "-m",
