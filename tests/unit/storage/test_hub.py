@@ -21,8 +21,8 @@ from aigid.storage import (
     MalformedUriError,
     exists,
     is_folder,
+    list_files,
     list_names,
-    list_parquet,
     locate,
     read_bytes,
     write_atomic,
@@ -52,7 +52,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def listed(uri: str) -> list[str]:
-    return [file.location.text for file in list_parquet(locate(uri))]
+    return [file.location.text for file in list_files(locate(uri)).files]
 
 
 def test_a_data_set_a_folder_a_glob_and_a_file_are_listed(hub: Hub) -> None:
