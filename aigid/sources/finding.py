@@ -16,6 +16,7 @@ from aigid.storage import (
     ListedFile,
     Listing,
     Location,
+    absence_hint,
     exists,
     explain_absence,
     explain_failure,
@@ -71,8 +72,8 @@ def find_sources(
 
 def _absence(location: Location) -> str:
     if exists(location) or has_glob(location):
-        return f"nothing to scan there: {MANIFESTS}"
-    return explain_absence(location)
+        return f"nothing to scan there: {MANIFESTS}{absence_hint(location)}"
+    return f"{explain_absence(location)}{absence_hint(location)}"
 
 
 def _one_file(listing: Listing) -> Iterator[FoundFile | ManifestFile]:

@@ -13,7 +13,14 @@ from pyarrow import fs
 from aigid.errors import StorageError, UsageError
 from aigid.storage.clients import open_store
 from aigid.storage.failures import explain_store_failure, is_denied, listing_failure
-from aigid.storage.uri import URI_SCHEMES, MalformedUriError, StoreUri, parse_store_uri
+from aigid.storage.uri import (
+    PARQUET_REVISION,
+    URI_SCHEMES,
+    MalformedUriError,
+    StoreUri,
+    parse_store_uri,
+    split_revision,
+)
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,17 @@ def explain_absence(location: Location) -> str:
         if failure is not None:
             return explain_failure(failure, location)
     return "no such file or folder"
+
+
+def absence_hint(location: Location) -> str:
+    """Return what to add to an error that there is no manifest in a data set of the hub, or ""."""
+    if location.store is None or location.store.kind != "hub":
+        return ""
+    repository, revision = split_revision(location.store.bucket)
+    if revision == PARQUET_REVISION:
+        return ""
+    copy = f"hf://datasets/{repository}@{PARQUET_REVISION}"
+    return f"; the hub's own copy as Parquet, where it has made one, is {copy}"
 
 
 def is_forbidden(error: Exception, location: Location) -> bool:

@@ -52,6 +52,9 @@ _DATA_SET = re.compile(
     r"(?:/(?P<key>.*))?",
     re.ASCII | re.DOTALL,
 )
+PARQUET_REVISION = "refs/convert/parquet"
+"""The branch of a data set in which the hub keeps it as Parquet."""
+
 _SPECIAL_REVISION = re.compile(r"refs/(convert/[\w.-]+|pr/\d+)", re.ASCII)
 
 

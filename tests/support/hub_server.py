@@ -76,9 +76,18 @@ class Hub:
         return [f"{one.method} {one.path}" for one in self.requests if one.host == host]
 
     def fetched(self) -> set[str]:
-        """The names of the files whose bytes were asked for."""
-        asked = (re.search(r"/resolve/[^/]+/(.*)", one.path) for one in self.requests)
-        return {unquote(found[1]) for found in asked if found}
+        """The names of the files whose bytes were asked for, at any revision."""
+        names = {
+            hashlib.sha256(data).hexdigest(): name
+            for revisions in self.data_sets.values()
+            for files in revisions.values()
+            for name, data in files.items()
+        }
+        got = [urlsplit(one.path).path for one in self.requests if one.method == "GET"]
+        small = (re.search(r"/resolve/[^/]+/(.*)", path) for path in got)
+        return {unquote(found[1]) for found in small if found} | {
+            names[path.strip("/")] for path in got if path.strip("/") in names
+        }
 
 
 def commit_of(files: Files) -> str:
