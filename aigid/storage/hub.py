@@ -39,6 +39,8 @@ _TIMEOUT_S = 30.0
 # Too many requests, and the hub's own failures: another attempt may succeed.
 _TEMPORARY_STATUSES = (429, 500, 502, 503, 504)
 _STREAM_BYTES = 8 << 20
+# Read with the size of a file: captions and small images need no other request.
+_HEAD_BYTES = 64 << 10
 _TOKEN = CREDENTIALS["hub"]
 
 
@@ -116,13 +118,13 @@ class HubFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
         """Open a file as it is in the revision's commit of now, whatever is pushed later."""
         key = self._key(path)
         try:
-            response = _request("GET", self._file(key, self._revision), byte_range=(0, 1))
+            response = _request("GET", self._file(key, self._revision), byte_range=(0, _HEAD_BYTES))
         except RevisionError as error:
             raise FileNotFoundError(str(error)) from error
         headers = [one.headers for one in (*response.history, response)]
         commits = (one["X-Repo-Commit"] for one in headers if "X-Repo-Commit" in one)
         url = self._file(key, next(commits, self._revision))
-        return RangeFile(partial(_read_range, url), _size_of(response))
+        return RangeFile(partial(_read_range, url), _size_of(response), bytes(response.content))
 
     def _tree(self, key: str, *, recursive: bool) -> Iterator[dict[str, Any]]:
         """Yield what is in a folder. Raises FileNotFoundError where there is none."""
@@ -167,7 +169,7 @@ def _read_range(url: str, start: int, stop: int) -> bytes:
 
 
 def _size_of(response: Any) -> int:
-    """Return the size of a file in bytes, from the answer to a request for its first one."""
+    """Return the size of a file in bytes, from the answer to a request for its start."""
     if response.status_code == 200:
         return len(response.content)
     size = response.headers.get("Content-Range", "").rpartition("/")[2]

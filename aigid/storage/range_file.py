@@ -8,11 +8,14 @@ from typing import Any
 class RangeFile(io.RawIOBase):
     """A read-only file of `size_bytes`. `read_range` returns the bytes from a start up to a stop.
 
-    Each read is one request.
+    Each read is one request, except for reads within `head`, the first bytes.
     """
 
-    def __init__(self, read_range: Callable[[int, int], bytes], size_bytes: int) -> None:
+    def __init__(
+        self, read_range: Callable[[int, int], bytes], size_bytes: int, head: bytes = b""
+    ) -> None:
         self._read_range, self._size, self._position = read_range, size_bytes, 0
+        self._head = head
 
     def readable(self) -> bool:
         """Return True."""
@@ -37,7 +40,10 @@ class RangeFile(io.RawIOBase):
         stop = self._size if size < 0 else min(self._position + size, self._size)
         if stop <= self._position:
             return b""
-        data = self._read_range(self._position, stop)
+        if stop <= len(self._head):
+            data = self._head[self._position : stop]
+        else:
+            data = self._read_range(self._position, stop)
         self._position += len(data)
         return data
 

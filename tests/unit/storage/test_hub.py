@@ -3,6 +3,7 @@
 import io
 import pickle
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,11 @@ from aigid.cli.main import main
 from aigid.errors import AigidError, ManifestError, MissingExtraError, StorageError, UsageError
 from aigid.manifest import Segment, open_manifest, read_segment
 from aigid.results import open_results
+from aigid.sources import find_sources
 from aigid.storage import (
     MalformedUriError,
     exists,
     is_folder,
-    list_files,
     list_names,
     locate,
     read_bytes,
@@ -41,6 +42,7 @@ FILES = {
     "data/train-1.parquet": parquet_bytes(3, 4),
     "data/deep/er/validation-0.PARQUET": parquet_bytes(2, 7),
     "data/_hidden.parquet": b"x",
+    "data/.hidden.parquet": b"x",
 }
 
 
@@ -52,7 +54,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def listed(uri: str) -> list[str]:
-    return [file.location.text for file in list_files(locate(uri)).files]
+    """The Parquet files at a place."""
+    return [found.file.location.text for found in find_sources(uri, print)]  # type: ignore[union-attr]
 
 
 def test_a_data_set_a_folder_a_glob_and_a_file_are_listed(hub: Hub) -> None:
@@ -67,7 +70,6 @@ def test_a_data_set_a_folder_a_glob_and_a_file_are_listed(hub: Hub) -> None:
         f"{uri}/data/train-[1-9].parquet": train[1:],
         f"{uri}/**/*.PARQUET": [deep],
         train[0]: train[:1],
-        f"{uri}/data/gone": [],
     }.items():
         assert listed(place) == wanted, place
     assert is_folder(locate(uri))
@@ -95,7 +97,7 @@ def test_files_are_read_whole_in_ranges_and_as_streams(hub: Hub) -> None:
     large = locate(f"{uri}/large.bin")
     hub.requests.clear()
     assert read_bytes(large) == bytes(range(256)) * 90_000
-    # The first byte, and 22 MiB in parts of 8.
+    # The start, and 22 MiB in parts of 8.
     assert len(hub.paths("files")) == 4
     with large.filesystem.open_input_file(large.path) as file:
         assert file.size() == 23_040_000
@@ -389,3 +391,44 @@ def scanned(source: str, out: Path, repository: Path, *options: str) -> list[str
     result = CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return [row["error"] for row in result_rows(out)]
+
+
+def test_images_tables_of_text_and_tars_are_scanned_as_on_a_disk(
+    hub: Hub, tiny_repository: Path, tmp_path: Path
+) -> None:
+    images = {f"i/{row}.png": encoded_image(row) for row in range(3)}
+    lines = "".join(f'{{"file_name": "i/{row}.png", "text": "a cat"}}\n' for row in range(3))
+    sets = {
+        "images": {**images, "i/0.txt": b"a dog", "i/a b#1.png": encoded_image(5)},
+        "csv": {**images, "m.csv": b"image,prompt\ni/0.png,a cat\ni/1.png,\ni/gone.png,a\n"},
+        "lines": {**images, "m.jsonl": lines.encode()},
+        "tars": {f"{row}.tar": tar_bytes(row) for row in range(2)},
+    }
+    for kind, files in sets.items():
+        place = "" if kind in ("images", "tars") else f"/{sorted(files)[-1]}"
+        uri = hub.put(files, name=f"owner/{kind}") + place
+        for name, data in files.items():
+            (tmp_path / kind / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / kind / name).write_bytes(data)
+        local, streamed = tmp_path / f"{kind}-local", tmp_path / f"{kind}-hub"
+        wanted = scanned(f"{tmp_path / kind}{place}", local, tiny_repository)
+        assert scanned(uri, streamed, tiny_repository) == wanted
+        assert without_places(streamed) == without_places(local)
+        assert len(wanted) >= 3
+
+
+def tar_bytes(seed: int) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w") as tar:
+        for row in range(3):
+            for ending, data in (("png", encoded_image(seed * 3 + row)), ("txt", b"a cat")):
+                member = tarfile.TarInfo(f"{seed}{row}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return sink.getvalue()
+
+
+def without_places(out: Path) -> list[dict[str, object]]:
+    hidden = ("manifest", "image", "error_detail")
+    rows = result_rows(out)
+    return [{name: row[name] for name in row if name not in hidden} for row in rows]
