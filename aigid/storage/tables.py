@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from aigid.errors import ManifestError
-from aigid.storage.location import Location, list_names, store_failures
+from aigid.errors import ManifestError, StorageError
+from aigid.storage.location import Location, explain_failure, is_forbidden, list_names
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,22 @@ def refuse_table_around(location: Location, *, is_folder: bool, checked: set[str
     folders = [folder for folder in _roots(location, is_folder) if folder.uri not in checked]
     checked.update(folder.uri for folder in folders)
     for folder in folders:
-        places = [folder.child(name).path for name in (*_BY_NAME, *_BY_CONTENT)]
-        with store_failures(folder):
-            infos = folder.filesystem.get_file_info(places)
-        names = [f"{info.base_name}/" for info in infos if info.type == fs.FileType.Directory]
-        refuse_table(folder, names, look_into=True)
+        refuse_table(folder, _telling_folders(folder), look_into=True)
+
+
+def _telling_folders(folder: Location) -> list[str]:
+    """Return which folders are there that could tell that a folder is a table.
+
+    There are none where credentials allow to read a file, but not to look around.
+    """
+    places = [folder.child(name).path for name in (*_BY_NAME, *_BY_CONTENT)]
+    try:
+        infos = folder.filesystem.get_file_info(places)
+    except OSError as error:
+        if is_forbidden(error, folder):
+            return []
+        raise StorageError(f"{folder.text}: {explain_failure(error, folder)}") from error
+    return [f"{info.base_name}/" for info in infos if info.type == fs.FileType.Directory]
 
 
 def _roots(location: Location, is_folder: bool) -> Iterator[Location]:
