@@ -80,9 +80,9 @@ class ScanConfig:
     process. `headers` has a host (with or without a port), the name and the value of each further
     header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
     or noimageai is not scored. Each of `threads` threads decodes and scores one batch of
-    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster scan
-    the shards with threads of their own. The command line ends with status 3 if more rows have an
-    error than `max_error_rate` allows.
+    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster
+    scan the shards with threads of their own. The command line ends with status 3 if more rows have
+    an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]

@@ -158,8 +158,9 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | ManifestFile, None, None]:
     """Yield the files of all paths. Several paths are checked for a file that is given twice."""
     seen: set[str] = set()
+    checked: set[str] = set()
     for path in paths:
-        for found in find_sources(path, on_note):
+        for found in find_sources(path, on_note, checked):
             if len(paths) > 1 and isinstance(found, FoundFile):
                 location = found.file.location
                 if location.uri in seen:

@@ -239,8 +239,13 @@ class ResultsFolder:
 
 
 def open_results(out: str) -> ResultsFolder:
-    """Return the results folder at a path or URI."""
-    return ResultsFolder(locate(out))
+    """Return the results folder at a path or URI. Raises UsageError where none can be."""
+    location = locate(out)
+    if location.is_read_only:
+        raise UsageError(
+            f"`out` {location.text}: only read from: give a folder or an object store as `out`"
+        )
+    return ResultsFolder(location)
 
 
 def _read_json(file: Location) -> dict[str, Any]:

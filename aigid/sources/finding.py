@@ -16,6 +16,7 @@ from aigid.storage import (
     ListedFile,
     Listing,
     Location,
+    absence_hint,
     exists,
     explain_absence,
     explain_failure,
@@ -45,15 +46,18 @@ class FoundFile:
     file: ListedFile
 
 
-def find_sources(path: str, on_note: OnNote) -> Iterator[FoundFile | ManifestFile]:
+def find_sources(
+    path: str, on_note: OnNote, checked: set[str] | None = None
+) -> Iterator[FoundFile | ManifestFile]:
     """Yield the files of a manifest at a path, folder, glob or URI; of images, runs of them.
 
     A folder is scanned as one kind: Parquet, else tars, else images, else tables of text. What it
-    holds besides is said by `on_note`. Raises ManifestError where there is nothing to scan.
+    holds besides is said by `on_note`. `checked` is for `list_files`. Raises ManifestError where
+    there is nothing to scan.
     """
     location = locate(path)
     try:
-        listing = list_files(location)
+        listing = list_files(location, checked)
         found = _one_file(listing) if listing.is_one_file else _of_one_kind(listing, on_note)
         first = next(found, None)
         if first is None:
@@ -68,8 +72,8 @@ def find_sources(path: str, on_note: OnNote) -> Iterator[FoundFile | ManifestFil
 
 def _absence(location: Location) -> str:
     if exists(location) or has_glob(location):
-        return f"nothing to scan there: {MANIFESTS}"
-    return explain_absence(location)
+        return f"nothing to scan there: {MANIFESTS}{absence_hint(location)}"
+    return f"{explain_absence(location)}{absence_hint(location)}"
 
 
 def _one_file(listing: Listing) -> Iterator[FoundFile | ManifestFile]:

@@ -10,6 +10,7 @@ from aigid.storage.folders import (
     staged_folder,
 )
 from aigid.storage.http import download
+from aigid.storage.hub_copy import copy_of_hub_files, is_hub_offline
 from aigid.storage.listing import (
     ListedFile,
     Listing,
@@ -20,6 +21,7 @@ from aigid.storage.listing import (
 )
 from aigid.storage.location import (
     Location,
+    absence_hint,
     exists,
     explain_absence,
     explain_failure,
@@ -57,6 +59,8 @@ __all__ = [
     "URI_SCHEMES",
     "WEB_SCHEMES",
     "WebSettings",
+    "absence_hint",
+    "copy_of_hub_files",
     "download",
     "endpoint_variables",
     "exists",
@@ -68,6 +72,8 @@ __all__ = [
     "has_glob",
     "http_errors",
     "is_folder",
+    "is_hub_offline",
+    "is_forbidden",
     "list_files",
     "list_names",
     "locate",

@@ -1,4 +1,4 @@
-"""The clients of object stores and web servers. A process makes one for each, and keeps it.
+"""The clients of object stores, web servers and the hub: one of each in a process.
 
 Credentials come only from where each store's own tools look for them: the environment, files in the
 home folder, and the host's role. A URI never holds them, because it ends up in results and logs.
@@ -11,6 +11,7 @@ from functools import lru_cache
 from pyarrow import fs
 
 from aigid.errors import UsageError
+from aigid.extras import missing_extra
 from aigid.storage.endpoints import gcs_endpoint, s3_endpoint
 from aigid.storage.uri import StoreUri
 from aigid.storage.web_files import WebFiles
@@ -26,11 +27,13 @@ _ENDPOINTS = {"s3": s3_endpoint, "gs": gcs_endpoint}
 def open_store(uri: StoreUri) -> fs.FileSystem:
     """Return the client for a URI.
 
-    Raises UsageError where an Azure account is missing, and OSError or pyarrow.ArrowException where
-    the client cannot be made.
+    Raises UsageError where an Azure account or the package of a client is missing, and OSError or
+    pyarrow.ArrowException where the client cannot be made.
     """
     if uri.kind == "web":
         return _web(uri.scheme, uri.query)
+    if uri.kind == "hub":
+        return _hub(uri.bucket)
     options = _options(uri)
     if uri.kind == "s3":
         return _s3(uri.bucket, options)
@@ -92,6 +95,15 @@ def _az(account: str | None, options: tuple[tuple[str, str], ...]) -> fs.AzureFi
 @lru_cache(maxsize=64)
 def _web(scheme: str, query: str) -> fs.PyFileSystem:
     return fs.PyFileSystem(WebFiles(scheme, query))
+
+
+@lru_cache(maxsize=64)
+def _hub(bucket: str) -> fs.PyFileSystem:
+    try:
+        from aigid.storage.hub import HubFiles
+    except ModuleNotFoundError as error:
+        raise missing_extra("reading from the Hugging Face Hub", error, "hub") from error
+    return fs.PyFileSystem(HubFiles(bucket))
 
 
 def _s3_attempts() -> int:

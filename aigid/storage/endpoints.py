@@ -43,6 +43,23 @@ def gcs_endpoint() -> dict[str, str]:
     return _parse("STORAGE_EMULATOR_HOST", value, "http") | {"anonymous": "true"}
 
 
+def hub_endpoint() -> str:
+    """Return the URL of the Hugging Face Hub, or of the one that HF_ENDPOINT names.
+
+    Raises UsageError for what is no URL of a server.
+    """
+    value = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    try:
+        parts = urlsplit(value)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query:
+        shown = value.rpartition("@")[2].partition("?")[0]
+        raise UsageError(f"HF_ENDPOINT: {shown!r} is not a server: give https://HOST")
+    return value
+
+
 def endpoint_variables() -> dict[str, str]:
     """Return the environment variables by which another host asks the same servers as this one.
 
@@ -53,6 +70,7 @@ def endpoint_variables() -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": s3,
         "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false" if s3 else "true",
         "STORAGE_EMULATOR_HOST": gcs,
+        "HF_ENDPOINT": hub_endpoint(),
     }
 
 

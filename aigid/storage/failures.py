@@ -153,6 +153,13 @@ def explain_store_failure(error: Exception, uri: StoreUri, filesystem: fs.FileSy
     return f"{explanation}{place}; the store says: {message}"
 
 
+def is_denied(error: Exception, uri: StoreUri, filesystem: fs.FileSystem) -> bool:
+    """Return whether the store knows the credentials, but does not let them read this object."""
+    if uri.kind == "hub":
+        return isinstance(error, PermissionError)
+    return _explanation(_message(error, uri, filesystem), uri) == _DENIED
+
+
 def listing_failure(uri: StoreUri, filesystem: fs.FileSystem) -> Exception | None:
     """List an empty folder beside an object, and return the error, if any.
 
@@ -170,7 +177,8 @@ def listing_failure(uri: StoreUri, filesystem: fs.FileSystem) -> Exception | Non
 
 
 def _explanation(message: str, uri: StoreUri) -> str | None:
-    if uri.kind == "web":
+    if uri.kind in ("web", "hub"):
+        # Their errors explain themselves.
         return None
     return next((text for pattern, text in _EXPLANATIONS if re.search(pattern, message)), None)
 

@@ -10,6 +10,7 @@ from pyarrow import fs
 
 from aigid.bounded_map import bounded_map
 from aigid.storage.location import Location, info_of, store_failures
+from aigid.storage.tables import refuse_table, refuse_table_around
 
 _GLOB_CHARACTERS = ("*", "?", "[")
 # Each waits for a response of the store, which lists up to a thousand names.
@@ -46,15 +47,25 @@ class Listing:
     is_glob: bool = False
 
 
-def list_files(location: Location) -> Listing:
+def list_files(location: Location, checked: set[str] | None = None) -> Listing:
     """Return the files that a location names, sorted by path; none where it does not exist.
 
     A file is listed whatever its name is. A folder lists the files in it and below it, without
     names that begin with a dot. A glob matches as in a shell: names that begin with a dot must be
-    asked for. Memory holds the names of a few folders at a time. Raises StorageError where an
-    object store fails, also while the files are taken.
+    asked for. Memory holds the names of a few folders at a time. `checked` has the folders around
+    other locations that were looked into. Raises StorageError where an object store fails, and
+    ManifestError for a table whose files are more than its rows; both also while the files are
+    taken.
     """
     info = info_of(location)
+    folder = location
+    if info.type == fs.FileType.NotFound and has_glob(location):
+        folder, _ = _split_glob(location)
+    refuse_table_around(
+        folder,
+        is_folder=info.type != fs.FileType.File,
+        checked=set() if checked is None else checked,
+    )
     if info.type == fs.FileType.Directory:
         visible = (file for file in _below(location) if not _is_hidden(file.location, location))
         return Listing(location, visible)
@@ -153,14 +164,18 @@ def _store_entries(folder: Location, *, recursive: bool) -> Iterator[_Entry]:
     selector = fs.FileSelector(folder.path, recursive=recursive, allow_not_found=True)
     with store_failures(folder):
         found = folder.filesystem.get_file_info(selector)
-    found.sort(
-        key=lambda info: f"{info.path}/" if info.type == fs.FileType.Directory else info.path
-    )
+    names = [info.path[len(folder.path) :].strip("/") + _slash(info) for info in found]
+    refuse_table(folder, names, look_into=not recursive)
+    found.sort(key=lambda info: info.path + _slash(info))
     for info in found:
         if info.type == fs.FileType.File:
             yield ListedFile(folder.at(info.path), info.size, info.mtime_ns)
         elif info.type == fs.FileType.Directory:
             yield _Folder(folder.at(info.path))
+
+
+def _slash(info: fs.FileInfo) -> str:
+    return "/" if info.type == fs.FileType.Directory else ""
 
 
 def _local_entries(folder: Location) -> Iterator[_Entry]:
@@ -175,6 +190,7 @@ def _local_entries(folder: Location) -> Iterator[_Entry]:
                 names.append(f"{entry.name}/")
             elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
                 names.append(entry.name)
+    refuse_table(folder, names, look_into=True)
     for name in sorted(names):
         location = folder.child(name.rstrip("/"))
         if name.endswith("/"):

@@ -1,4 +1,4 @@
-"""Files on local disks, in object stores and on the web: find, read and atomically write them."""
+"""Files on disks, in object stores, on the web and the hub: find, read, atomically write them."""
 
 import os
 import secrets
@@ -12,8 +12,20 @@ from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
 from aigid.storage.clients import open_store
-from aigid.storage.failures import explain_store_failure, listing_failure, store_failure
-from aigid.storage.uri import URI_SCHEMES, MalformedUriError, StoreUri, parse_store_uri
+from aigid.storage.failures import (
+    explain_store_failure,
+    is_denied,
+    listing_failure,
+    store_failure,
+)
+from aigid.storage.uri import (
+    PARQUET_REVISION,
+    URI_SCHEMES,
+    MalformedUriError,
+    StoreUri,
+    parse_store_uri,
+    split_revision,
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,11 @@ class Location:
     def is_web(self) -> bool:
         """Whether it is on a web server. Web servers have files but no folders."""
         return self.store is not None and self.store.kind == "web"
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be written there: it is on a web server or on the hub."""
+        return self.store is not None and self.store.kind in ("web", "hub")
 
     def child(self, name: str) -> "Location":
         """Return the location of `name` in this folder."""
@@ -174,6 +191,22 @@ def explain_absence(location: Location) -> str:
 def failure_of_store(location: Location) -> Exception | None:
     """Ask the store of an object for a listing, and return the error where the store fails."""
     return None if location.store is None else store_failure(location.store, location.filesystem)
+
+
+def absence_hint(location: Location) -> str:
+    """Return what to add to an error that there is no manifest in a data set of the hub, or ""."""
+    if location.store is None or location.store.kind != "hub":
+        return ""
+    repository, revision = split_revision(location.store.bucket)
+    if revision == PARQUET_REVISION:
+        return ""
+    copy = f"hf://datasets/{repository}@{PARQUET_REVISION}"
+    return f"; the hub's own copy as Parquet, where it has made one, is {copy}"
+
+
+def is_forbidden(error: Exception, location: Location) -> bool:
+    """Return whether an error says that an object store denies access to this one object."""
+    return location.store is not None and is_denied(error, location.store, location.filesystem)
 
 
 def list_names(folder: Location) -> list[str]:

@@ -9,7 +9,7 @@ from aigid.records import without_secrets
 
 # As Hadoop and Google's tools call them.
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
-STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", *_ALIASES)
+STORE_SCHEMES = ("s3", "gs", "az", "abfs", "abfss", *_ALIASES, "hf")
 WEB_SCHEMES = ("http", "https")
 URI_SCHEMES = (*STORE_SCHEMES, *WEB_SCHEMES)
 # What the query of an object store's URI may set, by Arrow's names.
@@ -33,6 +33,7 @@ CREDENTIALS = {
         "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, `az login`, "
         "or the host's managed identity"
     ),
+    "hub": "HF_TOKEN, or the login of `hf auth login`",
 }
 """Where each kind of store looks for credentials."""
 
@@ -44,6 +45,17 @@ _HOSTS = {
     "az": re.compile(r"[\w$-]+", re.ASCII),
     "web": re.compile(r"([^\s/@:\[\]]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?"),
 }
+# As huggingface_hub writes them. Only special revisions may have a slash.
+_DATA_SET = re.compile(
+    r"(?P<repository>\w[\w.-]*/\w[\w.-]*)"
+    r"(?:@(?P<revision>refs/convert/[\w.-]+|refs/pr/\d+|[^/]+))?"
+    r"(?:/(?P<key>.*))?",
+    re.ASCII | re.DOTALL,
+)
+PARQUET_REVISION = "refs/convert/parquet"
+"""The branch of a data set in which the hub keeps it as Parquet."""
+
+_SPECIAL_REVISION = re.compile(r"refs/(convert/[\w.-]+|pr/\d+)", re.ASCII)
 
 
 class MalformedUriError(UsageError):
@@ -56,12 +68,13 @@ class MalformedUriError(UsageError):
 
 @dataclass(frozen=True)
 class StoreUri:
-    """The parts of a URI of an object store or a web server.
+    """The parts of a URI of an object store, a web server or a data set of the hub.
 
-    `root` is the text up to the bucket, as in "s3://bucket". `bucket` is the bucket or container,
-    and for the web the host with its port. `key` is the path below it: decoded, but for the web as
-    it is in the URL, where a%2Fb and a/b may be two files. `account` is the storage account of an
-    abfs:// or abfss:// URI.
+    `root` is the text up to the bucket, as in "s3://bucket". `bucket` is the bucket or container;
+    for the web the host with its port, and for the hub "datasets/OWNER/NAME@REVISION". `key` is the
+    path below it: decoded, but for the web as it is in the URL, where a%2Fb and a/b may be two
+    files. On the hub nothing is escaped. `account` is the storage account of an abfs:// or abfss://
+    URI.
     """
 
     scheme: str
@@ -73,7 +86,7 @@ class StoreUri:
 
     @property
     def kind(self) -> str:
-        """The kind of client that opens it: "s3", "gs", "az" or "web"."""
+        """The kind of client that opens it: "s3", "gs", "az", "web" or "hub"."""
         return _kind(self.scheme)
 
     @property
@@ -89,7 +102,9 @@ class StoreUri:
     @property
     def text(self) -> str:
         """The URI as a user would write it."""
-        key = self.key if self.kind == "web" else _escaped(self.key)
+        key = self.key if self.kind in ("web", "hub") else _escaped(self.key)
+        if self.kind == "hub" and not key:
+            return self.root
         return f"{self.root}/{key}" + (f"?{self.query}" if self.query else "")
 
     @property
@@ -101,7 +116,8 @@ class StoreUri:
 
     def at(self, path: str) -> "StoreUri":
         """Return the URI of another of Arrow's paths in the same store."""
-        key = path.removeprefix(self.bucket).removeprefix("/")
+        inside = f"{path}/".startswith(f"{self.bucket}/")
+        key = path.removeprefix(self.bucket).removeprefix("/") if inside else ""
         return replace(self, key=key if self.kind == "web" else key.rstrip("/"))
 
 
@@ -116,6 +132,8 @@ def parse_store_uri(text: str) -> StoreUri:
     except ValueError as error:
         raise MalformedUriError(text, f"not a location that can be opened: {error}") from error
     scheme, bucket, account = parts.scheme.lower(), parts.netloc, None
+    if scheme == "hf":
+        return _parse_hub_uri(text)
     scheme = _ALIASES.get(scheme, scheme)
     kind = _kind(scheme)
     if scheme in ("abfs", "abfss"):
@@ -131,6 +149,36 @@ def parse_store_uri(text: str) -> StoreUri:
     _check_options(text, parts.query, kind)
     key = parts.path.removeprefix("/") if kind == "web" else _key(text, parts.path)
     return StoreUri(scheme, f"{scheme}://{parts.netloc}", bucket, key, parts.query, account)
+
+
+def split_revision(bucket: str) -> tuple[str, str]:
+    """Return OWNER/NAME and the revision of a hub URI's `bucket`."""
+    repository, _, revision = bucket.removeprefix("datasets/").partition("@")
+    return repository, unquote(revision) or "main"
+
+
+def _parse_hub_uri(text: str) -> StoreUri:
+    """Split hf://datasets/OWNER/NAME[@REVISION][/KEY], in which no character is escaped.
+
+    The hub has models, spaces and buckets as well. A name without "datasets/" means a model there,
+    but much rather a forgotten word, so none of these is opened.
+    """
+    kind, _, rest = text.partition("://")[2].rstrip("/").partition("/")
+    match = _DATA_SET.fullmatch(rest)
+    if kind != "datasets" or match is None:
+        form = "hf://datasets/OWNER/NAME or hf://datasets/OWNER/NAME@REVISION/PATH"
+        raise MalformedUriError(text, f"not a data set of the Hugging Face Hub: give {form}")
+    key = match["key"] or ""
+    if re.search(r"\?[\w.-]+=", key):
+        raise MalformedUriError(text, "the hub knows no queries: leave out what follows the ?")
+    if key and any(part in ("", ".", "..") for part in key.split("/")):
+        raise MalformedUriError(text, "a path with an empty part, . or .. cannot be opened")
+    bucket = f"datasets/{match['repository']}"
+    revision = unquote(match["revision"] or "main")
+    if revision != "main":
+        special = _SPECIAL_REVISION.fullmatch(revision)
+        bucket += f"@{revision if special else quote(revision, safe='')}"
+    return StoreUri("hf", f"hf://{bucket}", bucket, key)
 
 
 def _account(text: str, domain: str) -> str:
@@ -196,6 +244,8 @@ def _check_options(text: str, query: str, kind: str) -> None:
 def _kind(scheme: str) -> str:
     if scheme in WEB_SCHEMES:
         return "web"
+    if scheme == "hf":
+        return "hub"
     return "az" if scheme in ("abfs", "abfss") else scheme
 
 

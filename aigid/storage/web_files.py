@@ -4,7 +4,6 @@ Files are read in ranges. The user names the server, so its address may be priva
 manifest names are fetched by `download`, even those at paths relative to the manifest.
 """
 
-import io
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ from pyarrow import fs
 
 from aigid.storage.http import FileRange, download_range
 from aigid.storage.http_errors import HttpError, NotFoundError, UnknownHostError
+from aigid.storage.range_file import RangeFile
 
 _READ_ONLY = "a web server is read only: give a folder or an object store"
 
@@ -59,7 +59,9 @@ class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
     def open_input_file(self, path: str) -> pa.NativeFile:
         """Open a file that is read in ranges. Raises FileNotFoundError, or OSError."""
         url = self._url(path)
-        return pa.PythonFile(_WebFile(url, _read_range(url, 0, 1).size), mode="r")
+        size = _read_range(url, 0, 1).size
+        file = RangeFile(lambda start, stop: _read_range(url, start, stop).data, size)
+        return pa.PythonFile(file, mode="r")
 
     def _info(self, path: str) -> fs.FileInfo:
         try:
@@ -76,33 +78,6 @@ class WebFiles(fs.FileSystemHandler):  # type: ignore[misc] # pyarrow has no typ
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse_to_write
     delete_file = move = copy_file = open_output_stream = open_append_stream = _refuse_to_write
-
-
-class _WebFile(io.RawIOBase):
-    def __init__(self, url: str, size: int) -> None:
-        self._url, self._size, self._position = url, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        bases = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
-        self._position = bases[whence] + offset
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        stop = self._size if size < 0 else min(self._position + size, self._size)
-        if stop <= self._position:
-            return b""
-        data = _read_range(self._url, self._position, stop).data
-        self._position += len(data)
-        return data
 
 
 def _read_range(url: str, start: int, stop: int) -> FileRange:

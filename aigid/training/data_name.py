@@ -21,9 +21,9 @@ def data_name(paths: Sequence[str]) -> str:
 
 
 def _name(path: str) -> str:
+    if path.startswith(_HUB_DATASETS):
+        return printable(path.removeprefix(_HUB_DATASETS).rstrip("/"))
     public = printable(path).partition("?")[0] if "://" in path else path
-    if public.startswith(_HUB_DATASETS):
-        return public.removeprefix(_HUB_DATASETS).rstrip("/")
     if "://" in public:
         return public.rstrip("/").rpartition("/")[2]
     return printable(Path(path).name or Path(path).resolve().name or "data")

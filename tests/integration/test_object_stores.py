@@ -25,7 +25,7 @@ from support.scan_process import start_scan, wait_until
 from support.scan_results import result_rows
 from support.source_forms import FORMS, write_form
 
-from aigid.errors import StorageError
+from aigid.errors import ManifestError, StorageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.manifest import open_manifest, read_segment
 from aigid.records import ErrorCode, RowFailure
@@ -337,6 +337,26 @@ def test_folders_and_globs_list_the_same_as_on_a_disk(
     assert not exists(locate(store.uri("tree/none")))
     assert sorted(list_names(locate(store.uri("tree/a")))) == [".no.parquet", "x.parquet"]
     assert read_bytes(locate(store.uri("tree/b c.parquet"))) == b"x"
+
+
+def test_a_table_in_a_store_is_refused(store: ObjectStore) -> None:
+    store.put("delta/_delta_log/00000000000000000000.json", b"{}")
+    store.put("iceberg/metadata/v1.metadata.json", b"{}")
+    for key in ("delta/0.parquet", "delta/year=2024/a.parquet", "iceberg/data/a.parquet"):
+        store.put(key, b"x")
+        table = key.partition("/")[0]
+        for place in (table, key, f"{table}/**/*.parquet", key.replace("a.parquet", "*.parquet")):
+            with pytest.raises(ManifestError, match=rf"/{table}\?.*: an? \w+.* table: its folder"):
+                list(list_files(locate(store.uri(place))).files)
+
+
+def test_a_file_is_read_with_credentials_that_may_not_look_around(store: ObjectStore) -> None:
+    store.put("narrow/m.parquet", b"x")
+    store.faults = lambda request: (
+        None if "narrow/m.parquet" in request.path else Fault(403, "AccessDenied")
+    )
+    (file,) = list_files(locate(store.uri("narrow/m.parquet"))).files
+    assert file.size_bytes == 1
 
 
 def test_many_files_in_many_folders_are_listed_a_thousand_at_a_time(store: ObjectStore) -> None:

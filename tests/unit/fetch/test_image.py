@@ -263,7 +263,7 @@ def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
     error = refusal(uri, within(root, allow_outside))
     assert error == RowError(
         ErrorCode.FORBIDDEN,
-        f"{uri}: the scheme is not one of s3, gs, az, abfs, abfss, s3a, s3n, gcs, http, https, "
+        f"{uri}: the scheme is not one of s3, gs, az, abfs, abfss, s3a, s3n, gcs, hf, http, https, "
         "file",
     )
 
