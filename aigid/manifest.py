@@ -94,7 +94,11 @@ def open_manifest(
     notes: list[str] = []
     with closing(_find(paths, notes.append)) as found:
         first = next(found)
-        file = identify(first.kind, first.file) if isinstance(first, FoundFile) else first
+        file = (
+            identify(first.kind, first.file, choice.keep)
+            if isinstance(first, FoundFile)
+            else first
+        )
         columns = resolve_columns(file.schema, file.path, choice)
         check_columns(file.schema, file.path, columns)
         manifest = Manifest(ManifestFiles([file]), columns, file.schema)
@@ -163,7 +167,7 @@ def _identify_rest(
             return now
         if before is not None and _is_unmodified(now.file, before):
             return replace(before, query=now.file.location.hidden_query)
-        file = identify(now.kind, now.file)
+        file = identify(now.kind, now.file, manifest.columns.keep)
         check_columns(file.schema, file.path, manifest.columns)
         _check_kept(file, manifest)
         return file

@@ -1,5 +1,6 @@
 """From a manifest's image references to encoded bytes, or to a row's error."""
 
+from aigid.fetch.ahead import FetchAhead
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.from_memory import ImageInput, read_pixels
 from aigid.fetch.image import (
@@ -13,6 +14,7 @@ from aigid.fetch.image import (
 
 __all__ = [
     "CircuitBreaker",
+    "FetchAhead",
     "FetchPolicy",
     "ImageInput",
     "ImageReference",

@@ -1,7 +1,7 @@
 """Parquet files of a manifest: their identity, and exact reads of runs of rows."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -20,8 +20,8 @@ _MAGIC = b"PAR1"
 _TAIL_BYTES = 64 * 1024
 
 
-def read_footer(listed: ListedFile) -> ManifestFile:
-    """Return a Parquet file's identity and columns.
+def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
+    """Return a Parquet file's identity and columns, and the sizes of those that are in `keep`.
 
     Raises ManifestError if the file is missing, is damaged or is not Parquet.
     """
@@ -57,6 +57,7 @@ def read_footer(listed: ListedFile) -> ManifestFile:
         location.hidden_query,
         Kind.PARQUET,
         schema,
+        _column_bytes(metadata, keep) if keep else (),
     )
 
 
@@ -112,6 +113,20 @@ def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
             f"{file.path}: has changed since the scan began; "
             "restore the file to go on, or start a new scan"
         )
+
+
+def _column_bytes(metadata: pq.FileMetaData, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the bytes that these columns have in each row group, without compression."""
+    leaves = [
+        leaf
+        for leaf in range(metadata.num_columns)
+        if metadata.schema.column(leaf).path.startswith(tuple(f"{name}." for name in names))
+        or metadata.schema.column(leaf).path in names
+    ]
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return tuple(
+        sum(group.column(leaf).total_uncompressed_size for leaf in leaves) for group in groups
+    )
 
 
 def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:

@@ -1,6 +1,6 @@
 """The files of a manifest, whatever their kind: their identity, and their rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -13,10 +13,13 @@ from aigid.sources.text_tables import index_table, read_table
 from aigid.storage import ListedFile
 
 
-def identify(kind: Kind, listed: ListedFile) -> ManifestFile:
-    """Return a file's identity and columns. Raises ManifestError if it cannot be read as such."""
+def identify(kind: Kind, listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
+    """Return a file's identity and columns, and the sizes of those in `keep`.
+
+    Raises ManifestError if it cannot be read as such.
+    """
     if kind is Kind.PARQUET:
-        return read_footer(listed)
+        return read_footer(listed, keep)
     if kind is Kind.TAR:
         return identify_tar(listed)
     return index_table(kind, listed)
