@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from aigid.bounded_map import bounded_map
 from aigid.errors import ManifestError
+from aigid.pixels import DecodeLimits
+from aigid.prompts import MAX_CHARACTERS
 from aigid.sources import (
     ColumnChoice,
     Columns,
@@ -30,6 +32,10 @@ from aigid.storage import ListedFile, Location, locate, without_query
 
 # Each thread only waits for two requests, if the files are in an object store.
 _THREADS = 64
+# What the scan makes use of at most: an image above the limit is `too_large` whatever its size (as
+# base64 it has 4 characters for 3 bytes), and no character of a prompt has more than 4 bytes.
+_MOST_IMAGE_BYTES = 2 * DecodeLimits().max_bytes
+_MOST_PROMPT_BYTES = 4 * MAX_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -135,7 +141,10 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 
     Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
-    return read_rows(segment, manifest.columns.names)
+    columns = manifest.columns
+    cuts = {columns.image: _MOST_IMAGE_BYTES, columns.prompt or "": _MOST_PROMPT_BYTES}
+    unused = {name: most for name, most in cuts.items() if name and name not in columns.keep}
+    return read_rows(segment, columns.names, unused)
 
 
 def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | ManifestFile, None, None]:
