@@ -66,6 +66,7 @@ class LargeColumn:
         self._levels: Iterator[int] = iter(())
         self._left = 0
         self._values: _Plain | _FromDictionary | None = None
+        self._dictionary_page: Page | None = None
         self._dictionary: _Dictionary | None = None
         self._stored: Iterator[bytes] = iter(())
         self._clear()
@@ -123,9 +124,7 @@ class LargeColumn:
         self.finish_page()
         for page in self._pages:
             if page.kind == PageKind.DICTIONARY:
-                content = ByteStream(decompressed(self._compression, self._read(page)))
-                self._dictionary = _Dictionary(content, page)
-                self.finish_page()
+                self._dictionary_page = page
             elif page.kind in (PageKind.DATA, PageKind.DATA_V2):
                 return page
         raise pa.ArrowInvalid(f"column {self._name} ends too early")
@@ -148,12 +147,26 @@ class LargeColumn:
             self._levels = _run_lengths(ByteStream(iter([level_bytes])), width, page.values)
         else:
             self._levels = repeat(0)
-        if page.encoding in _DICTIONARY and self._dictionary is not None:
-            self._values = _FromDictionary(content, page.values, self._dictionary)
+        if page.encoding in _DICTIONARY:
+            self._values = _FromDictionary(content, page.values, self._read_dictionary())
         elif page.encoding == _PLAIN:
             self._values = _Plain(content, self._name)
         else:
             raise pa.ArrowInvalid(f"column {self._name} has a page in encoding {page.encoding}")
+
+    def _read_dictionary(self) -> "_Dictionary":
+        """Return the dictionary, which is read when a page first needs it."""
+        if self._dictionary is None:
+            page = self._dictionary_page
+            if page is None:
+                raise pa.ArrowInvalid(f"column {self._name} lacks its dictionary")
+            stored = _verified(self._source, page)
+            self._dictionary = _Dictionary(
+                ByteStream(decompressed(self._compression, stored)), page.values
+            )
+            for _ in stored:
+                pass
+        return self._dictionary
 
     def _page_values(self) -> "_Plain | _FromDictionary":
         assert self._values is not None
@@ -183,10 +196,10 @@ class _Plain:
 class _Dictionary:
     """The values of a dictionary page, on disk where they are many bytes."""
 
-    def __init__(self, content: ByteStream, page: Page) -> None:
+    def __init__(self, content: ByteStream, values: int) -> None:
         self._file = SpooledTemporaryFile(_DICTIONARY_BYTES_IN_MEMORY)  # noqa: SIM115 - it is kept
         self._starts = array("q", [0])
-        for _ in range(page.values):
+        for _ in range(values):
             size = int.from_bytes(content.read(4), "little")
             for part in content.parts(size):
                 self._file.write(part)
