@@ -4,6 +4,7 @@ The scan and Detector share this. Batches of one bucket need little padding. The
 pairs alone, never on timing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -16,14 +17,24 @@ from aigid.records import RowError, RowFailure
 
 Image = TypeVar("Image")
 
+WAITING_BYTES = 64 << 20
+"""The bytes of encoded images that may wait for a full batch, in all buckets together.
+
+Ordinary images never reach it, so their batches depend on the numbers of tokens alone.
+"""
+
 
 @dataclass(frozen=True)
 class PairInput(Generic[Image]):
-    """A pair on its way to the scorer: its position, its image in any form, its token ids."""
+    """A pair on its way to the scorer: its position, its image in any form, its token ids.
+
+    `held_bytes` is the size of an image that is in memory already.
+    """
 
     position: int
     image: Image
     token_ids: list[int]
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,11 @@ class PairBatch(Generic[Image]):
 
     bucket: int
     pairs: tuple[PairInput[Image], ...]
+
+    @property
+    def held_bytes(self) -> int:
+        """The bytes of the images that are in memory already."""
+        return sum(pair.held_bytes for pair in self.pairs)
 
 
 @dataclass(frozen=True)
@@ -47,18 +63,30 @@ class DecodedBatch:
 
 
 def batch_by_bucket(
-    pairs: Iterable[PairInput[Image]], bucket_of: Callable[[int], int], batch_rows: int
+    pairs: Iterable[PairInput[Image]],
+    bucket_of: Callable[[int], int],
+    batch_rows: int,
+    waiting_bytes: int = WAITING_BYTES,
 ) -> Iterator[PairBatch[Image]]:
     """Yield a batch whenever a bucket has `batch_rows` pairs; in the end, the incomplete batches.
 
     `bucket_of` gives the bucket for a number of tokens (`PromptEncoder.bucket`). Within a bucket
-    the pairs keep their order. The incomplete batches begin with the shortest prompts.
+    the pairs keep their order. The incomplete batches begin with the shortest prompts. Before the
+    images that wait would exceed `waiting_bytes`, the bucket with most bytes is yielded as it is:
+    so a batch has at most `waiting_bytes` of images, or one larger image.
     """
     waiting: dict[int, list[PairInput[Image]]] = {}
+    held: Counter[int] = Counter()
     for pair in pairs:
+        while waiting and held.total() + pair.held_bytes > waiting_bytes:
+            largest = max(sorted(waiting), key=held.__getitem__)
+            del held[largest]
+            yield PairBatch(largest, tuple(waiting.pop(largest)))
         bucket = bucket_of(len(pair.token_ids))
         waiting.setdefault(bucket, []).append(pair)
+        held[bucket] += pair.held_bytes
         if len(waiting[bucket]) == batch_rows:
+            del held[bucket]
             yield PairBatch(bucket, tuple(waiting.pop(bucket)))
     for bucket in sorted(waiting):
         yield PairBatch(bucket, tuple(waiting.pop(bucket)))

@@ -3,10 +3,19 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class BoundedWeight(Generic[Item]):
+    """A bound on what items weigh together: one item may weigh more, but then it is alone."""
+
+    weigh: Callable[[Item], int]
+    most: int
 
 
 def bounded_map(
@@ -27,21 +36,37 @@ def bounded_map(
 
 
 def map_in_pool(
-    pool: Executor, function: Callable[[Item], Answer], items: Iterable[Item], limit: int
+    pool: Executor,
+    function: Callable[[Item], Answer],
+    items: Iterable[Item],
+    limit: int,
+    bounded_weight: BoundedWeight[Item] | None = None,
 ) -> Generator[Answer, None, None]:
     """Yield `function` of each item, in order, as `bounded_map` does, from a pool of the caller's.
 
     The pool may be one of threads or of processes. At most `limit` results are in progress or wait
-    to be taken.
+    to be taken, and no item joins them with which their items would exceed `bounded_weight`.
     """
-    running: deque[Future[Answer]] = deque()
+    weigh, most = (bounded_weight.weigh, bounded_weight.most) if bounded_weight else (_nothing, 0)
+    running: deque[tuple[Future[Answer], int]] = deque()
+    total = 0
     try:
         for item in items:
-            running.append(pool.submit(function, item))
+            weight = weigh(item)
+            while running and total + weight > most:
+                total -= running[0][1]
+                yield running.popleft()[0].result()
+            running.append((pool.submit(function, item), weight))
+            total += weight
             if len(running) >= limit:
-                yield running.popleft().result()
+                total -= running[0][1]
+                yield running.popleft()[0].result()
         while running:
-            yield running.popleft().result()
+            yield running.popleft()[0].result()
     finally:
-        for future in running:
+        for future, _ in running:
             future.cancel()
+
+
+def _nothing(item: object) -> int:
+    return 0

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from aigid.bounded_map import bounded_map
 from aigid.errors import ManifestError
+from aigid.pixels import DecodeLimits
+from aigid.prompts import MAX_CHARACTERS
 from aigid.sources import (
     ColumnChoice,
     Columns,
@@ -32,6 +34,10 @@ from aigid.storage import ListedFile, Location, locate, without_query
 
 # Each thread only waits for two requests, if the files are in an object store.
 _THREADS = 64
+# What the scan makes use of at most: an image above the limit is `too_large` whatever its size (as
+# base64 it has 4 characters for 3 bytes), and no character of a prompt has more than 4 bytes.
+_MOST_IMAGE_BYTES = 2 * DecodeLimits().max_bytes
+_MOST_PROMPT_BYTES = 4 * MAX_CHARACTERS
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,10 @@ def open_manifest(
     notes, columns = list[str](), FileColumns(choice)
     with closing(_find(paths, notes.append)) as found:
         first = next(found)
-        file = identify(first.kind, first.file) if isinstance(first, FoundFile) else first
-        files = _first_rows(chain([file], _identify_rest(found, known)), limit)
+        file = (
+            identify(first.kind, first.file, choice.keep) if isinstance(first, FoundFile) else first
+        )
+        files = _first_rows(chain([file], _identify_rest(found, choice.keep, known)), limit)
         manifest_files = ManifestFiles(columns.watch(_placed(files)))
     manifest = Manifest(
         manifest_files,
@@ -148,7 +156,9 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
     file, columns, kept = segment.file, manifest.columns, manifest.keep_schema
     own = resolve_columns(file.schema, file.path, manifest.choice)
     names = [name for name in own.names if name in file.schema.names]
-    for rows in read_rows(segment, names):
+    cuts = {own.image: _MOST_IMAGE_BYTES, own.prompt or "": _MOST_PROMPT_BYTES}
+    unused = {name: most for name, most in cuts.items() if name and name not in own.keep}
+    for rows in read_rows(segment, names, unused):
         if conforms(rows, own, columns, kept):
             yield rows
         else:
@@ -173,7 +183,7 @@ def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | Manife
 
 
 def _identify_rest(
-    found: Iterator[FoundFile | ManifestFile], known: ManifestFiles | None
+    found: Iterator[FoundFile | ManifestFile], keep: Sequence[str], known: ManifestFiles | None
 ) -> Iterator[ManifestFile]:
     """Yield the identity of each file after the first."""
     recorded = iter(known or ())
@@ -185,7 +195,7 @@ def _identify_rest(
             return now
         if before is not None and _is_unmodified(now.file, before):
             return replace(before, query=now.file.location.hidden_query)
-        return identify(now.kind, now.file)
+        return identify(now.kind, now.file, keep)
 
     return bounded_map(of, ((one, next(recorded, None)) for one in found), _THREADS)
 

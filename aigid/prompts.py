@@ -15,6 +15,9 @@ Tokens = npt.NDArray[np.int32]
 
 # Tokenizing costs time by the character. No real prompt needs more characters for 128 tokens.
 MAX_CHARACTERS = 100_000
+# Before it is truncated, a tokenized prompt needs up to 150 bytes for a character. Ordinary reads
+# have fewer characters than this.
+_CHARACTERS_AT_A_TIME = 500_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,13 @@ class PromptEncoder:
         None is the empty prompt.
         """
         texts = [(prompt or "")[:MAX_CHARACTERS] for prompt in prompts]
+        if sum(map(len, texts)) <= _CHARACTERS_AT_A_TIME:
+            return self._encode(texts)
+        few = _CHARACTERS_AT_A_TIME // MAX_CHARACTERS
+        starts = range(0, len(texts), few)
+        return [ids for start in starts for ids in self._encode(texts[start : start + few])]
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def bucket(self, length: int) -> int:

@@ -1,26 +1,24 @@
 """The scan of shards: read, fetch, decode, score, decide. Every runner calls this."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
 
 import pyarrow as pa
 
-from aigid.batching import PairBatch, PairInput, batch_by_bucket, decode_batch
-from aigid.bounded_map import map_in_pool
+from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
+from aigid.bounded_map import BoundedWeight, map_in_pool
 from aigid.errors import AigidError
 from aigid.fetch import (
     CircuitBreaker,
+    FetchAhead,
     FetchPolicy,
-    HostQueue,
     ImageReference,
+    StartedFetch,
     fetch_image,
     image_references,
     is_remote,
-    web_host,
 )
 from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
@@ -32,8 +30,6 @@ from aigid.shards import Shard
 from aigid.sources import Kind, ManifestFile, texts
 from aigid.storage import Location
 
-# Images over the network that are fetched at a time: latency limits them, not this host.
-_FETCH_THREADS = 64
 # Batches that wait for a free thread: enough to keep all busy, and few enough that their encoded
 # images need little memory.
 _WAITING_PER_THREAD = 2
@@ -41,7 +37,7 @@ _WAITING_PER_THREAD = 2
 OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows, and how many of them have an error."""
 
-_Fetched = dict[int, "Future[bytes]"]
+_Fetched = dict[int, StartedFetch]
 
 
 @dataclass(frozen=True)
@@ -114,31 +110,25 @@ class _ShardScan:
 
     def __init__(self, scanner: ShardScanner, pool: ThreadPoolExecutor, on_batch: OnBatch) -> None:
         self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
-        self._fetching = HostQueue(
-            ThreadPoolExecutor(_FETCH_THREADS, thread_name_prefix="fetch"),
-            scanner.policy.web.requests_per_host,
-        )
+        self._fetching = FetchAhead(scanner.policy, scanner.circuit_breaker)
         self._read_error: AigidError | None = None
-        # Done when the scan has ended, perhaps by an exception: then threads stop waiting.
-        self._ended: Future[None] = Future()
 
     def tables(self, shards: Iterable[Shard]) -> Generator[tuple[Shard, pa.Table], None, None]:
         scanner, threads = self._scanner, self._scanner.threads
         # Besides those that the threads work on: batches wait for a thread as encoded images, or
         # for a server as pixels, which need more memory.
         limit = threads + (scanner.scorer.in_flight or threads * _WAITING_PER_THREAD)
-        submitted = map_in_pool(self._pool, self._submit, self._work(shards), limit)
+        held = BoundedWeight(_held_bytes, (threads + 1) * WAITING_BYTES)
+        submitted = map_in_pool(self._pool, self._submit, self._work(shards), limit, held)
         try:
             with closing(submitted):
                 for one in submitted:
                     if one.ends_shard:
-                        table = result_table(scanner.manifest, one.answers, scanner.scored_by)
-                        yield one.answers.shard, table
+                        yield self._finished(one.answers)
                     else:
                         self._collect(one)
         finally:
             self._fetching.close()
-            self._ended.set_result(None)
         if self._read_error is not None:
             raise self._read_error
 
@@ -168,7 +158,7 @@ class _ShardScan:
                 images, shown = _images(rows.column(manifest.columns.image), segment.file, root)
                 answers.add_rows(shown, manifest.kept(rows))
                 for image, ids in zip(images, self._token_ids(rows), strict=True):
-                    yield PairInput(position, image, ids)
+                    yield PairInput(position, image, ids, len(image.data or b""))
                     position += 1
 
     def _token_ids(self, rows: pa.RecordBatch) -> list[list[int]]:
@@ -178,18 +168,11 @@ class _ShardScan:
 
     def _start_fetching(self, batch: PairBatch[ImageReference]) -> _Fetched:
         """Have the images that come over the network fetched before a thread needs them."""
-        policy = self._scanner.policy
-        remote = (pair for pair in batch.pairs if is_remote(pair.image, policy))
         return {
-            pair.position: self._fetching.submit(
-                web_host(pair.image, policy), partial(self._fetch_remote, pair.image)
-            )
-            for pair in remote
+            pair.position: self._fetching.start(pair.image)
+            for pair in batch.pairs
+            if is_remote(pair.image, self._scanner.policy)
         }
-
-    def _fetch_remote(self, image: ImageReference) -> bytes:
-        with self._scanner.circuit_breaker.watch():
-            return fetch_image(image, self._scanner.policy)
 
     def _submit(self, work: _Work) -> _Submitted:
         """Decode a batch and give it to the scorer; this runs in the threads of the pool."""
@@ -198,23 +181,21 @@ class _ShardScan:
         scorer, policy, fetched = self._scanner.scorer, self._scanner.policy, work.fetched
 
         def decode(pair: PairInput[ImageReference]) -> Pixels:
-            if self._ended.done():
+            if self._fetching.is_closed:
                 raise CancelledError
             fetch = fetched.pop(pair.position, None)
-            data = fetch_image(pair.image, policy) if fetch is None else self._await(fetch)
+            data = fetch_image(pair.image, policy) if fetch is None else self._fetching.take(fetch)
             return decode_image(data, scorer.contract.image, policy.limits)
 
         decoded = decode_batch(work.batch, decode)
         scores = scorer.submit(*decoded.tensors) if decoded.tensors else None
         return _Submitted(work.answers, decoded.positions, scores, decoded.errors)
 
-    def _await(self, fetch: "Future[bytes]") -> bytes:
-        """Return what was fetched; raises CancelledError when the scan ends before."""
-        either: tuple[Future[Any], ...] = (fetch, self._ended)
-        wait(either, return_when=FIRST_COMPLETED)
-        if not fetch.done():
-            raise CancelledError
-        return fetch.result()
+    def _finished(self, answers: ShardAnswers) -> tuple[Shard, pa.Table]:
+        table = result_table(self._scanner.manifest, answers, self._scanner.scored_by)
+        # Kept columns may be large: only the table holds them from now on.
+        answers.kept.clear()
+        return answers.shard, table
 
     def _collect(self, batch: _Submitted) -> None:
         """Wait for the answers of a batch, and note them."""
@@ -225,6 +206,10 @@ class _ShardScan:
             batch.answers.known_score[batch.positions] = scores.known_score
         batch.answers.errors.update(batch.errors)
         self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))
+
+
+def _held_bytes(work: _Work) -> int:
+    return work.batch.held_bytes if work.batch else 0
 
 
 def _images(

@@ -1,11 +1,16 @@
 """The plan of a scan: the manifest's shards, the units of work, commit and retry."""
 
+import math
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from operator import attrgetter
 from typing import Self
 
 from aigid.sources import ManifestFile, Segment
+
+SHARD_KEPT_BYTES = 64 << 20
+"""The bytes of kept columns from which a shard has fewer rows than it would have without them."""
 
 # What a tar whose rows are not known counts for: one row for so many bytes. With the usual 10,000
 # rows, a shard has 254 MiB of tars.
@@ -77,48 +82,66 @@ def plan_shards(
 
     The same files and numbers give the same plan. Small files and row groups share a shard. Shards
     end where a row group ends; only a row group of more than 1.5 times `shard_rows` rows is cut,
-    into even pieces. So no shard has more than 1.75 times `shard_rows` rows. A tar whose rows are
-    not known is never cut, and counts by its bytes: 26 KiB as a row.
+    into even pieces. So no shard has more than 1.75 times `shard_rows` rows. Where kept columns
+    are large, the same holds for their bytes: a shard has about SHARD_KEPT_BYTES of them. A tar
+    whose rows are not known is never cut, and counts by its bytes: 26 KiB as a row.
     """
     pieces: list[Segment] = []
-    index = rows = 0
+    index, rows, kept_bytes = 0, 0, 0.0
     for piece in _pieces(files, shard_rows, limit):
-        weight = _weight(piece, shard_rows)
-        if pieces and rows + weight / 2 > shard_rows:
+        weight = _weight(piece.segment)
+        full = kept_bytes + piece.kept_bytes / 2 > SHARD_KEPT_BYTES
+        if pieces and (full or rows + weight / 2 > shard_rows):
             yield Shard(index, _joined(pieces))
-            index, pieces, rows = index + 1, [], 0
-        pieces.append(piece)
+            index, pieces, rows, kept_bytes = index + 1, [], 0, 0.0
+        pieces.append(piece.segment)
         rows += weight
+        kept_bytes += piece.kept_bytes
     if pieces:
         yield Shard(index, _joined(pieces))
 
 
-def _weight(piece: Segment, shard_rows: int) -> int:
+def _weight(piece: Segment) -> int:
     """Return the rows of a piece, or what its bytes count for."""
     if piece.stop is not None:
         return piece.rows
     return -(-piece.file.size_bytes // _ROW_BYTES)
 
 
-def _pieces(files: Iterable[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[Segment]:
+@dataclass(frozen=True)
+class _Piece:
+    """Rows that stay together, and the bytes of their kept columns."""
+
+    segment: Segment
+    kept_bytes: float
+
+
+def _pieces(files: Iterable[ManifestFile], shard_rows: int, limit: int | None) -> Iterator[_Piece]:
     done = 0
     for file in files:
         if not file.has_known_rows:
-            yield Segment(file, 0, None)
+            yield _Piece(Segment(file, 0, None), 0)
         start = 0
-        for group in file.row_groups:
+        kept_bytes = file.kept_bytes or repeat(0, len(file.row_groups))
+        for group, size in zip(file.row_groups, kept_bytes, strict=True):
             rows = group if limit is None else min(group, limit - done)
-            yield from _cut(file, start, rows, shard_rows)
+            if rows > 0:
+                yield from _cut(Segment(file, start, start + rows), size / group, shard_rows)
             start += group
             done += rows
 
 
-def _cut(file: ManifestFile, start: int, rows: int, shard_rows: int) -> Iterator[Segment]:
-    parts = 1 if rows <= 1.5 * shard_rows else -(-rows // shard_rows)
+def _cut(segment: Segment, row_bytes: float, shard_rows: int) -> Iterator[_Piece]:
+    rows, start = segment.rows, segment.start
+    parts = max(_parts(rows, shard_rows), _parts(rows * row_bytes, SHARD_KEPT_BYTES))
     for part in range(parts):
         begin, end = start + rows * part // parts, start + rows * (part + 1) // parts
         if end > begin:
-            yield Segment(file, begin, end)
+            yield _Piece(Segment(segment.file, begin, end), (end - begin) * row_bytes)
+
+
+def _parts(size: float, wanted: int) -> int:
+    return 1 if size <= 1.5 * wanted else math.ceil(size / wanted)
 
 
 def _joined(pieces: list[Segment]) -> tuple[Segment, ...]:

@@ -1,5 +1,6 @@
 """From a manifest's image references to encoded bytes, or to a row's error."""
 
+from aigid.fetch.ahead import FetchAhead, StartedFetch
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.from_memory import ImageInput, read_pixels
 from aigid.fetch.host_queue import HostQueue
@@ -8,10 +9,12 @@ from aigid.fetch.references import ImageReference, image_references
 
 __all__ = [
     "CircuitBreaker",
+    "FetchAhead",
     "FetchPolicy",
     "HostQueue",
     "ImageInput",
     "ImageReference",
+    "StartedFetch",
     "fetch_image",
     "image_references",
     "image_root_of",

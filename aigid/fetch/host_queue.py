@@ -4,12 +4,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from threading import Lock
+from typing import Generic, TypeVar
 
-Fetch = Callable[[], bytes]
-_Waiting = tuple["Future[bytes]", Fetch]
+Fetched = TypeVar("Fetched")
 
 
-class HostQueue:
+class HostQueue(Generic[Fetched]):
     """Runs fetches in the threads of a pool, at most `most` for one host at a time.
 
     The HTTP client holds the same limit. Here it keeps the threads free: without this queue, the
@@ -20,13 +20,18 @@ class HostQueue:
         self._pool, self._most = pool, most
         self._lock = Lock()
         self._running: Counter[str] = Counter()
-        self._waiting: defaultdict[str, deque[_Waiting]] = defaultdict(deque)
+        self._waiting: defaultdict[str, deque[tuple[Future[Fetched], Callable[[], Fetched]]]] = (
+            defaultdict(deque)
+        )
 
-    def submit(self, host: str | None, fetch: Fetch) -> "Future[bytes]":
-        """Run a fetch when its host has less than `most`; at once where `host` is None."""
+    def submit(self, host: str | None, fetch: Callable[[], Fetched]) -> "Future[Fetched]":
+        """Run a fetch when its host has less than `most`; at once where `host` is None.
+
+        A fetch that has not begun can be cancelled.
+        """
         if host is None:
             return self._pool.submit(fetch)
-        future: Future[bytes] = Future()
+        future: Future[Fetched] = Future()
         with self._lock:
             if self._running[host] >= self._most:
                 self._waiting[host].append((future, fetch))
@@ -44,11 +49,14 @@ class HostQueue:
             future.cancel()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, host: str, future: "Future[bytes]", fetch: Fetch) -> None:
+    def _start(self, host: str, future: "Future[Fetched]", fetch: Callable[[], Fetched]) -> None:
         running = self._pool.submit(self._run, host, future, fetch)
         running.add_done_callback(lambda done: done.cancelled() and future.cancel())
 
-    def _run(self, host: str, future: "Future[bytes]", fetch: Fetch) -> None:
+    def _run(self, host: str, future: "Future[Fetched]", fetch: Callable[[], Fetched]) -> None:
+        if not future.set_running_or_notify_cancel():
+            self._start_next(host)
+            return
         try:
             data = fetch()
         except BaseException as error:  # noqa: BLE001 - raised by the thread that takes the result

@@ -38,6 +38,10 @@ _SHARD_NAME = re.compile(r"part-(\d+)\.parquet")
 # Until format 2, result files were beside scan.json.
 _OLD_SHARD_NAME = re.compile(r"detections-\d+\.parquet")
 
+# Kept columns may be large. A reader needs memory for a few times a row group, and cannot read more
+# than 2 GiB of a nested column in one.
+_ROW_GROUP_BYTES = 32 << 20
+
 
 @dataclass(frozen=True)
 class ResultsFolder:
@@ -157,9 +161,14 @@ class ResultsFolder:
 
         Raises ResultsError where it cannot be written: no space, no permission, no folder.
         """
+        rows = max(1, _ROW_GROUP_BYTES * len(table) // max(1, table.nbytes))
         buffer = pa.BufferOutputStream()
         pq.write_table(
-            table, buffer, compression="zstd", row_group_size=1 << 20, write_page_checksum=True
+            table,
+            buffer,
+            compression="zstd",
+            row_group_size=min(rows, 1 << 20),
+            write_page_checksum=True,
         )
         self._write(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}", buffer.getvalue())
 

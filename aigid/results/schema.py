@@ -14,7 +14,7 @@ from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
 from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
-from aigid.shards import Shard
+from aigid.shards import SHARD_KEPT_BYTES, Shard
 
 RESERVED = (
     "manifest",
@@ -32,6 +32,8 @@ _CODES = list(ErrorCode)
 _TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
 # A hostile manifest may have a file's content in place of its path.
 _REFERENCE_CHARACTERS = 4096
+# Four times what the plan aims at.
+_MOST_KEPT_BYTES = 4 * SHARD_KEPT_BYTES
 
 
 @dataclass
@@ -49,6 +51,7 @@ class ShardAnswers:
     segment_rows: list[int] = field(default_factory=list)
     images: list[pa.Array] = field(default_factory=list)
     kept: list[pa.RecordBatch] = field(default_factory=list)
+    kept_bytes: int = 0
     errors: dict[int, RowError] = field(default_factory=dict)
 
     @classmethod
@@ -71,12 +74,30 @@ class ShardAnswers:
         self.segment_rows.append(0)
 
     def add_rows(self, images: pa.Array, kept: pa.RecordBatch) -> None:
-        """Take over the columns of some rows, which are the next ones of their segment."""
+        """Take over the columns of some rows, which are the next ones of their segment.
+
+        Raises ResultsError where the kept columns would need too much memory. The plan cuts shards
+        by these columns' bytes, but it knows neither which rows have them, nor a dictionary's: its
+        value is there once in the file, and here for each row.
+        """
         self.images.append(images)
         self.kept.append(kept)
+        self.kept_bytes += kept.nbytes
+        if self.kept_bytes > _MOST_KEPT_BYTES:
+            raise self._too_much(kept)
         self.segment_rows[-1] += len(images)
         if self.rows > len(self.p_ai) and not self.shard.has_known_rows:
             self._grow(max(2 * len(self.p_ai), self.rows))
+
+    def _too_much(self, last: pa.RecordBatch) -> ResultsError:
+        column = max(last.schema.names, key=lambda name: last.column(name).nbytes)
+        first, rows = self.shard.segments[0], sum(map(len, self.kept))
+        return ResultsError(
+            f"{first.file.path}: the kept columns, of them most {column}, have "
+            f"{self.kept_bytes >> 20} MiB in {rows} rows from row {first.start} on; a result file "
+            f"holds at most {_MOST_KEPT_BYTES >> 20} MiB: leave it out of `keep`, or lower "
+            "`shard_rows`"
+        )
 
     def scores(self) -> tuple[npt.NDArray[np.float32], ...]:
         """Return `p_ai`, `p_source` and `known_score` of the rows."""

@@ -18,5 +18,7 @@ def run_local(
         with closing(scan_shards(scanner, shards, pool, on_batch)) as scanned:
             for shard, table in scanned:
                 results.commit(shard.index, table)
+                # Its kept columns may be large: it must not wait for the next one.
+                del table
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -126,6 +126,7 @@ class ShardWorker:
                 with closing(scan(self._next_shards(), self._on_batch)) as scanned:
                     for shard, table in scanned:
                         results.commit(shard.index, table)
+                        del table
                         self._finish_first()
             except Exception as error:  # noqa: BLE001 - the driver gets any error, and decides
                 # Answers come in the order of shards: the first without an answer has failed.

@@ -8,8 +8,9 @@ from aigid.sources.file_columns import FileColumns
 from aigid.sources.files import ManifestFile, ManifestFiles, Segment
 from aigid.sources.finding import FoundFile, OnNote, find_sources
 from aigid.sources.kinds import Kind
-from aigid.sources.parquet import READ_ROWS, opened, read_footer
+from aigid.sources.parquet import opened, read_footer
 from aigid.sources.reading import identify, read_rows
+from aigid.sources.row_groups import READ_ROWS
 from aigid.sources.tars import count_rows
 
 __all__ = [

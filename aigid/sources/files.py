@@ -23,6 +23,7 @@ _SCHEMA = pa.schema(
         pa.field("schema", pa.dictionary(pa.int32(), pa.binary())),
         pa.field("first_row", pa.int64()),
         pa.field("blocks", pa.list_(pa.struct([("bytes", pa.int64()), ("digest", pa.int64())]))),
+        pa.field("kept_bytes", pa.list_(pa.int64())),
         pa.field("modified_ns", pa.int64()),
         pa.field("query", pa.string()),
         pa.field("content", pa.binary()),
@@ -53,7 +54,8 @@ class ManifestFile:
     What follows is no part of the identity. `modified_ns` only tells whether the file must be
     looked into again. `query` is that of a URL. It may hold a signature, so `path` shows it as
     "?...". `content` has the rows of a run of images, as an Arrow stream. Neither is recorded.
-    `blocks` are those of a text table: the first has the line of its column names.
+    `blocks` are those of a text table: the first has the line of its column names. `kept_bytes` has
+    the bytes of the kept columns in each row group, nothing where they are not known.
     """
 
     path: str
@@ -67,6 +69,7 @@ class ManifestFile:
     first_row: int = 0
     blocks: tuple[Block, ...] = field(default=(), compare=False, repr=False)
     content: bytes | None = field(default=None, compare=False, repr=False)
+    kept_bytes: tuple[int, ...] = field(default=(), compare=False)
 
     @property
     def uri(self) -> str:
@@ -174,6 +177,7 @@ class ManifestFiles(Sequence[ManifestFile]):
 
 def _file(values: dict[str, Any]) -> ManifestFile:
     values["row_groups"] = tuple(values["row_groups"])
+    values["kept_bytes"] = tuple(values["kept_bytes"])
     values["digest"] = values["digest"].hex()
     values["kind"] = Kind(values["kind"])
     values["schema"] = _schema_of(values["schema"])
@@ -198,6 +202,7 @@ def _batches(files: Iterable[ManifestFile]) -> Iterator[pa.RecordBatch]:
             [file.schema.serialize().to_pybytes() for file in batch],
             [file.first_row for file in batch],
             [[vars(block) for block in file.blocks] for file in batch],
+            [file.kept_bytes for file in batch],
             [file.modified_ns for file in batch],
             [file.query for file in batch],
             [file.content for file in batch],

@@ -1,7 +1,7 @@
 """Parquet files of a manifest: their identity, and exact reads of runs of rows."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -10,18 +10,16 @@ import pyarrow.parquet as pq
 from aigid.errors import AigidError, ManifestError
 from aigid.sources.files import ManifestFile, Segment
 from aigid.sources.kinds import Kind
+from aigid.sources.row_groups import RowGroups
 from aigid.storage import ListedFile, explain_failure, locate, store_failures
-
-# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
-READ_ROWS = 128
 
 _MAGIC = b"PAR1"
 # Read from the end of a file at once. Most footers are smaller, so one request is enough.
 _TAIL_BYTES = 64 * 1024
 
 
-def read_footer(listed: ListedFile) -> ManifestFile:
-    """Return a Parquet file's identity and columns.
+def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
+    """Return a Parquet file's identity and columns, and the sizes of those that are in `keep`.
 
     Raises ManifestError if the file is missing, is damaged or is not Parquet.
     """
@@ -57,11 +55,17 @@ def read_footer(listed: ListedFile) -> ManifestFile:
         location.hidden_query,
         Kind.PARQUET,
         schema,
+        kept_bytes=_column_bytes(metadata, keep) if keep else (),
     )
 
 
-def read_parquet(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
+def read_parquet(
+    segment: Segment, names: Sequence[str], cuts: Mapping[str, int] = {}
+) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a segment in order, at most READ_ROWS at a time, in these columns.
+
+    Large rows come a few at a time. A longer value of the columns in `cuts` may be cut at so many
+    bytes. The checksums of pages are verified where there are any.
 
     Raises AigidError if the file is damaged, or has changed since the manifest was opened.
     """
@@ -70,9 +74,13 @@ def read_parquet(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]
     try:
         with location.filesystem.open_input_file(location.path) as source:
             _check_unchanged(source, file)
-            # Without pre-buffering, a row group of large images is streamed, not held in memory.
-            parquet = pq.ParquetFile(source, pre_buffer=not location.is_local, buffer_size=1 << 20)
-            yield from _slice_rows(parquet, names, segment)
+            groups, row = RowGroups(source, names, cuts, is_local=location.is_local), 0
+            end = file.rows if segment.stop is None else segment.stop
+            for index, rows in enumerate(groups.rows):
+                if row + rows > segment.start and row < end:
+                    start, stop = max(segment.start - row, 0), min(end - row, rows)
+                    yield from groups.read(index, start, stop)
+                row += rows
     except (pa.ArrowException, OSError) as error:
         where = f"{file.path}, rows {segment.start} to {segment.stop}"
         raise AigidError(
@@ -90,7 +98,9 @@ def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
     location = locate(file.uri)
     try:
         with location.filesystem.open_input_file(location.path) as source:
-            yield pq.ParquetFile(source, pre_buffer=not location.is_local)
+            yield pq.ParquetFile(
+                source, pre_buffer=not location.is_local, page_checksum_verification=True
+            )
     except (pa.ArrowException, OSError) as error:
         raise AigidError(
             f"{file.path}: cannot be read: {explain_failure(error, location)}"
@@ -112,6 +122,20 @@ def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
             f"{file.path}: has changed since the scan began; "
             "restore the file to go on, or start a new scan"
         )
+
+
+def _column_bytes(metadata: pq.FileMetaData, names: Sequence[str]) -> tuple[int, ...]:
+    """Return the bytes that these columns have in each row group, without compression."""
+    leaves = [
+        leaf
+        for leaf in range(metadata.num_columns)
+        if metadata.schema.column(leaf).path.startswith(tuple(f"{name}." for name in names))
+        or metadata.schema.column(leaf).path in names
+    ]
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    return tuple(
+        sum(group.column(leaf).total_uncompressed_size for leaf in leaves) for group in groups
+    )
 
 
 def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
@@ -137,33 +161,3 @@ def _last(source: pa.NativeFile, size: int, count: int) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _slice_rows(
-    parquet: pq.ParquetFile, names: list[str], segment: Segment
-) -> Iterator[pa.RecordBatch]:
-    row, end = 0, segment.file.rows if segment.stop is None else segment.stop
-    for index in range(parquet.metadata.num_row_groups):
-        rows = parquet.metadata.row_group(index).num_rows
-        if row + rows > segment.start and row < end:
-            # One row group at a time: a reader holds what it read ahead from an object store until
-            # it has read all of its row groups.
-            batches = parquet.iter_batches(
-                READ_ROWS, row_groups=[index], columns=names, use_threads=False
-            )
-            yield from _slice_batches(batches, segment.start - row, end - row)
-        row += rows
-
-
-def _slice_batches(
-    batches: Iterator[pa.RecordBatch], start: int, stop: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rows from `start` up to `stop` of all batches, counted from 0."""
-    row = 0
-    for batch in batches:
-        first, last = max(start - row, 0), min(stop - row, len(batch))
-        row += len(batch)
-        if last > first:
-            yield batch.slice(first, last - first)
-        if row >= stop:
-            return

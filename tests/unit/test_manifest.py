@@ -2,7 +2,7 @@
 
 import datetime
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -628,9 +628,9 @@ def footers_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that gets the name of each file whose footer is read from now on."""
     read: list[str] = []
 
-    def note(kind: Kind, listed: ListedFile) -> ManifestFile:
+    def note(kind: Kind, listed: ListedFile, keep: Sequence[str]) -> ManifestFile:
         read.append(Path(listed.location.text).name)
-        return identify(kind, listed)
+        return identify(kind, listed, keep)
 
     monkeypatch.setattr("aigid.manifest.identify", note)
     return read
