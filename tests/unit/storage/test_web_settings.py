@@ -100,6 +100,8 @@ NOW = datetime.now(UTC)
         ((NOW + timedelta(hours=1)).strftime("%a, %d %b %Y %H:%M:%S -0000"), 3000, 3600),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
     ],
+    # Test processes collect at other times.
+    ids=["none", "some", "blanks", "for ever", "in an hour", "an hour ago", "no zone", "in 2015"],
 )
 def test_retry_after_has_seconds_or_a_date(value: str, least: float, most: float) -> None:
     seconds = retry_after_s(value)
