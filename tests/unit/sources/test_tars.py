@@ -176,7 +176,9 @@ def test_a_truncated_gzip_stream_is_an_error(tmp_path: Path) -> None:
         read(manifest, Segment(manifest.files[0], 0, None))
 
 
-@pytest.mark.parametrize("content", [b"", b"no tar at all " * 100, IMAGE, gzip.compress(b"x", mtime=0)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no tar at all " * 100, IMAGE, gzip.compress(b"x", mtime=0)]
+)
 @pytest.mark.parametrize("name", ["m.tar", "m.tgz"])
 def test_what_is_no_tar_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
