@@ -101,11 +101,13 @@ class FileColumns:
                 columns = resolve_columns(file.schema, file.path, self.choice)
                 self._seen[key] = _Seen(file, columns)
             self._last = seen = self._seen[key]
-        seen.files += 1
-        self._files += 1
+        # The runs of images in one folder are one file to a person.
+        one = int(file.first_row == 0)
+        seen.files += one
+        self._files += one
         for name in seen.missing:
             if name not in partition_values(file.path):
-                self._lacking.setdefault(name, _Lacking(file)).files += 1
+                self._lacking.setdefault(name, _Lacking(file)).files += one
 
     def _check_all_there(self) -> None:
         prompt, all_seen = self.choice.prompt, list(self._seen.values())
@@ -159,6 +161,6 @@ def _columns_of(file: ManifestFile) -> str:
 
 
 def _named_files(seen: list[_Seen]) -> str:
-    others = sum(one.files for one in seen) - 1
+    others = max(sum(one.files for one in seen) - 1, 0)
     more = f" and {others} more file{'s' if others > 1 else ''}" if others else ""
     return f"{seen[0].path}{more}"

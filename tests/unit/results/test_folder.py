@@ -101,7 +101,12 @@ def test_a_scan_claims_an_empty_folder_and_may_claim_it_again(folder: ResultsFol
     before = path_of(folder, "scan.json").read_bytes()
     values = json.loads(before)
     assert values.pop("manifests") == ["m.parquet"]
-    assert values["settings"].pop("columns") == {"image": "image", "prompt": None, "keep": []}
+    assert values["settings"].pop("columns") == {
+        "image": "image",
+        "prompt": None,
+        "keep": [],
+        "others": [],
+    }
     assert values.keys() == asdict(SCAN).keys() - {"manifests"}
     folder.claim(SCAN, FILES)
     assert path_of(folder, "scan.json").read_bytes() == before

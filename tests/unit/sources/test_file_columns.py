@@ -99,6 +99,32 @@ def test_a_kept_column_may_be_the_prompt_in_some_files_only(write_manifest: Writ
         ]
 
 
+def test_other_columns_in_one_file_are_another_setting(write_manifest: Write) -> None:
+    first = write_manifest(pa.table({"image": ["a"]}), "a.parquet")
+    second = write_manifest(pa.table({"image": pa.nulls(1), "url": ["b"]}), "b.parquet")
+    found, chosen = opened([first, second]), opened([first, second], image="image")
+    assert (found.columns.image, chosen.columns.image) == ("image", "image")
+    assert found.columns != chosen.columns
+    assert [row[0] for row in rows_of(found)] == ["a", "b"]
+    assert [row[0] for row in rows_of(chosen)] == ["a", None]
+
+
+def test_files_of_other_kinds_have_columns_of_their_own(
+    write_manifest: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("id,URL,text\n1,a,one\n")
+    (tmp_path / "b.jsonl").write_text('{"image": {"bytes": null, "path": "b"}, "id": "2"}\n')
+    table = pa.table(
+        {"image": ["c"], "caption": [["three"]], "id": pa.array(["3"], "large_string")}
+    )
+    paths = [tmp_path / "a.csv", tmp_path / "b.jsonl", write_manifest(table, "c.parquet")]
+    expected = [("a", "one", {"id": "1"}), ("b", None, {"id": "2"}), ("c", "three", {"id": "3"})]
+    for order in permutations(zip(paths, expected, strict=True)):
+        manifest = opened([path for path, _ in order], keep=("id",))
+        assert rows_of(manifest) == [row for _, row in order]
+        assert len(manifest.notes) == 2
+
+
 def test_columns_that_cannot_be_told_apart_are_refused(write_manifest: Write) -> None:
     nulls = pa.nulls(1)
     first = write_manifest(pa.table({"image": ["a"], "url": ["b"]}), "a.parquet")
