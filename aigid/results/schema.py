@@ -41,7 +41,7 @@ class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be.
-    `segment_rows` counts the rows that were read of each segment.
+    `rows` were read so far, and `segment_rows` of each segment.
     """
 
     shard: Shard
@@ -51,8 +51,9 @@ class ShardAnswers:
     segment_rows: list[int] = field(default_factory=list)
     images: list[pa.Array] = field(default_factory=list)
     kept: list[pa.RecordBatch] = field(default_factory=list)
-    kept_bytes: int = 0
     errors: dict[int, RowError] = field(default_factory=dict)
+    rows: int = 0
+    kept_bytes: int = 0
 
     @classmethod
     def of(cls, shard: Shard, labels: int) -> Self:
@@ -63,11 +64,6 @@ class ShardAnswers:
             np.full((shard.rows, labels), np.nan, np.float32),
             np.full(shard.rows, np.nan, np.float32),
         )
-
-    @property
-    def rows(self) -> int:
-        """The number of rows that were read."""
-        return sum(self.segment_rows)
 
     def begin_segment(self) -> None:
         """Take the rows that follow as those of the next segment."""
@@ -85,6 +81,7 @@ class ShardAnswers:
         self.kept_bytes += kept.nbytes
         if self.kept_bytes > _MOST_KEPT_BYTES:
             raise self._too_much(kept)
+        self.rows += len(images)
         self.segment_rows[-1] += len(images)
         if self.rows > len(self.p_ai) and not self.shard.has_known_rows:
             self._grow(max(2 * len(self.p_ai), self.rows))

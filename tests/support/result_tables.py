@@ -92,6 +92,7 @@ def answers_of(
         [image_column(images)],
         batches or [pa.RecordBatch.from_struct_array(pa.array([{}] * len(p_ai), pa.struct([])))],
         dict(errors or {}),
+        len(p_ai),
     )
 
 
