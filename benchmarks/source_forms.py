@@ -1,0 +1,116 @@
+"""CPU seconds of scans of the same images as a folder, as Parquet and as tars, side by side.
+
+    python benchmarks/source_forms.py [--images 2000] [--rounds 5]
+
+Prints for each form the CPU seconds (the median over rounds that alternate), their ratio to
+Parquet, the seconds until the first batch is answered, and whether the answers are equal.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+FORMS = ("parquet", "folder", "tars")
+_ROWS_PER_FILE = 500
+
+
+def main() -> None:
+    """Write the forms, scan each in turn, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        write_forms(folder, arguments.images)
+        cpu: dict[str, list[float]] = {form: [] for form in FORMS}
+        first: dict[str, list[float]] = {form: [] for form in FORMS}
+        for number in range(arguments.rounds):
+            for form in FORMS:
+                cpu_s, first_s = scan(folder / form, folder / f"out-{form}-{number}")
+                cpu[form].append(cpu_s)
+                first[form].append(first_s)
+        expected = answers(folder / "out-parquet-0")
+        for form in FORMS:
+            ratios = [ours / theirs for ours, theirs in zip(cpu[form], cpu["parquet"], strict=True)]
+            print(
+                f"{form:8} {statistics.median(cpu[form]):6.2f} CPU s, "
+                f"{statistics.median(ratios):.3f} of Parquet's, first batch after "
+                f"{statistics.median(first[form]):.1f} s, "
+                f"answers equal: {answers(folder / f'out-{form}-0') == expected}"
+            )
+
+
+def write_forms(folder: Path, count: int) -> None:
+    """Write JPEGs of 512 x 512 pixels with captions in all forms."""
+    for form in FORMS:
+        (folder / form).mkdir()
+    images = [_jpeg(number) for number in range(count)]
+    captions = [f"a photograph of a dog on a beach, number {number}" for number in range(count)]
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        (folder / "folder" / f"{number:06}.jpg").write_bytes(image)
+        (folder / "folder" / f"{number:06}.txt").write_text(caption)
+    for start in range(0, count, _ROWS_PER_FILE):
+        part = slice(start, start + _ROWS_PER_FILE)
+        table = pa.table({"image": images[part], "caption": captions[part]})
+        pq.write_table(table, folder / "parquet" / f"{start:06}.parquet")
+        with tarfile.open(folder / "tars" / f"{start:06}.tar", "w") as tar:
+            for number in range(start, min(start + _ROWS_PER_FILE, count)):
+                _add(tar, f"{number:06}.jpg", images[number])
+                _add(tar, f"{number:06}.txt", captions[number].encode())
+
+
+def scan(source: Path, out: Path) -> tuple[float, float]:
+    """Return the CPU seconds of a scan, and the seconds until its first rows were answered."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started, first_s = time.perf_counter(), 0.0
+    command = [sys.executable, "-m", "aigid", "scan", source, "--out", out, "--progress-json"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    for line in process.stderr or ():
+        event = json.loads(line) if line.startswith("{") else {}
+        if not first_s and event.get("event") == "progress" and event["rows"]:
+            first_s = time.perf_counter() - started
+    if process.wait():
+        sys.exit(f"the scan of {source} ended with status {process.returncode}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, first_s
+
+
+def answers(out: Path) -> list[float]:
+    """Return the probabilities of all rows."""
+    probabilities: list[float] = pq.read_table(out / "detections").column("p_ai").to_pylist()
+    return probabilities
+
+
+def _jpeg(seed: int) -> bytes:
+    coarse = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(coarse).resize((512, 512), Image.Resampling.BICUBIC).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    main()
