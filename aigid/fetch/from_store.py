@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from aigid.errors import StorageError, UsageError
+from aigid.errors import MissingExtraError, StorageError, UsageError
 from aigid.fetch.deadline import within_deadline
 from aigid.fetch.from_web import HostUnreachable
 from aigid.pixels import DecodeLimits, check_byte_limit
@@ -122,6 +122,8 @@ def _store_failure(
     is_root = root is not None and root.filesystem == location.filesystem
     if is_root or ("credentials" in reason and "no credentials" not in reason):
         return StorageError(f"{location.text}: {reason}; run the scan again to continue")
+    if isinstance(error, PermissionError):
+        return RowFailure(ErrorCode.FORBIDDEN, f"{printable(text)}: {reason}")
     code = ErrorCode.FORBIDDEN if "no credentials" in reason else ErrorCode.TIMEOUT
     host = location.store.root if location.store is not None else location.text
     return HostUnreachable(code, f"{printable(text)}: {reason}", host, is_store=True)
@@ -186,6 +188,8 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
             raise _outside(text, root)
         query = root_uri.query if root_uri is not None and root_uri.scheme == uri.scheme else ""
         return locate(replace(uri, query=query).text)
+    except MissingExtraError:
+        raise
     except StorageError as error:
         # The row's own store. Its region cannot be found, or its client cannot be made.
         code = ErrorCode.MISSING if "not found" in str(error) else ErrorCode.TIMEOUT

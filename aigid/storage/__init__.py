@@ -73,7 +73,6 @@ __all__ = [
     "http_errors",
     "is_folder",
     "is_hub_offline",
-    "is_forbidden",
     "list_files",
     "list_names",
     "locate",

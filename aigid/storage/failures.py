@@ -117,6 +117,8 @@ class ObjectFailure:
 
 def object_failure(error: Exception, uri: StoreUri) -> ObjectFailure:
     """Return what an error means if the store itself is well."""
+    if uri.kind == "hub":
+        return _hub_failure(error)
     # The object's own name could have words of an error, and be so long that these are cut off.
     whole = " ".join(str(error).split())
     for name in (uri.path, uri.key):
@@ -127,6 +129,15 @@ def object_failure(error: Exception, uri: StoreUri) -> ObjectFailure:
             said = "" if isinstance(error, FileNotFoundError) else f"; the store says: {message}"
             return ObjectFailure(code, f"{reason}{said}", is_own)
     return ObjectFailure(ErrorCode.FORBIDDEN, f"{_REFUSED}; the store says: {message}", False)
+
+
+def _hub_failure(error: Exception) -> ObjectFailure:
+    """Return what an error of the hub means; its class tells."""
+    reason = _one_line(error)
+    if isinstance(error, FileNotFoundError):
+        return ObjectFailure(ErrorCode.MISSING, reason, True)
+    code = ErrorCode.FORBIDDEN if isinstance(error, PermissionError) else ErrorCode.TIMEOUT
+    return ObjectFailure(code, reason, False)
 
 
 def store_failure(uri: StoreUri, filesystem: fs.FileSystem) -> Exception | None:
@@ -151,13 +162,6 @@ def explain_store_failure(error: Exception, uri: StoreUri, filesystem: fs.FileSy
         return message
     place = f" (looked for in {CREDENTIALS[uri.kind]})" if "credentials" in explanation else ""
     return f"{explanation}{place}; the store says: {message}"
-
-
-def is_denied(error: Exception, uri: StoreUri, filesystem: fs.FileSystem) -> bool:
-    """Return whether the store knows the credentials, but does not let them read this object."""
-    if uri.kind == "hub":
-        return isinstance(error, PermissionError)
-    return _explanation(_message(error, uri, filesystem), uri) == _DENIED
 
 
 def listing_failure(uri: StoreUri, filesystem: fs.FileSystem) -> Exception | None:

@@ -7,6 +7,7 @@ them along with each pickle.
 
 import io
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal, NoReturn
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from aigid.version import __version__
 
 _READ_ONLY = "the hub is read only: give a folder or an object store"
 _TIMEOUT_S = 30.0
+_SHARED_CLIENTS = 3
 # Too many requests, and the hub's own failures: another attempt may succeed.
 _TEMPORARY_STATUSES = (429, 500, 502, 503, 504)
 _STREAM_BYTES = 8 << 20
@@ -181,8 +183,8 @@ def _size_of(response: Any) -> int:
 def _entries(response: Any) -> list[dict[str, Any]]:
     try:
         entries = response.json()
-        if all({"path", "type"} <= entry.keys() for entry in entries):
-            return list(entries)
+        if isinstance(entries, list) and all({"path", "type"} <= one.keys() for one in entries):
+            return entries
     except (ValueError, TypeError, AttributeError):
         pass
     raise OSError("the server's answer is not a hub's: check HF_ENDPOINT")
@@ -205,14 +207,7 @@ def _request(
         start, stop = byte_range
         headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     try:
-        response = http_backoff(
-            method,
-            url,
-            headers=headers,
-            timeout=_TIMEOUT_S,
-            retry_on_status_codes=_TEMPORARY_STATUSES,
-            **options,
-        )
+        response = _send(method, url, headers=headers, **options)
         # An empty file has no first byte.
         if byte_range is None or response.status_code != 416:
             hf_raise_for_status(response)
@@ -220,6 +215,23 @@ def _request(
         # Not chained: the texts of these errors have signed URLs.
         raise explain_hub_error(error) from None
     return response
+
+
+def _send(method: Literal["GET", "POST"], url: str, **options: Any) -> Any:
+    """Do the same as `http_backoff`, although other threads may close the client that all share.
+
+    They do where a host cannot be connected to. The client then refuses requests.
+    """
+    for _ in range(_SHARED_CLIENTS):
+        with suppress(RuntimeError):
+            return http_backoff(
+                method,
+                url,
+                timeout=_TIMEOUT_S,
+                retry_on_status_codes=_TEMPORARY_STATUSES,
+                **options,
+            )
+    raise OSError("other requests to the hub fail")
 
 
 def explain_hub_error(error: Exception) -> OSError:
@@ -254,7 +266,7 @@ def explain_hub_error(error: Exception) -> OSError:
 
 def _error_of_status(status: int) -> OSError:
     if status == 401:
-        return OSError(f"the hub does not accept the token: renew it ({_TOKEN})")
+        return OSError(f"the hub does not accept the credentials: renew the token ({_TOKEN})")
     if status == 403:
         return PermissionError(f"access is denied: check what the token allows ({_TOKEN})")
     if status == 404:

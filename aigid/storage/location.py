@@ -12,12 +12,7 @@ from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
 from aigid.storage.clients import open_store
-from aigid.storage.failures import (
-    explain_store_failure,
-    is_denied,
-    listing_failure,
-    store_failure,
-)
+from aigid.storage.failures import explain_store_failure, listing_failure, store_failure
 from aigid.storage.uri import (
     PARQUET_REVISION,
     URI_SCHEMES,
@@ -202,11 +197,6 @@ def absence_hint(location: Location) -> str:
         return ""
     copy = f"hf://datasets/{repository}@{PARQUET_REVISION}"
     return f"; the hub's own copy as Parquet, where it has made one, is {copy}"
-
-
-def is_forbidden(error: Exception, location: Location) -> bool:
-    """Return whether an error says that an object store denies access to this one object."""
-    return location.store is not None and is_denied(error, location.store, location.filesystem)
 
 
 def list_names(folder: Location) -> list[str]:

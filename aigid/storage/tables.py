@@ -12,7 +12,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from aigid.errors import ManifestError, StorageError
-from aigid.storage.location import Location, explain_failure, is_forbidden, list_names
+from aigid.storage.location import Location, explain_failure, failure_of_store, list_names
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ def _telling_folders(folder: Location) -> list[str]:
     try:
         infos = folder.filesystem.get_file_info(places)
     except OSError as error:
-        if is_forbidden(error, folder):
+        of_store = failure_of_store(folder)
+        if of_store is None:
             return []
-        raise StorageError(f"{folder.text}: {explain_failure(error, folder)}") from error
+        raise StorageError(f"{folder.text}: {explain_failure(of_store, folder)}") from error
     return [f"{info.base_name}/" for info in infos if info.type == fs.FileType.Directory]
 
 

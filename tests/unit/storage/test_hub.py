@@ -28,6 +28,7 @@ from aigid.storage import (
     read_bytes,
     write_atomic,
 )
+from aigid.storage import hub as hub_files
 
 
 def parquet_bytes(rows: int, seed: int = 0) -> bytes:
@@ -214,7 +215,7 @@ REFUSALS = {
     "gated": (Refusal(403, "GatedRepo"), "the data set is gated: accept its conditions"),
     "no such data set": (Refusal(401, "RepoNotFound"), "no such data set, or you may not read it"),
     "no such revision": (Refusal(404, "RevisionNotFound"), "no such revision: check what follows"),
-    "a bad token": (Refusal(401), "the hub does not accept the token: renew it"),
+    "a bad token": (Refusal(401), "the hub does not accept the credentials: renew the token"),
     "denied": (Refusal(403), "access is denied: check what the token allows"),
     "rate limit": (Refusal(429, headers=(("Retry-After", "1"),)), "the hub limits requests"),
     "down": (Refusal(503), "the hub answers 503"),
@@ -432,3 +433,44 @@ def without_places(out: Path) -> list[dict[str, object]]:
     hidden = ("manifest", "image", "error_detail")
     rows = result_rows(out)
     return [{name: row[name] for name in row if name not in hidden} for row in rows]
+
+
+def test_a_client_that_another_thread_closed_is_replaced(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = hub.put(FILES)
+    send, closed = hub_files.http_backoff, list[str]()
+
+    def closed_at_first(method: str, url: str, **options: object) -> object:
+        if url in closed:
+            return send(method, url, **options)
+        closed.append(url)
+        raise RuntimeError("Cannot send a request, as the client has been closed.")
+
+    monkeypatch.setattr(hub_files, "http_backoff", closed_at_first)
+    assert open_manifest([uri]).rows == 9
+    assert closed
+
+
+@pytest.mark.parametrize("refusal", [Refusal(401), Refusal(401, "RepoNotFound"), Refusal(503)])
+def test_a_hub_that_gives_nothing_any_more_ends_the_scan(
+    refusal: Refusal, hub: Hub, tiny_repository: Path, tmp_path: Path
+) -> None:
+    table = manifest_table(2).drop_columns(["Image"]).append_column("path", [["0.png", "1.png"]])
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    uri = hub.put(
+        {"0.png": encoded_image(0), "1.png": encoded_image(1), "m.parquet": sink.getvalue()}
+    )
+    seen: list[str] = []
+
+    def refuse(request: HubRequest) -> Refusal | None:
+        seen.append(request.path)
+        return refusal if any(".png" in path for path in seen) else None
+
+    hub.refuse = refuse
+    words = ["scan", f"{uri}/m.parquet", "--out", tmp_path / "out", "--model", tiny_repository]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 1, result.output
+    assert "hf://datasets/owner/pairs/" in result.output
+    assert result_rows(tmp_path / "out") == []
