@@ -15,6 +15,12 @@ _MISSING_ERRORS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP,
 _DENIED_ERRORS = (errno.EACCES, errno.EPERM)
 # Opening a socket, or the node of a device that does not exist.
 _NOT_A_FILE_ERRORS = (errno.ENXIO, errno.ENODEV)
+# Other files would meet these as well: of this process, of the host, and of a network's disk.
+_ERRORS_OF_ALL = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ESTALE, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ESHUTDOWN),
+)
 
 
 def fetch_file(text: str, root: Path | None, limits: DecodeLimits, *, allow_outside: bool) -> bytes:
@@ -41,9 +47,23 @@ def fetch_file(text: str, root: Path | None, limits: DecodeLimits, *, allow_outs
         if error.errno in _NOT_A_FILE_ERRORS:
             detail = f"{printable(path.name)}: not a regular file"
             raise RowFailure(ErrorCode.UNDECODABLE, detail) from error
+        if error.errno not in _ERRORS_OF_ALL and _is_listed(base):
+            # A bad sector, or a file that its own file system finds damaged.
+            detail = f"{printable(text)}: the disk cannot read it: {error.strerror}"
+            raise RowFailure(ErrorCode.UNDECODABLE, detail) from error
         raise AigidError(
             f"{path}: the storage failed: {error}; run the scan again to continue"
         ) from error
+
+
+def _is_listed(folder: Path) -> bool:
+    """Return whether a folder can be listed, by which the disk itself is well."""
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except OSError:
+        return False
+    return True
 
 
 def _resolve(text: str, root: Path | None, allow_outside: bool) -> tuple[Path, Path]:

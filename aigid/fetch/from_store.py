@@ -44,12 +44,21 @@ def fetch_object(
     Raises RowFailure: missing, forbidden, timeout, too_large, empty or undecodable. Raises
     StorageError where the store of `root` itself fails, or any store refuses the credentials.
     """
+    fetch = partial(_fetch, text, root, limits, allow_outside=allow_outside)
+    try:
+        return within_deadline(fetch, deadline_s)
+    except TimeoutError as error:
+        detail = f"{printable(text)}: {error}"
+        raise HostUnreachable(ErrorCode.TIMEOUT, detail, text, is_store=True) from error
+
+
+def _fetch(text: str, root: Location | None, limits: DecodeLimits, *, allow_outside: bool) -> bytes:
     location = _object(text, root, allow_outside)
     _check_key(text, location, root)
     try:
-        return within_deadline(partial(_read, location, limits), deadline_s)
+        return _read(location, limits)
     except (OSError, pa.ArrowException) as error:
-        raise _failure(error, text, location, root, deadline_s) from error
+        raise _failure(error, text, location, root) from error
 
 
 def _check_key(text: str, location: Location, root: Location | None) -> None:
@@ -88,9 +97,7 @@ def _last_byte(file: pa.NativeFile) -> int:
     return last[0]
 
 
-def _failure(
-    error: Exception, text: str, location: Location, root: Location | None, deadline_s: float
-) -> Exception:
+def _failure(error: Exception, text: str, location: Location, root: Location | None) -> Exception:
     """Return the row's failure, or a StorageError where the store itself fails.
 
     The store is asked for a listing, unless the error is surely of this object alone.
@@ -99,10 +106,7 @@ def _failure(
     assert uri is not None, "an object is in a store"
     failure = object_failure(error, uri)
     if not failure.is_own:
-        try:
-            of_store = within_deadline(partial(failure_of_store, location), deadline_s)
-        except TimeoutError as late:
-            of_store = late
+        of_store = failure_of_store(location)
         if of_store is not None:
             return _store_failure(of_store, text, location, root)
     detail = f"{printable(text)}: {failure.reason}"

@@ -68,7 +68,7 @@ def web_host(reference: ImageReference, policy: FetchPolicy) -> str | None:
     path = reference.path or ""
     if _scheme(path) in WEB_SCHEMES:
         return path.partition("://")[2].partition("/")[0].rpartition("@")[2].lower()
-    root = policy.root
+    root = reference.root or policy.root
     return root.store.bucket if root is not None and root.store and root.is_web else None
 
 

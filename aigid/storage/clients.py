@@ -9,10 +9,13 @@ from datetime import timedelta
 from functools import lru_cache
 
 from pyarrow import fs
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from aigid.errors import UsageError
 from aigid.extras import missing_extra
 from aigid.storage.endpoints import gcs_endpoint, s3_endpoint
+from aigid.storage.proxies import proxy_for
 from aigid.storage.uri import StoreUri
 from aigid.storage.web_files import WebFiles
 
@@ -57,12 +60,19 @@ def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
         and "endpoint_override" not in given
         and not _first_variable("AWS_REGION", "AWS_DEFAULT_REGION")
     ):
+        if _s3_proxy("https", f"{bucket}.s3.amazonaws.com") is not None:
+            raise UsageError(
+                f"s3://{bucket}: the region of a bucket cannot be found through a proxy: set "
+                f"AWS_REGION, or give s3://{bucket}/...?region=REGION"
+            )
         region = fs.resolve_s3_region(bucket)
+    host = given.get("endpoint_override", f"s3.{region or 'us-east-1'}.amazonaws.com")
     return fs.S3FileSystem(
         region=region,
         anonymous=given.get("anonymous") == "true",
         endpoint_override=given.get("endpoint_override"),
         scheme=given.get("scheme"),
+        proxy_options=_s3_proxy(given.get("scheme", "https"), host),
         connect_timeout=_CONNECT_TIMEOUT_S,
         request_timeout=_READ_TIMEOUT_S,
         # A small file is then one PUT. A larger one is a multipart upload, which appears when it
@@ -70,6 +80,29 @@ def _s3(bucket: str, options: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
         allow_delayed_open=True,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_s3_attempts()),
     )
+
+
+def _s3_proxy(scheme: str, host: str) -> dict[str, str | int] | None:
+    """Return the proxy of the environment for a server, which Amazon's client does not look for.
+
+    Google's and Azure's clients find it themselves.
+    """
+    try:
+        proxy = proxy_for(parse_url(f"{scheme}://{host}"))
+    except LocationParseError:
+        # The client says what is wrong with it.
+        return None
+    if proxy is None:
+        return None
+    url = parse_url(proxy.url)
+    options: dict[str, str | int] = {
+        "scheme": url.scheme or "http",
+        "host": url.host or "",
+        "port": url.port or 80,
+    }
+    if proxy.user is not None:
+        options |= {"username": proxy.user, "password": proxy.password}
+    return options
 
 
 @lru_cache(maxsize=64)

@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         upstream = http.client.HTTPConnection(*address)
         path = parts._replace(scheme="", netloc="").geturl()
-        upstream.request("GET", path, headers=dict(self.headers))
+        upstream.request(self.command, path, headers=dict(self.headers))
         answer = upstream.getresponse()
         body = answer.read()
         self.send_response_only(answer.status)
@@ -55,6 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         upstream.close()
+
+    do_HEAD = do_GET  # noqa: N815 - http.server calls it
 
     def do_CONNECT(self) -> None:
         address = self._address(self.path)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from support.web_server import LoopbackServer
 
@@ -26,7 +26,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Drip:
-    """An answer to GET that sends a byte from time to time, and never ends."""
+    """An answer to GET that sends a byte from time to time, until the fault is taken away."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,6 @@ class S3StandIn:
 
 class _Server(LoopbackServer):
     store: S3StandIn
-    stopping = False
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,17 +74,20 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(fault, Refusal) and self.command in fault.methods:
             self._refuse(fault)
         elif key == LISTING:
-            self._send(200, b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>")
+            (prefix,) = parse_qs(parts.query).get("prefix", [""])
+            found = f"<KeyCount>1</KeyCount><Contents><Key>{prefix}x</Key><Size>1</Size></Contents>"
+            self._send(200, f"<ListBucketResult>{found}</ListBucketResult>".encode())
         elif bucket != BUCKET:
             self._refuse(Refusal(404, "NoSuchBucket"))
         elif key not in store.objects:
             self._refuse(Refusal(404, "NoSuchKey"))
         else:
-            self._send_object(store.objects[key], fault)
+            self._send_object(key, fault)
 
     do_HEAD = do_GET  # noqa: N815 - http.server calls it
 
-    def _send_object(self, data: bytes, fault: Fault | None) -> None:
+    def _send_object(self, key: str, fault: Fault | None) -> None:
+        data = self.server.store.objects[key]
         if self.command == "HEAD":
             self._send(200, data)
             return
@@ -94,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         span = ("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
         if isinstance(fault, Drip):
             self._head(206, len(data), span)
-            while not self.server.stopping:
+            while self.server.store.faults.get(key) is fault:
                 self.wfile.write(b"x")
                 time.sleep(0.05)
             self.close_connection = True
@@ -140,4 +142,4 @@ def s3_stand_in() -> Iterator[S3StandIn]:
         try:
             yield server.store
         finally:
-            server.stopping = True
+            server.store.faults.clear()

@@ -1,14 +1,22 @@
 """Objects of a store: which errors are one row's, and which end the scan."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
+from support.manifests import encoded_image
+from support.proxy import proxy_server
 from support.s3_stand_in import BUCKET, LISTING, Cut, Drip, Fault, Refusal, S3StandIn, s3_stand_in
+from support.scan_results import result_rows
 
-from aigid.errors import StorageError
+from aigid.errors import StorageError, UsageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.fetch.from_web import HostUnreachable
 from aigid.records import ErrorCode, RowError, RowFailure
@@ -207,6 +215,38 @@ def test_an_object_that_drips_is_given_up_at_the_deadline(store: S3StandIn) -> N
     assert "not complete after 0.5 s" in error.detail
 
 
+IMPATIENT_SCAN = """
+import sys
+from dataclasses import replace
+from aigid import scan_job
+from aigid.__main__ import main
+policy_of = scan_job.fetch_policy
+scan_job.fetch_policy = lambda config: replace(policy_of(config), object_deadline_s=1.0)
+main(sys.argv[1:])
+"""
+
+
+def test_a_scan_ends_although_an_object_still_drips(
+    store: S3StandIn, tiny_repository: Path, tmp_path: Path
+) -> None:
+    store.objects |= {"set/1.png": encoded_image(1), "set/2.png": bytes(100_000)}
+    store.faults["set/2.png"] = Drip()
+    manifest = tmp_path / "m.parquet"
+    images = ["1.png", "2.png", "gone.png"]
+    pq.write_table(pa.table({"image": images, "prompt": ["a cat"] * 3}), manifest)
+    words = [*("scan", manifest, "--out", tmp_path / "out", "--model", tiny_repository)]
+    words += ["--image-root", store.uri("set"), "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT_SCAN, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 3, done.stderr
+    assert [row["error"] for row in result_rows(tmp_path / "out")] == [None, "timeout", "missing"]
+
+
 def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store: S3StandIn) -> None:
     def replace(method: str, key: str) -> None:
         if method == "GET" and key == "set/x.png":
@@ -258,6 +298,33 @@ def test_credentials_that_have_expired_end_the_scan_whichever_store_says_so(
             ImageReference(None, f"s3://{BUCKET}/x.png"),
             FetchPolicy(locate("."), allow_outside=True),
         )
+
+
+def test_a_proxy_of_the_environment_is_used_for_objects(
+    store: S3StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Amazon's client does not look for one. Google's and Azure's do."""
+    host, _, port = store.address.partition(":")
+    with proxy_server() as proxy:
+        proxy.hosts["s3.example"] = (host, int(port))
+        monkeypatch.setenv("HTTP_PROXY", f"http://me:p%40ss@{proxy.address}")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        root = f"s3://{BUCKET}/set?endpoint_override=s3.example&scheme=http"
+        assert fetch_image(ImageReference(None, "x.png"), FetchPolicy(locate(root))) == b"x" * 1000
+        assert {request.partition(" ")[2] for request in proxy.requests} == {
+            "http://s3.example/data/set/x.png"
+        }
+        assert proxy.headers[0]["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
+        assert fetch(store) == b"x" * 1000
+        assert len(proxy.requests) == 2
+
+
+def test_the_region_of_a_bucket_must_be_set_behind_a_proxy(
+    store: S3StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"^s3://data: .* through a proxy: set AWS_REGION"):
+        locate("s3://data/set")
 
 
 def test_a_bucket_whose_region_cannot_be_found_is_that_row_s_trouble(

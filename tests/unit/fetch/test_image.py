@@ -1,5 +1,6 @@
 """Image references: how each kind is fetched, and the code and detail of every refusal."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -12,7 +13,15 @@ import pyarrow as pa
 import pytest
 from support.manifests import HF_IMAGE
 
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references, image_root_of
+from aigid.errors import AigidError
+from aigid.fetch import (
+    FetchPolicy,
+    ImageReference,
+    fetch_image,
+    from_file,
+    image_references,
+    image_root_of,
+)
 from aigid.pixels import DecodeLimits
 from aigid.records import ErrorCode, RowError, RowFailure
 from aigid.storage import locate
@@ -433,6 +442,47 @@ def test_a_file_without_read_permission_is_forbidden() -> None:
         "forbidden: locked.png: Permission denied",
         "forbidden: locked/in.png: Permission denied",
     ]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.EREMOTEIO])
+def test_a_file_that_the_disk_cannot_read_is_its_row_s_error(
+    number: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No disk here has a bad sector.
+    def fail(*arguments: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(from_file, "_read_regular_file", fail)
+    with pytest.raises(RowFailure) as caught:
+        fetch_image(ImageReference(None, "in.png"), FetchPolicy(locate(str(root))))
+    assert caught.value.error == RowError(
+        ErrorCode.UNDECODABLE, f"in.png: the disk cannot read it: {os.strerror(number)}"
+    )
+
+
+def test_a_disk_that_cannot_be_listed_either_ends_the_scan(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> bytes:
+        # The disk goes away, as a file is read.
+        root.rename(root.with_name("gone"))
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(from_file, "_read_regular_file", fail)
+    with pytest.raises(AigidError, match="the storage failed: .* run the scan again to continue"):
+        fetch_image(ImageReference(None, "in.png"), FetchPolicy(locate(str(root))))
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+def test_an_error_that_other_files_would_meet_ends_the_scan(
+    number: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(from_file, "_read_regular_file", fail)
+    with pytest.raises(AigidError, match="the storage failed: .* run the scan again to continue"):
+        fetch_image(ImageReference(None, "in.png"), FetchPolicy(locate(str(root))))
 
 
 WITHOUT_FREE_HANDLES = """
