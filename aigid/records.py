@@ -26,7 +26,7 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     """A policy or a permission refuses access."""
     TIMEOUT = "timeout"
-    """A web server did not deliver in three attempts."""
+    """A web server did not deliver in three attempts, or a store did not deliver the object."""
     TOO_LARGE = "too_large"
     """The image has more than 64 MiB or 100 million pixels."""
     UNDECODABLE = "undecodable"

@@ -7,6 +7,7 @@ import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -239,7 +240,9 @@ def _parse(url: str) -> Url:
 
 
 def _joined(url: Url, target: str) -> str:
-    """Return where a redirect from a URL leads."""
+    """Return where a redirect from a URL leads. Servers send names in UTF-8, or in Latin-1."""
+    with suppress(UnicodeError):
+        target = target.encode("latin-1").decode()
     try:
         return urljoin(url.url, target)
     except ValueError as error:

@@ -26,6 +26,29 @@ def test_many_failures_in_a_row_of_many_hosts_end_the_scan() -> None:
         fail(breaker, "host3")
 
 
+def test_a_store_that_does_not_deliver_ends_the_scan() -> None:
+    breaker = CircuitBreaker()
+
+    def fail_in_store() -> None:
+        with breaker.watch():
+            raise HostUnreachable(ErrorCode.TIMEOUT, "x.png: 500", "s3://data", is_store=True)
+
+    for _ in range(63):
+        with pytest.raises(HostUnreachable):
+            fail_in_store()
+    with pytest.raises(StorageError, match=r"64 images in a row, from object stores, .*x.png: 500"):
+        fail_in_store()
+
+
+def test_a_web_host_that_is_gone_does_not_count_for_a_store() -> None:
+    breaker = CircuitBreaker()
+    for number in range(500):
+        with pytest.raises(HostUnreachable):
+            fail(breaker, f"host{number % 11}")
+    with pytest.raises(HostUnreachable), breaker.watch():
+        raise HostUnreachable(ErrorCode.TIMEOUT, "x.png: 500", "host0", is_store=True)
+
+
 def test_failures_of_a_few_hosts_do_not_end_the_scan() -> None:
     breaker = CircuitBreaker()
     for number in range(500):

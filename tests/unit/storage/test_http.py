@@ -149,6 +149,13 @@ def test_redirects_are_followed_within_a_limit_and_not_to_other_schemes(site: We
         downloaded(redirect(site, "/file", "file:///etc/passwd"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_redirect_may_have_letters_that_are_not_escaped(site: WebServer, encoding: str) -> None:
+    site.serve("/caf%C3%A9.png", Answer(b"data"))
+    target = "/café.png".encode(encoding).decode("latin-1")
+    assert downloaded(redirect(site, "/to", target)) == b"data"
+
+
 @pytest.mark.parametrize("allow_private", [True, False])
 @pytest.mark.parametrize(
     "url",
