@@ -91,20 +91,11 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
         path = url_in_root(path, root, allow_outside=outside)
     scheme = _scheme(path)
     if scheme in WEB_SCHEMES:
-        return fetch_url(
-            path,
-            policy.limits,
-            policy.web,
-            allow_private_addresses=policy.allow_private_addresses,
-        )
+        private = policy.allow_private_addresses
+        return fetch_url(path, policy.limits, policy.web, allow_private_addresses=private)
     if _is_object(scheme, root):
-        return fetch_object(
-            path,
-            root,
-            policy.limits,
-            allow_outside=outside,
-            deadline_s=policy.object_deadline_s,
-        )
+        deadline_s = policy.object_deadline_s
+        return fetch_object(path, root, policy.limits, allow_outside=outside, deadline_s=deadline_s)
     local = path if scheme is None else _path_of_file_uri(path)
     if local is None:
         known = ", ".join((*URI_SCHEMES, "file"))
