@@ -196,14 +196,12 @@ def _from_uri(text: str, root: Location | None, allow_outside: bool) -> Location
         raise
     except StorageError as error:
         # The row's own store. Its region cannot be found, or its client cannot be made.
-        code = ErrorCode.MISSING if "not found" in str(error) else ErrorCode.TIMEOUT
-        raise HostUnreachable(
-            code, f"{printable(text)}: {error}", uri.root, is_store=True
-        ) from error
+        detail = f"{printable(text)}: {error}"
+        if "not found" in str(error):
+            raise RowFailure(ErrorCode.MISSING, detail) from error
+        raise HostUnreachable(ErrorCode.TIMEOUT, detail, uri.root, is_store=True) from error
     except UsageError as error:
-        reason = "not the URI of an object"
-        if isinstance(error, MalformedUriError):
-            reason = error.reason
+        reason = error.reason if isinstance(error, MalformedUriError) else str(error)
         raise RowFailure(ErrorCode.MISSING, f"{printable(text)}: {reason}") from error
 
 

@@ -299,7 +299,12 @@ def test_uris_of_other_schemes_are_forbidden_whatever_is_allowed(
         (
             "s3://key:secret@bucket/x.png",
             {},
-            RowError(ErrorCode.MISSING, "s3://bucket/x.png: not the URI of an object"),
+            RowError(
+                ErrorCode.MISSING,
+                "s3://bucket/x.png: s3://...@: credentials do not belong in a URI; aigid finds "
+                "them in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/, or the host's IAM "
+                "role",
+            ),
         ),
     ],
 )
