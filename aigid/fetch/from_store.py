@@ -1,6 +1,7 @@
 """Images in object stores: below the image root, or anywhere that the credentials may read."""
 
 import posixpath
+import time
 from dataclasses import replace
 from functools import partial
 from urllib.parse import quote
@@ -25,8 +26,9 @@ from aigid.storage import (
 
 # Of Amazon and Google; Azure has as many characters. Some servers fail for longer ones.
 _MAX_KEY_BYTES = 1024
-# An object that is replaced while it is read comes short. The second read meets the new one.
-_READS = 2
+# An object that is replaced while it is read comes short. The next read meets the new one.
+_READS = 3
+_FIRST_PAUSE_S = 1.0
 # No image format ends with it.
 _UNTOUCHED = 0x5A
 
@@ -76,18 +78,33 @@ def _check_key(text: str, location: Location, root: Location | None) -> None:
 
 
 def _read(location: Location, limits: DecodeLimits) -> bytes:
-    for _ in range(_READS):
-        with location.filesystem.open_input_file(location.path) as file:
-            size = file.size()
-            check_byte_limit(size, limits)
-            # Where a part of an S3 object comes short, PyArrow returns the rest of its buffer as it
-            # finds it. It also reads the text of an error there.
-            data = bytearray(size)
-            data[-1] = _UNTOUCHED
-            count = file.readinto(data)
-            if count == size and (data[-1] != _UNTOUCHED or _last_byte(file) == _UNTOUCHED):
-                return bytes(data)
+    for attempt in range(_READS):
+        try:
+            data = _read_once(location, limits)
+        except OSError as error:
+            # An error whose text is longer than the object has no room: Amazon's client does not
+            # know which one it is, and does not try again.
+            if attempt == _READS - 1 or "flush response stream" not in str(error):
+                raise
+            time.sleep(_FIRST_PAUSE_S * 2**attempt)
+        else:
+            if data is not None:
+                return data
     raise OSError("InvalidRange: the object came short")
+
+
+def _read_once(location: Location, limits: DecodeLimits) -> bytes | None:
+    """Return the bytes of an object, None where it came short."""
+    with location.filesystem.open_input_file(location.path) as file:
+        size = file.size()
+        check_byte_limit(size, limits)
+        # Where a part of an S3 object comes short, PyArrow returns the rest of its buffer as it
+        # finds it. It also reads the text of an error there.
+        data = bytearray(size)
+        data[-1] = _UNTOUCHED
+        count = file.readinto(data)
+        whole = count == size and (data[-1] != _UNTOUCHED or _last_byte(file) == _UNTOUCHED)
+        return bytes(data) if whole else None
 
 
 def _last_byte(file: pa.NativeFile) -> int:

@@ -92,7 +92,7 @@ _OBJECT_FAILURES = (
     (
         r"HTTP status (5|408|429)|INTERNAL_FAILURE|SLOW_DOWN|SERVICE_UNAVAILABLE|THROTTLING"
         r"|NETWORK_CONNECTION|REQUEST_TIMEOUT|(?i:could not|couldn't|timed? ?out|not complete)"
-        r"|continue later|cannot be reached",
+        r"|continue later|cannot be reached|flush response stream",
         ErrorCode.TIMEOUT,
         "the store does not deliver the object: scan again later",
         False,

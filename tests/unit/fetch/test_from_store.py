@@ -17,7 +17,7 @@ from support.s3_stand_in import BUCKET, LISTING, Cut, Drip, Fault, Refusal, S3St
 from support.scan_results import result_rows
 
 from aigid.errors import StorageError, UsageError
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image
+from aigid.fetch import FetchPolicy, ImageReference, fetch_image, from_store
 from aigid.fetch.from_web import HostUnreachable
 from aigid.records import ErrorCode, RowError, RowFailure
 from aigid.storage import clients, locate
@@ -254,6 +254,25 @@ def test_an_object_that_is_replaced_while_it_is_read_is_read_again(store: S3Stan
 
     store.on_request = replace
     assert fetch(store) == b"z" * 400
+
+
+def test_an_object_that_is_smaller_than_an_error_is_tried_again(
+    store: S3StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(from_store, "_FIRST_PAUSE_S", 0)
+    store.objects["set/x.png"] = b"small"
+    busy = Refusal(503, "SlowDown", methods=GET)
+    store.faults["set/x.png"] = busy
+    assert failure(store).code == "timeout"
+    asked: list[str] = []
+
+    def recover(method: str, key: str) -> None:
+        asked.append(method)
+        if asked.count("GET") == 3:
+            store.faults.clear()
+
+    store.on_request = recover
+    assert fetch(store) == b"small"
 
 
 @pytest.mark.parametrize("key", ["archived/kms:/crc32/Not a regular file.png", "k" * 1000])
