@@ -27,10 +27,11 @@ from aigid.sources import (
     count_rows,
     find_sources,
     identify,
+    locations_of,
     read_rows,
     resolve_columns,
 )
-from aigid.storage import ListedFile, Location, locate, without_query
+from aigid.storage import GivenFiles, ListedFile, Location, locate, without_query
 
 # Each thread only waits for two requests, if the files are in an object store.
 _THREADS = 64
@@ -103,7 +104,7 @@ def open_manifest(
 
     Raises ManifestError if a path is missing, is no manifest or has no rows; if a file has no
     images, or lacks a kept column; if no type holds a kept column of all files; and if a file is
-    given twice, because a scan reads every row once.
+    given twice, perhaps by another name, because each row counts once.
     """
     notes, columns = list[str](), FileColumns(choice)
     with closing(_find(paths, notes.append)) as found:
@@ -167,18 +168,12 @@ def read_segment(manifest: Manifest, segment: Segment) -> Iterator[pa.RecordBatc
 
 def _find(paths: Sequence[str], on_note: OnNote) -> Generator[FoundFile | ManifestFile, None, None]:
     """Yield the files of all paths. Several paths are checked for a file that is given twice."""
-    seen: set[str] = set()
-    checked: set[str] = set()
-    for path in paths:
+    given, checked = GivenFiles(), set[str]()
+    for number, path in enumerate(paths):
         for found in find_sources(path, on_note, checked):
-            if len(paths) > 1 and isinstance(found, FoundFile):
-                location = found.file.location
-                if location.uri in seen:
-                    raise ManifestError(
-                        f"{location.text}: given twice, but a scan reads every row once: "
-                        "give it once"
-                    )
-                seen.add(location.uri)
+            if len(paths) > 1:
+                for location in locations_of(found):
+                    given.add(location, number)
             yield found
 
 

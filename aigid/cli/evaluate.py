@@ -148,10 +148,14 @@ class _Model:
     ) -> "tuple[LeftOut, ...]":
         """Return what heads that are trained without each generator in turn say of its rows."""
         from aigid.training.leave_one_out import leave_one_out
+        from aigid.training.shared_files import warn_of_shared
 
         with shown_progress("evaluate") as progress:
             train_rows = self.features(train, progress)
-            rows = self.features(self.open(config.paths, config.labels), progress)
+            measured = self.open(config.paths, config.labels)
+            if warning := warn_of_shared("evaluate", measured.files, train.files):
+                progress.message(f"aigid: {warning}")
+            rows = self.features(measured, progress)
             return leave_one_out(
                 train_rows, rows, self.labels, progress, threshold=config.threshold
             )

@@ -10,12 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 # For the main thread to clean up. With it the process ends within five seconds.
 _GRACE_S = 3.0
+_PRINTED_WITHIN_S = 0.3
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _SHOW_CURSOR = "\x1b[?25h\n"
 
@@ -33,6 +34,7 @@ class StopSignals:
         self.received: int | None = None
         self._line = "interrupted"
         self._running = self._raised = self._said = False
+        self._saying = threading.Lock()
 
     @property
     def status(self) -> int:
@@ -70,8 +72,7 @@ class StopSignals:
         except KeyboardInterrupt:
             from aigid.cli.errors import print_message
 
-            self._said = True
-            print_message(line)
+            self._say(print_message)
             sys.exit(self.status)
         finally:
             self._running = False
@@ -81,12 +82,16 @@ class StopSignals:
 
         Threads that still wait for a network would hold up a usual exit.
         """
-        if not self._said:
-            self._say()
-        if "multiprocessing" in sys.modules:
-            for child in sys.modules["multiprocessing"].active_children():
-                child.kill()
-        os._exit(self.status)
+        try:
+            self._say(_write_past_python)
+            if "multiprocessing.util" in sys.modules:
+                for child in sys.modules["multiprocessing"].active_children():
+                    child.kill()
+                if threading.current_thread() is threading.main_thread():
+                    # Otherwise multiprocessing warns of semaphores that are left.
+                    sys.modules["multiprocessing.util"]._exit_function()
+        finally:
+            os._exit(self.status)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self.received = self.received or number
@@ -112,13 +117,13 @@ class StopSignals:
             if number in _SIGNALS:
                 return number
 
-    def _say(self) -> None:
-        """Print the line past Python's stderr, which another thread may hold, or whose reader."""
-        self._said = True
-        before = _SHOW_CURSOR if os.isatty(2) else ""
-        with suppress(OSError):
-            if select.select([], [2], [], 0)[1]:
-                os.write(2, f"{before}aigid: {self._line}\n".encode())
+    def _say(self, write: Callable[[str], None]) -> None:
+        """Print the line, once; not where another thread is held up by printing it."""
+        if self._saying.acquire(timeout=_PRINTED_WITHIN_S):
+            if not self._said:
+                self._said = True
+                write(self._line)
+            self._saying.release()
 
     def _silence_consequences(self) -> None:
         """Print no tracebacks once a signal has come: of destructors, and of other threads."""
@@ -133,3 +138,12 @@ class StopSignals:
                 of_thread(error)
 
         sys.unraisablehook, threading.excepthook = show_unraisable, show_of_thread
+
+
+def _write_past_python(line: str) -> None:
+    """Print a line to stderr, which another thread may hold, or a reader that does not read."""
+    # A progress bar hides the cursor.
+    before = _SHOW_CURSOR if os.isatty(2) else ""
+    with suppress(OSError):
+        if select.select([], [2], [], 0)[1]:
+            os.write(2, f"{before}aigid: {line}\n".encode())

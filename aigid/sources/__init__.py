@@ -6,7 +6,7 @@ from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_co
 from aigid.sources.conform import conformed, conforms
 from aigid.sources.file_columns import FileColumns
 from aigid.sources.files import ManifestFile, ManifestFiles, Segment
-from aigid.sources.finding import FoundFile, OnNote, find_sources
+from aigid.sources.finding import FoundFile, OnNote, find_sources, locations_of
 from aigid.sources.kinds import Kind
 from aigid.sources.parquet import opened, read_footer
 from aigid.sources.reading import identify, read_rows
@@ -36,6 +36,7 @@ __all__ = [
     "is_byte_list",
     "is_list",
     "is_text",
+    "locations_of",
     "opened",
     "read_footer",
     "read_rows",

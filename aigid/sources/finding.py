@@ -9,8 +9,9 @@ import pyarrow as pa
 
 from aigid.errors import ManifestError
 from aigid.sources.files import ManifestFile
-from aigid.sources.image_folder import ImageList, is_metadata
+from aigid.sources.image_folder import ImageList, image_locations, is_metadata
 from aigid.sources.kinds import MANIFESTS, Kind, kind_of_content, kind_of_name
+from aigid.sources.links import Links, is_note
 from aigid.sources.reading import identify, read_whole
 from aigid.storage import (
     ListedFile,
@@ -44,6 +45,14 @@ class FoundFile:
 
     kind: Kind
     file: ListedFile
+
+
+def locations_of(found: FoundFile | ManifestFile) -> Iterator[Location]:
+    """Yield where a file of a manifest is, or where the images of a run are."""
+    if isinstance(found, FoundFile):
+        yield found.file.location
+    else:
+        yield from image_locations(found)
 
 
 def find_sources(
@@ -100,22 +109,19 @@ def _kind_by_content(location: Location) -> Kind:
 
 def _of_one_kind(listing: Listing, on_note: OnNote) -> Iterator[FoundFile | ManifestFile]:
     """Yield Parquet files as they are listed; without any, what a folder or glob has besides."""
-    contents, has_parquet = _Contents(listing), False
+    contents, links, has_parquet = _Contents(listing), Links(listing), False
     for file in listing.files:
         name = relative_name(file.location, listing.root)
         kind = kind_of_name(name)
-        if kind is Kind.PARQUET and not is_metadata(name) and not _is_note(name, listing):
+        if links.is_repeated(name, kind, file):
+            continue
+        if kind is Kind.PARQUET and not is_metadata(name) and not is_note(name, listing):
             has_parquet = True
             yield FoundFile(kind, file)
         elif not has_parquet:
             contents.add(name, kind, file)
     if not has_parquet:
         yield from contents.sources(on_note)
-
-
-def _is_note(name: str, listing: Listing) -> bool:
-    """Return whether it is what programs that write tables note beside them, such as _SUCCESS."""
-    return not listing.is_glob and any(part.startswith("_") for part in name.split("/"))
 
 
 class _Contents:
@@ -135,7 +141,7 @@ class _Contents:
             self._images.add(name, file.location)
         elif kind is not None and is_metadata(name):
             self._metadata.append(FoundFile(kind, file))
-        elif kind is not None and not _is_note(name, self._listing):
+        elif kind is not None and not is_note(name, self._listing):
             self._files[kind].append(FoundFile(kind, file))
         elif name.lower().endswith(".txt"):
             self._images.add_caption(name)

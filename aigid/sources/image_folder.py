@@ -113,6 +113,15 @@ def is_metadata(name: str) -> bool:
     )
 
 
+def image_locations(run: ManifestFile) -> Iterator[Location]:
+    """Yield where the images of a run are."""
+    assert run.content is not None, "as it was found"
+    root, rows = locate(run.uri), pa.ipc.open_stream(run.content).read_next_batch()
+    for name in rows.column(IMAGE).to_pylist():
+        if name is not None:
+            yield locate(name) if "://" in name else root.child(name)
+
+
 def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a run of images in these columns, at most 128 at a time."""
     file = segment.file

@@ -37,6 +37,7 @@ from aigid.storage.location import (
     write_atomic,
 )
 from aigid.storage.locks import lock_open_file
+from aigid.storage.same_file import GivenFiles, Identity, identity_of
 from aigid.storage.uri import (
     STORE_SCHEMES,
     URI_SCHEMES,
@@ -49,7 +50,9 @@ from aigid.storage.web_settings import DEFAULT_REQUESTS_PER_HOST, HostHeader, We
 
 __all__ = [
     "DEFAULT_REQUESTS_PER_HOST",
+    "GivenFiles",
     "HostHeader",
+    "Identity",
     "ListedFile",
     "Listing",
     "Location",
@@ -71,6 +74,7 @@ __all__ = [
     "fixed_folder",
     "has_glob",
     "http_errors",
+    "identity_of",
     "is_folder",
     "is_hub_offline",
     "list_files",

@@ -19,16 +19,22 @@ _LISTING_THREADS = 16
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file of a listing: its location, its size, and its modification time (None if unknown)."""
+    """A file of a listing: its location, its size, and its modification time (None if unknown).
+
+    `has_links` tells that the file may be listed by another name as well: it was found by a link,
+    or has several names on its disk.
+    """
 
     location: Location
     size_bytes: int
     modified_ns: int | None
+    has_links: bool = False
 
 
 @dataclass(frozen=True)
 class _Folder:
     location: Location
+    is_linked: bool = False
 
 
 _Entry = ListedFile | _Folder
@@ -38,13 +44,25 @@ _Entry = ListedFile | _Folder
 class Listing:
     """The files that a path names, and the folder in which it names them.
 
-    `root` is the folder itself, the fixed part of a glob, or the folder of a file.
+    `root` is the folder itself, the fixed part of a glob, or the folder of a file. `patterns` are
+    those of a glob, for each name below the root.
     """
 
     root: Location
     files: Iterator[ListedFile]
     is_one_file: bool = False
-    is_glob: bool = False
+    patterns: tuple[str, ...] = ()
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the path is a glob."""
+        return bool(self.patterns)
+
+    def lists(self, name: str) -> bool:
+        """Return whether a file that has this name below the root is listed."""
+        if self.patterns:
+            return _matches(name.split("/"), self.patterns)
+        return not (name.startswith(".") or "/." in name)
 
 
 def list_files(location: Location, checked: set[str] | None = None) -> Listing:
@@ -67,14 +85,15 @@ def list_files(location: Location, checked: set[str] | None = None) -> Listing:
         checked=set() if checked is None else checked,
     )
     if info.type == fs.FileType.Directory:
-        visible = (file for file in _below(location) if not _is_hidden(file.location, location))
+        found = _below(_Folder(location))
+        visible = (file for file in found if not _is_hidden(file.location, location))
         return Listing(location, visible)
     if info.type != fs.FileType.NotFound:
         file = ListedFile(location, info.size or 0, info.mtime_ns)
         return Listing(location.parent, iter([file]), is_one_file=True)
     if has_glob(location):
         folder, patterns = _split_glob(location)
-        return Listing(folder, _matching(folder, patterns), is_glob=True)
+        return Listing(folder, _matching(_Folder(folder), patterns), patterns=tuple(patterns))
     return Listing(location.parent, iter(()))
 
 
@@ -101,27 +120,29 @@ def _is_glob(text: str) -> bool:
     return any(character in text for character in _GLOB_CHARACTERS)
 
 
-def _matching(folder: Location, patterns: Sequence[str]) -> Iterator[ListedFile]:
+def _matching(folder: _Folder, patterns: Sequence[str]) -> Iterator[ListedFile]:
     """Yield the files below a folder that match a glob, one pattern for each name.
 
     Only the pattern `**` matches more than one folder.
     """
     if patterns[0] == "**":
         yield from (
-            file for file in _below(folder) if _matches(_names(file.location, folder), patterns)
+            file
+            for file in _below(folder)
+            if _matches(_names(file.location, folder.location), patterns)
         )
         return
     for entry in _entries(folder):
         if not _matches_name(entry.location.path.rsplit("/", 1)[-1], patterns[0]):
             continue
         if isinstance(entry, _Folder) and len(patterns) > 1:
-            yield from _matching(entry.location, patterns[1:])
+            yield from _matching(entry, patterns[1:])
         elif isinstance(entry, ListedFile) and len(patterns) == 1:
             yield entry
 
 
-def _below(folder: Location) -> Iterator[ListedFile]:
-    if folder.is_local:
+def _below(folder: _Folder) -> Iterator[ListedFile]:
+    if folder.location.is_local:
         yield from _local_below(folder, ())
         return
     for files in bounded_map(_all_in_store, _entries(folder), _LISTING_THREADS):
@@ -139,25 +160,25 @@ def _all_in_store(entry: _Entry) -> list[ListedFile]:
     return [found for found in entries if isinstance(found, ListedFile)]
 
 
-def _local_below(folder: Location, above: tuple[tuple[int, int], ...]) -> Iterator[ListedFile]:
-    facts = Path(folder.path).stat()
+def _local_below(folder: _Folder, above: tuple[tuple[int, int], ...]) -> Iterator[ListedFile]:
+    facts = Path(folder.location.path).stat()
     here = (facts.st_dev, facts.st_ino)
     if here in above:
         # A link to a folder above: its files are listed already.
         return
     for entry in _entries(folder):
         if isinstance(entry, _Folder):
-            yield from _local_below(entry.location, (*above, here))
+            yield from _local_below(entry, (*above, here))
         else:
             yield entry
 
 
-def _entries(folder: Location) -> Iterator[_Entry]:
+def _entries(folder: _Folder) -> Iterator[_Entry]:
     """Yield the files and folders directly in a folder, sorted by path; none if it is missing."""
-    if not folder.is_local:
-        yield from _store_entries(folder, recursive=False)
-    elif Path(folder.path).is_dir():
-        yield from _local_entries(folder)
+    if not folder.location.is_local:
+        yield from _store_entries(folder.location, recursive=False)
+    elif Path(folder.location.path).is_dir():
+        yield from _local_entries(folder.location, folder.is_linked)
 
 
 def _store_entries(folder: Location, *, recursive: bool) -> Iterator[_Entry]:
@@ -178,23 +199,26 @@ def _slash(info: fs.FileInfo) -> str:
     return "/" if info.type == fs.FileType.Directory else ""
 
 
-def _local_entries(folder: Location) -> Iterator[_Entry]:
+def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
     """Yield files, folders and dangling links.
 
     Arrow's listing leaves dangling links out. Their rows would be missing without an error.
     """
-    names = []
+    names, links = [], set()
     with os.scandir(folder.path) as entries:
         for entry in entries:
+            if is_linked or entry.is_symlink():
+                links.add(entry.name)
             if entry.is_dir():
                 names.append(f"{entry.name}/")
             elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
                 names.append(entry.name)
     refuse_table(folder, names, look_into=True)
     for name in sorted(names):
+        is_link = name.rstrip("/") in links
         location = folder.child(name.rstrip("/"))
         if name.endswith("/"):
-            yield _Folder(location)
+            yield _Folder(location, is_link)
             continue
         try:
             # A Path would cost more than the call.
@@ -202,7 +226,8 @@ def _local_entries(folder: Location) -> Iterator[_Entry]:
         except FileNotFoundError:
             yield ListedFile(location, 0, None)
         else:
-            yield ListedFile(location, facts.st_size, facts.st_mtime_ns)
+            has_links = is_link or facts.st_nlink > 1
+            yield ListedFile(location, facts.st_size, facts.st_mtime_ns, has_links)
 
 
 def relative_name(location: Location, folder: Location) -> str:

@@ -24,6 +24,7 @@ from aigid.training.metrics import Metrics, compute_metrics
 from aigid.training.recipes import DIFFERING, RECIPES, Recipe
 from aigid.training.row_decoder import Input, ReadOptions
 from aigid.training.run import RunConfig, open_prompts, train
+from aigid.training.shared_files import refuse_shared, warn_of_shared
 from aigid.training.training_progress import TrainingProgress
 
 TABLE_FILE, FIGURES_FILE = "ablation.md", "ablation.json"
@@ -174,7 +175,7 @@ def run_ablation(
 
     Writes ablation.md and ablation.json into the recipe's folder.
     """
-    _check_test_manifests(config)
+    _check_test_manifests(config, on_message)
 
     def run_one(name: str, seed: int) -> VariantFigures:
         return _run_variant(config, name, seed, progress, on_message)
@@ -188,15 +189,21 @@ def run_ablation(
     return table
 
 
-def _check_test_manifests(config: AblationConfig) -> None:
+def _check_test_manifests(config: AblationConfig, on_message: OnMessage) -> None:
     """Raise AigidError where nothing can be measured on the test manifests: before training."""
     choice = config.base.labels
-    train, test = (
+    train, validation, test = (
         [open_parquet([local_manifest_path(path)]) for path in paths]
-        for paths in (config.base.train, config.test_manifests)
+        for paths in (config.base.train, config.base.validation, config.test_manifests)
     )
     for manifest in test:
         reject_pseudo_labels(manifest)
+    refuse_shared(test)
+    tested, learnt = (
+        [file for one in some for file in one.files] for some in (test, train + validation)
+    )
+    if warning := warn_of_shared("test", tested, learnt):
+        on_message(warning)
     counts = read_labels(test, choice, read_labels(train, choice).labels).counts
     if not counts.real or not counts.generated:
         raise UsageError(

@@ -37,6 +37,7 @@ from aigid.training.row_decoder import (
     ReadOptions,
     RowDecoder,
 )
+from aigid.training.shared_files import refuse_shared
 from aigid.training.training_batch import TrainingBatch
 
 # Encoded rows held in memory to be shuffled together. They span many row groups and take some
@@ -108,11 +109,12 @@ class LabelledManifest:
     ) -> None:
         """Open the manifests, and read the labels of all rows: with the model's `labels`, or found.
 
-        Raises ManifestError where a manifest cannot be read, where no row has a label, and where
-        labels are invalid.
+        Raises ManifestError where a manifest cannot be read, where two have a file in common, where
+        no row has a label, and where labels are invalid.
         """
         self.name = data_name(paths)
         self._manifests = [_OpenedManifest.open(local_manifest_path(path)) for path in paths]
+        refuse_shared([opened.manifest for opened in self._manifests])
         self._prompts = prompts
         self._options = options
         self._decoder = RowDecoder(prompts, image, options)

@@ -31,6 +31,7 @@ from aigid.training.image_pooling import ImagePooling
 from aigid.training.labels import LabelChoice
 from aigid.training.preprocessing import image_spec_of
 from aigid.training.row_decoder import Input, ReadOptions
+from aigid.training.shared_files import warn_of_shared
 from aigid.training.tracking import Tracking, new_accelerator
 from aigid.training.trainer import Trainer, TrainingData
 from aigid.training.training_progress import TrainingProgress
@@ -99,7 +100,7 @@ def train(
     data = _open_data(config, open_prompts(tokenizer_file, info), info.image)
     # PartialState alone would not join the processes of a run on CPUs.
     if new_accelerator(config.training.precision).is_main_process:
-        _tell_labels(data, on_message)
+        _tell_data(data, on_message)
     check_data(data)
     info = dataclasses.replace(info, labels=data.train.labels)
     model = FusionModel(text, image, info.image, config.fusion_hidden, len(info.labels))
@@ -122,10 +123,12 @@ def _open_data(config: RunConfig, prompts: PromptEncoder, image: ImageSpec) -> T
     return TrainingData(train, validation)
 
 
-def _tell_labels(data: TrainingData, on_message: OnMessage) -> None:
+def _tell_data(data: TrainingData, on_message: OnMessage) -> None:
     for name, manifest in (("training", data.train), ("validation", data.validation)):
         for line in manifest.row_labels.describe():
             on_message(f"{name}: {line}")
+    if warning := warn_of_shared("validation", data.validation.files, data.train.files):
+        on_message(warning)
 
 
 def check_data(data: TrainingData) -> None:

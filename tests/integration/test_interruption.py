@@ -236,7 +236,11 @@ def test_worker_processes_of_a_simulation_print_no_tracebacks(tmp_path: Path) ->
         start_new_session=True,
     )
     with process:
-        wait_until(lambda: bool(list((tmp_path / "out").glob(".*.tmp"))), "no file is begun")
+        wait_until(
+            lambda: any(file.stat().st_size > 4 for file in (tmp_path / "out").glob(".*.tmp")),
+            "no row group is written",
+            seconds=120,
+        )
         os.killpg(process.pid, signal.SIGINT)
         _, told = process.communicate(timeout=ENDS_WITHIN_S)
     assert process.returncode == 130

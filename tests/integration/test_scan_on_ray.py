@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.manifests import manifest_table
+from support.process_messages import Messages
 from support.ray_cluster import RayNodes, ray_nodes
 from support.scan_process import await_commits, start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
@@ -138,3 +139,44 @@ def test_what_is_no_parquet_is_scanned_on_a_cluster_as_here(
         assert status == 0, stderr
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
     assert summary_of(tmp_path / "ray")["rows"] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_scan_on_a_cluster_ends_with_its_workers(
+    nodes: RayNodes,
+    manifest: Path,
+    options: list[object],
+    local: dict[str, bytes],
+    tmp_path: Path,
+    number: int,
+) -> None:
+    out = tmp_path / "out"
+    with start_scan(manifest, out, *options, "--ray", nodes.address) as scan:
+        assert await_commits(scan, out, 3)
+        workers = nodes.shard_workers()
+        scan.send_signal(number)
+        status, _, stderr = finished(scan, 30)
+    assert status == 128 + number, stderr
+    assert stderr.splitlines()[-1].startswith("aigid: scan interrupted; committed shards stay: ")
+    assert "Traceback" not in stderr
+    assert "***" not in stderr, "Ray's stack trace"
+    assert workers
+    wait_until(lambda: not nodes.shard_workers(), "workers are left")
+    committed = contents(out)
+    assert 3 <= len(committed) < len(local)
+    assert finished(start_scan(manifest, out, *options))[0] == 0
+    assert contents(out) == local
+
+
+def test_a_scan_that_waits_for_workers_ends(
+    nodes: RayNodes, manifest: Path, options: list[object], tmp_path: Path
+) -> None:
+    room = ["--worker-cpus", 64, "--min-workers", 1]
+    scan = start_scan(manifest, tmp_path / "out", *options, "--ray", nodes.address, *room)
+    messages = Messages(scan)
+    messages.wait_for("waiting for workers")
+    scan.send_signal(signal.SIGTERM)
+    text = messages.until_exit(30)
+    assert scan.returncode == 143
+    assert text.splitlines()[-1].startswith("aigid: scan interrupted; ")
+    assert "Traceback" not in text
