@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.sources.large_columns import LargeColumn, LargeValues, is_readable
-from aigid.sources.page_headers import PageKind, pages_of
+from aigid.sources.page_headers import Page, PageKind, pages_of
 
 # Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
 READ_ROWS = 128
@@ -96,9 +96,7 @@ class RowGroups:
         large, rows = [], READ_ROWS
         for leaf in self._leaves:
             chunk = group.column(leaf.number)
-            # An object store is asked for the first pages only: each costs a request.
-            pages = pages_of(self._source, chunk)
-            known = list(pages if self._is_local else islice(pages, 2))
+            known = self._known_pages(chunk)
             largest = max((page.size for page in known), default=0)
             streamed = not self._is_local and chunk.total_compressed_size > _MOST_AHEAD_BYTES
             if (largest > _PAGE_BYTES or streamed) and self._is_readable(leaf, chunk):
@@ -116,6 +114,15 @@ class RowGroups:
                 elif page.size > _READ_BYTES // READ_ROWS:
                     rows = min(rows, _READ_BYTES * page.values // page.size)
         return large, max(rows, 1)
+
+    def _known_pages(self, chunk: pq.ColumnChunkMetaData) -> list[Page]:
+        """Return the pages whose headers are worth their reading."""
+        pages = pages_of(self._source, chunk)
+        if self._is_local:
+            return list(pages)
+        # Each is a request to an object store: only the first ones, and not of small columns.
+        small = _DICTIONARY_SHARE // READ_ROWS if chunk.has_dictionary_page else _PAGE_BYTES
+        return list(islice(pages, 2)) if chunk.total_uncompressed_size > small else []
 
     def _is_readable(self, leaf: _Leaf, chunk: pq.ColumnChunkMetaData) -> bool:
         kind = self._file.schema_arrow.field(leaf.name).type

@@ -122,6 +122,16 @@ def test_a_large_value_that_a_dictionary_repeats_does_not_come_many_times_at_onc
     assert max(map(len, read(written(table), ["prompt"], 0, 200))) <= 10
 
 
+@pytest.mark.parametrize("ahead", [0, 1 << 30], ids=["streamed", "read ahead"])
+def test_a_file_in_an_object_store_gives_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr(row_groups, "_MOST_AHEAD_BYTES", ahead)
+    table = table_of(COLUMNS["the data set's"])
+    groups = RowGroups(written(table), table.column_names, {}, is_local=False)
+    assert pa.Table.from_batches(groups.read(0, 3, 250)) == table.slice(3, 247)
+
+
 @pytest.mark.usefixtures("tiny_limits")
 def test_longer_values_than_are_made_use_of_are_cut() -> None:
     table = pa.table({"image": [b"a" * 2000, b"b" * 10], "kept": [b"c" * 2000, b"d"]})
