@@ -1,7 +1,6 @@
 """Peak memory of a scan of many rows and of a tenth of them: it must not grow with the manifest."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -20,16 +19,27 @@ def scan_peak_mib(manifest: Path, model: Path | None, folder: Path) -> tuple[flo
     """Return the peak resident memory of a scan in MiB, by its summary and by the system."""
     command = [*AIGID, "scan", str(manifest), "--out", str(folder), "--json"]
     command += ["--model", str(model)] if model else []
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise click.ClickException(
-            f"the scan of {manifest.name} ended with status {process.returncode}"
-        )
+    status, peak = run_for_peak(command)
+    if status:
+        raise click.ClickException(f"the scan of {manifest.name} ended with status {status}")
     summary = json.loads((folder / "summary.json").read_text())
-    kib = 1024 if sys.platform == "darwin" else 1
-    return summary["run"]["peak_memory_mib"], usage.ru_maxrss / kib / 1024
+    return summary["run"]["peak_memory_mib"], peak
+
+
+def run_for_peak(command: list[str]) -> tuple[int, float]:
+    """Run a command. Return its exit status, and its peak resident memory in MiB."""
+    # Not a child of this process: it would begin with this one's own peak.
+    program = (
+        "import os, subprocess, sys;"
+        " process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL);"
+        " _, status, usage = os.wait4(process.pid, 0);"
+        " print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, *command], stdout=subprocess.PIPE, text=True, check=True
+    )
+    status, peak = map(int, found.stdout.split())
+    return status, peak / (1024 if sys.platform == "darwin" else 1) / 1024
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """Streams of bytes, and the decompression of one that is too large for memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +10,9 @@ PIECE_BYTES = 1 << 20
 
 # Snappy's compressors never look further back, though its format would let them.
 _WINDOW_BYTES = 1 << 16
+# A tag, and four bytes of a length or an offset.
+_MOST_HEAD_BYTES = 5
+_TOO_SHORT = "a page ends too early"
 _STREAMED = {"GZIP": "gzip", "ZSTD": "zstd", "BROTLI": "brotli"}
 COMPRESSIONS = frozenset({"UNCOMPRESSED", "SNAPPY", *_STREAMED})
 """The compressions that can be undone piece by piece."""
@@ -27,7 +30,7 @@ class ByteStream:
             if self._at == len(self._piece):
                 self._piece, self._at = next(self._pieces, b""), 0
                 if not self._piece:
-                    raise pa.ArrowInvalid("a page ends too early")
+                    raise pa.ArrowInvalid(_TOO_SHORT)
             part = memoryview(self._piece)[self._at : self._at + count]
             self._at += len(part)
             count -= len(part)
@@ -95,44 +98,76 @@ def _without_snappy(stored: ByteStream) -> Iterator[bytes]:
 
     Source: https://github.com/google/snappy/blob/main/format_description.txt
     """
-    left = stored.varint()
-    done = bytearray()
-    while left:
-        tag = stored.byte()
-        if tag & 3:
-            length = _copy(done, tag, stored)
-        else:
-            length = (tag >> 2) + 1
-            if length > 60:
-                length = int.from_bytes(stored.read(length - 60), "little") + 1
-            for part in stored.parts(min(length, left)):
-                done += part
-                if len(done) > PIECE_BYTES + _WINDOW_BYTES:
-                    yield _all_but_window(done)
-        left -= length
-        if len(done) > PIECE_BYTES + _WINDOW_BYTES:
-            yield _all_but_window(done)
-        if left < 0:
-            raise pa.ArrowInvalid("a page is longer than it says")
-    yield bytes(done)
+    size = stored.varint()
+    done, data, given = bytearray(), b"", 0
+    while given + len(done) < size:
+        piece = stored.some(PIECE_BYTES) if len(data) <= _MOST_HEAD_BYTES else b""
+        data += piece
+        # The head of an element near the end may be cut off, unless that was the last piece.
+        is_last = not piece and len(data) <= _MOST_HEAD_BYTES
+        used, missing = _undo(data, done, len(data) - (0 if is_last else _MOST_HEAD_BYTES))
+        if not used and is_last:
+            raise pa.ArrowInvalid(_TOO_SHORT)
+        data = data[used:]
+        if given + len(done) + missing > size:
+            raise pa.ArrowInvalid("a compressed page is longer than it says")
+        for part in stored.parts(missing):
+            done += part
+            given += yield from _all_but_window(done)
+        given += yield from _all_but_window(done)
+    if done:
+        yield bytes(done)
 
 
-def _copy(done: bytearray, tag: int, stored: ByteStream) -> int:
-    """Append what a copy element repeats, and return its length."""
-    if tag & 3 == 1:
-        length, offset = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | stored.byte()
-    else:
-        length, offset = (tag >> 2) + 1, int.from_bytes(stored.read((tag & 3) * 2 - 2), "little")
-    if not 0 < offset <= len(done):
-        raise pa.ArrowInvalid("a compressed page refers to bytes that are not there")
-    start = len(done) - offset
-    found = done[start : start + length]
-    done += found if len(found) == length else (found * -(-length // offset))[:length]
-    return length
+def _all_but_window(done: bytearray) -> Generator[bytes, None, int]:
+    """Yield all bytes but the last ones, to which later elements may refer; return how many."""
+    ready = len(done) - _WINDOW_BYTES
+    if ready < PIECE_BYTES:
+        return 0
+    yield bytes(done[:ready])
+    del done[:ready]
+    return ready
 
 
-def _all_but_window(done: bytearray) -> bytes:
-    """Take all bytes but the last ones, to which later copies may refer."""
-    piece = bytes(done[:-_WINDOW_BYTES])
-    del done[:-_WINDOW_BYTES]
-    return piece
+def _undo(data: bytes, done: bytearray, end: int) -> tuple[int, int]:
+    """Append to `done` what the elements that begin before `end` stand for, up to a piece or so.
+
+    Return where the next one begins, and the bytes of a literal that `data` lacks.
+    """
+    at = 0
+    most = len(done) + PIECE_BYTES
+    try:
+        while at < end and len(done) < most:
+            tag = data[at]
+            kind = tag & 3
+            if kind == 0:
+                length = (tag >> 2) + 1
+                at += 1
+                if length > 60:
+                    width = length - 60
+                    length = int.from_bytes(data[at : at + width], "little") + 1
+                    at += width
+                done += data[at : at + length]
+                at += length
+                if at > len(data):
+                    return len(data), at - len(data)
+                continue
+            if kind == 1:
+                length, offset = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | data[at + 1]
+                at += 2
+            elif kind == 2:
+                length, offset = (tag >> 2) + 1, data[at + 1] | data[at + 2] << 8
+                at += 3
+            else:
+                length, offset = (tag >> 2) + 1, int.from_bytes(data[at + 1 : at + 5], "little")
+                at += 5
+            start = len(done) - offset
+            if not 0 <= start < len(done):
+                raise pa.ArrowInvalid("a compressed page refers to bytes that are not there")
+            if length <= offset:
+                done += done[start : start + length]
+            else:
+                done += (done[start:] * (length // offset + 1))[:length]
+    except IndexError as error:
+        raise pa.ArrowInvalid(_TOO_SHORT) from error
+    return at, 0

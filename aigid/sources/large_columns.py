@@ -112,6 +112,11 @@ class LargeColumn:
         self._clear()
         return LargeValues(values, levels)
 
+    def close(self) -> None:
+        """Remove the temporary file of a large dictionary."""
+        if self._dictionary is not None:
+            self._dictionary.close()
+
     def finish_page(self) -> None:
         """Read the page to its end, so that its checksum is verified."""
         for _ in self._stored:
@@ -204,6 +209,9 @@ class _Dictionary:
             for part in content.parts(size):
                 self._file.write(part)
             self._starts.append(self._starts[-1] + size)
+
+    def close(self) -> None:
+        self._file.close()
 
     def size(self, index: int) -> int:
         if not 0 <= index < len(self._starts) - 1:

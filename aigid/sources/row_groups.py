@@ -1,6 +1,7 @@
 """Row groups of a Parquet file, read in batches that need little memory whatever the rows."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.sources.large_columns import LargeColumn, LargeValues, is_readable
-from aigid.sources.page_headers import PageKind, pages_of
+from aigid.sources.page_headers import Page, PageKind, pages_of
 
 # Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
 READ_ROWS = 128
@@ -85,10 +86,7 @@ class RowGroups:
             return
         # One row group at a time: a reader holds what it read ahead from an object store until
         # it has read all of its row groups.
-        batches = self._file.iter_batches(
-            rows, row_groups=[index], columns=self._names, use_threads=False
-        )
-        yield from _slice_batches(batches, start, stop)
+        yield from _slice_batches(self._batches(index, rows, self._names), start, stop)
 
     def _stored_bytes(self, group: pq.RowGroupMetaData) -> int:
         return sum(group.column(leaf.number).total_compressed_size for leaf in self._leaves)
@@ -98,9 +96,7 @@ class RowGroups:
         large, rows = [], READ_ROWS
         for leaf in self._leaves:
             chunk = group.column(leaf.number)
-            # An object store is asked for the first pages only: each costs a request.
-            pages = pages_of(self._source, chunk)
-            known = list(pages if self._is_local else islice(pages, 2))
+            known = self._known_pages(chunk)
             largest = max((page.size for page in known), default=0)
             streamed = not self._is_local and chunk.total_compressed_size > _MOST_AHEAD_BYTES
             if (largest > _PAGE_BYTES or streamed) and self._is_readable(leaf, chunk):
@@ -119,6 +115,15 @@ class RowGroups:
                     rows = min(rows, _READ_BYTES * page.values // page.size)
         return large, max(rows, 1)
 
+    def _known_pages(self, chunk: pq.ColumnChunkMetaData) -> list[Page]:
+        """Return the pages whose headers are worth their reading."""
+        pages = pages_of(self._source, chunk)
+        if self._is_local:
+            return list(pages)
+        # Each is a request to an object store: only the first ones, and not of small columns.
+        small = _DICTIONARY_SHARE // READ_ROWS if chunk.has_dictionary_page else _PAGE_BYTES
+        return list(islice(pages, 2)) if chunk.total_uncompressed_size > small else []
+
     def _is_readable(self, leaf: _Leaf, chunk: pq.ColumnChunkMetaData) -> bool:
         kind = self._file.schema_arrow.field(leaf.name).type
         if leaf.path != leaf.name:
@@ -133,34 +138,30 @@ class RowGroups:
     def _read_large(
         self, index: int, large: Sequence[_Leaf], start: int, stop: int
     ) -> Iterator[pa.RecordBatch]:
-        columns = {leaf.path: self._open(index, leaf) for leaf in large}
         others = [leaf.path for leaf in self._leaves if leaf not in large]
-        rest = _Rest(
-            self._file.iter_batches(
-                READ_ROWS, row_groups=[index], columns=others, use_threads=False
-            )
-            if others
-            else ()
-        )
+        rest = _Rest(self._batches(index, READ_ROWS, others) if others else ())
         rest.skip(start)
-        for column in columns.values():
-            column.skip(start)
-        while start < stop:
-            count = 0
-            while count < min(READ_ROWS, stop - start) and (
-                sum(column.size for column in columns.values()) < _READ_BYTES
-            ):
-                for column in columns.values():
-                    column.read_row()
-                count += 1
-            start += count
-            found = rest.take(count)
-            values = {path: column.take() for path, column in columns.items()}
-            yield pa.RecordBatch.from_arrays(
-                [self._assemble(name, values, found) for name in self._names], list(self._names)
-            )
-        for column in columns.values():
-            column.finish_page()
+        with ExitStack() as opened:
+            columns = {
+                leaf.path: opened.enter_context(closing(self._open(index, leaf))) for leaf in large
+            }
+            for column in columns.values():
+                column.skip(start)
+            while start < stop:
+                count = _read_some(columns.values(), stop - start)
+                start += count
+                found = rest.take(count)
+                values = {path: column.take() for path, column in columns.items()}
+                arrays = [self._assemble(name, values, found) for name in self._names]
+                yield pa.RecordBatch.from_arrays(arrays, list(self._names))
+            for column in columns.values():
+                column.finish_page()
+
+    def _batches(self, index: int, rows: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(
+            rows, row_groups=[index], columns=names, use_threads=False
+        )
+        return batches
 
     def _open(self, index: int, leaf: _Leaf) -> LargeColumn:
         metadata = self._file.metadata
@@ -186,6 +187,16 @@ class RowGroups:
             )
         null = pa.array([field.nullable and level == 0 for level in values[parts[0]].levels])
         return pa.StructArray.from_arrays(children, fields=list(field.type), mask=null)
+
+
+def _read_some(columns: Collection[LargeColumn], rows: int) -> int:
+    """Read rows of some columns until they are enough for a batch; return how many."""
+    count = 0
+    while count < min(READ_ROWS, rows) and sum(column.size for column in columns) < _READ_BYTES:
+        for column in columns:
+            column.read_row()
+        count += 1
+    return count
 
 
 class _Rest:

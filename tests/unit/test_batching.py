@@ -1,5 +1,7 @@
 """Pairs grouped into batches of one token bucket, and the decoding of a batch."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -115,3 +117,55 @@ def test_an_error_that_is_not_a_rows_ends_the_decoding() -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         decode_batch(PairBatch(16, (pair(0),)), fail)
+
+
+def sized(sizes: list[int], length: int = 3) -> Iterator[PairInput[str]]:
+    for position, size in enumerate(sizes):
+        yield PairInput(position, f"{position}.png", [7] * length, size)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 128)), max_size=60))
+def test_images_that_wait_for_a_full_batch_have_a_bounded_size(rows: list[tuple[int, int]]) -> None:
+    pairs = [PairInput(row, "", [7] * length, size) for row, (size, length) in enumerate(rows)]
+    taken: list[PairInput[str]] = []
+
+    def noted() -> Iterator[PairInput[str]]:
+        for one in pairs:
+            taken.append(one)
+            yield one
+
+    given_out: set[int] = set()
+    for batch in batch_by_bucket(noted(), bucket_of, 8, waiting_bytes=50):
+        # The pair that was taken last is not among those that wait.
+        waiting = [one.held_bytes for one in taken[:-1] if one.position not in given_out]
+        assert sum(waiting) <= 50
+        given_out |= set(positions(batch))
+        assert batch.held_bytes <= 50
+    assert given_out == set(range(len(rows)))
+
+
+def test_a_larger_image_is_a_batch_of_its_own() -> None:
+    batches = batch_by_bucket(sized([10, 90, 10, 10]), bucket_of, 8, waiting_bytes=50)
+    assert [positions(batch) for batch in batches] == [[0], [1], [2, 3]]
+
+
+def test_the_bucket_with_most_bytes_makes_room() -> None:
+    mixed = [
+        PairInput(0, "", [7] * 3, 20),
+        PairInput(1, "", [7] * 20, 25),
+        PairInput(2, "", [7] * 3, 20),
+    ]
+    batches = batch_by_bucket(mixed, bucket_of, 8, waiting_bytes=50)
+    assert [positions(batch) for batch in batches] == [[1], [0, 2]]
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 12))
+def test_images_below_the_bound_get_the_batches_that_they_would_get_without_it(
+    lengths: list[int], batch_rows: int
+) -> None:
+    pairs = [pair(position, length) for position, length in enumerate(lengths)]
+    with_sizes = [replace(one, held_bytes=200_000) for one in pairs]
+    found = [positions(batch) for batch in batch_by_bucket(with_sizes, bucket_of, batch_rows)]
+    assert found == [positions(batch) for batch in batch_by_bucket(pairs, bucket_of, batch_rows)]

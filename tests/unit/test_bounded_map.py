@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aigid.bounded_map import bounded_map, map_in_pool
+from aigid.bounded_map import BoundedWeight, bounded_map, map_in_pool
 
 
 @given(st.lists(st.integers(), max_size=40), st.integers(1, 5))
@@ -52,6 +52,32 @@ def test_a_pool_of_the_callers_never_holds_more_than_the_limit(limit: int) -> No
             assert result == done
             assert taken.count - done <= limit
         assert taken.count == 1000
+
+
+def test_items_in_progress_never_weigh_more_than_their_bound() -> None:
+    weights = [3, 4, 9, 1, 1, 1, 30, 2, 10, 1]
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(len(weights)):
+            taken.append(number)
+            yield number
+
+    def check(number: int) -> int:
+        started.append(number)
+        return number
+
+    started: list[int] = []
+    done = 0
+    with ThreadPoolExecutor(2) as pool:
+        bound = BoundedWeight(lambda number: weights[number], 10)
+        for result in map_in_pool(pool, check, items(), 100, bound):
+            # The item that was taken last waits for room; those before it are in progress.
+            in_progress = taken[done:-1] if len(taken) < len(weights) else []
+            assert result == done
+            assert sum(weights[one] for one in in_progress) <= max(10, weights[done])
+            done += 1
+    assert done == len(weights) == len(started)
 
 
 def test_the_pool_may_be_one_of_processes() -> None:

@@ -368,3 +368,12 @@ def test_a_damaged_tokenizer_is_named(damage: str, tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="not a tokenizer") as caught:
         PromptEncoder(path, PromptSpec())
     assert str(path) in str(caught.value)
+
+
+def test_many_long_prompts_get_the_ids_that_each_gets_alone(
+    encoder: PromptEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aigid.prompts.MAX_CHARACTERS", 100)
+    monkeypatch.setattr("aigid.prompts._CHARACTERS_AT_A_TIME", 350)
+    prompts = [None, *(f"{row} long words " * 9 for row in range(20)), ""]
+    assert encoder.token_ids(prompts) == [encoder.token_ids([prompt])[0] for prompt in prompts]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigid.shards import PlanTotals, Shard, plan_shards
+from aigid.shards import SHARD_KEPT_BYTES, PlanTotals, Shard, plan_shards
 from aigid.sources import ManifestFile, Segment
 
 # Sizes on both sides of every rule: empty and tiny groups, groups that just fit, and ones to cut.
@@ -226,6 +226,41 @@ def test_the_totals_add_up_a_plan_and_what_is_done_of_it(
     rows = len(rows_of(shards))
     expected = PlanTotals(len(shards), rows, len(ready), len(rows_of(ready)), rows)
     assert PlanTotals.of(iter(shards), done) == expected
+
+
+def kept_files(row_groups: Sequence[int], kept_bytes: Sequence[int]) -> list[ManifestFile]:
+    return [
+        ManifestFile("0.parquet", 1000, tuple(row_groups), "", kept_bytes=tuple(kept_bytes)),
+    ]
+
+
+def test_a_row_group_with_large_kept_columns_is_cut_into_even_pieces() -> None:
+    files = kept_files([100, 10], [5 * SHARD_KEPT_BYTES, 10])
+    shards = plan(files, 10_000)
+    assert [shard.rows for shard in shards] == [20, 20, 20, 20, 20, 10]
+    assert rows_of(shards) == all_rows(files)
+
+
+def test_row_groups_share_a_shard_up_to_the_bytes_of_their_kept_columns() -> None:
+    files = kept_files([10] * 8, [SHARD_KEPT_BYTES // 2] * 8)
+    assert [shard.rows for shard in plan(files, 10_000)] == [20] * 4
+
+
+@plans
+@given(st.lists(st.integers(1, 60), max_size=6), SHARD_ROWS, LIMITS)
+def test_small_kept_columns_do_not_change_a_plan(
+    row_groups: list[int], shard_rows: int, limit: int | None
+) -> None:
+    without = manifest_files([row_groups])
+    sizes = [rows * 1000 for rows in row_groups]
+    assert plan(kept_files(row_groups, sizes), shard_rows, limit) == plan(
+        without, shard_rows, limit
+    )
+
+
+def test_a_row_with_more_than_a_shard_s_bytes_is_a_shard() -> None:
+    files = kept_files([3], [30 * SHARD_KEPT_BYTES])
+    assert [shard.rows for shard in plan(files, 10_000)] == [1, 1, 1]
 
 
 def test_a_plan_is_made_while_its_files_are_still_being_found() -> None:

@@ -1,6 +1,7 @@
 """The results folder: its commits, and that one folder holds one scan."""
 
 import json
+import random
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -74,6 +75,26 @@ def test_a_flipped_byte_in_a_page_is_found_by_its_checksum(folder: ResultsFolder
         pq.read_table(path, page_checksum_verification=True)
     with pytest.raises(ResultsError, match=f"{path}: damaged or missing: .*checksum"):
         folder.read(Shard(0, (Segment(FILES[0], 0, 9),)), ["p_ai"])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.struct([("files", pa.list_(pa.binary()))])],
+    ids=["flat", "nested"],
+)
+def test_large_kept_columns_are_in_small_row_groups_and_can_be_read_back(
+    folder: ResultsFolder, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType
+) -> None:
+    monkeypatch.setattr("aigid.results.folder._ROW_GROUP_BYTES", 100_000)
+    contents = [random.Random(row).randbytes(9000) for row in range(100)]
+    rows = contents if kind == pa.binary() else [{"files": [data, None]} for data in contents]
+    table = small_table([0.5] * 100).append_column("kept", pa.array(rows, kind))
+    folder.commit(0, table)
+    path = path_of(folder, "detections", "part-000000.parquet")
+    metadata = pq.read_metadata(path)
+    groups = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+    assert max(groups) <= 12
+    assert pq.read_table(path).equals(table)
 
 
 def test_committed_gives_the_shards_whose_files_exist(folder: ResultsFolder) -> None:

@@ -10,7 +10,13 @@ from support.result_tables import FILES, SCORED_BY, answers_of, manifest_of, sma
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
 from aigid.records import ErrorCode, RowError
-from aigid.results import check_kept_columns, image_column, result_table, results_schema
+from aigid.results import (
+    ShardAnswers,
+    check_kept_columns,
+    image_column,
+    result_table,
+    results_schema,
+)
 from aigid.results.schema import RESERVED
 from aigid.shards import Shard
 from aigid.sources import Segment
@@ -161,3 +167,19 @@ def test_the_image_column_has_references_without_secrets(name: str) -> None:
     reference, expected = REFERENCES[name]
     assert image_column([reference]).to_pylist() == [expected]
     assert image_column([reference]).type == pa.string()
+
+
+def test_kept_columns_that_need_too_much_memory_are_an_error_that_names_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aigid.results.schema._MOST_KEPT_BYTES", 3 << 20)
+    answers = ShardAnswers.of(Shard(0, (Segment(FILES[0], 4, 9),)), 2)
+    answers.begin_segment()
+    rows = pa.record_batch({"id": [1], "notes": ["x" * (2 << 20)]})
+    answers.add_rows(image_column([ImageReference(None, "a.png")]), rows)
+    with pytest.raises(
+        ResultsError,
+        match=r"m\.parquet: the kept columns, of them most notes, have 4 MiB in 2 rows from row 4 "
+        "on; a result file holds at most 3 MiB: leave it out of `keep`, or lower `shard_rows`",
+    ):
+        answers.add_rows(image_column([ImageReference(None, "a.png")]), rows)
