@@ -74,9 +74,9 @@ def _records(
     except csv.Error as error:
         if lines is None:
             raise
-        raise lines.refuse(
-            f"not a record of a CSV file: {error}; is a double quote not closed, or not doubled?"
-        ) from error
+        usual = "a double quote that is not closed, or not doubled"
+        cause = "a carriage return in a cell without quotes" if "new-line" in str(error) else usual
+        raise lines.refuse(f"not a record of a CSV file: perhaps {cause} ({error})") from error
 
 
 def _likely_separator(header: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aigid.sources.byte_streams import COMPRESSIONS, PIECE_BYTES, ByteStream, decompressed
+from aigid.sources.footer import ColumnChunk
 from aigid.sources.page_headers import Page, PageKind, pages_of
 
 MOST_VALUE_BYTES = 256 << 20
@@ -27,7 +28,7 @@ _MOST_LEVEL_BYTES = 16 << 20
 _DICTIONARY_BYTES_IN_MEMORY = 16 << 20
 
 
-def is_readable(chunk: pq.ColumnChunkMetaData, column: pq.ColumnSchema) -> bool:
+def is_readable(chunk: ColumnChunk, column: pq.ColumnSchema) -> bool:
     """Return whether a column chunk can be read value by value."""
     return bool(
         column.physical_type == "BYTE_ARRAY"
@@ -55,7 +56,7 @@ class LargeColumn:
     def __init__(
         self,
         source: pa.NativeFile,
-        chunk: pq.ColumnChunkMetaData,
+        chunk: ColumnChunk,
         column: pq.ColumnSchema,
         cut: int | None = None,
     ) -> None:

@@ -9,13 +9,10 @@ import pyarrow.parquet as pq
 
 from aigid.errors import AigidError, ManifestError
 from aigid.sources.files import ManifestFile, Segment
+from aigid.sources.footer import column_chunks, footer_bytes
 from aigid.sources.kinds import Kind
-from aigid.sources.row_groups import RowGroups
+from aigid.sources.row_groups import RowGroups, leaves_of
 from aigid.storage import ListedFile, explain_failure, locate, store_failures
-
-_MAGIC = b"PAR1"
-# Read from the end of a file at once. Most footers are smaller, so one request is enough.
-_TAIL_BYTES = 64 * 1024
 
 
 def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
@@ -27,7 +24,7 @@ def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
     try:
         with store_failures(location), location.filesystem.open_input_file(location.path) as source:
             size = source.size()
-            footer = _footer_bytes(source, size, location.text)
+            footer = footer_bytes(source, size, location.text)
     except FileNotFoundError as error:
         raise ManifestError(f"{location.text}: no such file") from error
     except OSError as error:
@@ -38,6 +35,7 @@ def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
         metadata = pq.read_metadata(pa.BufferReader(footer))
         # What writers note in a schema's metadata may differ from file to file.
         schema = metadata.schema.to_arrow_schema().remove_metadata()
+        kept_bytes = _column_bytes(footer, metadata, keep) if keep else ()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{location.text}: not a readable Parquet file: {' '.join(str(error).split())}"
@@ -55,7 +53,7 @@ def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
         location.hidden_query,
         Kind.PARQUET,
         schema,
-        kept_bytes=_column_bytes(metadata, keep) if keep else (),
+        kept_bytes=kept_bytes,
     )
 
 
@@ -73,8 +71,8 @@ def read_parquet(
     location = locate(file.uri)
     try:
         with location.filesystem.open_input_file(location.path) as source:
-            _check_unchanged(source, file)
-            groups, row = RowGroups(source, names, cuts, is_local=location.is_local), 0
+            footer = _unchanged_footer(source, file)
+            groups, row = RowGroups(source, footer, names, cuts, is_local=location.is_local), 0
             end = file.rows if segment.stop is None else segment.stop
             for index, rows in enumerate(groups.rows):
                 if row + rows > segment.start and row < end:
@@ -107,56 +105,32 @@ def opened(file: ManifestFile) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def _check_unchanged(source: pa.NativeFile, file: ManifestFile) -> None:
-    """Raise AigidError if an open file is not the same as when the manifest was opened."""
+def _unchanged_footer(source: pa.NativeFile, file: ManifestFile) -> bytes:
+    """Return the footer of an open file.
+
+    Raises AigidError if the file is not the same as when the manifest was opened.
+    """
     try:
         size = source.size()
-        same = (
-            size == file.size_bytes
-            and _sha256(_footer_bytes(source, size, file.path)) == file.digest
-        )
+        footer = footer_bytes(source, size, file.path)
     except ManifestError:
-        same = False
-    if not same:
+        size, footer = -1, b""
+    if (size, _sha256(footer)) != (file.size_bytes, file.digest):
         raise AigidError(
             f"{file.path}: has changed since the scan began; "
             "restore the file to go on, or start a new scan"
         )
+    return footer
 
 
-def _column_bytes(metadata: pq.FileMetaData, names: Sequence[str]) -> tuple[int, ...]:
+def _column_bytes(
+    footer: bytes, metadata: pq.FileMetaData, names: Sequence[str]
+) -> tuple[int, ...]:
     """Return the bytes that these columns have in each row group, without compression."""
-    leaves = [
-        leaf
-        for leaf in range(metadata.num_columns)
-        if metadata.schema.column(leaf).path.startswith(tuple(f"{name}." for name in names))
-        or metadata.schema.column(leaf).path in names
-    ]
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    leaves = [leaf.number for leaf in leaves_of(metadata.schema, names)]
     return tuple(
-        sum(group.column(leaf).total_uncompressed_size for leaf in leaves) for group in groups
+        sum(group[leaf].bytes for leaf in leaves) for group in column_chunks(footer, metadata)
     )
-
-
-def _footer_bytes(source: pa.NativeFile, size: int, text: str) -> bytes:
-    if size < 12:
-        raise ManifestError(f"{text}: not a Parquet file: it has {size} bytes")
-    tail = _last(source, size, _TAIL_BYTES)
-    if tail[-4:] != _MAGIC:
-        source.seek(0)
-        reason = (
-            "the end is missing; is the file truncated?"
-            if source.read(4) == _MAGIC
-            else "no Parquet marker at the start or the end"
-        )
-        raise ManifestError(f"{text}: not a Parquet file: {reason}")
-    length = min(int.from_bytes(tail[-8:-4], "little"), size - 8) + 8
-    return tail[-length:] if length <= len(tail) else _last(source, size, length)
-
-
-def _last(source: pa.NativeFile, size: int, count: int) -> bytes:
-    source.seek(max(0, size - count))
-    return bytes(source.read(count))
 
 
 def _sha256(data: bytes) -> str:

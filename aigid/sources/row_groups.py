@@ -8,6 +8,7 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aigid.sources.footer import ColumnChunk, column_chunks
 from aigid.sources.large_columns import LargeColumn, LargeValues, is_readable
 from aigid.sources.page_headers import Page, PageKind, pages_of
 
@@ -26,7 +27,7 @@ _DICTIONARY_SHARE = READ_ROWS << 20
 
 
 @dataclass(frozen=True)
-class _Leaf:
+class Leaf:
     """A leaf column of the file's schema: `number` there, and the column `name` that it is of."""
 
     number: int
@@ -43,22 +44,18 @@ class RowGroups:
     def __init__(
         self,
         source: pa.NativeFile,
+        footer: bytes,
         names: Sequence[str],
         cuts: Mapping[str, int],
         *,
         is_local: bool,
     ) -> None:
         self._source, self._names, self._cuts, self._is_local = source, names, cuts, is_local
-        metadata = pq.read_metadata(source)
-        self._leaves = _leaves_of(metadata.schema, names)
+        metadata = pq.read_metadata(pa.BufferReader(footer))
+        self._chunks = column_chunks(footer, metadata)
+        self._leaves = leaves_of(metadata.schema, names)
         # Without reading ahead, a row group of large images is streamed, not held in memory.
-        largest = max(
-            (
-                self._stored_bytes(metadata.row_group(index))
-                for index in range(metadata.num_row_groups)
-            ),
-            default=0,
-        )
+        largest = max(map(self._stored_bytes, self._chunks), default=0)
         ahead = not is_local and largest <= _MOST_AHEAD_BYTES
         self._file = pq.ParquetFile(
             source,
@@ -79,8 +76,7 @@ class RowGroups:
 
         Raises pyarrow.ArrowException or OSError where they are damaged, or need too much memory.
         """
-        group = self._file.metadata.row_group(index)
-        large, rows = self._measure(group)
+        large, rows = self._measure(self._chunks[index])
         if large:
             yield from self._read_large(index, large, start, stop)
             return
@@ -88,17 +84,17 @@ class RowGroups:
         # it has read all of its row groups.
         yield from _slice_batches(self._batches(index, rows, self._names), start, stop)
 
-    def _stored_bytes(self, group: pq.RowGroupMetaData) -> int:
-        return sum(group.column(leaf.number).total_compressed_size for leaf in self._leaves)
+    def _stored_bytes(self, group: Sequence[ColumnChunk]) -> int:
+        return sum(group[leaf.number].compressed_bytes for leaf in self._leaves)
 
-    def _measure(self, group: pq.RowGroupMetaData) -> tuple[list[_Leaf], int]:
+    def _measure(self, group: Sequence[ColumnChunk]) -> tuple[list[Leaf], int]:
         """Return the leaves to be read value by value, and the rows in a read of the others."""
         large, rows = [], READ_ROWS
         for leaf in self._leaves:
-            chunk = group.column(leaf.number)
+            chunk = group[leaf.number]
             known = self._known_pages(chunk)
             largest = max((page.size for page in known), default=0)
-            streamed = not self._is_local and chunk.total_compressed_size > _MOST_AHEAD_BYTES
+            streamed = not self._is_local and chunk.compressed_bytes > _MOST_AHEAD_BYTES
             if (largest > _PAGE_BYTES or streamed) and self._is_readable(leaf, chunk):
                 large.append(leaf)
                 continue
@@ -115,16 +111,16 @@ class RowGroups:
                     rows = min(rows, _READ_BYTES * page.values // page.size)
         return large, max(rows, 1)
 
-    def _known_pages(self, chunk: pq.ColumnChunkMetaData) -> list[Page]:
+    def _known_pages(self, chunk: ColumnChunk) -> list[Page]:
         """Return the pages whose headers are worth their reading."""
         pages = pages_of(self._source, chunk)
         if self._is_local:
             return list(pages)
         # Each is a request to an object store: only the first ones, and not of small columns.
-        small = _DICTIONARY_SHARE // READ_ROWS if chunk.has_dictionary_page else _PAGE_BYTES
-        return list(islice(pages, 2)) if chunk.total_uncompressed_size > small else []
+        small = _DICTIONARY_SHARE // READ_ROWS if chunk.dictionary_page_offset else _PAGE_BYTES
+        return list(islice(pages, 2)) if chunk.bytes > small else []
 
-    def _is_readable(self, leaf: _Leaf, chunk: pq.ColumnChunkMetaData) -> bool:
+    def _is_readable(self, leaf: Leaf, chunk: ColumnChunk) -> bool:
         kind = self._file.schema_arrow.field(leaf.name).type
         if leaf.path != leaf.name:
             if not pa.types.is_struct(kind):
@@ -136,7 +132,7 @@ class RowGroups:
         return _is_bytes_or_text(kind) and is_readable(chunk, self._file.schema.column(leaf.number))
 
     def _read_large(
-        self, index: int, large: Sequence[_Leaf], start: int, stop: int
+        self, index: int, large: Sequence[Leaf], start: int, stop: int
     ) -> Iterator[pa.RecordBatch]:
         others = [leaf.path for leaf in self._leaves if leaf not in large]
         rest = _Rest(self._batches(index, READ_ROWS, others) if others else ())
@@ -163,9 +159,8 @@ class RowGroups:
         )
         return batches
 
-    def _open(self, index: int, leaf: _Leaf) -> LargeColumn:
-        metadata = self._file.metadata
-        chunk = metadata.row_group(index).column(leaf.number)
+    def _open(self, index: int, leaf: Leaf) -> LargeColumn:
+        chunk = self._chunks[index][leaf.number]
         column = self._file.schema.column(leaf.number)
         return LargeColumn(self._source, chunk, column, self._cuts.get(leaf.name))
 
@@ -227,11 +222,11 @@ class _Rest:
             yield part
 
 
-def _leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[_Leaf]:
+def leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[Leaf]:
     """Return the leaves of some columns."""
     paths = [schema.column(number).path for number in range(len(schema))]
     return [
-        _Leaf(number, path, name)
+        Leaf(number, path, name)
         for number, path in enumerate(paths)
         for name in names
         if path == name or (path.startswith(f"{name}.") and path not in names)

@@ -11,6 +11,7 @@ import pytest
 from support.manifests import HF_IMAGE
 
 from aigid.sources import READ_ROWS, row_groups
+from aigid.sources.footer import ColumnChunk, column_chunks, footer_bytes
 from aigid.sources.page_headers import Page, PageKind, pages_of
 from aigid.sources.row_groups import RowGroups
 
@@ -66,10 +67,20 @@ def written(table: pa.Table, **options: Any) -> pa.BufferReader:
     return pa.BufferReader(buffer.getvalue())
 
 
+def footer_of(source: pa.NativeFile) -> bytes:
+    return footer_bytes(source, source.size(), "m.parquet")
+
+
+def first_chunk(source: pa.NativeFile) -> ColumnChunk:
+    return column_chunks(footer_of(source), pq.read_metadata(source))[0][0]
+
+
 def read(
     source: pa.NativeFile, names: list[str], start: int, stop: int, **options: Any
 ) -> list[pa.RecordBatch]:
-    groups = RowGroups(source, names, options.pop("cuts", {}), is_local=True, **options)
+    groups = RowGroups(
+        source, footer_of(source), names, options.pop("cuts", {}), is_local=True, **options
+    )
     return list(groups.read(0, start, stop))
 
 
@@ -128,7 +139,8 @@ def test_a_file_in_an_object_store_gives_the_same_rows(
 ) -> None:
     monkeypatch.setattr(row_groups, "_MOST_AHEAD_BYTES", ahead)
     table = table_of(COLUMNS["the data set's"])
-    groups = RowGroups(written(table), table.column_names, {}, is_local=False)
+    source = written(table)
+    groups = RowGroups(source, footer_of(source), table.column_names, {}, is_local=False)
     assert pa.Table.from_batches(groups.read(0, 3, 250)) == table.slice(3, 247)
 
 
@@ -174,7 +186,7 @@ def test_a_damaged_page_is_found_by_its_checksum(
     table = pa.table({"image": [noise.randbytes(500) for _ in range(40)]})
     options = {"use_dictionary": False, "compression": "none"}
     good = written(table, write_page_checksum=True, **options)
-    (page,) = pages_of(good, pq.read_metadata(good).row_group(0).column(0))
+    (page,) = pages_of(good, first_chunk(good))
     for source, is_verified in ((good, True), (written(table, **options), False)):
         data = bytearray(source.read_at(source.size(), 0))
         # In the last row: whoever stops earlier must have verified it all the same.
@@ -192,7 +204,7 @@ def test_pages_are_known_from_their_headers() -> None:
     source = written(
         table, write_batch_size=16, data_page_size=1, compression="none", use_dictionary=False
     )
-    pages = list(pages_of(source, pq.read_metadata(source).row_group(0).column(0)))
+    pages = list(pages_of(source, first_chunk(source)))
     assert [page.values for page in pages] == [16] * 4
     assert {(page.kind, page.size, page.stop - page.start) for page in pages} == {
         (PageKind.DATA, 16 * 104 + 6, 16 * 104 + 6)
@@ -204,7 +216,7 @@ def test_pages_are_known_from_their_headers() -> None:
 )
 def test_a_damaged_header_is_an_error(header: bytes) -> None:
     source = written(pa.table({"image": [b"a" * 3000]}), use_dictionary=False)
-    chunk = pq.read_metadata(source).row_group(0).column(0)
+    chunk = first_chunk(source)
     data = bytearray(source.read_at(source.size(), 0))
     data[chunk.data_page_offset : chunk.data_page_offset + len(header)] = header
     damaged = bytes(data if header else data[: chunk.data_page_offset + 1])

@@ -14,7 +14,7 @@ from aigid.errors import AigidError, ManifestError
 from aigid.manifest import ColumnChoice, open_manifest, read_segment
 from aigid.sources import Segment, text_tables
 
-CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
 
 
 def read(path: Path, start: int = 0, stop: int | None = None, **choice: Any) -> list[Any]:
@@ -129,6 +129,7 @@ def test_a_cell_as_long_as_an_image_in_base64_is_read(tmp_path: Path) -> None:
     [
         ("m.csv", b"image,prompt\na.jpg,x\nb.jpg,a, b\n", "m.csv, line 3: it has 3 cells, but"),
         ("m.csv", b'image,prompt\na.jpg,"x\nb.jpg,y\n', "m.csv, line 3: not a record .* a double"),
+        ("m.csv", b"image,prompt\na.jpg,x\ry\n", "line 2: .* a carriage return in a cell"),
         ("m.csv", b'image,prompt\na.jpg,"x" y\n', "m.csv, line 2: not a record of a CSV file"),
         ("m.csv", "image,prompt\na,x\n".encode("utf-16"), "line 1: .* not text in UTF-8"),
         ("m.csv", b"", "line 0: the first line must name the columns"),
