@@ -92,7 +92,7 @@ _OBJECT_FAILURES = (
     (
         r"HTTP status (5|408|429)|INTERNAL_FAILURE|SLOW_DOWN|SERVICE_UNAVAILABLE|THROTTLING"
         r"|NETWORK_CONNECTION|REQUEST_TIMEOUT|(?i:could not|couldn't|timed? ?out|not complete)"
-        r"|continue later|cannot be reached|flush response stream",
+        r"|flush response stream",
         ErrorCode.TIMEOUT,
         "the store does not deliver the object: scan again later",
         False,
@@ -125,10 +125,6 @@ def object_failure(error: Exception, uri: StoreUri) -> ObjectFailure:
     for name in (uri.path, uri.key):
         whole = whole.replace(name, "...") if len(name) > 3 else whole
     message = _shortened(whole)
-    if uri.kind == "hub" and isinstance(error, FileNotFoundError | PermissionError):
-        missing = isinstance(error, FileNotFoundError)
-        code = ErrorCode.MISSING if missing else ErrorCode.FORBIDDEN
-        return ObjectFailure(code, message, is_own=True)
     for pattern, code, reason, is_own in _OBJECT_FAILURES:
         if re.search(pattern, whole):
             said = "" if isinstance(error, FileNotFoundError) else f"; the store says: {message}"
@@ -151,8 +147,6 @@ def store_failure(uri: StoreUri, filesystem: fs.FileSystem) -> Exception | None:
     A listing that is denied is an answer: the store is there, and knows the credentials.
     """
     error = listing_failure(uri, filesystem)
-    if isinstance(error, PermissionError):
-        return None
     if error is None or _explanation(_one_line(error), uri) == _DENIED:
         return None
     return error
