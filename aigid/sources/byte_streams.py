@@ -161,13 +161,18 @@ def _undo(data: bytes, done: bytearray, end: int) -> tuple[int, int]:
             else:
                 length, offset = (tag >> 2) + 1, int.from_bytes(data[at + 1 : at + 5], "little")
                 at += 5
-            start = len(done) - offset
-            if not 0 <= start < len(done):
-                raise pa.ArrowInvalid("a compressed page refers to bytes that are not there")
-            if length <= offset:
-                done += done[start : start + length]
-            else:
-                done += (done[start:] * (length // offset + 1))[:length]
+            _repeat(done, length, offset)
     except IndexError as error:
         raise pa.ArrowInvalid(_TOO_SHORT) from error
     return at, 0
+
+
+def _repeat(done: bytearray, length: int, offset: int) -> None:
+    """Append `length` bytes again, from `offset` bytes before the end on."""
+    start = len(done) - offset
+    if not 0 <= start < len(done):
+        raise pa.ArrowInvalid("a compressed page refers to bytes that are not there")
+    if length <= offset:
+        done += done[start : start + length]
+    else:
+        done += (done[start:] * (length // offset + 1))[:length]
