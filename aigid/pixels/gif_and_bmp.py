@@ -5,7 +5,7 @@ from aigid.pixels.limits import too_large
 GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 BMP_SIGNATURE = b"BM"
 
-# Each costs Pillow about half a microsecond. Comments, profiles and XMP come in blocks of 255 bytes.
+# Each costs Pillow half a microsecond. Comments, profiles and XMP come in blocks of 255 bytes.
 _MOST_BLOCKS = 500_000
 # Bytes and pixels of a run-length coded BMP: each costs Pillow about 0.1 microseconds. Programs
 # that write these have small images: icons, screens, scanned pages.

@@ -4,7 +4,7 @@ import ctypes
 import struct
 from functools import cache
 
-from PIL import Image
+from PIL import _imaging
 
 from aigid.pixels.limits import too_large
 
@@ -72,7 +72,7 @@ def silence_libtiff() -> None:
     this is done once, before the first TIFF. A redirection of stderr around each decode would take
     other threads' lines too.
     """
-    library = ctypes.CDLL(Image.core.__file__)
+    library = ctypes.CDLL(_imaging.__file__)
     for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
         # A Pillow that was built with a hidden libtiff, or with none, has no such symbol.
         if hasattr(library, name):
