@@ -144,4 +144,9 @@ def _load_upright(
         image.load()
         loaded = image
     # Only now: Pillow turns a TIFF while it decodes it, and a PNG has its EXIF block at its end.
-    return turn_upright(to_rgb(loaded), orientation_of(image), filled or image.size)
+    orientation, size = orientation_of(image), filled or image.size
+    rgb = to_rgb(loaded)
+    if opened.data and rgb is not loaded:
+        # Not both, and a turned copy.
+        loaded.close()
+    return turn_upright(rgb, orientation, size)

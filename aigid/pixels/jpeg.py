@@ -35,8 +35,8 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 # Pillow spends some microseconds on each.
 _MOST_SEGMENTS = 10_000
 # Encoders write about 10 progressive scans. Together they go 5 times through the samples: 1.5e9 for
-# 100 million pixels without chroma subsampling. libjpeg-turbo needs 1 to 4 s for 1e9.
-_MOST_SCANNED_SAMPLES = 2_000_000_000
+# 100 million pixels without chroma subsampling. libjpeg-turbo needs 1 to 2 s for 1e9.
+_MOST_SCANNED_SAMPLES = 3_000_000_000
 
 _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # The warnings that tell of lost pixels. The others are about metadata, or about parameters that
@@ -155,11 +155,18 @@ def _check_complete(layout: JpegLayout) -> None:
         raise ValueError("the JPEG was cut short: its last scans are missing")
 
 
-def load_jpeg(image: Image.Image, data: bytes) -> Image.Image:
-    """Decode an opened JPEG, at the scale of its draft. Raises ValueError where pixels are lost.
+def with_end_marker(data: bytes) -> bytes:
+    """Return a JPEG with an end marker, or the second byte of one, if it ends without.
 
-    A JPEG that lacks only its end marker is whole.
+    All its pixels are there where nothing else is missing. Where more is, libjpeg says so.
     """
+    if data.endswith(_END):
+        return data
+    return data + (_END[1:] if data.endswith(_END[:1]) else _END)
+
+
+def load_jpeg(image: Image.Image, data: bytes) -> Image.Image:
+    """Decode an opened JPEG, at the scale of its draft. Raises ValueError where pixels are lost."""
     if image.mode in ("RGB", "L"):
         pixels = _decode(data, "RGBX", image.size)
         if pixels is not None:
@@ -180,10 +187,6 @@ def _decode(data: bytes, colours: str, size: tuple[int, int]) -> Pixels | None:
         return _decode_to(data, colours, size, strict=True)
     except ValueError as error:
         text = str(error)
-    if "Premature end of JPEG file" in text and not data.endswith(_END):
-        # All pixels are there if nothing else is missing than the end marker, or its second byte.
-        end = _END[1:] if data.endswith(_END[:1]) else _END
-        return _decode(data + end, colours, size)
     padding = _PADDING.search(text)
     is_lost = any(loss in text.lower() for loss in _LOSSES)
     if is_lost and not (padding and _is_padded(data, int(padding[1]))):

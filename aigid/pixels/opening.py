@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 # Bytes for each pixel that a decoder holds besides the image that it returns, as measured
 # (benchmarks/README.md): a canvas for the next frame, planes of the codec, copies.
-_DECODER_BYTES = {"WEBP": 12, "AVIF": 14, "HEIF": 12}
+_DECODER_BYTES = {"WEBP": 12, "AVIF": 12, "HEIF": 12}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def retry_png(data: bytes, read: Callable[[bytes], Answer]) -> Answer:
 
 def _open(data: bytes, limits: DecodeLimits) -> OpenedImage:
     if data.startswith(jpeg.SIGNATURE):
+        data = jpeg.with_end_marker(data)
         layout = jpeg.read_layout(data, limits)
         return OpenedImage(_open_with_pillow(data), data, layout.coefficient_bytes if layout else 0)
     if data.startswith(png.SIGNATURE):
