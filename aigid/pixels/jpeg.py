@@ -179,32 +179,25 @@ def load_jpeg(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _decode(data: bytes, colours: str, size: tuple[int, int]) -> Pixels | None:
-    """Decode to pixels of `size`; None where only Pillow may know how.
+    """Decode to pixels of `size`; None where Pillow is to say what is wrong, if anything is.
 
     Raises ValueError where pixels are lost.
     """
+    width, height = size
+    # A buffer of the size that was checked: a decoder that reads another one in the file fails.
+    pixels = np.empty((height, width, len(colours)), np.uint8)
     try:
-        return _decode_to(data, colours, size, strict=True)
+        simplejpeg.decode_jpeg(data, colours, min_width=width, min_height=height, buffer=pixels)
     except ValueError as error:
+        # Not again with `strict=False`: that passes over errors, and leaves the buffer as it is.
         text = str(error)
+    else:
+        return pixels
     padding = _PADDING.search(text)
     is_lost = any(loss in text.lower() for loss in _LOSSES)
     if is_lost and not (padding and _is_padded(data, int(padding[1]))):
         raise ValueError(text.removeprefix("Corrupt JPEG data: "))
-    try:
-        return _decode_to(data, colours, size, strict=False)
-    except ValueError:
-        return None
-
-
-def _decode_to(data: bytes, colours: str, size: tuple[int, int], *, strict: bool) -> Pixels:
-    width, height = size
-    # A buffer of the size that was checked: a decoder that reads another one in the file fails.
-    pixels = np.empty((height, width, len(colours)), np.uint8)
-    simplejpeg.decode_jpeg(
-        data, colours, min_width=width, min_height=height, buffer=pixels, strict=strict
-    )
-    return pixels
+    return None
 
 
 def _image_of(pixels: Pixels) -> Image.Image:

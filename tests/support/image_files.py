@@ -186,3 +186,27 @@ _DAMAGES: tuple[Callable[[random.Random, bytes], bytes], ...] = (
     _repeat,
     _remove,
 )
+
+
+def demanding_files(side: int = 10_000) -> Iterator[tuple[str, bytes]]:
+    """Yield small files of 100 million pixels that need much memory or work, by format."""
+    grey = Image.new("L", (side, side), 90)
+    for kind, options in (("JPEG", {"progressive": True, "subsampling": 0}), ("PNG", {})):
+        yield f"{kind} RGB", encoded(grey.convert("RGB"), kind, **options)
+    many = encoded(grey, "JPEG", progressive=True)
+    start, end = jpeg_segments(many, 0xDA)[-1]
+    for times in (20, 500):
+        yield f"JPEG, {times} more scans", many[:end] + many[start:end] * times + many[end:]
+    rgba = grey.convert("RGBA")
+    yield "PNG RGBA, turned", encoded(rgba, "PNG", exif=exif_of(6))
+    yield "TIFF RGBA", encoded(rgba, "TIFF", compression="zstd", exif=exif_of(6))
+    yield "JPEG CMYK", encoded(grey.convert("CMYK"), "JPEG", progressive=True)
+    yield "PNG palette", encoded(grey.convert("P"), "PNG", transparency=bytes(9))
+    yield "PNG 16-bit", encoded(grey.convert("I;16"), "PNG")
+    yield "GIF", encoded(grey, "GIF", transparency=0)
+    smaller = rgba.resize((8100, 8100), Image.Resampling.NEAREST)
+    for kind, options in (("WEBP", {"lossless": True, "method": 0}), ("AVIF", {"speed": 10})):
+        yield f"{kind} RGBA", encoded(smaller, kind, **options)
+        yield f"{kind} RGBA, larger", encoded(smaller.resize((9000, 9000), 0), kind, **options)
+    small = encoded(noise_image(32, 32), "PNG")
+    yield "PNG, many chunks", with_chunks(small, png_chunk(b"abCd", b"") * 5_000_000)
