@@ -16,7 +16,7 @@ from aigid.pixels.limits import (
     check_memory_limit,
     check_pixel_limit,
 )
-from aigid.pixels.memory_budget import decoding_budget, retry_alone
+from aigid.pixels.memory_budget import DECODING, retry_alone
 from aigid.pixels.opening import OpenedImage, open_encoded, retry_png
 from aigid.pixels.resize import Box, Pixels, resize_and_crop
 
@@ -102,7 +102,7 @@ def _decode_whole(data: bytes, limits: DecodeLimits) -> Image.Image:
 
     def read(data: bytes) -> Image.Image:
         opened = open_encoded(data, limits)
-        with decoding_budget().reserve(_needed_bytes(opened, limits)):
+        with DECODING.reserve(_needed_bytes(opened, limits)):
             rgb, _ = _load_upright(opened, None)
             # Without the file's metadata, whose orientation and transparency have been applied.
             return Image.fromarray(np.asarray(rgb))
@@ -121,8 +121,10 @@ def _to_pixels(
         drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
     # At half scale, an image of 1,535 pixels fills 767.5 of 768: with 768 the crop would move.
     filled = drafted[1][2:] if drafted else None
-    with decoding_budget().reserve(_needed_bytes(opened, limits)):
-        return resize_and_crop(*_load_upright(opened, filled), spec)
+    with DECODING.reserve(_needed_bytes(opened, limits)):
+        pixels = resize_and_crop(*_load_upright(opened, filled), spec)
+        opened.close()
+        return pixels
 
 
 def _needed_bytes(opened: OpenedImage, limits: DecodeLimits) -> int:
@@ -146,7 +148,7 @@ def _load_upright(
     # Only now: Pillow turns a TIFF while it decodes it, and a PNG has its EXIF block at its end.
     orientation, size = orientation_of(image), filled or image.size
     rgb = to_rgb(loaded)
-    if opened.data and rgb is not loaded:
+    if rgb is not loaded:
         # Not both, and a turned copy.
-        loaded.close()
+        opened.close()
     return turn_upright(rgb, orientation, size)

@@ -40,6 +40,11 @@ class OpenedImage:
     decoder_bytes: int = 0
     """Memory that the decoder needs besides the pixels, where the header tells."""
 
+    def close(self) -> None:
+        """Free the pixels, unless the image is a caller's own."""
+        if self.data:
+            self.image.close()
+
 
 def open_encoded(data: bytes, limits: DecodeLimits) -> OpenedImage:
     """Open an image within the limits on its bytes. Raises RowFailure, or what Pillow raises."""

@@ -86,7 +86,7 @@ class Attempts:
         self.left = failing
 
     def __call__(self) -> str:
-        with memory_budget.decoding_budget().reserve(200 * MB):
+        with memory_budget.DECODING.reserve(200 * MB):
             if self.left:
                 self.left -= 1
                 raise MemoryError
