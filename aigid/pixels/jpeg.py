@@ -193,11 +193,26 @@ def _decode(data: bytes, colours: str, size: tuple[int, int]) -> Pixels | None:
         text = str(error)
     else:
         return pixels
+    clean = _without_junk(data) if "extraneous" in text else data
+    if len(clean) < len(data):
+        # libjpeg tells of its first warning alone: junk in the header may hide a loss.
+        return _decode(clean, colours, size)
     padding = _PADDING.search(text)
     is_lost = any(loss in text.lower() for loss in _LOSSES)
     if is_lost and not (padding and _is_padded(data, int(padding[1]))):
         raise ValueError(text.removeprefix("Corrupt JPEG data: "))
     return None
+
+
+def _without_junk(data: bytes) -> bytes:
+    """Return a JPEG without bytes between the segments of its header, which decoders skip."""
+    parts = [data[:2]]
+    for marker, start, end in _segments(data):
+        parts.append(data[start - 4 : end])
+        if marker == _START_OF_SCAN:
+            parts.append(data[end:])
+            break
+    return b"".join(parts)
 
 
 def _image_of(pixels: Pixels) -> Image.Image:

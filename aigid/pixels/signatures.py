@@ -1,5 +1,6 @@
 """What kind of file some bytes are, by their first bytes: so that an error can name it."""
 
+import codecs
 import re
 
 # What each format begins with. The offset is 0 but for those below.
@@ -34,7 +35,10 @@ _BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("DjVu", (b"AT&TFORM",)),
     ("Windows metafile (WMF)", (b"\xd7\xcd\xc6\x9a",)),
     ("Windows metafile (EMF)", (b"\1\0\0\0l\0\0\0", b"\1\0\0\0X\0\0\0")),
-    ("SGI", (b"\x01\xda\0\1", b"\x01\xda\1\1")),
+    ("SGI", (b"\x01\xda\0", b"\x01\xda\1")),
+    ("game texture (BLP)", (b"BLP1", b"BLP2")),
+    ("font", (b"\0\1\0\0\0", b"OTTO", b"wOFF", b"wOF2", b"ttcf")),
+    ("Microsoft compound document, such as FlashPix", (b"\xd0\xcf\x11\xe0",)),
     ("Sun raster", (b"\x59\xa6\x6a\x95",)),
     ("PCX", (b"\n\5\1\1", b"\n\5\1\4", b"\n\5\1\x08", b"\n\3\1\1", b"\n\3\1\x08")),
     ("KTX texture", (b"\xabKTX ",)),
@@ -60,7 +64,12 @@ _BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("Linux program", (b"\x7fELF",)),
     ("Git LFS pointer, whose object was not downloaded", (b"version https://git-lfs.",)),
 )
-_LATER = ((257, b"ustar", "tar archive"), (128, b"DICM", "DICOM"))
+_LATER = (
+    (257, b"ustar", "tar archive"),
+    (128, b"DICM", "DICOM"),
+    (4, b"\x11\xaf", "FLI animation"),
+    (4, b"\x12\xaf", "FLI animation"),
+)
 
 # RIFF and ISO containers, by the four letters that say what they hold.
 _RIFF = {b"WEBP": "WEBP", b"AVI ": "AVI video", b"WAVE": "WAV audio"}
@@ -94,6 +103,7 @@ _TEXTS = (
     ("X bitmap or other C source", re.compile(rb"#define\s|/\* XPM \*/")),
 )
 _TEXT_BYTES = 1024
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x7f]")
 
 
 def name_format(data: bytes) -> str | None:
@@ -140,5 +150,9 @@ def _name_text(data: bytes) -> str | None:
     for name, pattern in _TEXTS:
         if pattern.match(text):
             return name
-    is_text = bool(text) and not re.search(rb"[\x00-\x08\x0e-\x1a\x7f-\xff]", text)
-    return "text" if is_text else None
+    try:
+        # The last character may be cut.
+        codecs.getincrementaldecoder("utf-8")().decode(text)
+    except UnicodeDecodeError:
+        return None
+    return "text" if text and not _CONTROL.search(text) else None

@@ -79,6 +79,15 @@ def test_padding_before_the_end_marker_is_no_damage() -> None:
     assert (code, "extraneous" in detail) == (ErrorCode.UNDECODABLE, True)
 
 
+@pytest.mark.parametrize("marker", [b"\xff\xdb", b"\xff\xc0", b"\xff\xda"])
+def test_junk_in_the_header_is_no_damage_and_hides_none(marker: bytes) -> None:
+    data = KINDS["baseline"]
+    place = data.index(marker)
+    with_junk = data[:place] + b"junk, \xff\0 more junk" + data[place:]
+    assert np.array_equal(decode_image(with_junk, WHOLE), decode_image(data, WHOLE))
+    assert refusal(with_junk[: len(data) // 2] + END_OF_JPEG)[0] is ErrorCode.UNDECODABLE
+
+
 def test_what_follows_the_end_marker_does_not_count() -> None:
     data = KINDS["baseline"]
     assert np.array_equal(decode_image(data + b"trailer" * 9, WHOLE), decode_image(data, WHOLE))

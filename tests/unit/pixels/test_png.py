@@ -1,4 +1,4 @@
-"""PNGs with metadata that Pillow refuses: their pixels are whole without it."""
+"""PNG files with metadata that Pillow refuses: their pixels are whole without it."""
 
 import zlib
 

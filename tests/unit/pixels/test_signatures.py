@@ -81,6 +81,8 @@ FILES = {
     "JSON document": json.dumps({"error": "not found"}).encode(),
     "JSON document, indented": json.dumps([{"a": 1}], indent=2).encode(),
     "text": b"rate limit exceeded",
+    "text, not in English": "nicht gefunden: größer, über 5 €".encode(),
+    "font": b"OTTO" + bytes(40),
     "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
     "MP4 video": container(b"isom", b"mp42"),
     "QuickTime video": container(b"qt  "),
