@@ -28,7 +28,7 @@ class ErrorCode(StrEnum):
     TIMEOUT = "timeout"
     """A web server did not deliver in three attempts, or a store did not deliver the object."""
     TOO_LARGE = "too_large"
-    """The image has more than 64 MiB or 100 million pixels."""
+    """The image has more than 64 MiB or 100 million pixels, or decoding it costs too much."""
     UNDECODABLE = "undecodable"
     """The data is not an image, or is damaged or truncated."""
 

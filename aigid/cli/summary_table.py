@@ -18,7 +18,7 @@ REMEDIES = {
     "forbidden": "Give aigid permission to read the image. Paths outside the image root need "
     "--allow-outside-root, private addresses --allow-private-addresses.",
     "timeout": "Check the network and the server, and scan these rows again into another --out.",
-    "too_large": "Make the image smaller: the limits are 64 MiB and 100 million pixels.",
+    "too_large": "Make the image smaller: `error_detail` says which limit it is over.",
     "undecodable": "Open the image in another program. If that fails too, replace the image.",
 }
 """What a user can do about each error code."""

@@ -87,7 +87,8 @@ def configure_logging(context: click.Context) -> None:
     # urllib3 warns of each failed connection. Such failures are errors of ours, or retried.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     # Pillow warns of each odd file, a line for each. The row's error has what matters.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"(PIL|pillow_heif)\.")
 
 
 class _StderrHandler(logging.Handler):

@@ -15,6 +15,7 @@ import skimage
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from support.image_files import encoded, exif_of, noise_image, png_chunk, smooth_image
 
 from aigid.contract import ImageSpec, Resizing
 from aigid.pixels import DecodeLimits, Pixels, changed_pixels, decode_image, image_pixels
@@ -37,24 +38,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def smooth_image(width: int = SIDE, height: int = SIDE, seed: int = 0) -> Image.Image:
-    """Colours that change slowly, so that lossy files keep them, and no symmetry."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (3, 4, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def noise_image(width: int, height: int, seed: int = 0) -> Image.Image:
-    return Image.fromarray(
-        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    )
-
-
 def mean_difference(one: npt.ArrayLike, other: npt.ArrayLike) -> float:
     return float(
         np.abs(np.asarray(one, dtype=np.float64) - np.asarray(other, dtype=np.float64)).mean()
@@ -65,10 +48,6 @@ def refusal(data: bytes, limits: DecodeLimits = DecodeLimits()) -> RowError:
     with pytest.raises(RowFailure) as caught:
         decode_image(data, SPEC, limits)
     return caught.value.error
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_file(samples: npt.NDArray[np.uint16], transparent: int | None = None) -> bytes:
@@ -185,12 +164,6 @@ STORED: dict[int, Callable[[Pixels], Pixels]] = {
 
 def turned(upright: Image.Image, orientation: int) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(STORED[orientation](np.asarray(upright))))
-
-
-def exif_of(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -637,7 +610,7 @@ def test_data_that_is_not_an_image_is_undecodable_with_the_same_line_each_time(t
     "kind", ["PPM", "EPS", "ICO", "TGA", "PCX", "DDS", "PDF", "JPEG2000", "SGI"]
 )
 def test_formats_outside_the_list_are_refused(kind: str) -> None:
-    data = encoded(smooth_image(), kind)
+    data = encoded(smooth_image(SIDE, SIDE), kind)
     assert refusal(data).code is ErrorCode.UNDECODABLE
 
 

@@ -1,0 +1,125 @@
+"""The memory that all threads of a process may use for decoding large images at a time."""
+
+import ctypes
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from threading import Condition, local
+from typing import TypeVar
+
+import numpy as np
+
+from aigid.cores import available_cores
+from aigid.errors import AigidError
+
+Answer = TypeVar("Answer")
+
+# Images of up to 8 megapixels need less. They do not wait, and cost no lock.
+_SMALL_BYTES = 64_000_000
+_BASE_BYTES, _BYTES_PER_FURTHER_CORE = 1_100_000_000, 250_000_000
+
+
+class MemoryBudget:
+    """Makes threads wait, in turn, until what they need is free. It never refuses.
+
+    An image that needs more than all of it is decoded alone.
+    """
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes, self._used_bytes = total_bytes, 0
+        self._waiting: deque[object] = deque()
+        self._changed = Condition()
+        self._thread = local()
+
+    @contextmanager
+    def reserve(self, needed_bytes: int) -> Iterator[None]:
+        """Hold `needed_bytes` while the block runs; wait for them where they are not free."""
+        if needed_bytes <= _SMALL_BYTES or getattr(self._thread, "is_alone", False):
+            yield
+            return
+        needed_bytes = min(needed_bytes, self._total_bytes)
+        turn = object()
+        with self._changed:
+            # In turn, so that many smaller images cannot keep a large one waiting for ever.
+            self._waiting.append(turn)
+            try:
+                self._changed.wait_for(
+                    lambda: (
+                        self._waiting[0] is turn
+                        and self._used_bytes + needed_bytes <= self._total_bytes
+                    )
+                )
+                self._used_bytes += needed_bytes
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            _return_free_memory()
+            with self._changed:
+                self._used_bytes -= needed_bytes
+                self._changed.notify_all()
+
+    @contextmanager
+    def all_of_it(self) -> Iterator[None]:
+        """Hold everything while the block runs. What it reserves itself is a part of that."""
+        with self.reserve(self._total_bytes):
+            self._thread.is_alone = True
+            try:
+                yield
+            finally:
+                self._thread.is_alone = False
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """Return glibc's function of that name; None with another C library."""
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim
+
+
+def _return_free_memory() -> None:
+    """Give memory that this thread has freed back to the system, for the next thread's image.
+
+    glibc keeps the blocks of Pillow's images for the thread that had them: with two threads, a scan
+    needed up to 1.8 times the memory.
+    """
+    trim = _malloc_trim() if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+# One for the process, as its memory is: it delays answers and never changes them. Made here, for
+# threads that made it on first use could make two.
+DECODING = MemoryBudget(
+    _BASE_BYTES + _BYTES_PER_FURTHER_CORE * max(0, available_cores() - 2),
+)
+
+
+def retry_alone(decode: Callable[[], Answer], most_bytes: int) -> Answer:
+    """Return `decode()`; where memory runs out, once more while no thread decodes a large image.
+
+    Raises ValueError where the image asks for more than `most_bytes`, and AigidError where the host
+    cannot give that much: no answer depends on the host's memory.
+    """
+    try:
+        return decode()
+    except MemoryError:
+        # Leave the handler, whose traceback keeps the first attempt's memory.
+        pass
+    with DECODING.all_of_it():
+        try:
+            return decode()
+        except MemoryError:
+            pass
+        try:
+            np.empty(most_bytes, np.uint8)
+        except MemoryError as error:
+            raise AigidError(
+                f"out of memory: decoding an image may take {most_bytes // 1_000_000} MB; give "
+                "this host more memory, or use fewer threads"
+            ) from error
+    raise ValueError(f"it asks for more than {most_bytes // 1_000_000} MB of memory")
