@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from aigid.cli.stdout import print_result
 from aigid.version import __version__
 
-REQUIRED = ("numpy", "onnxruntime", "pyarrow", "pillow", "tokenizers")
+REQUIRED = ("numpy", "onnxruntime", "pyarrow", "pillow", "simplejpeg", "tokenizers")
 OPTIONAL = ("torch", "ray", "tritonclient", "transformers")
 
 

@@ -15,7 +15,7 @@ from aigid.version import __version__
 SCAN_FORMAT = 5
 """The format of a results folder: of its records, and of where its files are."""
 
-_PACKAGES = ("numpy", "onnxruntime", "pillow", "pyarrow", "tokenizers")
+_PACKAGES = ("numpy", "onnxruntime", "pillow", "pyarrow", "simplejpeg", "tokenizers")
 # For people only: the same manifest may be named otherwise, and software may be updated.
 _NOT_COMPARED = {"manifests", "versions"}
 _SHOWN_CHARACTERS = 80

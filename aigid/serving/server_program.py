@@ -22,7 +22,8 @@ PACKAGES = (
     "nvidia-pytriton==0.7.0",
     "numpy<2",
     "onnxruntime>=1.20,<2",
-    "pillow>=11.3",
+    "pillow>=13.0",
+    "simplejpeg>=1.9",
     "tokenizers>=0.20",
 )
 

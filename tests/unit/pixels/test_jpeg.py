@@ -1,6 +1,7 @@
 """JPEGs: damage as the decoder tells of it, and bounds on the work that a file asks for."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +110,13 @@ def test_the_pixels_are_those_that_pillow_decodes(
         as_png = encoded(Image.fromarray(np.asarray(image)), "PNG")
         if spec is WHOLE or image.width % 8 == side % 8 == 0:
             assert np.array_equal(decode_image(data, spec), decode_image(as_png, spec))
+
+
+def test_without_pyarrow_the_pixels_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = KINDS["4:4:4"]
+    expected = decode_image(data, WHOLE)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert np.array_equal(decode_image(data, WHOLE), expected)
 
 
 def test_an_rgb_jpeg_without_a_colour_transform_keeps_its_colours() -> None:
