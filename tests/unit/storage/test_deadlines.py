@@ -63,8 +63,10 @@ DRIPS: dict[str, Talk] = {
         b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 9999\r\n\r\n", b"x"
     ),
     "headers of a 503": talking(b"HTTP/1.1 503 Busy\r\n", b"X: 1\r\n"),
+    # Of blocks that are stored and empty.
     "a gzipped body": talking(
-        HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", b"\x00"
+        HEAD + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
+        b"\x00\x00\x00\xff\xff",
     ),
     "nothing": silent,
 }
