@@ -218,8 +218,9 @@ def _images(
     """Return the references in an image column, and how results show them."""
     images = image_references(column)
     if file.kind is Kind.TAR:
-        # Their bytes are here, but their names say which they are.
-        return images, image_column([ImageReference(None, image.path) for image in images])
+        # Their names say which they are, but no file of such a name is meant.
+        shown = image_column([ImageReference(None, image.path) for image in images])
+        return [ImageReference(image.data, None) for image in images], shown
     if root is not None:
         images = [replace(image, root=root) for image in images]
     return images, image_column(images)

@@ -1,6 +1,7 @@
 """Scans of what is no Parquet manifest: the same answers, plan, resuming and results."""
 
 import signal
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from click.testing import CliRunner, Result
 from support.manifests import encoded_image
 from support.scan_process import await_commits, start_scan
 from support.scan_results import result_files, result_rows, summary_of
-from support.source_forms import FORMS, write_form
+from support.source_forms import FORMS, add_member, write_form
 
 from aigid.cli.main import main
 
@@ -118,6 +119,18 @@ def test_another_content_is_another_scan(scan: Scan, tmp_path: Path, form: str) 
     result = scan(source)
     assert result.exit_code == 2
     assert "holds a scan of another input" in result.output
+
+
+def test_a_link_in_a_tar_is_no_file_beside_it(scan: Scan, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "m.tar", "w") as tar:
+        add_member(tar, "0.png", encoded_image(0))
+        link = tarfile.TarInfo("1.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "0.png"
+        tar.addfile(link)
+    (tmp_path / "1.png").write_bytes(encoded_image(1))
+    assert scan(tmp_path / "m.tar").exit_code == 3
+    rows = result_rows(tmp_path / "results")
+    assert [(row["image"], row["error"]) for row in rows] == [("0.png", None), ("1.png", "empty")]
 
 
 def test_single_images_and_globs_of_them_are_scanned(scan: Scan, tmp_path: Path) -> None:
