@@ -132,6 +132,7 @@ def test_a_parquet_file_and_a_tar_are_known_without_an_ending(here: Path) -> Non
         ("notes.docx", b"PK\x03\x04", "not a manifest: a manifest is a Parquet, CSV, TSV or JSON"),
         ("clip.mp4", b"\0\0\0\x18ftypisom", "not a manifest: a manifest is"),
         ("data.json", b'[{"image": "a"}]', "write a JSON array as one object a line"),
+        ("pairs.csv.gz", b"\x1f\x8b\x08\x00", "or a folder or glob of these; decompress it first"),
         ("empty", b"", "not a manifest"),
         ("list.txt", b"a.jpg\nb.jpg\n", "not a manifest"),
     ],
