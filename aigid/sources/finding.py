@@ -102,7 +102,10 @@ def _kind_by_content(location: Location) -> Kind:
         head = bytes(source.read(_HEAD_BYTES))
     kind = kind_of_content(head)
     if kind is None:
-        hints = {b"[": "; write a JSON array as one object a line", b"\x1f": "; decompress it first"}
+        hints = {
+            b"[": "; write a JSON array as one object a line",
+            b"\x1f": "; decompress it first",
+        }
         hint = hints.get(head.lstrip()[:1], "")
         raise ManifestError(f"{location.text}: not a manifest: {MANIFESTS}{hint}")
     return kind
