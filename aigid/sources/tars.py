@@ -25,7 +25,8 @@ _TEXTS = ("txt", "json", "cls")
 _READ_ROWS = 128
 _READ_BYTES = 32 << 20
 _SAMPLED_BYTES = 64 * 1024
-_STREAM_BYTES = 1 << 20
+# `tarfile` copies the rest of its buffer at each read, so it gets a small one.
+_STREAM_BYTES, _BUFFER_BYTES = 1 << 20, 1 << 15
 # What is larger is no caption.
 _MOST_TEXT_BYTES = 16 << 20
 # One byte more than an image may have: it is refused by its size.
@@ -137,9 +138,11 @@ def _samples(location: Location) -> Iterator[_Sample]:
 def _members(location: Location) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     """Yield the members of a tar, each to be read before the next is asked for."""
     is_gzip = not location.path.lower().endswith(".tar")
-    with location.filesystem.open_input_stream(location.path, compression=None) as raw:
+    with location.filesystem.open_input_stream(
+        location.path, compression=None, buffer_size=_STREAM_BYTES
+    ) as raw:
         stream = _Stream(pa.CompressedInputStream(raw, "gzip") if is_gzip else raw)
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_STREAM_BYTES) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER_BYTES) as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 yield member, tar
                 # Otherwise it keeps all members.
