@@ -5,12 +5,11 @@ from aigid.sources.cells import first_items, take, texts
 from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_columns
 from aigid.sources.conform import conformed, conforms
 from aigid.sources.file_columns import FileColumns
-from aigid.sources.files import ManifestFile, ManifestFiles, Segment
+from aigid.sources.files import READ_ROWS, ManifestFile, ManifestFiles, Segment
 from aigid.sources.finding import FoundFile, OnNote, find_sources, locations_of
 from aigid.sources.kinds import Kind
 from aigid.sources.parquet import opened, read_footer
 from aigid.sources.reading import identify, read_rows
-from aigid.sources.row_groups import READ_ROWS
 from aigid.sources.tars import count_rows
 
 __all__ = [

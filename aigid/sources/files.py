@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 from aigid.sources.kinds import Kind
 from aigid.sources.spool import spooled
 
+# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
+READ_ROWS = 128
+
 _BATCH_FILES = 8192
 _SCHEMA = pa.schema(
     [

@@ -16,7 +16,7 @@ from aigid.sources.cell_types import is_text
 from aigid.sources.cells import texts
 from aigid.sources.columns import IMAGE_NAMES
 from aigid.sources.common_type import plain_type
-from aigid.sources.files import ManifestFile, Segment
+from aigid.sources.files import READ_ROWS, ManifestFile, Segment
 from aigid.sources.kinds import Kind
 from aigid.storage import Location, explain_failure, locate
 
@@ -123,14 +123,14 @@ def image_locations(run: ManifestFile) -> Iterator[Location]:
 
 
 def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a run of images in these columns, at most 128 at a time."""
+    """Yield the rows of a run of images in these columns, at most READ_ROWS at a time."""
     file = segment.file
     if file.content is None:
         raise AigidError(f"{file.path}: the names of its images are not known: scan it again")
     rows = pa.ipc.open_stream(file.content).read_next_batch().select(names)
     stop = len(rows) if segment.stop is None else segment.stop
-    for first in range(segment.start, stop, 128):
-        batch = rows.slice(first, min(128, stop - first))
+    for first in range(segment.start, stop, READ_ROWS):
+        batch = rows.slice(first, min(READ_ROWS, stop - first))
         yield _with_captions(batch, locate(file.uri)) if CAPTION in names else batch
 
 

@@ -11,8 +11,9 @@ from aigid.errors import AigidError, ManifestError
 from aigid.sources.files import ManifestFile, Segment
 from aigid.sources.footer import column_chunks, footer_bytes
 from aigid.sources.kinds import Kind
+from aigid.sources.refusals import changed, opening
 from aigid.sources.row_groups import RowGroups, leaves_of
-from aigid.storage import ListedFile, explain_failure, locate, store_failures
+from aigid.storage import ListedFile, explain_failure, locate
 
 
 def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
@@ -21,16 +22,9 @@ def read_footer(listed: ListedFile, keep: Sequence[str] = ()) -> ManifestFile:
     Raises ManifestError if the file is missing, is damaged or is not Parquet.
     """
     location = listed.location
-    try:
-        with store_failures(location), location.filesystem.open_input_file(location.path) as source:
-            size = source.size()
-            footer = footer_bytes(source, size, location.text)
-    except FileNotFoundError as error:
-        raise ManifestError(f"{location.text}: no such file") from error
-    except OSError as error:
-        raise ManifestError(
-            f"{location.text}: cannot be read: {explain_failure(error, location)}"
-        ) from error
+    with opening(location), location.filesystem.open_input_file(location.path) as source:
+        size = source.size()
+        footer = footer_bytes(source, size, location.text)
     try:
         metadata = pq.read_metadata(pa.BufferReader(footer))
         # What writers note in a schema's metadata may differ from file to file.
@@ -116,10 +110,7 @@ def _unchanged_footer(source: pa.NativeFile, file: ManifestFile) -> bytes:
     except ManifestError:
         size, footer = -1, b""
     if (size, _sha256(footer)) != (file.size_bytes, file.digest):
-        raise AigidError(
-            f"{file.path}: has changed since the scan began; "
-            "restore the file to go on, or start a new scan"
-        )
+        raise changed(file)
     return footer
 
 

@@ -8,12 +8,12 @@ from itertools import islice
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aigid.sources.cell_types import is_bytes, is_text
+from aigid.sources.files import READ_ROWS
 from aigid.sources.footer import ColumnChunk, column_chunks
 from aigid.sources.large_columns import LargeColumn, LargeValues, is_readable
 from aigid.sources.page_headers import Page, PageKind, pages_of
 
-# Rows in a read: enough to tokenize in bulk, and few enough that encoded images need little memory.
-READ_ROWS = 128
 # Bytes of a column in a read, where rows are large.
 _READ_BYTES = 32 << 20
 # PyArrow reads whole pages: several copies of one must not matter.
@@ -129,7 +129,9 @@ class RowGroups:
             if kind.get_field_index(child) < 0:
                 return False
             kind = kind.field(child).type
-        return _is_bytes_or_text(kind) and is_readable(chunk, self._file.schema.column(leaf.number))
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_usable = is_bytes(kind) or is_text(kind)
+        return is_usable and is_readable(chunk, self._file.schema.column(leaf.number))
 
     def _read_large(
         self, index: int, large: Sequence[Leaf], start: int, stop: int
@@ -231,19 +233,6 @@ def leaves_of(schema: pq.ParquetSchema, names: Sequence[str]) -> list[Leaf]:
         for name in names
         if path == name or (path.startswith(f"{name}.") and path not in names)
     ]
-
-
-def _is_bytes_or_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return bool(
-        types.is_binary(kind)
-        or types.is_large_binary(kind)
-        or types.is_binary_view(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_string_view(kind)
-    )
 
 
 def _converted(values: pa.Array, kind: pa.DataType) -> pa.Array:

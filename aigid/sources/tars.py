@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from aigid.errors import AigidError, ManifestError
 from aigid.sources.cell_types import PROMPT_NAMES
-from aigid.sources.files import ManifestFile, Segment
+from aigid.sources.files import READ_ROWS, ManifestFile, Segment
 from aigid.sources.kinds import Kind, kind_of_name
+from aigid.sources.refusals import changed
 from aigid.storage import ListedFile, Location, explain_failure, locate, store_failures
 
 IMAGE, PROMPT = "image", "prompt"
@@ -22,7 +23,6 @@ _IMAGE_TYPE = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
 # Members with text that samples usually have, as columns of their own.
 _TEXTS = ("txt", "json", "cls")
 
-_READ_ROWS = 128
 _READ_BYTES = 32 << 20
 _SAMPLED_BYTES = 64 * 1024
 # `tarfile` copies the rest of its buffer at each read, so it gets a small one.
@@ -87,7 +87,7 @@ def count_rows(file: ManifestFile, most: int) -> int:
 
 
 def read_tar(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a segment in order, at most 128 at a time, in these columns.
+    """Yield the rows of a segment in order, at most READ_ROWS at a time, in these columns.
 
     A row is an image of a sample. `image` has its bytes and its name in the tar. `prompt` is the
     sample's text, or a usual name in its JSON object. Other columns are texts and JSON values.
@@ -97,15 +97,12 @@ def read_tar(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
     with _damage(file.path):
         with location.filesystem.open_input_file(location.path) as source:
             if (source.size(), _digest(source)) != (file.size_bytes, file.digest):
-                raise AigidError(
-                    f"{file.path}: has changed since the scan began; "
-                    "restore the file to go on, or start a new scan"
-                )
+                raise changed(file)
         rows, size = [], 0
         for row in islice(_rows(location), segment.start, segment.stop):
             rows.append(row)
             size += len(row[1] or b"")
-            if len(rows) == _READ_ROWS or size >= _READ_BYTES:
+            if len(rows) == READ_ROWS or size >= _READ_BYTES:
                 yield _batch(rows, names)
                 rows, size = [], 0
         if rows:

@@ -2,19 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pyarrow as pa
 
-from aigid.errors import AigidError, ManifestError
+from aigid.errors import AigidError
 from aigid.sources.csv_form import CsvForm
-from aigid.sources.files import Block, ManifestFile, Segment
+from aigid.sources.files import READ_ROWS, Block, ManifestFile, Segment
 from aigid.sources.json_form import JsonForm
 from aigid.sources.kinds import Kind
 from aigid.sources.lines import Lines
-from aigid.storage import ListedFile, Location, explain_failure, locate, store_failures
-
-READ_ROWS = 128
+from aigid.sources.refusals import changed, opening
+from aigid.storage import ListedFile, explain_failure, locate
 
 # A block is read whole for any of its rows: few enough to waste little, and large enough that a
 # million rows have a thousand blocks.
@@ -31,7 +29,7 @@ def index_table(kind: Kind, listed: ListedFile) -> ManifestFile:
     """
     location = listed.location
     with (
-        _refusals(location),
+        opening(location),
         location.filesystem.open_input_stream(location.path, compression=None) as stream,
     ):
         lines = Lines(stream, location.text)
@@ -88,10 +86,7 @@ def _overlapping(source: pa.NativeFile, segment: Segment) -> Iterator[tuple[byte
             source.seek(at)
             data = bytes(source.read(block.bytes))
             if _digest(data) != block.digest:
-                raise AigidError(
-                    f"{file.path}: has changed since the scan began; "
-                    "restore the file to go on, or start a new scan"
-                )
+                raise changed(file)
             yield data, first, last
         row, at = row + rows, at + block.bytes
 
@@ -107,16 +102,3 @@ def _digest(data: bytes) -> int:
 
 def _short(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-@contextmanager
-def _refusals(location: Location) -> Iterator[None]:
-    try:
-        with store_failures(location):
-            yield
-    except FileNotFoundError as error:
-        raise ManifestError(f"{location.text}: no such file") from error
-    except OSError as error:
-        raise ManifestError(
-            f"{location.text}: cannot be read: {explain_failure(error, location)}"
-        ) from error
