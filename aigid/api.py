@@ -73,8 +73,8 @@ def scan(
     if it has one (ModelNoticeWarning).
 
     Args:
-        source: A Parquet file, a folder, a glob or a URI, or a list of them; or a ScanConfig, which
-            has all settings.
+        source: A folder of images, a table, a tar, a glob or a URI, as `aigid scan` takes them, or
+            a list of them; or a ScanConfig, which has all settings.
         out: The folder for the results, or its URI.
         progress: Show a progress bar on stderr, or lines if stderr is not a terminal. Without it,
             messages about servers and workers go to the log.

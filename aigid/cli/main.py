@@ -11,7 +11,7 @@ from aigid.cli.errors import error_boundary
 from aigid.cli.stdout import flush_or_discard, printing, replace_unprintable
 
 COMMANDS = {
-    "scan": "Scan the image-prompt pairs of Parquet manifests.",
+    "scan": "Scan image-prompt pairs: folders of images, tables and tars.",
     "pseudo-label": "Scan unlabelled pairs, and keep the confident ones as a labelled manifest.",
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",

@@ -35,12 +35,14 @@ progress_json_option = _output(
 @_output("--json", is_flag=True, help="Print the summary as JSON.")
 @progress_json_option
 def command(paths: tuple[str, ...], json: bool, progress_json: bool, **options: Any) -> None:
-    """Scan the image-prompt pairs of Parquet manifests.
+    """Scan image-prompt pairs: folders of images, tables and tars.
 
-    A MANIFEST is a file, a folder, a glob or a URI.
+    A MANIFEST is a folder of images, a Parquet, CSV, TSV or JSON lines file, a WebDataset tar, an
+    image, or a folder or glob of these; on a disk, in an object store, or on the Hugging Face Hub.
 
     \b
     Example:
+      aigid scan photos/ --out results/
       aigid scan manifest.parquet --out results/ --keep id
       aigid scan manifest.parquet --out results/ --triton gpu1:8001,gpu2:8001
       aigid scan s3://bucket/manifest/ --out s3://bucket/results/ --ray=auto
