@@ -72,6 +72,7 @@ def _narrow(image: Image.Image) -> Image.Image:
 
 
 def _lay_over_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
+    # Pillow turns grey with alpha in its samples into grey with alpha alone.
+    rgba = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
     white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, rgba).convert("RGB")

@@ -1,5 +1,6 @@
 """Exceptions of decoders, as failures of their row."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -31,7 +32,10 @@ def row_failures() -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise RowFailure(ErrorCode.TOO_LARGE, _one_line(error)) from error
+        # Pillow names a limit of its own, which is larger than ours.
+        pixels = next(iter(re.findall(r"\d+", str(error))), "too many")
+        detail = f"{pixels} pixels, more than the limit"
+        raise RowFailure(ErrorCode.TOO_LARGE, detail) from error
     except UnidentifiedImageError as error:
         raise RowFailure(ErrorCode.UNDECODABLE, str(error)) from error
     except DAMAGED as error:

@@ -15,6 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from aigid.pixels.limits import DecodeLimits, check_pixel_limit, too_large
+from aigid.records import ErrorCode, RowFailure
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -23,6 +24,7 @@ _END = b"\xff\xd9"
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SAMPLE_BITS = 8
 _PROGRESSIVE_FRAMES = (0xC2, 0xC6, 0xCA, 0xCE)
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 # The next marker between segments, after padding or junk.
@@ -136,6 +138,9 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _read_frame(header: bytes, marker: int, limits: DecodeLimits) -> JpegLayout:
+    if header[0] != _SAMPLE_BITS:
+        detail = f"a JPEG image with {header[0]} bits for each sample; {_SAMPLE_BITS} are read"
+        raise RowFailure(ErrorCode.UNDECODABLE, detail)
     height, width = header[1] << 8 | header[2], header[3] << 8 | header[4]
     check_pixel_limit((width, height), limits)
     found = [(header[at], header[at + 1]) for at in range(6, 6 + 3 * header[5], 3)]

@@ -73,7 +73,7 @@ def _open(data: bytes, limits: DecodeLimits) -> OpenedImage:
         layout = jpeg.read_layout(data, limits)
         return OpenedImage(_open_with_pillow(data), data, layout.coefficient_bytes if layout else 0)
     if data.startswith(png.SIGNATURE):
-        data = png.with_few_chunks(data)
+        data = png.checked(data)
         return OpenedImage(_open_with_pillow(data), data)
     if data.startswith(tiff.SIGNATURES):
         buffer_bytes = tiff.buffer_bytes(data)
@@ -101,7 +101,8 @@ def _explain(data: bytes) -> str:
     if name is None:
         what = "not an image, or damaged at its start"
     elif name in FORMATS:
-        what = f"a {name} image, damaged at its start"
+        what = f"a {name} image, damaged at its start, or of a kind that Pillow does not read"
+        what += tiff.sample_kind(data) if name == "TIFF" else ""
     else:
         what = f"not an image that aigid reads, but: {name}"
     return f"{what}; images are {READABLE}"

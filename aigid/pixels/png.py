@@ -1,8 +1,10 @@
-"""PNG: the chunks that make the pixels, for files whose other chunks Pillow stumbles over."""
+"""PNG: checksums of the image data, and files whose other chunks Pillow stumbles over."""
 
 import struct
 import zlib
 from collections.abc import Iterator
+
+from aigid.records import ErrorCode, RowFailure
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -16,9 +18,15 @@ _CRITICAL = (b"IHDR", b"PLTE", b"IEND")
 _MANY_CHUNKS = 100_000
 
 
-def with_few_chunks(data: bytes) -> bytes:
-    """Return the PNG; rewritten, as `pixel_chunks` does, where it has very many chunks."""
-    for count, _ in enumerate(_chunks(data)):
+def checked(data: bytes) -> bytes:
+    """Return the PNG; rewritten, as `pixel_chunks` does, where it has very many chunks.
+
+    Raises RowFailure where a checksum of its image data is wrong. Pillow skips them, and zlib's own
+    checksum comes too late: damage may leave more data than pixels, and then nobody reads it.
+    """
+    for count, (kind, start, end) in enumerate(_chunks(data)):
+        if kind == b"IDAT":
+            _check_image_data(data, start, end)
         if count > _MANY_CHUNKS:
             return pixel_chunks(data) or data
     return data
@@ -28,12 +36,13 @@ def pixel_chunks(data: bytes) -> bytes | None:
     """Return the PNG without the chunks that do not change pixels; None if it has no others.
 
     Large, damaged or unknown metadata then stays unread: the pixels are whole without it. Damaged
-    chunks that do make the pixels are kept, for Pillow to refuse. (Image data has a checksum of its
-    own besides those of its chunks.)
+    chunks that do make the pixels are kept, for Pillow to refuse. Raises RowFailure as `checked`
+    does.
     """
     kept, image_data, has_others = [], [], False
     for kind, start, end in _chunks(data):
         if kind == b"IDAT":
+            _check_image_data(data, start, end)
             image_data.append(data[start:end])
             continue
         if kind in _CRITICAL or (kind in _KEPT and _is_whole(data, start, end)):
@@ -59,6 +68,13 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         start = position + _HEAD.size
         yield kind, start, start + length
         position = start + length + 4
+
+
+def _check_image_data(data: bytes, start: int, end: int) -> None:
+    """Raise RowFailure where a checksum is wrong. Where it is cut off, the pixels may be whole."""
+    if end + 4 <= len(data) and not _is_whole(data, start, end):
+        detail = f"damaged: the checksum of the image data at byte {start - 8} is wrong"
+        raise RowFailure(ErrorCode.UNDECODABLE, detail)
 
 
 def _is_whole(data: bytes, start: int, end: int) -> bool:

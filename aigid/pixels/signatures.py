@@ -14,7 +14,6 @@ _BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("JPEG XR", (b"II\xbc",)),
     ("JPEG XS", (b"\xff\x10\xff\x50",)),
     ("Windows icon (ICO)", (b"\0\0\1\0",)),
-    ("Windows cursor (CUR)", (b"\0\0\2\0",)),
     ("Apple icon (ICNS)", (b"icns",)),
     ("Photoshop (PSD)", (b"8BPS",)),
     ("GIMP (XCF)", (b"gimp xcf",)),
@@ -69,6 +68,24 @@ _LATER = (
     (128, b"DICM", "DICOM"),
     (4, b"\x11\xaf", "FLI animation"),
     (4, b"\x12\xaf", "FLI animation"),
+)
+
+# Headers without letters of their own.
+_HEADERS = (
+    ("Windows cursor (CUR)", re.compile(rb"\x00\x00\x02\x00(?!\x00\x00)")),
+    (
+        "Windows bitmap without its file header (DIB)",
+        re.compile(rb"[\x28\x6c\x7c]\x00{3}.{8}\x01\x00[\x01\x04\x08\x10\x18\x20]\x00", re.S),
+    ),
+    (
+        "TGA",
+        # With a colour map or without; then origin, width, height, bits a pixel.
+        re.compile(
+            rb".(?:\x00[\x02\x03\x0a\x0b]\x00{5}|\x01[\x01\x09].{4}[\x0f\x10\x18\x20])"
+            rb".{4}(?!\x00\x00)..(?!\x00\x00)..[\x08\x0f\x10\x18\x20][\x00-\x3f]",
+            re.S,
+        ),
+    ),
 )
 
 # RIFF and ISO containers, by the four letters that say what they hold.
@@ -137,10 +154,12 @@ def _name_iso(data: bytes) -> str:
 
 
 def _name_short(data: bytes) -> str | None:
-    """Name what has a beginning of two or four bytes only: asked last, for it proves little."""
+    """Name what has a short or a vague beginning: asked last, for it proves little."""
     if data.startswith((b"II*\0", b"MM\0*")):
         return "TIFF"
-    return "BMP" if data.startswith(b"BM") else None
+    if data.startswith(b"BM"):
+        return "BMP"
+    return next((name for name, header in _HEADERS if header.match(data)), None)
 
 
 def _name_text(data: bytes) -> str | None:

@@ -41,6 +41,18 @@ def buffer_bytes(data: bytes) -> int:
     return pixels * max(4, value.get(_SAMPLES, 1) * value.get(_BITS, 1) // 8)
 
 
+def sample_kind(data: bytes) -> str:
+    """Return what the samples of a TIFF are, in brackets; nothing where the file is damaged."""
+    try:
+        tags = _read_directory(data)
+    except struct.error:
+        return ""
+    if _BITS not in tags:
+        return ""
+    (_, bits), (_, samples) = tags[_BITS], tags.get(_SAMPLES, (1, 1))
+    return f" ({samples} samples a pixel, of {bits} bits)"
+
+
 def _read_directory(data: bytes) -> dict[int, tuple[int, int]]:
     """Return the tags of the first directory with the number of their values and the first one."""
     order = "<" if data[:2] == b"II" else ">"

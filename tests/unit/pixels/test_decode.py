@@ -299,6 +299,14 @@ def test_grey_with_alpha_is_laid_over_white() -> None:
     assert np.array_equal(pixels, over_white(samples[..., :1].repeat(3, axis=2), samples[..., 1]))
 
 
+def test_grey_with_alpha_in_its_samples_is_laid_over_white() -> None:
+    data = bytearray(encoded(Image.new("LA", (SIDE, SIDE), (50, 128)), "TIFF"))
+    # ExtraSamples says that the alpha is in the samples already: 50 is half of 100.
+    place = data.index(struct.pack("<HHI", 338, 3, 1)) + 8
+    data[place] = 1
+    assert np.array_equal(decode_image(bytes(data), SPEC), np.full((SIDE, SIDE, 3), 177, np.uint8))
+
+
 def test_the_colour_key_of_a_png_becomes_white() -> None:
     samples = np.full((SIDE, SIDE, 3), (1, 2, 3), dtype=np.uint8)
     samples[:, ::2] = (9, 8, 7)

@@ -1,4 +1,4 @@
-"""PNG files with metadata that Pillow refuses: their pixels are whole without it."""
+"""PNG files with metadata that Pillow refuses, and with damage that Pillow does not see."""
 
 import zlib
 
@@ -92,3 +92,25 @@ def test_damaged_image_data_is_undecodable_beside_damaged_metadata(place: float)
     with pytest.raises(RowFailure) as caught:
         decode_image(bytes(data), SPEC)
     assert caught.value.error.code is ErrorCode.UNDECODABLE
+
+
+@pytest.mark.parametrize("level", [0, 1, 6])
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+def test_a_bit_that_is_flipped_anywhere_in_image_data_is_damage(mode: str, level: int) -> None:
+    whole = encoded(IMAGE.resize((90, 80)).convert(mode), "PNG", compress_level=level)
+    first, last = whole.index(b"IDAT") + 4, whole.rindex(b"IEND") - 9
+    generator = np.random.default_rng(0)
+    for place, bit in generator.integers((first, 0), (last + 1, 8), (200, 2)):
+        data = bytearray(whole)
+        data[place] ^= 1 << bit
+        with pytest.raises(RowFailure) as caught:
+            decode_image(bytes(data), SPEC)
+        assert caught.value.error.code is ErrorCode.UNDECODABLE
+        with pytest.raises(RowFailure):
+            decode_image(with_chunks(bytes(data), METADATA["gamma cut short"]), SPEC)
+
+
+def test_image_data_whose_checksum_alone_is_cut_off_is_scored() -> None:
+    end = WHOLE.rindex(b"IEND") - 4
+    for data in (WHOLE[:end], WHOLE[: end - 1], WHOLE[: end - 4]):
+        assert np.array_equal(decode_image(data, SPEC), np.asarray(IMAGE))

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import struct
 import tarfile
 import zipfile
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from support.image_files import encoded, smooth_image
+from support.image_files import encoded, jpeg_segments, smooth_image
 
 from aigid.contract import ImageSpec
 from aigid.pixels import decode_image
@@ -60,6 +61,14 @@ FILES = {
     "JPEG XR": b"II\xbc\x01" + bytes(40),
     "Windows icon": encoded(IMAGE, "ICO"),
     "Apple icon": encoded(smooth_image(64, 64), "ICNS"),
+    "Windows cursor": b"\0\0\2\0\1\0" + bytes(40),
+    "Windows bitmap without its file header": encoded(IMAGE, "DIB"),
+    "TGA": encoded(IMAGE, "TGA"),
+    "TGA, grey, run-length coded": encoded(IMAGE.convert("L"), "TGA", compression="tga_rle"),
+    "TGA, with a palette": encoded(IMAGE.quantize(9), "TGA"),
+    "TGA, with alpha and a comment": encoded(
+        IMAGE.convert("RGBA"), "TGA", id_section=b"drawn", orientation=-1
+    ),
     "Photoshop": b"8BPS\0\1" + bytes(40),
     "PDF": encoded(IMAGE, "PDF"),
     "PostScript": encoded(IMAGE, "EPS"),
@@ -114,6 +123,27 @@ def test_what_is_no_image_is_named(name: str) -> None:
 @pytest.mark.parametrize(("kind", "size"), [("JPEG", 3), ("PNG", 8), ("GIF", 9), ("BMP", 12)])
 def test_an_image_that_is_damaged_at_its_start_is_named_as_well(kind: str, size: int) -> None:
     assert f"a {kind} image, damaged at its start" in detail_of(encoded(IMAGE, kind)[:size])
+
+
+def tiff_of_floats(bits: int) -> bytes:
+    data = bytearray(encoded(IMAGE.convert("F"), "TIFF"))
+    place = data.index(struct.pack("<HHI", 258, 3, 1)) + 8
+    data[place : place + 2] = struct.pack("<H", bits)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 64])
+def test_a_tiff_of_a_kind_that_is_not_read_is_not_called_damaged_alone(bits: int) -> None:
+    detail = detail_of(tiff_of_floats(bits))
+    assert f"of a kind that Pillow does not read (1 samples a pixel, of {bits} bits)" in detail
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_a_jpeg_of_more_bits_is_named_as_one(bits: int) -> None:
+    data = bytearray(encoded(IMAGE, "JPEG"))
+    ((start, _),) = jpeg_segments(bytes(data), 0xC0)
+    data[start + 4] = bits
+    assert f"a JPEG image with {bits} bits for each sample" in detail_of(bytes(data))
 
 
 def test_unknown_bytes_are_not_guessed_at() -> None:
