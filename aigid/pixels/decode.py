@@ -19,6 +19,7 @@ from aigid.pixels.limits import (
 from aigid.pixels.memory_budget import DECODING, retry_alone
 from aigid.pixels.opening import OpenedImage, open_encoded, retry_png
 from aigid.pixels.resize import Box, Pixels, resize_and_crop
+from aigid.pixels.tiff import load_tiff
 
 # MPO: several JPEGs in one file.
 _JPEG_FORMATS = ("JPEG", "MPO")
@@ -142,6 +143,9 @@ def _load_upright(
     image = opened.image
     if opened.data and image.format in _JPEG_FORMATS:
         loaded = load_jpeg(image, opened.data)
+    elif opened.data and image.format == "TIFF":
+        load_tiff(image)
+        loaded = image
     else:
         image.load()
         loaded = image

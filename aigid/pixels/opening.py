@@ -77,7 +77,7 @@ def _open(data: bytes, limits: DecodeLimits) -> OpenedImage:
         return OpenedImage(_open_with_pillow(data), data)
     if data.startswith(tiff.SIGNATURES):
         buffer_bytes = tiff.buffer_bytes(data)
-        tiff.silence_libtiff()
+        tiff.catch_errors()
         return OpenedImage(_open_with_pillow(data), data, buffer_bytes)
     if data.startswith(gif_and_bmp.GIF_SIGNATURES):
         gif_and_bmp.check_gif(data)
@@ -101,7 +101,7 @@ def _explain(data: bytes) -> str:
     if name is None:
         what = "not an image, or damaged at its start"
     elif name in FORMATS:
-        what = f"a {name} image, damaged at its start, or of a kind that Pillow does not read"
+        what = f"a damaged {name} image, or a kind of {name} that Pillow does not read"
         what += tiff.sample_kind(data) if name == "TIFF" else ""
     else:
         what = f"not an image that aigid reads, but: {name}"

@@ -1,10 +1,11 @@
-"""TIFF: what the first directory says of strips and tiles; and libtiff's lines on stderr."""
+"""TIFF: what the first directory says of strips and tiles; and the errors of libtiff."""
 
 import ctypes
 import struct
 from functools import cache
+from threading import local
 
-from PIL import _imaging
+from PIL import Image, _imaging
 
 from aigid.pixels.limits import too_large
 
@@ -76,16 +77,41 @@ def _read_directory(data: bytes) -> dict[int, tuple[int, int]]:
     return tags
 
 
-@cache
-def silence_libtiff() -> None:
-    """Keep libtiff from printing its errors to stderr: they become errors of their rows.
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
+_thread = local()
 
-    Pillow leaves libtiff's own handler in place, which prints. It is the process's only one, so
+
+@_Handler
+def _note_error(module: bytes | None, text: bytes, _: object) -> None:
+    """Note an error of one of libtiff's decoders, which call this as they decode in this thread.
+
+    What it reports of tags is about metadata.
+    """
+    if module is not None and (b"Decode" in module or module == b"JPEGLib"):
+        _thread.reported = module.decode("ascii", "replace")
+
+
+@cache
+def catch_errors() -> None:
+    """Keep libtiff from printing its errors and warnings; note the errors for `load_tiff`.
+
+    Pillow leaves libtiff's own handlers in place, which print. They are the process's only ones, so
     this is done once, before the first TIFF. A redirection of stderr around each decode would take
     other threads' lines too.
     """
     library = ctypes.CDLL(_imaging.__file__)
-    for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
-        # A Pillow that was built with a hidden libtiff, or with none, has no such symbol.
-        if hasattr(library, name):
-            getattr(library, name)(None)
+    # A Pillow that was built with a hidden libtiff, or with none, has no such symbols.
+    if hasattr(library, "TIFFSetErrorHandler") and hasattr(library, "TIFFSetWarningHandler"):
+        library.TIFFSetErrorHandler(_note_error)
+        library.TIFFSetWarningHandler(None)
+
+
+def load_tiff(image: Image.Image) -> None:
+    """Decode an opened TIFF. Raises ValueError where libtiff reports damage.
+
+    Pillow passes over it where libtiff goes on: in faxes, and in some JPEGs.
+    """
+    _thread.reported = None
+    image.load()
+    if _thread.reported:
+        raise ValueError(f"damaged, as libtiff reports ({_thread.reported})")

@@ -1,10 +1,15 @@
-"""TIFFs that libtiff prints errors about."""
+"""TIFFs that libtiff reports errors of."""
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from support.image_files import encoded, smooth_image
+
+from aigid.contract import ImageSpec
+from aigid.pixels import decode_image
+from aigid.records import ErrorCode, RowFailure
 
 DECODE = """
 import sys, warnings
@@ -28,3 +33,20 @@ def test_a_damaged_tiff_prints_nothing(compression: str) -> None:
         [sys.executable, "-c", DECODE], input=bytes(data), capture_output=True, check=True
     )
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("compression", ["tiff_ccitt", "group4"])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_fax_whose_damage_libtiff_reports_is_undecodable(compression: str, seed: int) -> None:
+    image = smooth_image(90, 80, seed).convert("1")
+    data = bytearray(encoded(image, "TIFF", compression=compression))
+    whole = decode_image(bytes(data), ImageSpec(size=32))
+    place = len(data) // 3
+    data[place : place + 16] = np.random.default_rng(seed).bytes(16)
+    with pytest.raises(RowFailure) as caught:
+        decode_image(bytes(data), ImageSpec(size=32))
+    assert caught.value.error.code is ErrorCode.UNDECODABLE
+    assert "libtiff" in caught.value.error.detail
+    # The next one in this thread is not taken for damaged.
+    again = encoded(image, "TIFF", compression=compression)
+    assert np.array_equal(decode_image(again, ImageSpec(size=32)), whole)
