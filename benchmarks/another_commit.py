@@ -69,7 +69,8 @@ def main(clone: Path, rows: int, side: int, rounds: int) -> None:
             ratios.append(ours / theirs)
             print(f"{ours * 1000 / rows:8.3f} {theirs * 1000 / rows:8.3f} CPU ms a row", flush=True)
     low, high = median_interval(ratios)
-    print(f"median of the ratios {statistics.median(ratios):.3f}, 95 % from {low:.3f} to {high:.3f}")
+    median = statistics.median(ratios)
+    print(f"median of the ratios {median:.3f}, 95 % interval {low:.3f} to {high:.3f}")
     sys.exit(low > MOST_RATIO)
 
 

@@ -1,6 +1,7 @@
 """Open encoded images: name the format, check the limits, and read the header."""
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,6 +9,7 @@ from typing import TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from aigid.pixels import gif_and_bmp, jpeg, png, tiff
+from aigid.pixels.avif import largest_frame
 from aigid.pixels.damage import DAMAGED
 from aigid.pixels.heif import open_heif
 from aigid.pixels.limits import DecodeLimits, check_pixel_limit
@@ -84,8 +86,13 @@ def _open(data: bytes, limits: DecodeLimits) -> OpenedImage:
     elif data.startswith(gif_and_bmp.BMP_SIGNATURE):
         gif_and_bmp.check_bmp(data)
     image = open_heif(data) if is_heif(data) else _open_with_pillow(data)
+    width, height = image.size
+    if image.format == "AVIF":
+        # Its container may say less. (libheif compares both itself.)
+        width, height = max((width, height), largest_frame(data), key=math.prod)
+        check_pixel_limit((width, height), limits)
     for_pixel = _DECODER_BYTES.get(str(image.format), 0)
-    return OpenedImage(image, data, for_pixel * image.width * image.height)
+    return OpenedImage(image, data, for_pixel * width * height)
 
 
 def _open_with_pillow(data: bytes) -> Image.Image:

@@ -77,11 +77,9 @@ def _read_directory(data: bytes) -> dict[int, tuple[int, int]]:
     return tags
 
 
-_Handler = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)
 _thread = local()
 
 
-@_Handler
 def _note_error(module: bytes | None, text: bytes, _: object) -> None:
     """Note an error of one of libtiff's decoders, which call this as they decode in this thread.
 
@@ -89,6 +87,10 @@ def _note_error(module: bytes | None, text: bytes, _: object) -> None:
     """
     if module is not None and (b"Decode" in module or module == b"JPEGLib"):
         _thread.reported = module.decode("ascii", "replace")
+
+
+# libtiff keeps its address as long as the process lives.
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)(_note_error)
 
 
 @cache
@@ -102,7 +104,7 @@ def catch_errors() -> None:
     library = ctypes.CDLL(_imaging.__file__)
     # A Pillow that was built with a hidden libtiff, or with none, has no such symbols.
     if hasattr(library, "TIFFSetErrorHandler") and hasattr(library, "TIFFSetWarningHandler"):
-        library.TIFFSetErrorHandler(_note_error)
+        library.TIFFSetErrorHandler(_HANDLER)
         library.TIFFSetWarningHandler(None)
 
 
