@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import click
 import numpy as np
@@ -29,6 +30,19 @@ def image_of(seed: int, size: int) -> bytes:
     Image.fromarray(pixels).save(buffer, "JPEG")
     data = buffer.getvalue()
     return data + noise.bytes(max(0, size - len(data)))
+
+
+def demanding_images() -> list[bytes]:
+    """Return JPEGs of 60 MB that need 846 and 98 MB to be decoded, one after the other."""
+    found = []
+    for side in (9_200, 3_500):
+        buffer = io.BytesIO()
+        ramp = np.broadcast_to(np.linspace(0, 255, side, dtype=np.uint8), (side, side))
+        image = Image.fromarray(ramp).convert("RGB")
+        image.save(buffer, "JPEG", progressive=side == 9_200, subsampling=0)
+        data = buffer.getvalue()
+        found.append(data + bytes(60 * MB - len(data)))
+    return found
 
 
 def images(rows: int, size: int, rows_in_page: int) -> pa.ChunkedArray:
@@ -59,17 +73,18 @@ def prompts(rows: int) -> list[str]:
 
 
 class _Large(http.server.BaseHTTPRequestHandler):
-    """Answers each request with the same image of 50 MB."""
+    """Answers each request with one of a few large images."""
 
     protocol_version = "HTTP/1.1"
-    body = b""
+    bodies: ClassVar[list[bytes]] = []
 
     def do_GET(self) -> None:
+        body = self.bodies[int(Path(self.path).stem) % len(self.bodies)]
         self.send_response(200)
-        self.send_header("Content-Length", str(len(self.body)))
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         try:
-            self.wfile.write(self.body)
+            self.wfile.write(body)
         except OSError:
             # The scan asks again when it has room for so large an image.
             self.close_connection = True
@@ -78,9 +93,9 @@ class _Large(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def web_images(rows: int) -> list[str]:
+def web_images(rows: int, bodies: list[bytes]) -> list[str]:
     """Return URLs of a server on loopback, which ends with this process."""
-    _Large.body = image_of(0, 50 * MB)
+    _Large.bodies = bodies
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Large)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -103,8 +118,16 @@ CASES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
         ["--keep", "kept"],
     ),
     "100 images of 50 MB from the web": (
-        lambda: pa.table({"image_url": web_images(100)}),
+        lambda: pa.table({"image_url": web_images(100, [image_of(0, 50 * MB)])}),
         ["--allow-private-addresses"],
+    ),
+    "20 images of 60 MB that need 846 MB": (
+        lambda: pa.table({"image": demanding_images() * 10}),
+        ["--max-error-rate", "1"],
+    ),
+    "20 such images from the web": (
+        lambda: pa.table({"image_url": web_images(20, demanding_images())}),
+        ["--allow-private-addresses", "--max-error-rate", "1"],
     ),
 }
 

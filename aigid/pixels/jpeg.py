@@ -20,7 +20,7 @@ from aigid.records import ErrorCode, RowFailure
 Pixels = npt.NDArray[np.uint8]
 
 SIGNATURE = b"\xff\xd8\xff"
-_END = b"\xff\xd9"
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"
 
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -162,9 +162,10 @@ def _check_complete(layout: JpegLayout) -> None:
 def with_end_marker(data: bytes) -> bytes:
     """Return a JPEG with an end marker, or the second byte of one, if it ends without.
 
-    All its pixels are there where nothing else is missing. Where more is, libjpeg says so.
+    All its pixels are there where nothing else is missing. Where more is, libjpeg says so. What
+    follows an end marker does not count, and is not copied: it may be long.
     """
-    if data.endswith(_END):
+    if data.endswith(_END) or data.rfind(_END) > data.rfind(_SCAN):
         return data
     return data + (_END[1:] if data.endswith(_END[:1]) else _END)
 

@@ -15,7 +15,7 @@ class DecodeLimits:
 
     max_bytes: int = 64 * 1024 * 1024
     max_pixels: int = 100_000_000
-    max_memory_bytes: int = 1_100_000_000
+    max_memory_bytes: int = 850_000_000
 
 
 def check_byte_limit(size: int, limits: DecodeLimits) -> None:

@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 # Images of up to 8 megapixels need less. They do not wait, and cost no lock.
 _SMALL_BYTES = 64_000_000
-_BASE_BYTES, _BYTES_PER_FURTHER_CORE = 1_100_000_000, 250_000_000
+_BASE_BYTES, _BYTES_PER_FURTHER_CORE = 850_000_000, 250_000_000
 
 
 class MemoryBudget:
