@@ -1,7 +1,9 @@
 """Peak memory of scans whose rows are as large as rows may be."""
 
+import base64
 import http.server
 import io
+import json
 import sys
 import tempfile
 import threading
@@ -12,6 +14,7 @@ from typing import ClassVar
 import click
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 from memory import AIGID, run_for_peak
 from PIL import Image
@@ -43,6 +46,24 @@ def demanding_images() -> list[bytes]:
         data = buffer.getvalue()
         found.append(data + bytes(60 * MB - len(data)))
     return found
+
+
+def in_base64(times: int) -> pa.Table:
+    """Return `demanding_images`, so many times, as text."""
+    texts = [base64.b64encode(image).decode() for image in demanding_images()]
+    return pa.table({"image": pa.array(texts * times, pa.large_string())})
+
+
+def write(table: pa.Table, path: Path) -> None:
+    """Write a manifest of the kind that the ending says."""
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    elif path.suffix == ".jsonl":
+        with path.open("w") as file:
+            for batch in table.to_batches(max_chunksize=1):
+                file.write(json.dumps(batch.to_pylist()[0]) + "\n")
+    else:
+        pq.write_table(table, path)
 
 
 def images(rows: int, size: int, rows_in_page: int) -> pa.ChunkedArray:
@@ -129,6 +150,9 @@ CASES: dict[str, tuple[Callable[[], pa.Table], list[str]]] = {
         lambda: pa.table({"image_url": web_images(20, demanding_images())}),
         ["--allow-private-addresses", "--max-error-rate", "1"],
     ),
+    "12 such images in base64, .parquet": (lambda: in_base64(6), []),
+    "12 such images in base64, .jsonl": (lambda: in_base64(6), []),
+    "12 such images in base64, .csv": (lambda: in_base64(6), []),
 }
 
 
@@ -136,8 +160,8 @@ def peaks(folder: Path, names: Iterator[str]) -> Iterator[tuple[str, float | Non
     """Yield each case with the peak of its scan in MiB, None where the scan failed."""
     for name in names:
         make, options = CASES[name]
-        manifest = folder / "manifest.parquet"
-        pq.write_table(make(), manifest)
+        manifest = folder / f"manifest{Path(name).suffix or '.parquet'}"
+        write(make(), manifest)
         pa.default_memory_pool().release_unused()
         command = [*AIGID, "scan", str(manifest), "--out", str(folder / name), "--threads", "2"]
         status, peak = run_for_peak([*command, *options])

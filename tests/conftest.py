@@ -7,12 +7,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import settings
 from support.manifests import REPOSITORY, SIDE, manifest_table
 from support.shared import made_once
 
 # A shell that starts the tests in the background makes them, and the scans that they start,
 # ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No property has to hold within a time: the first example may import half of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,8 @@ import base64
 import re
 from urllib.parse import unquote_to_bytes
 
+from aigid.memory_budget import LARGE_ROWS
+
 LONGEST_PATH = 4096
 """The longest path of a local file in characters. Keys of object stores are shorter."""
 
@@ -28,6 +30,8 @@ _SIGNATURES = (
 _BOXES = (b"ftyp", b"jP  ", b"JXL ")
 _BOXES_AT = slice(4, 8)
 _HEAD_CHARACTERS = 64
+# Of a text, while it is decoded.
+_COPIES = 6
 _STANDARD = str.maketrans("-_", "+/")
 # data:[type/subtype][;parameter=value][;base64],
 _DATA_URI = re.compile(r"data:([\w.+-]+/[\w.+*-]+)?((?:;[^;,]*)*),", re.IGNORECASE)
@@ -57,7 +61,11 @@ def inline_image(text: str) -> bytes | None:
     """
     if text[:5].lower() == "data:":
         return _of_data_uri(text)
-    text = "".join(text.split())
+    with LARGE_ROWS.reserve(_COPIES * len(text)):
+        return _of_base64("".join(text.split()))
+
+
+def _of_base64(text: str) -> bytes | None:
     head = _decoded(text[:_HEAD_CHARACTERS])
     if head is None or not (head.startswith(_SIGNATURES) or head[_BOXES_AT] in _BOXES):
         return None
@@ -71,7 +79,8 @@ def decoded_text(text: str) -> bytes | None:
     """Return what a text that is no path encodes, in base64 or as a `data:` URI, or None."""
     if text[:5].lower() == "data:":
         return _of_data_uri(text)
-    return _decoded("".join(text.split()))
+    with LARGE_ROWS.reserve(_COPIES * len(text)):
+        return _decoded("".join(text.split()))
 
 
 def _of_data_uri(text: str) -> bytes | None:
@@ -81,11 +90,12 @@ def _of_data_uri(text: str) -> bytes | None:
     is_base64 = match[2].lower().endswith(";base64")
     if not (match[1] or is_base64):
         return None
-    payload = unquote_to_bytes(_utf8(text[match.end() :]))
-    if not is_base64:
-        return payload
-    data = _decoded("".join(payload.decode("latin-1").split()))
-    return payload if data is None else data
+    with LARGE_ROWS.reserve(_COPIES * len(text)):
+        payload = unquote_to_bytes(_utf8(text[match.end() :]))
+        if not is_base64:
+            return payload
+        data = _decoded("".join(payload.decode("latin-1").split()))
+        return payload if data is None else data
 
 
 def _decoded(text: str) -> bytes | None:

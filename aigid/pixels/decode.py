@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from aigid.contract import ImageSpec
+from aigid.memory_budget import LARGE_ROWS
 from aigid.pixels.colours import orientation_of, to_rgb, turn_upright
 from aigid.pixels.damage import row_failures
 from aigid.pixels.jpeg import load_jpeg
@@ -16,9 +17,9 @@ from aigid.pixels.limits import (
     check_memory_limit,
     check_pixel_limit,
 )
-from aigid.pixels.memory_budget import DECODING, retry_alone
 from aigid.pixels.opening import OpenedImage, open_encoded, retry_png
 from aigid.pixels.resize import Box, Pixels, resize_and_crop
+from aigid.pixels.retry import retry_alone
 from aigid.pixels.tiff import load_tiff
 
 # MPO: several JPEGs in one file.
@@ -103,7 +104,7 @@ def _decode_whole(data: bytes, limits: DecodeLimits) -> Image.Image:
 
     def read(data: bytes) -> Image.Image:
         opened = open_encoded(data, limits)
-        with DECODING.reserve(_needed_bytes(opened, limits)):
+        with LARGE_ROWS.reserve(_needed_bytes(opened, limits)):
             rgb, _ = _load_upright(opened, None)
             # Without the file's metadata, whose orientation and transparency have been applied.
             return Image.fromarray(np.asarray(rgb))
@@ -122,7 +123,7 @@ def _to_pixels(
         drafted = image.draft(None, (2 * spec.size, 2 * spec.size))
     # At half scale, an image of 1,535 pixels fills 767.5 of 768: with 768 the crop would move.
     filled = drafted[1][2:] if drafted else None
-    with DECODING.reserve(_needed_bytes(opened, limits)):
+    with LARGE_ROWS.reserve(_needed_bytes(opened, limits)):
         pixels = resize_and_crop(*_load_upright(opened, filled), spec)
         opened.close()
         return pixels

@@ -10,7 +10,7 @@ from aigid.sources.lines import Lines
 
 _MIXED = pa.string()
 # Rows whose types are found at a time.
-_TYPED_ROWS = 1000
+_TYPED_ROWS, _TYPED_BYTES = 1000, 1 << 20
 
 
 class JsonForm:
@@ -32,7 +32,7 @@ class JsonForm:
 
     def records(self, lines: Lines) -> Iterator[dict[str, Any]]:
         """Yield the objects; raises ManifestError for a line that is none."""
-        waiting: list[dict[str, Any]] = []
+        waiting, size = list[dict[str, Any]](), 0
         for line in lines:
             if not (content := _content(line)):
                 continue
@@ -40,10 +40,11 @@ class JsonForm:
             if isinstance(record, str):
                 raise lines.refuse(f"not a JSON object: {record}; one object stands on each line")
             waiting.append(record)
+            size += len(line)
             lines.records += 1
-            if len(waiting) == _TYPED_ROWS:
+            if len(waiting) == _TYPED_ROWS or size >= _TYPED_BYTES:
                 self._widen(waiting)
-                waiting = []
+                waiting, size = [], 0
             yield record
         self._widen(waiting)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from aigid.errors import AigidError
+from aigid.memory_budget import LARGE_ROWS
 from aigid.sources.csv_form import CsvForm
 from aigid.sources.files import READ_ROWS, Block, ManifestFile, Segment
 from aigid.sources.json_form import JsonForm
@@ -18,6 +19,8 @@ from aigid.storage import ListedFile, explain_failure, locate
 # million rows have a thousand blocks.
 _BLOCK_ROWS = 1000
 _BLOCK_BYTES = 1 << 20
+# Of a block, while it is read: the parser of CSV has 4 bytes for each character.
+_COPIES = 8
 _Form = CsvForm | JsonForm
 
 
@@ -66,7 +69,8 @@ def read_table(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
     try:
         with location.filesystem.open_input_file(location.path) as source:
             for data, start, stop in _overlapping(source, segment):
-                rows = form.batch(data, names).slice(start, stop - start)
+                with LARGE_ROWS.reserve(_COPIES * len(data)):
+                    rows = form.batch(data, names).slice(start, stop - start)
                 for first in range(0, len(rows), READ_ROWS):
                     yield rows.slice(first, READ_ROWS)
     except OSError as error:

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aigid.batching import PairBatch, PairInput, batch_by_bucket, decode_batch
@@ -33,7 +33,6 @@ def positions(batch: PairBatch[str]) -> list[int]:
     return [row.position for row in batch.pairs]
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 12))
 def test_every_pair_comes_out_once_unchanged_in_a_batch_of_its_bucket(
     lengths: list[int], batch_rows: int
@@ -47,7 +46,6 @@ def test_every_pair_comes_out_once_unchanged_in_a_batch_of_its_bucket(
     }
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 12))
 def test_a_batch_is_full_unless_it_is_the_last_of_its_bucket(
     lengths: list[int], batch_rows: int
@@ -59,7 +57,6 @@ def test_a_batch_is_full_unless_it_is_the_last_of_its_bucket(
         assert 1 <= sizes[-1] <= batch_rows
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 12))
 def test_within_a_bucket_pairs_keep_their_order(lengths: list[int], batch_rows: int) -> None:
     batches = batches_of(lengths, batch_rows)
@@ -124,7 +121,6 @@ def sized(sizes: list[int], length: int = 3) -> Iterator[PairInput[str]]:
         yield PairInput(position, f"{position}.png", [7] * length, size)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(1, 128)), max_size=60))
 def test_images_that_wait_for_a_full_batch_have_a_bounded_size(rows: list[tuple[int, int]]) -> None:
     pairs = [PairInput(row, "", [7] * length, size) for row, (size, length) in enumerate(rows)]
@@ -160,7 +156,6 @@ def test_the_bucket_with_most_bytes_makes_room() -> None:
     assert [positions(batch) for batch in batches] == [[1], [0, 2]]
 
 
-@settings(deadline=None)
 @given(LENGTHS, st.integers(1, 12))
 def test_images_below_the_bound_get_the_batches_that_they_would_get_without_it(
     lengths: list[int], batch_rows: int

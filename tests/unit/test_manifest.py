@@ -447,7 +447,7 @@ def grouped(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return open_manifest([str(path)], ColumnChoice(keep=("id",)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_a_segment_is_exactly_the_rows_asked_for_across_row_groups(
     grouped: Manifest, data: st.DataObject
@@ -586,7 +586,7 @@ def footer(tmp_path_factory: pytest.TempPathFactory) -> Footer:
     return Footer(tmp_path_factory.mktemp("footer") / "m.parquet")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_footer_raises_only_errors_of_aigid(footer: Footer, data: st.DataObject) -> None:
     damaged = bytearray(footer.content)

@@ -288,7 +288,7 @@ BUCKETS = st.lists(st.integers(2, 200), min_size=1, max_size=5, unique=True).map
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     BUCKETS, st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), max_size=6)
 )
@@ -306,7 +306,6 @@ def test_any_prompt_fits_its_bucket_and_no_smaller_one(
         assert all(size < len(ids) for size in buckets if size < bucket)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda bucket: st.tuples(st.just(bucket), _rows_of(bucket))))
 def test_padding_keeps_the_ids_and_adds_zeros_that_the_mask_leaves_out(
     case: tuple[int, list[list[int]]],

@@ -184,7 +184,7 @@ def test_each_row_gets_the_answer_of_its_own_image_and_prompt(
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.data())
 def test_any_rows_in_any_batches_on_any_threads_give_the_same_table(
     case: Case, data: st.DataObject

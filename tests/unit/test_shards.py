@@ -13,7 +13,7 @@ from aigid.sources import ManifestFile, Segment
 ROW_GROUPS = st.lists(st.lists(st.integers(0, 60), max_size=6), max_size=8)
 SHARD_ROWS = st.integers(1, 40)
 LIMITS = st.none() | st.integers(1, 400)
-plans = settings(deadline=None, max_examples=100)
+plans = settings(max_examples=100)
 
 
 def manifest_files(row_groups: Sequence[Sequence[int]]) -> list[ManifestFile]:

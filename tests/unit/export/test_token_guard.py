@@ -58,9 +58,7 @@ def test_too_many_tokens_and_none_give_nan(
         assert np.isnan(features(bert, ids, np.ones_like(ids))).all()
 
 
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(st.integers(1, 4), st.integers(0, 80), st.integers(0, 80), st.integers(0, 2**32 - 1))
 def test_every_combination_of_lengths_gives_an_answer(
     bert: ort.InferenceSession, rows: int, tokens: int, mask_tokens: int, seed: int

@@ -3,13 +3,16 @@
 import base64
 import io
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from aigid.fetch import inline
 from aigid.fetch.inline import INLINE_STARTS, LONGEST_PATH, inline_image
+from aigid.memory_budget import MemoryBudget
 
 
 def encoded(kind: str, side: int = 2) -> bytes:
@@ -119,3 +122,18 @@ def test_a_long_text_with_a_damaged_middle_is_still_no_path() -> None:
     whole = as_base64(encoded("PNG", 60))
     damaged = f"{whole[:2000]}?{whole[2000:]}"
     assert inline_image(damaged) == damaged.encode()
+
+
+@pytest.mark.parametrize("start", ["", "data:image/png;base64,"])
+def test_a_large_text_waits_for_the_memory_that_images_use(
+    start: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = b"\x89PNG\r\n\x1a\n" + bytes(9_000_000)
+    text, budget = start + base64.b64encode(image).decode(), MemoryBudget(100_000_000)
+    monkeypatch.setattr(inline, "LARGE_ROWS", budget)
+    with ThreadPoolExecutor(1) as pool:
+        with budget.reserve(100_000_000):
+            found = pool.submit(inline_image, text)
+            while not budget._waiting:
+                assert not found.done()
+        assert found.result(timeout=30) == image

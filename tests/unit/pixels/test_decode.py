@@ -389,7 +389,7 @@ def resize_then_crop(image: Image.Image, size: int) -> list[Pixels]:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.integers(1, 400), st.integers(1, 400), st.sampled_from([8, 32, 96, 224]), st.integers(0, 3)
 )
@@ -643,7 +643,7 @@ SIGNATURES = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from([b"", *SIGNATURES, b"\0\0\0\x1cftypavif"]), st.binary(max_size=400))
 def test_random_bytes_give_pixels_or_a_row_failure(signature: bytes, rest: bytes) -> None:
     pixels_or_refusal(signature + rest)
@@ -661,7 +661,7 @@ EDITS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=600)
+@settings(max_examples=600)
 @given(st.sampled_from(sorted(FILES)), EDITS, st.floats(0.01, 1), st.booleans())
 def test_damaged_files_of_every_format_give_pixels_or_a_row_failure(
     kind: str, edits: list[tuple[float, str, int]], kept: float, at_the_start: bool

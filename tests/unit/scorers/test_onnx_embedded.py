@@ -97,9 +97,7 @@ def test_a_row_alone_and_in_batches_of_1_to_40_gives_the_same_bits(
         assert answers(scores) == answers_alone[bucket][:size], size
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(BUCKETS), st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=ROWS))
 def test_a_row_at_any_place_among_any_neighbours_gives_the_same_bits(
     scorer: OnnxScorer,

@@ -80,7 +80,7 @@ def test_every_batch_has_its_own_answer_and_in_flight_bounds_the_requests() -> N
         assert scorer.in_flight == 3
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.sampled_from([BUSY, BROKEN, None, None, None]), min_size=1, max_size=20))
 def test_a_request_is_sent_again_after_passing_failures(failures: list[Any]) -> None:
     lock = threading.Lock()

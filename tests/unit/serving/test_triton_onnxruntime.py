@@ -73,7 +73,7 @@ requests = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests)
 def test_every_request_has_its_own_rows_or_its_own_error(
     model: Any, ids: list[list[list[int]]]

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from aigid.errors import AigidError, ManifestError
 from aigid.manifest import ColumnChoice, open_manifest, read_segment
+from aigid.memory_budget import MemoryBudget
 from aigid.sources import Segment, text_tables
 
 CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=8)
@@ -192,3 +195,33 @@ def test_a_file_without_line_ends_is_refused_before_it_fills_the_memory(
     (tmp_path / "m.csv").write_bytes(b"image" + b"x" * (5 << 20))
     with pytest.raises(ManifestError, match="a line has more than 3 MiB: is it a text file?"):
         open_manifest([str(tmp_path / "m.csv")])
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_the_memory_of_planning_does_not_grow_with_large_rows(tmp_path: Path, ending: str) -> None:
+    path, large = tmp_path / f"m.{ending}", "A" * 3_000_000
+    line = f"{large}\n" if ending == "csv" else json.dumps({"image": large}) + "\n"
+    path.write_text(("image\n" if ending == "csv" else "") + line * 30)
+    tracemalloc.start()
+    try:
+        assert open_manifest([str(path)]).rows == 30
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # A row as bytes, text and the 4-byte characters of CSV's parser.
+    assert peak_bytes < 15 * len(large)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_large_row_waits_for_the_memory_that_images_use(tmp_path: Path, ending: str) -> None:
+    path, large = tmp_path / f"m.{ending}", "A" * 9_000_000
+    line = f"{large}\n" if ending == "csv" else json.dumps({"image": large}) + "\n"
+    path.write_text(("image\n" if ending == "csv" else "") + line)
+    budget = MemoryBudget(100_000_000)
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(text_tables, "LARGE_ROWS", budget)
+        with budget.reserve(100_000_000):
+            rows = pool.submit(read, path)
+            while not budget._waiting:
+                assert not rows.done()
+        assert rows.result(timeout=30) == [(large,)]

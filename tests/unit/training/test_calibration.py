@@ -84,7 +84,7 @@ def test_logits_that_are_all_wrong_give_every_answer_the_same_probability() -> N
 logit = st.floats(-1e4, 1e4, width=32)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(logit, logit, st.integers(0, 5)), min_size=1, max_size=60))
 def test_temperatures_of_any_logits_give_probabilities(
     rows: list[tuple[float, float, int]],

@@ -301,7 +301,7 @@ def test_an_epoch_is_mixed_across_files_and_row_groups(
     assert min(len(set(batch.label_b.tolist())) for batch in batches) >= 4
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     files=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=25), min_size=1, max_size=3),
     group_rows=st.integers(1, 30),
@@ -469,7 +469,7 @@ def test_paired_images_come_with_and_without_the_change(
         assert first.changed is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(rows=st.integers(1, 9), count=st.integers(1, 12), paired=st.booleans())
 def test_micro_batches_divide_a_batch_in_order(rows: int, count: int, paired: bool) -> None:
     images, ids = (

@@ -41,7 +41,7 @@ def expected_loss(rows: list[Row]) -> float:
 logits = st.floats(-12, 12, width=32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(0, 5)),
@@ -92,7 +92,7 @@ def test_without_ai_rows_the_second_term_and_its_gradient_are_zero() -> None:
     assert bool((found.a != 0).all())
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     rows=st.lists(
         st.tuples(logits, st.lists(logits, min_size=6, max_size=6), st.integers(-2, 5)),

@@ -71,7 +71,7 @@ def test_task_b_by_hand_with_real_decided_by_head_a() -> None:
     assert found.accuracy == pytest.approx(3 / 6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(30, 60))
 def test_the_metrics_equal_scikit_learn_s(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)

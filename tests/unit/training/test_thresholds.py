@@ -124,7 +124,7 @@ def test_saturated_real_rows_within_the_allowance_are_called_ai() -> None:
         fit_threshold(real, 0.01)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.sampled_from([0.0, 0.1, 0.3, 0.30000001, 0.5, 0.999999]), min_size=60, max_size=120

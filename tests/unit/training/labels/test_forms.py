@@ -102,7 +102,7 @@ def of_file(found: RowLabels, number: int) -> list[int]:
     return found.codes[path].tolist()
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(drawn=st.lists(files(), min_size=1, max_size=3))
 def test_every_form_of_a_truth_is_read_alike_and_no_row_is_lost(
     drawn: list[tuple[list[int], pa.Table]],
@@ -122,7 +122,7 @@ def test_every_form_of_a_truth_is_read_alike_and_no_row_is_lost(
     assert counts.real + counts.generated == counts.rows
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(drawn=st.lists(files(), min_size=2, max_size=3))
 def test_the_order_of_files_changes_nothing(drawn: list[tuple[list[int], pa.Table]]) -> None:
     tables = [table for _, table in drawn]
@@ -138,7 +138,7 @@ def test_the_order_of_files_changes_nothing(drawn: list[tuple[list[int], pa.Tabl
     assert {label.upper() for label in forward.labels} == {"REAL", *(names or {"OTHER"})}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(0, 5)), min_size=1, max_size=9))
 def test_the_data_set_s_own_integers_are_kept_or_refused(rows: list[tuple[int, int]]) -> None:
     label_a, label_b = (list(column) for column in zip(*rows, strict=True))

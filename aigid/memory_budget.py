@@ -1,4 +1,4 @@
-"""The memory that all threads of a process may use for decoding large images at a time."""
+"""The memory that all threads of a process may use for large images and texts at a time."""
 
 import ctypes
 import sys
@@ -7,14 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from threading import Condition, local
-from typing import TypeVar
-
-import numpy as np
 
 from aigid.cores import available_cores
-from aigid.errors import AigidError
-
-Answer = TypeVar("Answer")
 
 # Images of up to 8 megapixels need less. They do not wait, and cost no lock.
 _SMALL_BYTES = 64_000_000
@@ -24,7 +18,7 @@ _BASE_BYTES, _BYTES_PER_FURTHER_CORE = 850_000_000, 250_000_000
 class MemoryBudget:
     """Makes threads wait, in turn, until what they need is free. It never refuses.
 
-    An image that needs more than all of it is decoded alone.
+    What needs more than all of it is done alone.
     """
 
     def __init__(self, total_bytes: int) -> None:
@@ -94,32 +88,6 @@ def _return_free_memory() -> None:
 
 # One for the process, as its memory is: it delays answers and never changes them. Made here, for
 # threads that made it on first use could make two.
-DECODING = MemoryBudget(
+LARGE_ROWS = MemoryBudget(
     _BASE_BYTES + _BYTES_PER_FURTHER_CORE * max(0, available_cores() - 2),
 )
-
-
-def retry_alone(decode: Callable[[], Answer], most_bytes: int) -> Answer:
-    """Return `decode()`; where memory runs out, once more while no thread decodes a large image.
-
-    Raises ValueError where the image asks for more than `most_bytes`, and AigidError where the host
-    cannot give that much: no answer depends on the host's memory.
-    """
-    try:
-        return decode()
-    except MemoryError:
-        # Leave the handler, whose traceback keeps the first attempt's memory.
-        pass
-    with DECODING.all_of_it():
-        try:
-            return decode()
-        except MemoryError:
-            pass
-        try:
-            np.empty(most_bytes, np.uint8)
-        except MemoryError as error:
-            raise AigidError(
-                f"out of memory: decoding an image may take {most_bytes // 1_000_000} MB; give "
-                "this host more memory, or use fewer threads"
-            ) from error
-    raise ValueError(f"it asks for more than {most_bytes // 1_000_000} MB of memory")
