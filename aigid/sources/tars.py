@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -29,17 +31,57 @@ _SAMPLED_BYTES = 64 * 1024
 _STREAM_BYTES, _BUFFER_BYTES = 1 << 20, 1 << 15
 # What is larger is no caption.
 _MOST_TEXT_BYTES = 16 << 20
+# Of the images of one sample.
+_HELD_BYTES = 64 << 20
 # One byte more than an image may have: it is refused by its size.
 _MOST_IMAGE_BYTES = (64 << 20) + 1
 
 
 @dataclass
 class _Sample:
-    """The files of one sample: its images by name, and its texts by ending."""
+    """The files of one sample: its images, and its texts by ending.
+
+    Images have no captions before the sample ends. Those that would need much memory until then
+    wait on the disk.
+    """
 
     key: str
-    images: list[tuple[str, bytes | None]] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
+    _images: list[tuple[str, bytes | range | None]] = field(default_factory=list)
+    _held_bytes: int = 0
+    _disk: IO[bytes] | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether it makes rows."""
+        return bool(self._images)
+
+    def add_image(self, name: str, data: bytes | None) -> None:
+        """Add an image; None for one whose content is elsewhere."""
+        content: bytes | range | None = data
+        if data is not None and self._held_bytes + len(data) > _HELD_BYTES:
+            if self._disk is None:
+                self._disk = tempfile.TemporaryFile(prefix="aigid-")  # noqa: SIM115 - see close
+            start = self._disk.seek(0, os.SEEK_END)
+            content = range(start, start + self._disk.write(data))
+        else:
+            self._held_bytes += len(data or b"")
+        self._images.append((name, content))
+
+    def images(self) -> Iterator[tuple[str, bytes | None]]:
+        """Yield the name of each image and its content."""
+        for name, content in self._images:
+            if isinstance(content, range):
+                assert self._disk is not None, "it was written to"
+                self._disk.seek(content.start)
+                yield name, self._disk.read(len(content))
+            else:
+                yield name, content
+
+    def close(self) -> None:
+        """Free the disk."""
+        if self._disk is not None:
+            self._disk.close()
 
     def values(self) -> dict[str, Any]:
         """Return the object in its `json` member; nothing where it is none."""
@@ -114,22 +156,26 @@ _Row = tuple[str, bytes | None, _Sample]
 
 def _rows(location: Location) -> Iterator[_Row]:
     for sample in _samples(location):
-        for name, data in sample.images:
+        for name, data in sample.images():
             yield name, data, sample
 
 
 def _samples(location: Location) -> Iterator[_Sample]:
     """Yield the samples that have images. Raises tarfile.ReadError where the tar is damaged."""
     sample = _Sample("")
-    for member, tar in _members(location):
-        key, ending = _split(member.name)
-        if key != sample.key:
-            if sample.images:
-                yield sample
-            sample = _Sample(key)
-        _add(sample, member, ending, tar)
-    if sample.images:
-        yield sample
+    try:
+        for member, tar in _members(location):
+            key, ending = _split(member.name)
+            if key != sample.key:
+                if sample.has_images:
+                    yield sample
+                sample.close()
+                sample = _Sample(key)
+            _add(sample, member, ending, tar)
+        if sample.has_images:
+            yield sample
+    finally:
+        sample.close()
 
 
 def _members(location: Location) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
@@ -182,10 +228,10 @@ def _add(sample: _Sample, member: tarfile.TarInfo, ending: str, tar: tarfile.Tar
     if not (is_image or is_text):
         return
     content = tar.extractfile(member) if member.isreg() else None
-    data = None if content is None else content.read(_MOST_IMAGE_BYTES)
+    data = None if content is None else content.read(min(member.size, _MOST_IMAGE_BYTES))
     if is_image:
         # A link has no content of its own: its row has a null.
-        sample.images.append((_printable(member.name), data))
+        sample.add_image(_printable(member.name), data)
     elif data is not None:
         sample.texts[ending] = data.decode("utf-8", "replace").removeprefix("\ufeff").strip()
 

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from support.source_forms import add_member, pairs, write_tar
 from aigid.errors import AigidError, ManifestError
 from aigid.manifest import ColumnChoice, Manifest, open_manifest, read_segment
 from aigid.shards import plan_shards
-from aigid.sources import Segment
+from aigid.sources import Segment, tars
 
 Members = list[tuple[str, bytes]]
 IMAGE = encoded_image(1)
@@ -61,6 +62,31 @@ def test_every_image_of_a_sample_is_a_row(tmp_path: Path) -> None:
     members = [("0.txt", b"x"), ("0.left.jpg", IMAGE), ("0.right.jpg", IMAGE), ("1.JPEG", IMAGE)]
     path = write(tmp_path / "m.tar", members)
     assert shown(path) == [("0.left.jpg", "x"), ("0.right.jpg", "x"), ("1.JPEG", None)]
+
+
+def test_many_large_images_of_one_sample_wait_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("_HELD_BYTES", "_READ_BYTES"):
+        monkeypatch.setattr(tars, bound, 1_000_000)
+    members: Members = [(f"a.{number}.jpg", bytes([number]) * 400_000) for number in range(30)]
+    path = write(tmp_path / "m.tar", [*members, ("a.txt", b"a caption"), ("b.jpg", b"b")])
+    manifest = open_manifest([str(path)])
+    tracemalloc.start()
+    try:
+        rows = 0
+        for batch in read_segment(manifest, Segment(manifest.files[0], 0, None)):
+            for row in batch.to_pylist():
+                number = len(members) if row["image"]["path"] == "b.jpg" else rows
+                expected = bytes([number]) * 400_000 if number < len(members) else b"b"
+                assert row["image"]["bytes"] == expected
+                assert row["prompt"] == ("a caption" if number < len(members) else None)
+                rows += 1
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows == 31
+    assert peak_bytes < 8_000_000
 
 
 def test_values_of_the_json_object_are_columns_of_strings(tmp_path: Path) -> None:
