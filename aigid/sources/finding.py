@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 
 from aigid.errors import ManifestError
+from aigid.records import escaped
 from aigid.sources.files import ManifestFile
 from aigid.sources.image_folder import ImageList, image_locations, is_metadata
 from aigid.sources.kinds import MANIFESTS, Kind, kind_of_content, kind_of_name
@@ -18,6 +19,7 @@ from aigid.storage import (
     Listing,
     Location,
     absence_hint,
+    check_name,
     exists,
     explain_absence,
     explain_failure,
@@ -121,11 +123,16 @@ def _of_one_kind(listing: Listing, on_note: OnNote) -> Iterator[FoundFile | Mani
             continue
         if kind is Kind.PARQUET and not is_metadata(name) and not is_note(name, listing):
             has_parquet = True
-            yield FoundFile(kind, file)
+            yield _found(kind, file)
         elif not has_parquet:
             contents.add(name, kind, file)
     if not has_parquet:
         yield from contents.sources(on_note)
+
+
+def _found(kind: Kind, file: ListedFile) -> FoundFile:
+    check_name(file.location)
+    return FoundFile(kind, file)
 
 
 class _Contents:
@@ -144,14 +151,15 @@ class _Contents:
         if kind is Kind.IMAGES:
             self._images.add(name, file.location)
         elif kind is not None and is_metadata(name):
-            self._metadata.append(FoundFile(kind, file))
+            self._metadata.append(_found(kind, file))
         elif kind is not None and not is_note(name, self._listing):
-            self._files[kind].append(FoundFile(kind, file))
+            self._files[kind].append(_found(kind, file))
         elif name.lower().endswith(".txt"):
-            self._images.add_caption(name)
+            self._images.add_caption(name, file.location)
         else:
-            self._endings[PurePosixPath(name).suffix.lower() or "no ending"] += 1
+            self._endings[escaped(PurePosixPath(name).suffix.lower()) or "no ending"] += 1
             if self._listing.is_glob:
+                check_name(file.location)
                 self._unknown.append(file)
 
     def sources(self, on_note: OnNote) -> Iterator[FoundFile | ManifestFile]:

@@ -1,11 +1,13 @@
 """Images of a folder or a glob as runs of rows, with captions that lie beside them."""
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,9 +49,9 @@ class ImageList:
         """Add the image at a location that is called `name` below the root."""
         self._images.append(_reference(name, location))
 
-    def add_caption(self, name: str) -> None:
+    def add_caption(self, name: str, location: Location) -> None:
         """Add a text file; it has the caption of the image that differs in the ending alone."""
-        self._captions.append(name)
+        self._captions.append(_reference(name, location))
 
     def expect_captions(self) -> None:
         """Look for a caption beside each image when it is read: text files were not listed."""
@@ -119,7 +121,7 @@ def image_locations(run: ManifestFile) -> Iterator[Location]:
     root, rows = locate(run.uri), pa.ipc.open_stream(run.content).read_next_batch()
     for name in rows.column(IMAGE).to_pylist():
         if name is not None:
-            yield locate(name) if "://" in name else root.child(name)
+            yield _location_of(name, root)
 
 
 def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -135,13 +137,36 @@ def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _reference(name: str, location: Location) -> str:
-    """Return a name as a reference that is read as it is: blanks around it would be trimmed."""
-    if name == name.strip() and "://" not in name:
+    """Return a name as a reference that is read as it is.
+
+    Blanks around it would be trimmed, and what is not UTF-8 cannot be recorded.
+    """
+    if name == name.strip() and "://" not in name and _is_utf8(name):
         return name
     if location.is_local:
         return Path(location.path).absolute().as_uri()
     bare = location.uri.rstrip()
     return bare + quote(location.uri[len(bare) :])
+
+
+def _is_utf8(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _location_of(reference: str, root: Location) -> Location:
+    """Return where an image or a caption is that `_reference` names."""
+    if "://" not in reference:
+        return root.child(reference)
+    if not root.is_local:
+        return locate(reference)
+    path = os.fsdecode(unquote_to_bytes(reference.removeprefix("file://")))
+    return replace(root, path=path, text=path)
 
 
 def _run(root: Location, rows: pa.Table, first_row: int) -> ManifestFile:
@@ -216,13 +241,18 @@ def _caption(root: Location, name: str | None) -> str | None:
     """Return the start of a caption's file; None without one, or if it links out of the folder."""
     if name is None:
         return None
-    location = root.child(name)
-    if root.is_local and not location.is_below(root):
-        return None
+    location = _location_of(name, root)
     try:
-        with location.filesystem.open_input_stream(location.path, compression=None) as stream:
-            data = bytes(stream.read(_CAPTION_BYTES))
-    except FileNotFoundError:
+        if root.is_local:
+            if not location.is_below(root):
+                return None
+            # By Arrow, its name had to be UTF-8.
+            with Path(location.path).open("rb") as file:
+                data = file.read(_CAPTION_BYTES)
+        else:
+            with location.filesystem.open_input_stream(location.path, compression=None) as stream:
+                data = bytes(stream.read(_CAPTION_BYTES))
+    except (FileNotFoundError, IsADirectoryError):
         return None
     except OSError as error:
         raise AigidError(

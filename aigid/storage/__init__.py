@@ -22,6 +22,7 @@ from aigid.storage.listing import (
 from aigid.storage.location import (
     Location,
     absence_hint,
+    check_name,
     exists,
     explain_absence,
     explain_failure,
@@ -49,6 +50,7 @@ from aigid.storage.uri import (
 from aigid.storage.web_settings import DEFAULT_REQUESTS_PER_HOST, HostHeader, WebSettings
 
 __all__ = [
+    "check_name",
     "DEFAULT_REQUESTS_PER_HOST",
     "GivenFiles",
     "HostHeader",

@@ -216,7 +216,7 @@ def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
     refuse_table(folder, names, look_into=True)
     for name in sorted(names):
         is_link = name.rstrip("/") in links
-        location = folder.child(name.rstrip("/"))
+        location = folder.local_child(name.rstrip("/"))
         if name.endswith("/"):
             yield _Folder(location, is_link)
             continue

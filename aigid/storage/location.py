@@ -66,6 +66,14 @@ class Location:
         """Return the location of `name` in this folder."""
         return self.at(f"{self.path.rstrip('/')}/{name}")
 
+    def local_child(self, name: str) -> "Location":
+        """Return the location of a listed name in this local folder.
+
+        The name need not be UTF-8: `check_name` tells whether Arrow can open it.
+        """
+        path = os.path.normpath(f"{self.text.rstrip('/')}/{name}")
+        return replace(self, path=_arrow_path(path), text=path)
+
     @property
     def parent(self) -> "Location":
         """The folder that it is in."""
@@ -264,15 +272,24 @@ def remove_leftovers(folder: Location) -> None:
                 path.unlink(missing_ok=True)
 
 
+def check_name(location: Location) -> None:
+    """Raise UsageError where a name is not UTF-8, so that Arrow cannot open it."""
+    try:
+        location.text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{location.text!r}: the name is not UTF-8: rename it") from error
+
+
 def _local(text: str) -> Location:
     path = os.path.normpath(text)
-    try:
-        path.encode()
-    except UnicodeEncodeError as error:
-        raise UsageError(f"{path!r}: the name is not UTF-8: rename it") from error
+    location = Location(fs.LocalFileSystem(), _arrow_path(path), path)
+    check_name(location)
+    return location
+
+
+def _arrow_path(path: str) -> str:
     # Arrow would read run:1.parquet as a URI, and ~run as the home folder of a user named run.
-    arrow_path = f"./{path}" if path.startswith("~") or ":" in path.split("/")[0] else path
-    return Location(fs.LocalFileSystem(), arrow_path, path)
+    return f"./{path}" if path.startswith("~") or ":" in path.split("/")[0] else path
 
 
 def _in_store(text: str) -> Location:

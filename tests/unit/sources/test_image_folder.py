@@ -1,6 +1,7 @@
 """Folders of images: their order, their captions, and metadata beside them."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,42 @@ def test_metadata_without_names_of_files_is_refused(make: Make, here: Path) -> N
     write_metadata(here / "s/metadata.csv", [{"name": "a.jpg", "text": "x"}])
     with pytest.raises(ManifestError, match=r"metadata.csv: no column file_name .* name, text"):
         open_manifest(["s"])
+
+
+ODD_NAMES = [b"caf\xe9", b"\xff", b"\xed\xa0\x80", b" a", b"a ", b"a#?%", b"a/\xe9", b"\xe9/a"]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(name) for name in ODD_NAMES])
+@pytest.mark.parametrize("path", ["s", "s/**", "both"])
+def test_an_image_of_any_name_has_its_caption(here: Path, name: str, path: str) -> None:
+    image = here / "s" / f"{name}.jpg"
+    image.parent.mkdir(parents=True, exist_ok=True)
+    image.write_bytes(encoded_image(1))
+    image.with_suffix(".txt").write_text("a cat")
+    (here / "s" / "b.jpg").write_bytes(encoded_image(2))
+    paths = ["s"] if path == "both" else [path]
+    if path == "both":
+        (here / "t").mkdir()
+        (here / "t" / "c.jpg").write_bytes(encoded_image(3))
+        paths.append("t")
+    manifest = open_manifest(paths)
+    found = {}
+    for file in manifest.files:
+        for batch in read_segment(manifest, Segment(file, 0, file.rows)):
+            prompts = batch.column("txt").to_pylist()
+            for reference, prompt in zip(
+                image_references(batch.column("image")), prompts, strict=True
+            ):
+                data = fetch_image(reference, FetchPolicy(image_root(file)))
+                found[data] = prompt
+    assert found.pop(encoded_image(1)) == "a cat"
+    assert set(found.values()) == {None}
+    assert len(found) == len(paths)
+
+
+def test_a_folder_that_is_called_as_a_caption_is_none(make: Make, here: Path) -> None:
+    make("s/a.jpg", "s/a.txt/b")
+    assert captions("s/*.jpg") == {"a.jpg": None}
 
 
 @pytest.mark.parametrize(

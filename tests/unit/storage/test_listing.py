@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aigid.errors import UsageError
+from aigid.manifest import open_manifest
 from aigid.storage import list_files, locate, read_bytes, relative_name
 
 Make = Callable[..., None]
@@ -121,13 +122,18 @@ def test_a_link_to_a_folder_above_lists_no_file_twice(make: Make, here: Path) ->
     assert listed("set") == listed("set/**") == ["set/a.parquet", "set/below/b.parquet"]
 
 
-def test_a_name_that_is_not_utf8_is_a_usage_error_that_shows_it(here: Path) -> None:
-    Path(os.fsdecode(b"caf\xe9.parquet")).write_bytes(b"x")
-    for text in (".", "*", os.fsdecode(b"caf\xe9.parquet")):
-        with pytest.raises(
-            UsageError, match=r"caf\\udce9.parquet': the name is not UTF-8: rename it"
-        ):
-            listed(text)
+def test_a_name_that_is_not_utf8_is_listed_and_is_an_error_where_arrow_must_open_it(
+    here: Path,
+) -> None:
+    name = os.fsdecode(b"caf\xe9.parquet")
+    Path(name).write_bytes(b"x")
+    refused = r"caf\\udce9.parquet': the name is not UTF-8: rename it"
+    for text in (".", "*"):
+        assert listed(text) == [name]
+        with pytest.raises(UsageError, match=refused):
+            open_manifest([text])
+    with pytest.raises(UsageError, match=refused):
+        listed(name)
 
 
 @pytest.mark.parametrize(
