@@ -22,6 +22,25 @@ def opening(location: Location) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def unchanged(file: ManifestFile, location: Location) -> Iterator[None]:
+    """Raise AigidError if an object is replaced while the block reads it.
+
+    Its parts would come from two contents. A file on a disk stays the same once it is open; the
+    hub's do not change, and web servers are asked with each part.
+    """
+    if location.is_local or location.is_read_only:
+        yield
+        return
+    with store_failures(location):
+        before = location.filesystem.get_file_info(location.path)
+    yield
+    with store_failures(location):
+        after = location.filesystem.get_file_info(location.path)
+    if (before.size, before.mtime_ns) != (after.size, after.mtime_ns):
+        raise changed(file)
+
+
 def changed(file: ManifestFile) -> AigidError:
     """Return the error for a file that is not the same as when the manifest was opened."""
     return AigidError(

@@ -11,8 +11,14 @@ import pyarrow as pa
 from pyarrow import fs
 
 from aigid.errors import StorageError, UsageError
+from aigid.records import ErrorCode
 from aigid.storage.clients import open_store
-from aigid.storage.failures import explain_store_failure, listing_failure, store_failure
+from aigid.storage.failures import (
+    explain_store_failure,
+    listing_failure,
+    object_failure,
+    store_failure,
+)
 from aigid.storage.uri import (
     PARQUET_REVISION,
     URI_SCHEMES,
@@ -194,6 +200,13 @@ def explain_absence(location: Location) -> str:
 def failure_of_store(location: Location) -> Exception | None:
     """Ask the store of an object for a listing, and return the error where the store fails."""
     return None if location.store is None else store_failure(location.store, location.filesystem)
+
+
+def is_temporary(error: Exception, location: Location) -> bool:
+    """Return whether it is worth it to ask an object store again after an error."""
+    if location.store is None or location.is_read_only or not isinstance(error, OSError):
+        return False
+    return object_failure(error, location.store).code is ErrorCode.TIMEOUT
 
 
 def absence_hint(location: Location) -> str:

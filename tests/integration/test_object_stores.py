@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -23,13 +24,14 @@ from support.object_store import (
 )
 from support.scan_process import start_scan, wait_until
 from support.scan_results import result_rows
-from support.source_forms import FORMS, write_form
+from support.source_forms import FORMS, pairs, write_form, write_tar
 
-from aigid.errors import ManifestError, StorageError
+from aigid.errors import AigidError, ManifestError, StorageError
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.manifest import open_manifest, read_segment
 from aigid.records import ErrorCode, RowFailure
 from aigid.shards import plan_shards
+from aigid.sources import Segment
 from aigid.storage import (
     exists,
     is_folder,
@@ -234,6 +236,51 @@ def test_temporary_failures_do_not_change_the_results(
     done = run_scan(store.uri("manifest"), store.uri(out), *options, AWS_MAX_ATTEMPTS="10")
     assert done.returncode == 0, done.stderr
     assert results(store, out) == stored
+
+
+@pytest.mark.parametrize("form", ["parquet", "tars"])
+def test_an_object_that_is_replaced_while_it_is_read_ends_the_scan(
+    store: ObjectStore, tmp_path: Path, form: str
+) -> None:
+    source = write_form(form, tmp_path, 300)
+    (path, *_) = sorted(path for path in source.iterdir())
+    if form == "tars":
+        write_tar(path, pairs(300), 0)
+    store.put(f"replaced/{path.name}", path.read_bytes())
+    manifest = open_manifest([store.uri(f"replaced/{path.name}")])
+    batches = read_segment(manifest, Segment(manifest.files[0], 0, None))
+    assert 0 < len(next(batches)) < 300
+    # The store tells times in seconds.
+    before = store.files.get_file_info(f"{BUCKET}/replaced/{path.name}").mtime
+    while store.files.get_file_info(f"{BUCKET}/replaced/{path.name}").mtime == before:
+        store.put(f"replaced/{path.name}", path.read_bytes())
+    with pytest.raises(AigidError, match="has changed since the scan began"):
+        list(batches)
+
+
+@pytest.mark.parametrize("form", FORMS[:-1])
+def test_reads_of_a_few_bytes_that_fail_do_not_end_a_scan(
+    store: ObjectStore, tiny_repository: Path, tmp_path: Path, form: str
+) -> None:
+    # The error of the store is longer than what was asked for, so that its client sees no error
+    # that it knows.
+    source = write_form(form, tmp_path, 2)
+    folder = source if source.is_dir() else source.parent
+    store.put_folder(folder, f"small/{form}")
+    asked: dict[tuple[str, str | None], int] = Counter()
+
+    def find(request: Request) -> Fault | None:
+        asked[request.path, request.range] += 1
+        first_time = asked[request.path, request.range] == 1
+        return Fault(503, "SlowDown") if request.method == "GET" and first_time else None
+
+    store.faults = find
+    below = form if source.is_dir() else f"{form}/{source.name}"
+    options = ["--model", tiny_repository]
+    done = run_scan(store.uri(f"small/{below}"), tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    assert [row["error"] for row in result_rows(tmp_path / "out")] == [None, None]
+    assert max(asked.values()) > 1
 
 
 def test_a_scan_whose_results_cannot_be_written_ends_and_can_be_continued(
