@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aigid.config import RayConfig, ScanConfig
@@ -32,6 +32,7 @@ from aigid.runners import run_local
 from aigid.scan_job import ScanJob, decision_threshold, make_scanner
 from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
+from aigid.sources import expand_braces
 from aigid.storage import is_folder, locate, without_query
 
 
@@ -79,6 +80,7 @@ def run_scan(
     another scan, IncompleteScanError where shards were given up, and AigidError where the scan
     cannot go on. Committed shards always stay.
     """
+    config = replace(config, paths=expand_braces(config.paths))
     results = open_results(config.out)
     _refuse_results_among_manifests(config)
     results.refuse_other_formats()

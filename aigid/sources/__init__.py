@@ -1,5 +1,6 @@
 """The files that a manifest may have, of each kind: how they are found, and what they hold."""
 
+from aigid.sources.braces import expand_braces
 from aigid.sources.cell_types import PROMPT_NAMES, image_fields, is_byte_list, is_list, is_text
 from aigid.sources.cells import first_items, take, texts
 from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_columns
@@ -13,6 +14,7 @@ from aigid.sources.reading import identify, read_rows
 from aigid.sources.tars import count_rows
 
 __all__ = [
+    "expand_braces",
     "IMAGE_NAMES",
     "PROMPT_NAMES",
     "READ_ROWS",

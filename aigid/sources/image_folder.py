@@ -231,27 +231,20 @@ def _with_captions(batch: pa.RecordBatch, root: Location) -> pa.RecordBatch:
     place = batch.schema.get_field_index(CAPTION)
     names = batch.column(place).to_pylist()
     if root.is_local:
-        found = [_caption(root, name) for name in names]
+        folder = os.path.realpath(root.path)
+        found = [_caption(root, name, folder) for name in names]
     else:
         found = list(bounded_map(partial(_caption, root), names, _CAPTION_THREADS))
     return batch.set_column(place, CAPTION, pa.array(found, pa.string()))
 
 
-def _caption(root: Location, name: str | None) -> str | None:
-    """Return the start of a caption's file; None without one, or if it links out of the folder."""
+def _caption(root: Location, name: str | None, folder: str = "") -> str | None:
+    """Return the start of a caption's file; None without one, or if it links out of `folder`."""
     if name is None:
         return None
     location = _location_of(name, root)
     try:
-        if root.is_local:
-            if not location.is_below(root):
-                return None
-            # By Arrow, its name had to be UTF-8.
-            with Path(location.path).open("rb") as file:
-                data = file.read(_CAPTION_BYTES)
-        else:
-            with location.filesystem.open_input_stream(location.path, compression=None) as stream:
-                data = bytes(stream.read(_CAPTION_BYTES))
+        data = _read_local(location.path, folder) if root.is_local else _read_stored(location)
     except (FileNotFoundError, IsADirectoryError):
         return None
     except OSError as error:
@@ -260,3 +253,21 @@ def _caption(root: Location, name: str | None) -> str | None:
             "run the scan again to continue"
         ) from error
     return data.decode("utf-8", "replace").removeprefix("\ufeff").strip()
+
+
+def _read_local(path: str, folder: str) -> bytes:
+    # By Arrow, its name had to be UTF-8.
+    target = os.path.realpath(path)
+    if not target.startswith(f"{folder.rstrip('/')}/"):
+        raise FileNotFoundError
+    # Neither a link that was put there since, nor a pipe that would wait for a writer.
+    handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(handle, _CAPTION_BYTES)
+    finally:
+        os.close(handle)
+
+
+def _read_stored(location: Location) -> bytes:
+    with location.filesystem.open_input_stream(location.path, compression=None) as stream:
+        return bytes(stream.read(_CAPTION_BYTES))
