@@ -27,7 +27,7 @@ from aigid.records import RowError
 from aigid.results import ScoredBy, ShardAnswers, image_column, result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
-from aigid.sources import Kind, ManifestFile, texts
+from aigid.sources import Kind, ManifestFile, caption_errors, texts
 from aigid.storage import Location
 
 # Batches that wait for a free thread: enough to keep all busy, and few enough that their encoded
@@ -156,6 +156,8 @@ class _ShardScan:
             answers.begin_segment()
             for rows in read_segment(manifest, segment):
                 images, shown = _images(rows.column(manifest.columns.image), segment.file, root)
+                for row, error in caption_errors(rows).items():
+                    images[row] = replace(images[row], error=error)
                 answers.add_rows(shown, manifest.kept(rows))
                 for image, ids in zip(images, self._token_ids(rows), strict=True):
                     yield PairInput(position, image, ids, len(image.data or b""))

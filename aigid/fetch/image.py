@@ -78,6 +78,8 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     Raises RowFailure: empty, missing, forbidden, timeout, too_large or undecodable. Raises
     AigidError where the storage itself fails, so that other rows would fail as well.
     """
+    if reference.error is not None:
+        raise RowFailure(reference.error.code, reference.error.detail)
     if reference.data is not None:
         check_byte_limit(len(reference.data), policy.limits)
         return reference.data

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aigid.fetch.inline import INLINE_STARTS, decoded_text, inline_image
+from aigid.records import RowError
 from aigid.sources import first_items, image_fields, is_byte_list, is_list, is_text, take, texts
 from aigid.storage import Location
 
@@ -23,12 +24,13 @@ class ImageReference:
     """The image cell of a manifest row: encoded bytes, or a path or URI. A null has neither.
 
     Where there are both, the bytes are the image. A path is relative to `root`, by default to that
-    of the policy.
+    of the policy. With `error` its row fails, whatever the image is.
     """
 
     data: bytes | None
     path: str | None
     root: Location | None = None
+    error: RowError | None = None
 
 
 _Parts = tuple[list[bytes | None], list[str | None]]

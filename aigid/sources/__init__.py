@@ -1,6 +1,7 @@
 """The files that a manifest may have, of each kind: how they are found, and what they hold."""
 
 from aigid.sources.braces import expand_braces
+from aigid.sources.captions import caption_errors
 from aigid.sources.cell_types import PROMPT_NAMES, image_fields, is_byte_list, is_list, is_text
 from aigid.sources.cells import first_items, take, texts
 from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_columns
@@ -27,6 +28,7 @@ __all__ = [
     "ManifestFiles",
     "OnNote",
     "Segment",
+    "caption_errors",
     "conformed",
     "conforms",
     "count_rows",

@@ -3,6 +3,7 @@
 import pyarrow as pa
 
 from aigid.errors import AigidError
+from aigid.sources.captions import keep_caption_errors
 from aigid.sources.columns import Columns
 from aigid.sources.files import ManifestFile
 from aigid.sources.partitions import partition_values
@@ -22,6 +23,7 @@ def conformed(
         arrays[columns.prompt] = batch.column(own.prompt)
     for column in kept:
         arrays[column.name] = _as_type(_kept(batch, file, column.name), column, file)
+    keep_caption_errors(batch, arrays)
     return pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
 

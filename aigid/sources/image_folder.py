@@ -1,35 +1,29 @@
 """Images of a folder or a glob as runs of rows, with captions that lie beside them."""
 
 import hashlib
-import os
 import posixpath
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from aigid.bounded_map import bounded_map
 from aigid.errors import AigidError, ManifestError
+from aigid.sources.captions import CAPTION, location_of, with_captions
 from aigid.sources.cell_types import is_text
 from aigid.sources.cells import texts
 from aigid.sources.columns import IMAGE_NAMES
 from aigid.sources.common_type import plain_type
 from aigid.sources.files import READ_ROWS, ManifestFile, Segment
 from aigid.sources.kinds import Kind
-from aigid.storage import Location, explain_failure, locate
+from aigid.storage import Location, locate
 
 IMAGE = "image"
-CAPTION = "txt"
-"""The columns of a run: an image's name below its folder, and the name of its caption's file."""
+"""The column of a run with the images' names below their folder."""
 
 _RUN_ROWS = 1000
 _CHUNK_NAMES = 1 << 16
-_CAPTION_BYTES = 64 * 1024
-_CAPTION_THREADS = 32
 _FILE_NAMES = ("file_name", *IMAGE_NAMES)
 
 
@@ -121,7 +115,7 @@ def image_locations(run: ManifestFile) -> Iterator[Location]:
     root, rows = locate(run.uri), pa.ipc.open_stream(run.content).read_next_batch()
     for name in rows.column(IMAGE).to_pylist():
         if name is not None:
-            yield _location_of(name, root)
+            yield location_of(name, root)
 
 
 def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -133,7 +127,7 @@ def read_run(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
     stop = len(rows) if segment.stop is None else segment.stop
     for first in range(segment.start, stop, READ_ROWS):
         batch = rows.slice(first, min(READ_ROWS, stop - first))
-        yield _with_captions(batch, locate(file.uri)) if CAPTION in names else batch
+        yield with_captions(batch, locate(file.uri)) if CAPTION in names else batch
 
 
 def _reference(name: str, location: Location) -> str:
@@ -157,16 +151,6 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _location_of(reference: str, root: Location) -> Location:
-    """Return where an image or a caption is that `_reference` names."""
-    if "://" not in reference:
-        return root.child(reference)
-    if not root.is_local:
-        return locate(reference)
-    path = os.fsdecode(unquote_to_bytes(reference.removeprefix("file://")))
-    return replace(root, path=path, text=path)
 
 
 def _run(root: Location, rows: pa.Table, first_row: int) -> ManifestFile:
@@ -224,50 +208,3 @@ def _with_paths(name: str, table: pa.Table) -> pa.Table:
     ]
     others = [column for column in table.column_names if column not in (key, IMAGE)]
     return table.select(others).add_column(0, IMAGE, pa.array(paths, pa.string()))
-
-
-def _with_captions(batch: pa.RecordBatch, root: Location) -> pa.RecordBatch:
-    """Return rows with the content of their captions' files in place of the files' names."""
-    place = batch.schema.get_field_index(CAPTION)
-    names = batch.column(place).to_pylist()
-    if root.is_local:
-        folder = os.path.realpath(root.path)
-        found = [_caption(root, name, folder) for name in names]
-    else:
-        found = list(bounded_map(partial(_caption, root), names, _CAPTION_THREADS))
-    return batch.set_column(place, CAPTION, pa.array(found, pa.string()))
-
-
-def _caption(root: Location, name: str | None, folder: str = "") -> str | None:
-    """Return the start of a caption's file; None without one, or if it links out of `folder`."""
-    if name is None:
-        return None
-    location = _location_of(name, root)
-    try:
-        data = _read_local(location.path, folder) if root.is_local else _read_stored(location)
-    except (FileNotFoundError, IsADirectoryError):
-        return None
-    except OSError as error:
-        raise AigidError(
-            f"{location.text}: cannot be read: {explain_failure(error, location)}; "
-            "run the scan again to continue"
-        ) from error
-    return data.decode("utf-8", "replace").removeprefix("\ufeff").strip()
-
-
-def _read_local(path: str, folder: str) -> bytes:
-    # By Arrow, its name had to be UTF-8.
-    target = os.path.realpath(path)
-    if not target.startswith(f"{folder.rstrip('/')}/"):
-        raise FileNotFoundError
-    # Neither a link that was put there since, nor a pipe that would wait for a writer.
-    handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        return os.read(handle, _CAPTION_BYTES)
-    finally:
-        os.close(handle)
-
-
-def _read_stored(location: Location) -> bytes:
-    with location.filesystem.open_input_stream(location.path, compression=None) as stream:
-        return bytes(stream.read(_CAPTION_BYTES))

@@ -200,19 +200,18 @@ def _slash(info: fs.FileInfo) -> str:
 
 
 def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
-    """Yield files, folders and dangling links.
+    """Yield files, folders, and links that lead nowhere.
 
-    Arrow's listing leaves dangling links out. Their rows would be missing without an error.
+    Arrow's listing leaves such links out. Their rows would be missing without an error.
     """
     names, links = [], set()
     with os.scandir(folder.path) as entries:
         for entry in entries:
             if is_linked or entry.is_symlink():
                 links.add(entry.name)
-            if entry.is_dir():
-                names.append(f"{entry.name}/")
-            elif entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists()):
-                names.append(entry.name)
+            name = _listed_name(entry)
+            if name is not None:
+                names.append(name)
     refuse_table(folder, names, look_into=True)
     for name in sorted(names):
         is_link = name.rstrip("/") in links
@@ -223,11 +222,26 @@ def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
         try:
             # A Path would cost more than the call.
             facts = os.stat(location.path)  # noqa: PTH116
-        except FileNotFoundError:
+        except OSError:
+            # A link that leads nowhere. Whoever reads it is told why.
             yield ListedFile(location, 0, None)
         else:
             has_links = is_link or facts.st_nlink > 1
             yield ListedFile(location, facts.st_size, facts.st_mtime_ns, has_links)
+
+
+def _listed_name(entry: os.DirEntry[str]) -> str | None:
+    """Return the name of a file, or of a folder with a /; None for pipes, sockets and devices."""
+    try:
+        if entry.is_dir():
+            return f"{entry.name}/"
+        if not entry.is_file():
+            # A link that leads nowhere raises.
+            os.stat(entry.path)  # noqa: PTH116 - a Path would cost more than the call
+            return None
+    except OSError:
+        pass
+    return entry.name
 
 
 def relative_name(location: Location, folder: Location) -> str:

@@ -238,6 +238,25 @@ def test_temporary_failures_do_not_change_the_results(
     assert results(store, out) == stored
 
 
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [(Fault(403, "AccessDenied"), "forbidden"), (Fault(403, "InvalidObjectState"), "forbidden")],
+)
+def test_a_caption_that_the_store_refuses_is_its_row_s_error(
+    store: ObjectStore, tiny_repository: Path, tmp_path: Path, fault: Fault, code: str
+) -> None:
+    store.put_folder(write_form("folder", tmp_path, 9), "captions")
+    store.faults = lambda request: (
+        fault if request.path.split("?")[0].endswith("00005.txt") else None
+    )
+    options = ["--model", tiny_repository, "--max-error-rate", 1]
+    done = run_scan(store.uri("captions"), tmp_path / "out", *options)
+    assert done.returncode == 0, done.stderr
+    rows = result_rows(tmp_path / "out")
+    assert [row["error"] for row in rows] == [code if number == 5 else None for number in range(9)]
+    assert rows[5]["error_detail"].startswith("its caption s3://")
+
+
 @pytest.mark.parametrize("form", ["parquet", "tars"])
 def test_an_object_that_is_replaced_while_it_is_read_ends_the_scan(
     store: ObjectStore, tmp_path: Path, form: str

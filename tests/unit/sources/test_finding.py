@@ -1,6 +1,7 @@
 """What a path names as a manifest: the kind of its files, and what is left out."""
 
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,7 +161,11 @@ def test_files_of_several_kinds_are_one_manifest_if_they_are_named(here: Path) -
     assert [file.kind for file in manifest.files] == [Kind.PARQUET, Kind.CSV, Kind.JSON_LINES]
 
 
-def test_a_dangling_link_is_an_image_that_is_missing_later(here: Path) -> None:
+def test_a_link_that_leads_nowhere_is_an_image_that_is_missing_later(here: Path) -> None:
     (here / "s").mkdir()
-    (here / "s" / "a.jpg").symlink_to("gone")
-    assert [row["image"] for row in rows_of(open_manifest(["s"]))] == ["a.jpg"]
+    for name, target in (("a", "gone"), ("b", "b.jpg"), ("c", "/dev/null/x")):
+        (here / "s" / f"{name}.jpg").symlink_to(target)
+    os.mkfifo(here / "s" / "d.jpg")
+    (here / "s" / "e.jpg").symlink_to("d.jpg")
+    rows = rows_of(open_manifest(["s"]))
+    assert [row["image"] for row in rows] == ["a.jpg", "b.jpg", "c.jpg"]
