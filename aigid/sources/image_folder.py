@@ -17,13 +17,12 @@ from aigid.sources.columns import IMAGE_NAMES
 from aigid.sources.common_type import plain_type
 from aigid.sources.files import READ_ROWS, ManifestFile, Segment
 from aigid.sources.kinds import Kind
-from aigid.storage import Location, locate
+from aigid.storage import Location, NameList, locate
 
 IMAGE = "image"
 """The column of a run with the images' names below their folder."""
 
 _RUN_ROWS = 1000
-_CHUNK_NAMES = 1 << 16
 _FILE_NAMES = ("file_name", *IMAGE_NAMES)
 
 
@@ -33,7 +32,7 @@ class ImageList:
     def __init__(self, root: Location) -> None:
         """Begin without images; their names will be relative to `root`."""
         self._root = root
-        self._images, self._captions = _Names(), _Names()
+        self._images, self._captions = NameList(), NameList()
         self._are_captions_listed = True
 
     def __len__(self) -> int:
@@ -73,31 +72,13 @@ class ImageList:
 
     def _caption_names(self, images: pa.ChunkedArray) -> pa.ChunkedArray:
         """Return the name of each image's caption, null where there is none."""
+        if self._are_captions_listed and not self._captions:
+            return pa.chunked_array([pa.nulls(len(images), pa.string())])
         stems = _stems(images)
         if not self._are_captions_listed:
             return pc.binary_join_element_wise(stems, ".txt", "")
         captions = self._captions.column()
         return captions.take(pc.index_in(stems, _stems(captions)))
-
-
-class _Names:
-    """A list of names in little memory."""
-
-    def __init__(self) -> None:
-        self._chunks: list[pa.Array] = []
-        self._last: list[str] = []
-
-    def __len__(self) -> int:
-        return sum(map(len, self._chunks)) + len(self._last)
-
-    def append(self, name: str) -> None:
-        self._last.append(name)
-        if len(self._last) == _CHUNK_NAMES:
-            self._chunks.append(pa.array(self._last, pa.string()))
-            self._last = []
-
-    def column(self) -> pa.ChunkedArray:
-        return pa.chunked_array([*self._chunks, pa.array(self._last, pa.string())])
 
 
 def is_metadata(name: str) -> bool:

@@ -39,6 +39,7 @@ from aigid.storage.location import (
     write_atomic,
 )
 from aigid.storage.locks import lock_open_file
+from aigid.storage.name_list import NameList
 from aigid.storage.same_file import GivenFiles, Identity, identity_of
 from aigid.storage.uri import (
     STORE_SCHEMES,
@@ -60,6 +61,7 @@ __all__ = [
     "Listing",
     "Location",
     "MalformedUriError",
+    "NameList",
     "STORE_SCHEMES",
     "StoreUri",
     "URI_SCHEMES",

@@ -10,6 +10,7 @@ from pyarrow import fs
 
 from aigid.bounded_map import bounded_map
 from aigid.storage.location import Location, info_of, store_failures
+from aigid.storage.name_list import NameList
 from aigid.storage.tables import refuse_table, refuse_table_around
 
 _GLOB_CHARACTERS = ("*", "?", "[")
@@ -204,7 +205,7 @@ def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
 
     Arrow's listing leaves such links out. Their rows would be missing without an error.
     """
-    names, links = [], set()
+    names, links = NameList(), set()
     with os.scandir(folder.path) as entries:
         for entry in entries:
             if is_linked or entry.is_symlink():
@@ -213,7 +214,7 @@ def _local_entries(folder: Location, is_linked: bool) -> Iterator[_Entry]:
             if name is not None:
                 names.append(name)
     refuse_table(folder, names, look_into=True)
-    for name in sorted(names):
+    for name in names.in_order():
         is_link = name.rstrip("/") in links
         location = folder.local_child(name.rstrip("/"))
         if name.endswith("/"):

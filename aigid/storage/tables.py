@@ -5,8 +5,9 @@ old rows as well, often for days. Lance data sets have no Parquet files, and are
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pyarrow import fs
@@ -49,6 +50,7 @@ _KINDS = (
 _MARK = re.compile("|".join(f"(?:^|(?<=/))({kind.mark})" for kind in _KINDS))
 # A part of every mark: most listings have none of them, which is found out fast.
 _HINTS = ("_log/", ".hoodie/", "metadata/", "snapshot/", "base_", "delta_", "ducklake-")
+_NAMES_AT_A_TIME = 1 << 16
 # Folders of a table's root that tell its kind: by their names alone, or by the files in them.
 _BY_NAME = ("_delta_log", ".hoodie", "_spark_metadata")
 _BY_CONTENT = ("metadata", "snapshot")
@@ -56,21 +58,26 @@ _BY_CONTENT = ("metadata", "snapshot")
 _PARTITION = re.compile(r"[^=]+=.*|bucket-\d+|\d+|data")
 
 
-def refuse_table(folder: Location, names: Sequence[str], *, look_into: bool) -> None:
+def refuse_table(folder: Location, names: Iterable[str], *, look_into: bool) -> None:
     """Raise ManifestError where the names below a folder are those of a table.
 
     Names of folders end with a /. With `look_into`, `names` has none below these folders: those
     that could tell are listed.
     """
-    text = "\n".join(names)
-    if not any(hint in text for hint in _HINTS):
-        return
-    for name in names:
-        _refuse_path(folder, name)
-        inner = name.rstrip("/")
-        if look_into and inner in _BY_CONTENT and inner != name:
-            for file in list_names(folder.child(inner)):
-                _refuse_path(folder, f"{name}{file}")
+    rest = iter(names)
+    while some := list(islice(rest, _NAMES_AT_A_TIME)):
+        text = "\n".join(some)
+        if any(hint in text for hint in _HINTS):
+            for name in some:
+                _refuse_name(folder, name, look_into)
+
+
+def _refuse_name(folder: Location, name: str, look_into: bool) -> None:
+    _refuse_path(folder, name)
+    inner = name.rstrip("/")
+    if look_into and inner in _BY_CONTENT and inner != name:
+        for file in list_names(folder.child(inner)):
+            _refuse_path(folder, f"{name}{file}")
 
 
 def refuse_table_around(location: Location, *, is_folder: bool, checked: set[str]) -> None:
