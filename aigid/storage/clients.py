@@ -112,9 +112,14 @@ def _gs(options: tuple[tuple[str, str], ...]) -> fs.GcsFileSystem:
     return fs.GcsFileSystem(anonymous=anonymous, **given, retry_time_limit=_GCS_RETRY_TIME)
 
 
+def azure_account() -> str | None:
+    """Return the storage account that the environment names."""
+    return _first_variable("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+
+
 @lru_cache(maxsize=64)
 def _az(account: str | None, options: tuple[tuple[str, str], ...]) -> fs.AzureFileSystem:
-    account = account or _first_variable("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    account = account or azure_account()
     if account is None:
         raise UsageError(
             "az://: no storage account: set AZURE_STORAGE_ACCOUNT_NAME, or give "

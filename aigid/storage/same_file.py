@@ -3,6 +3,7 @@
 import os
 
 from aigid.errors import ManifestError
+from aigid.storage.clients import azure_account
 from aigid.storage.location import Location
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -28,7 +29,8 @@ def identity_of(location: Location) -> Identity:
         return store.scheme, host, store.key, store.query
     options = store.options
     server = options.get("endpoint_override") or options.get("blob_storage_authority")
-    return store.kind, server, store.account, store.path
+    account = store.account or (azure_account() if store.kind == "az" else None)
+    return store.kind, server, account, store.path
 
 
 class GivenFiles:

@@ -62,6 +62,17 @@ def test_an_object_is_the_same_by_all_its_uris(first: str, second: str) -> None:
     assert same(first, second)
 
 
+def test_an_azure_blob_is_the_same_with_the_account_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "mine")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0")
+    for domain in ("dfs", "blob"):
+        uri = f"abfss://box@mine.{domain}.core.windows.net/a.parquet"
+        assert same("az://box/a.parquet", uri)
+        assert not same("az://box/a.parquet", uri.replace("mine", "other"))
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
