@@ -37,6 +37,14 @@ OnNote = Callable[[str], None]
 # Where files of several kinds are in a folder without Parquet files, the first of these is scanned.
 _ORDER = (Kind.TAR, Kind.IMAGES, Kind.CSV, Kind.TSV, Kind.JSON_LINES)
 _HEAD_BYTES = 512
+# What to do with files that people have instead of manifests, by what these begin with.
+_HINTS = (
+    (b"[", "; write a JSON array as one object a line"),
+    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"), "; decompress it first"),
+    ((b"PK\3\4", b"7z\xbc\xaf", b"Rar!"), "; unpack it first, or save a spreadsheet as CSV"),
+    ((b"ARROW1", b"\xff\xff\xff\xff", b"ORC"), "; convert it to Parquet, as with pandas"),
+)
+_LISTS = (".txt", ".lst", ".list")
 # Endings of names that a message lists.
 _SHOWN = 6
 
@@ -104,13 +112,15 @@ def _kind_by_content(location: Location) -> Kind:
         head = bytes(source.read(_HEAD_BYTES))
     kind = kind_of_content(head)
     if kind is None:
-        hints = {
-            b"[": "; write a JSON array as one object a line",
-            b"\x1f": "; decompress it first",
-        }
-        hint = hints.get(head.lstrip()[:1], "")
-        raise ManifestError(f"{location.text}: not a manifest: {MANIFESTS}{hint}")
+        raise ManifestError(f"{location.text}: not a manifest: {MANIFESTS}{_hint(location, head)}")
     return kind
+
+
+def _hint(location: Location, head: bytes) -> str:
+    """Return what to do with a file that is no manifest, where that is known; or ""."""
+    if location.path.lower().endswith(_LISTS):
+        return '; give a list of paths a first line "image", and the ending .csv'
+    return next((hint for start, hint in _HINTS if head.lstrip().startswith(start)), "")
 
 
 def _of_one_kind(listing: Listing, on_note: OnNote) -> Iterator[FoundFile | ManifestFile]:

@@ -135,7 +135,11 @@ def test_a_parquet_file_and_a_tar_are_known_without_an_ending(here: Path) -> Non
         ("data.json", b'[{"image": "a"}]', "write a JSON array as one object a line"),
         ("pairs.csv.gz", b"\x1f\x8b\x08\x00", "or a folder or glob of these; decompress it first"),
         ("empty", b"", "not a manifest"),
-        ("list.txt", b"a.jpg\nb.jpg\n", "not a manifest"),
+        ("list.txt", b"a.jpg\nb.jpg\n", 'give a list of paths a first line "image"'),
+        ("photos.zip", b"PK\x03\x04", "unpack it first"),
+        ("table.xlsx", b"PK\x03\x04", "save a spreadsheet as CSV"),
+        ("rows.jsonl.zst", b"\x28\xb5\x2f\xfd", "decompress it first"),
+        ("data.arrow", b"ARROW1\0\0", "convert it to Parquet"),
     ],
 )
 def test_what_is_no_manifest_says_what_would_be(
