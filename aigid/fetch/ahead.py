@@ -3,14 +3,16 @@
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Condition
-from typing import Any
+from threading import Condition, Thread
+from typing import Any, TypeVar
 
 from aigid.fetch.circuit_breaker import CircuitBreaker
 from aigid.fetch.host_queue import HostQueue
 from aigid.fetch.image import FetchPolicy, fetch_image, web_host
 from aigid.fetch.references import ImageReference
 from aigid.records import ErrorCode, RowFailure
+
+Fetched = TypeVar("Fetched")
 
 # Images that are fetched at a time: latency limits them, not this host.
 _THREADS = 64
@@ -70,17 +72,13 @@ class FetchAhead:
         be down, and CancelledError where `close` was called before.
         """
         if one.future.cancel():
-            return self._fetch(one.image, self._policy)
+            return self._fetch_now(one.image)
         with self._changed:
             one.is_wanted = True
             self._changed.notify_all()
-        either: tuple[Future[Any], ...] = (one.future, self._closed)
-        wait(either, return_when=FIRST_COMPLETED)
-        if not one.future.done():
-            raise CancelledError
-        data = one.future.result()
+        data = self._result(one.future)
         if data is None:
-            return self._fetch(one.image, self._policy)
+            return self._fetch_now(one.image)
         self._give_back(len(data))
         return data
 
@@ -90,6 +88,27 @@ class FetchAhead:
         with self._changed:
             self._changed.notify_all()
         self._queue.close()
+
+    def _fetch_now(self, image: ImageReference) -> bytes:
+        """Fetch an image in a thread of its own, which is not waited for after `close`."""
+        future: Future[bytes] = Future()
+
+        def fetch() -> None:
+            try:
+                future.set_result(self._fetch(image, self._policy))
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+                future.set_exception(error)
+
+        Thread(target=fetch, name="fetch now", daemon=True).start()
+        return self._result(future)
+
+    def _result(self, future: "Future[Fetched]") -> Fetched:
+        """Return what a fetch gives, once it is there. Raises CancelledError after `close`."""
+        either: tuple[Future[Any], ...] = (future, self._closed)
+        wait(either, return_when=FIRST_COMPLETED)
+        if not future.done():
+            raise CancelledError
+        return future.result()
 
     def _fetch_when_free(self, one: StartedFetch) -> bytes | None:
         room = self._policies[0].limits.max_bytes

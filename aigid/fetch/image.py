@@ -81,6 +81,10 @@ def fetch_image(reference: ImageReference, policy: FetchPolicy) -> bytes:
     if reference.error is not None:
         raise RowFailure(reference.error.code, reference.error.detail)
     if reference.data is not None:
+        if len(reference.data) > policy.limits.max_bytes:
+            # The readers of manifests cut what is longer.
+            detail = f"more than {policy.limits.max_bytes} bytes"
+            raise RowFailure(ErrorCode.TOO_LARGE, detail)
         check_byte_limit(len(reference.data), policy.limits)
         return reference.data
     path, root, outside = reference.path, reference.root or policy.root, policy.allow_outside

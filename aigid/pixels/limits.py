@@ -23,7 +23,7 @@ def check_byte_limit(size: int, limits: DecodeLimits) -> None:
     if size == 0:
         raise RowFailure(ErrorCode.EMPTY, "zero bytes")
     if size > limits.max_bytes:
-        raise RowFailure(ErrorCode.TOO_LARGE, f"more than {limits.max_bytes} bytes")
+        raise RowFailure(ErrorCode.TOO_LARGE, f"{size} bytes; the limit is {limits.max_bytes}")
 
 
 def check_pixel_limit(size: tuple[int, int], limits: DecodeLimits) -> None:

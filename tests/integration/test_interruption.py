@@ -218,7 +218,10 @@ def test_an_interrupted_scan_in_python_leaves_no_lock_and_no_thread_that_compute
         )
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert not [one for one in threading.enumerate() if one.name.startswith("scan")]
+    names = [one.name for one in threading.enumerate()]
+    assert not [name for name in names if name.startswith("scan")]
+    # It did not wait for the image that the first thread was about to decode.
+    assert "fetch now" in names
     with open_results(str(out)).open(), pytest.raises(UsageError, match="another scan is writing"):
         aigid.scan(
             manifest, out=out, model=tiny_repository, allow_private_addresses=True, progress=False

@@ -496,7 +496,7 @@ def test_bytes_over_the_limit_are_refused_before_decoding() -> None:
     data = encoded(noise_image(SIDE, SIDE), "PNG")
     assert decode_image(data, SPEC, DecodeLimits(max_bytes=len(data))).shape == (SIDE, SIDE, 3)
     error = refusal(b"not an image"[:8], DecodeLimits(max_bytes=7))
-    assert error == RowError(ErrorCode.TOO_LARGE, "more than 7 bytes")
+    assert error == RowError(ErrorCode.TOO_LARGE, "8 bytes; the limit is 7")
 
 
 def test_pixels_over_the_limit_are_refused() -> None:
