@@ -146,7 +146,7 @@ def measure(side: int, names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in names:
             path, tried = Path(temporary, "image"), side
-            for _ in range(6):
+            for _ in range(8):
                 make = [sys.executable, __file__, "--side", str(tried), "--make", name, str(path)]
                 subprocess.run(make, check=True)
                 found = [run(path, resizing) for resizing in ("shorter_side", "native_crop")]
