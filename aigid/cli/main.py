@@ -13,6 +13,7 @@ from aigid.cli.stdout import flush_or_discard, printing, replace_unprintable
 COMMANDS = {
     "scan": "Scan image-prompt pairs: folders of images, tables and tars.",
     "pseudo-label": "Scan unlabelled pairs, and keep the confident ones as a labelled manifest.",
+    "inspect": "Print what image files say of their origin, the strongest evidence first.",
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",
     "train": "Train a model on labelled manifests.",

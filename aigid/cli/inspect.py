@@ -1,0 +1,93 @@
+"""`aigid inspect`: print what image files say of their origin."""
+
+from collections.abc import Iterator
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aigid.cli.command import Command, options_under
+from aigid.cli.stdout import print_result, printing
+from aigid.errors import UsageError
+from aigid.records import printable
+
+if TYPE_CHECKING:
+    from aigid.evidence import Finding
+
+_input = options_under("Input")
+_output = options_under("Output")
+_SHOWN_CHARACTERS = 200
+_IMAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("inspect", cls=Command)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=_IMAGE)
+@_input(
+    "--trust-list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Trust C2PA signatures of these issuers (PEM certificates).  [default: trust none]",
+)
+@_output("--json", is_flag=True, help="Print a JSON object for each image, one a line.")
+def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> None:
+    """Print what image files say of their origin, the strongest evidence first.
+
+    Evidence is signed provenance (C2PA, with the extra `evidence`), labels of generated content,
+    prompts that generators write into files, and the camera. Anybody can write or remove what is
+    not signed. Pixels are not decoded, no model is loaded, and nothing is fetched.
+
+    \b
+    Example:
+      aigid inspect photo.jpg render.png
+    """
+    from aigid.evidence import read_evidence, read_trust_list
+
+    anchors = read_trust_list(trust_list) if trust_list else ""
+    with printing("the evidence"):
+        for path in images:
+            findings = read_evidence(_read(path), anchors)
+            lines = [_as_json(path, findings)] if json else _lines(path, findings)
+            for line in lines:
+                print_result(line)
+
+
+def _read(path: Path) -> bytes:
+    from aigid.pixels import DecodeLimits
+
+    limit = DecodeLimits().max_bytes
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    if len(data) > limit:
+        raise UsageError(f"{path}: more than {limit >> 20} MiB, which is the limit for an image")
+    return data
+
+
+def _as_json(path: Path, findings: "tuple[Finding, ...]") -> str:
+    from aigid.evidence import Says, strongest
+
+    best = strongest(findings)
+    return dumps(
+        {
+            "image": str(path),
+            "evidence": best.says if best else Says.NONE,
+            "findings": [finding.to_json() for finding in findings],
+        }
+    )
+
+
+def _lines(path: Path, findings: "tuple[Finding, ...]") -> Iterator[str]:
+    from aigid.evidence import strongest
+
+    best = strongest(findings)
+    yield f"{path}: {best.says if best else 'no evidence'}"
+    for finding in findings:
+        strength = finding.strength.name.lower().replace("_", " ")
+        source = f", {printable(finding.source)}" if finding.source else ""
+        yield f"  {finding.says}: {finding.kind}{source} ({finding.found_in}; {strength})"
+        for name, text in finding.details.items():
+            short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
+            yield f"    {name}: {short}"

@@ -1,0 +1,7 @@
+"""What image files say of their origin: C2PA, generators' own metadata, cameras' EXIF."""
+
+from aigid.evidence.c2pa_manifest import read_trust_list
+from aigid.evidence.findings import Finding, Says, Strength, strongest
+from aigid.evidence.read import read_evidence
+
+__all__ = ["Finding", "Says", "Strength", "read_evidence", "read_trust_list", "strongest"]

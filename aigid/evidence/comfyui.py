@@ -1,0 +1,87 @@
+"""ComfyUI's graphs: `prompt`, which was run, and `workflow`, which the user drew."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from aigid.evidence.findings import Finding, Says, Strength
+from aigid.evidence.json_text import detail, details_of
+from aigid.evidence.metadata import Text
+
+_MOST_NODES = 2000
+_MOST_LINKS = 16
+# The inputs of nodes that hold what the details tell, in the order of preference.
+_MODEL_KEYS = ("ckpt_name", "unet_name", "model_name", "model", "base_ckpt_name")
+_SEED_KEYS, _STEPS_KEYS = ("seed", "noise_seed"), ("steps",)
+_PROMPT_KEYS = ("text", "prompt", "text_g", "clip_l", "t5xxl", "string", "value", "positive")
+_SAMPLER_KEYS = ("sampler_name",)
+
+
+def read_graph(text: Text, values: dict[str, Any]) -> Finding | None:
+    """Return the finding of a graph in either form."""
+    nodes = list(_nodes_that_ran(values))
+    if nodes:
+        return _finding(text, _details(values, nodes))
+    if isinstance(values.get("nodes"), list) and isinstance(values.get("links"), list):
+        return _finding(text, _details_of_workflow(values["nodes"]))
+    return None
+
+
+def _finding(text: Text, details: dict[str, str]) -> Finding:
+    found = ("comfyui", Says.AI, Strength.METADATA, text.found_in)
+    return Finding(*found, source="ComfyUI", details=details)
+
+
+def _nodes_that_ran(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for _, node in zip(range(_MOST_NODES), values.values(), strict=False):
+        if isinstance(node, dict) and isinstance(node.get("class_type"), str):
+            inputs = node.get("inputs")
+            yield inputs if isinstance(inputs, dict) else {}
+
+
+def _details(graph: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the details of the inputs; the prompt is what the sampler's `positive` leads to."""
+    found: dict[str, str] = {}
+    names = {"model": _MODEL_KEYS, "seed": _SEED_KEYS, "steps": _STEPS_KEYS}
+    for inputs in nodes:
+        own = details_of(inputs, **names, sampler=_SAMPLER_KEYS)
+        found = {**own, **found}
+    for role, name in (("positive", "prompt"), ("negative", "negative_prompt")):
+        start = next((inputs[role] for inputs in nodes if role in inputs), None)
+        prompt = _linked_text(graph, start)
+        if prompt:
+            found[name] = prompt
+    if "prompt" not in found:
+        texts = (details_of(inputs, text=_PROMPT_KEYS[:4]) for inputs in nodes)
+        found |= {"prompt": one["text"] for one in texts if "text" in one}
+    return found
+
+
+def _linked_text(graph: dict[str, Any], link: object) -> str:
+    """Follow links, such as ["6", 0], to the first node that holds a text."""
+    seen: set[str] = set()
+    waiting = [link]
+    while waiting and len(seen) < _MOST_LINKS:
+        link = waiting.pop()
+        if isinstance(link, str):
+            return detail(link)
+        key = str(link[0]) if isinstance(link, list) and link else ""
+        node = graph.get(key)
+        if key in seen or not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
+            continue
+        seen.add(key)
+        inputs = node["inputs"]
+        text = details_of(inputs, text=_PROMPT_KEYS).get("text", "")
+        if text:
+            return text
+        waiting += [value for value in list(inputs.values())[:32] if isinstance(value, list)]
+    return ""
+
+
+def _details_of_workflow(nodes: list[Any]) -> dict[str, str]:
+    """Return the model's name: a workflow has its values by position, without names."""
+    for node in nodes[:_MOST_NODES]:
+        values = node.get("widgets_values") if isinstance(node, dict) else None
+        for value in values[:32] if isinstance(values, list) else ():
+            if isinstance(value, str) and value.endswith((".safetensors", ".ckpt", ".gguf")):
+                return {"model": detail(value)}
+    return {}

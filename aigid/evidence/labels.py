@@ -1,0 +1,94 @@
+"""Labels of origin in EXIF, XMP, IPTC and PNG text: source types, programs, credits, cameras."""
+
+import re
+from collections.abc import Iterator
+
+from aigid.evidence.findings import Finding, Says, Strength
+from aigid.evidence.json_text import detail
+from aigid.evidence.metadata import Metadata, Text
+from aigid.evidence.programs import name_generator, names_editor
+from aigid.evidence.source_types import name_source_type, source_type_says
+
+_SOURCE_TYPE_FIELDS = ("DigitalSourceType", "DigitalSourceFileType", "digitalsourcetype")
+_PROGRAM_FIELDS = (
+    *("Software", "CreatorTool", "ProcessingSoftware", "OriginatingProgram", "HostComputer"),
+    *("Credit", "Source", "Make", "softwareAgent", "Producer"),
+)
+_AI_FIELDS = ("AISystemUsed", "AIPromptInformation")
+_JOB_ID = re.compile(r"\bJob ID: ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+_VERSION = re.compile(r"--v ([\d.]{1,5})")
+_CAMERA_PLACES = ("EXIF", "XMP")
+
+
+def read_labels(found: Metadata) -> Iterator[Finding]:
+    """Yield the findings of labels."""
+    for text in found.named(*_SOURCE_TYPE_FIELDS):
+        yield from _source_type(text)
+    for text in found.named(*_PROGRAM_FIELDS):
+        yield from _program(text)
+    for text in found.named("Description", "description", "ImageDescription", "Caption"):
+        yield from _midjourney(text)
+    yield from _iptc_of_ai(found)
+    yield from _camera(found)
+
+
+def _source_type(text: Text) -> Iterator[Finding]:
+    name = name_source_type(text.text[:300])
+    if name:
+        details = {"digital_source_type": name}
+        found = ("digital-source-type", source_type_says(name), Strength.METADATA, text.found_in)
+        yield Finding(*found, details=details)
+
+
+def _program(text: Text) -> Iterator[Finding]:
+    generator = name_generator(text.text)
+    kind = "credit" if text.name == "Credit" else "software"
+    value = {"value": detail(text.text)}
+    if generator:
+        found = (kind, Says.AI, Strength.METADATA, text.found_in)
+        yield Finding(*found, source=generator, details=value)
+    elif names_editor(text.text):
+        found = (kind, Says.EDITED, Strength.METADATA, text.found_in)
+        yield Finding(*found, source=detail(text.text)[:100], details=value)
+
+
+def _midjourney(text: Text) -> Iterator[Finding]:
+    """Yield the finding of a prompt with Midjourney's job, as it writes into descriptions."""
+    job = _JOB_ID.search(text.text)
+    if job is None:
+        return
+    version = _VERSION.search(text.text)
+    details = {"prompt": detail(text.text[: job.start()]), "job_id": job[1]}
+    if version is not None:
+        details["model"] = version[1]
+    found = ("midjourney", Says.AI, Strength.METADATA, text.found_in)
+    yield Finding(*found, source="Midjourney", details=details)
+
+
+def _iptc_of_ai(found: Metadata) -> Iterator[Finding]:
+    """Yield the finding of IPTC's fields for generated images (2025.1)."""
+    fields = {text.name: text for text in found.named(*_AI_FIELDS) if text.place == "XMP"}
+    if fields:
+        values = {name: detail(text.text) for name, text in fields.items()}
+        names = {"AISystemUsed": "model", "AIPromptInformation": "prompt"}
+        details = {names[name]: value for name, value in values.items() if value}
+        where = ", ".join(sorted(text.found_in for text in fields.values()))
+        source = values.get("AISystemUsed", "")
+        yield Finding("iptc-ai", Says.AI, Strength.METADATA, where, source=source, details=details)
+
+
+def _camera(found: Metadata) -> Iterator[Finding]:
+    """Yield the camera of the first block that names one."""
+    for place in _CAMERA_PLACES:
+        fields = {text.name: text.text for text in found.texts if text.place == place}
+        make, model = detail(fields.get("Make", ""))[:100], detail(fields.get("Model", ""))[:100]
+        if not (make or model) or name_generator(make) or name_generator(model):
+            continue
+        device = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
+        names = {"lens": "LensModel", "taken_at": "DateTimeOriginal", "software": "Software"}
+        details = {key: detail(fields[name]) for key, name in names.items() if name in fields}
+        where = " and ".join(name for name in ("Make", "Model") if name in fields)
+        found_in = f"{place} {where}"
+        camera = ("camera", Says.CAMERA, Strength.CAMERA_EXIF, found_in)
+        yield Finding(*camera, source=device, details=details)
+        return

@@ -1,0 +1,25 @@
+"""The bounds of reading metadata, which strangers write."""
+
+MOST_BLOCKS = 4096
+"""Segments of a JPEG, chunks of a PNG or WebP, entries of an EXIF directory."""
+
+MOST_BLOCKS_OF_A_KIND = 8
+"""EXIF, XMP and IPTC blocks of a file; a sound file has one of each, or two."""
+
+MOST_TEXTS = 256
+"""Fields of text that the readers look at, for one file."""
+
+MOST_TEXT_BYTES = 4 << 20
+"""Bytes of one field, after decompression; longer ones are cut."""
+
+MOST_METADATA_BYTES = 16 << 20
+"""Bytes of all fields of a file together; what follows is left out."""
+
+MOST_C2PA_BYTES = 50 << 20
+"""Bytes of a C2PA manifest store; a larger one is reported and not read."""
+
+MOST_DEPTH = 64
+"""Nested brackets of JSON, nested elements of XML."""
+
+MOST_DETAIL_CHARACTERS = 2000
+"""Characters of a detail, such as a prompt."""

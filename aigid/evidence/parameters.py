@@ -1,0 +1,58 @@
+"""A1111's parameters text, which Forge, SD.Next, Fooocus and others write as well."""
+
+import re
+
+from aigid.evidence.findings import Finding, Says, Strength
+from aigid.evidence.json_text import detail
+from aigid.evidence.metadata import Text
+
+_STEPS = re.compile(r"(?:^|\n|, )Steps: ?(\d{1,6})\b")
+_OTHER_FIELDS = re.compile(r"\b(?:Sampler|CFG scale|Seed|Model|Model hash|Schedule type): ?\S")
+_FIELD = re.compile(r'(?:^|, |\n)([A-Z][\w ]{1,30}): ?("(?:[^"\\]|\\.){0,500}"|[^,\n]{0,200})')
+_MOST_FIELDS, _MOST_CHARACTERS = 100, 20_000
+_NEGATIVE = "Negative prompt:"
+_DETAILS = {
+    "Steps": "steps",
+    "Seed": "seed",
+    "Sampler": "sampler",
+    "CFG scale": "cfg_scale",
+    "Size": "size",
+    "Model": "model",
+    "Model hash": "model_hash",
+}
+
+
+def read_parameters(text: Text) -> Finding | None:
+    """Return the finding of a parameters text: prompt, then "Steps: 20, Sampler: ..."."""
+    steps = _STEPS.search(text.text)
+    if steps is None or not _OTHER_FIELDS.search(text.text, steps.end()):
+        return None
+    before = text.text[: steps.start()]
+    prompt, _, negative = before.partition(_NEGATIVE)
+    settings = text.text[steps.start() :][:_MOST_CHARACTERS]
+    fields = {}
+    for _, match in zip(range(_MOST_FIELDS), _FIELD.finditer(settings), strict=False):
+        fields.setdefault(match[1].strip(), match[2].strip('" '))
+    values = {"prompt": prompt, "negative_prompt": negative}
+    values |= {name: fields.get(key, "") for key, name in _DETAILS.items()}
+    details = {name: detail(value) for name, value in values.items() if detail(value)}
+    return Finding(
+        "parameters",
+        Says.AI,
+        Strength.METADATA,
+        text.found_in,
+        source=_generator(fields.get("Version", "")),
+        details=details,
+    )
+
+
+def _generator(version: str) -> str:
+    """Return the program that the text's version is one of."""
+    low = version.lower()
+    if "comfy" in low:
+        return "ComfyUI"
+    if "fooocus" in low:
+        return "Fooocus"
+    if "neo" in low or low.startswith("f"):
+        return "Forge"
+    return "Stable Diffusion web UI"

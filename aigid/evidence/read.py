@@ -1,0 +1,70 @@
+"""From the bytes of an image file to findings, without decoding pixels."""
+
+from collections.abc import Iterator
+
+from aigid.evidence.c2pa_manifest import read_c2pa
+from aigid.evidence.containers import read_containers
+from aigid.evidence.exif import read_exif
+from aigid.evidence.findings import Finding, Says, Strength, strongest, strongest_first
+from aigid.evidence.generator_json import read_generator_json
+from aigid.evidence.labels import read_labels
+from aigid.evidence.metadata import Metadata, Text
+from aigid.evidence.parameters import read_parameters
+from aigid.evidence.xmp import read_iptc, read_xmp
+
+
+def read_evidence(data: bytes, trust_anchors: str = "") -> tuple[Finding, ...]:
+    """Return what an image file says of its origin, the strongest finding first.
+
+    JPEG, PNG and WebP files are read, and C2PA manifests of other formats too. Pixels are not
+    decoded, and nothing is fetched. Damaged or hostile metadata gives fewer findings, never an
+    error. `trust_anchors` are PEM certificates of issuers whose C2PA signatures are trusted.
+    """
+    metadata = read_metadata(data)
+    found = dict.fromkeys(_from_metadata(metadata))
+    for finding in read_c2pa(data, metadata, trust_anchors):
+        found[finding] = None
+    findings = list(found)
+    return strongest_first((*findings, *_contradictions(findings)))
+
+
+def read_metadata(data: bytes) -> Metadata:
+    """Return the fields of text of a file's metadata."""
+    found = read_containers(data)
+    for block in found.exif:
+        read_exif(block, found)
+    for block in found.xmp:
+        read_xmp(block, found)
+    for block in found.iptc:
+        read_iptc(block, found)
+    return found
+
+
+def _from_metadata(metadata: Metadata) -> Iterator[Finding]:
+    for text in metadata.texts:
+        finding = _from_text(text, metadata)
+        if finding is not None:
+            yield finding
+    yield from read_labels(metadata)
+
+
+def _from_text(text: Text, metadata: Metadata) -> Finding | None:
+    """Return the finding of a text that a generator wrote, whatever field it stands in."""
+    if text.text.lstrip("\ufeff \t\r\n").startswith("{"):
+        return read_generator_json(text, metadata)
+    return read_parameters(text)
+
+
+def _contradictions(findings: list[Finding]) -> Iterator[Finding]:
+    """Yield a finding where a file says both that a camera and that a model made the image."""
+    ai = strongest(one for one in findings if one.says is Says.AI)
+    camera = strongest(one for one in findings if one.says is Says.CAMERA)
+    if ai is None or camera is None:
+        return
+    strength = Strength(min(ai.strength, camera.strength))
+    details = {
+        "ai": " ".join(filter(None, (ai.kind, ai.source))),
+        "camera": " ".join(filter(None, (camera.kind, camera.source))),
+    }
+    where = f"{ai.found_in}; {camera.found_in}"
+    yield Finding("contradiction", Says.NONE, strength, where, details=details)
