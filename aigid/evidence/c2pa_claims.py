@@ -11,8 +11,13 @@ from aigid.evidence.source_types import name_source_type, source_type_says
 _MOST_MANIFESTS, _MOST_ITEMS = 32, 256
 _UNTRUSTED = "signingCredential.untrusted"
 # Actions that leave the image's content as it was.
-_NO_EDIT = ("c2pa.created", "c2pa.opened", "c2pa.published", "c2pa.converted", "c2pa.transcoded")
-_NO_EDIT += ("c2pa.repackaged", "c2pa.watermarked", "c2pa.watermarked.bound", "c2pa.metadata")
+_NO_EDIT = frozenset(
+    f"c2pa.{name}"
+    for name in (
+        *("created", "opened", "published", "converted", "transcoded", "repackaged"),
+        *("watermarked", "watermarked.bound", "watermarked.unbound", "edited.metadata"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def read_claims(store: dict[str, Any]) -> Claims:
         source_types=tuple(dict.fromkeys(filter(None, types))),
         actions=tuple(dict.fromkeys(filter(None, codes)))[:_MOST_MANIFESTS],
         failures=failures_of(_object(store.get("validation_results")).get("activeManifest")),
-        damaged_ingredients=tuple(_damaged_ingredients(active, store)),
+        damaged_ingredients=tuple(_damaged_ingredients(store)),
     )
 
 
@@ -78,19 +83,25 @@ def _says(types: list[str], actions: list[str]) -> Says:
 def _parents(store: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the active manifest, then those of the images that it was made from, in turn.
 
-    Images that were placed into it are not what it was made from.
+    Images that were placed into it are not what it was made from. A damaged one ends the chain:
+    what it claims is not signed.
     """
-    manifests = _object(store.get("manifests"))
+    manifests, later = _object(store.get("manifests")), _failures_by_uri(store)
     label, seen = store.get("active_manifest"), set[str]()
     while isinstance(label, str) and label not in seen and len(seen) < _MOST_MANIFESTS:
         seen.add(label)
         manifest = _object(manifests.get(label))
         yield manifest
-        parents = (
-            one for one in objects(manifest.get("ingredients"))
-            if one.get("relationship") == "parentOf"
-        )
-        label = next(parents, {}).get("active_manifest")
+        label = next(_sound_parents(label, manifest, later), None)
+
+
+def _sound_parents(
+    label: str, manifest: dict[str, Any], later: dict[str, tuple[str, ...]]
+) -> Iterator[object]:
+    for one in objects(manifest.get("ingredients")):
+        is_parent = one.get("relationship") == "parentOf"
+        if is_parent and not _failures_of_ingredient(label, one, later):
+            yield one.get("active_manifest")
 
 
 def _actions(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -116,24 +127,33 @@ def _made_by(actions: list[dict[str, Any]]) -> str:
     return ""
 
 
-def _damaged_ingredients(
-    active: dict[str, Any], store: dict[str, Any]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield title and failures of each ingredient whose own manifest is damaged."""
-    named = False
-    for ingredient in objects(active.get("ingredients")):
-        codes = _codes(ingredient.get("validation_status"))
-        results = _object(ingredient.get("validation_results"))
-        codes += tuple(c for c in failures_of(results.get("activeManifest")) if c not in codes)
-        if codes:
-            named = True
-            yield detail(ingredient.get("title"))[:200], codes
-    if named:
-        return
-    for delta in objects(_object(store.get("validation_results")).get("ingredientDeltas")):
-        codes = failures_of(delta.get("validationDeltas"))
-        if codes:
-            yield detail(delta.get("ingredientAssertionURI"))[-200:], codes
+def _damaged_ingredients(store: dict[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield title and failures of each ingredient, of whatever depth, that is damaged."""
+    later = _failures_by_uri(store)
+    for label, value in list(_object(store.get("manifests")).items())[:_MOST_MANIFESTS]:
+        for ingredient in objects(_object(value).get("ingredients")):
+            codes = _failures_of_ingredient(label, ingredient, later)
+            if codes:
+                yield detail(ingredient.get("title"))[:200], codes
+
+
+def _failures_by_uri(store: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return what the reader found now, and who made the image did not know, by ingredient."""
+    deltas = objects(_object(store.get("validation_results")).get("ingredientDeltas"))
+    return {
+        str(delta.get("ingredientAssertionURI")): failures_of(delta.get("validationDeltas"))
+        for delta in deltas
+    }
+
+
+def _failures_of_ingredient(
+    manifest: str, ingredient: dict[str, Any], later: dict[str, tuple[str, ...]]
+) -> tuple[str, ...]:
+    uri = f"self#jumbf=/c2pa/{manifest}/c2pa.assertions/{ingredient.get('label')}"
+    results = _object(ingredient.get("validation_results"))
+    known = _codes(ingredient.get("validation_status"))
+    found = (*known, *failures_of(results.get("activeManifest")), *later.get(uri, ()))
+    return tuple(dict.fromkeys(found))
 
 
 def failures_of(results: object) -> tuple[str, ...]:

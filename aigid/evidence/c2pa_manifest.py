@@ -1,13 +1,15 @@
 """C2PA manifests, with the extra `evidence`. Nothing is fetched."""
 
 import json
+import re
+import ssl
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from aigid.errors import UsageError
-from aigid.evidence.c2pa_claims import Claims, failures_of, objects, read_claims
+from aigid.evidence.c2pa_claims import Claims, read_claims
 from aigid.evidence.containers import name_media_type
 from aigid.evidence.findings import Finding, Says, Strength
 from aigid.evidence.json_text import detail
@@ -16,7 +18,9 @@ from aigid.evidence.metadata import Metadata
 from aigid.extras import install_command
 
 _FOUND_IN = "C2PA manifest"
-_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_CERTIFICATE = re.compile(
+    "-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|$)", re.DOTALL
+)
 _NO_MANIFEST = "ManifestNotFound"
 # Names of what the state of a manifest is, by what the reader calls it.
 _STATES = {"Trusted": "valid", "Valid": "valid", "Invalid": "damaged"}
@@ -27,14 +31,22 @@ class UnreadableError(Exception):
 
 
 def read_trust_list(path: Path) -> str:
-    """Return the PEM certificates of a file; raises UsageError where it has none."""
+    """Return the PEM certificates of a file; raises UsageError where one is none."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`trust_list` {path}: cannot be read: {error}") from error
-    if _CERTIFICATE not in text:
+    certificates = _CERTIFICATE.findall(text)
+    if not certificates:
         raise UsageError(f"`trust_list` {path}: no PEM certificate in it")
-    return text
+    for number, certificate in enumerate(certificates, 1):
+        # The C2PA reader would leave it out, and say nothing.
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate)
+        except (ssl.SSLError, ValueError) as error:
+            message = f"`trust_list` {path}: certificate {number} is damaged"
+            raise UsageError(message) from error
+    return "\n".join(certificates)
 
 
 def read_c2pa(data: bytes, metadata: Metadata, trust_anchors: str) -> Iterator[Finding]:

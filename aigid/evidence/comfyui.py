@@ -1,5 +1,6 @@
 """ComfyUI's graphs: `prompt`, which was run, and `workflow`, which the user drew."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,8 @@ _MOST_LINKS = 16
 _MODEL_KEYS = ("ckpt_name", "unet_name", "model_name", "model", "base_ckpt_name")
 _SEED_KEYS, _STEPS_KEYS = ("seed", "noise_seed"), ("steps",)
 _PROMPT_KEYS = ("text", "prompt", "text_g", "clip_l", "t5xxl", "string", "value", "positive")
+# Nodes that load a diffusion model, unlike those that load a VAE or a text encoder.
+_LOADERS = re.compile(r"(?:Checkpoint|UNET|Unet|UnetLoader|Efficient|DiffusionModel|ImageOnly)")
 _SAMPLER_KEYS = ("sampler_name",)
 
 
@@ -34,8 +37,7 @@ def _finding(text: Text, details: dict[str, str]) -> Finding:
 def _nodes_that_ran(values: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for _, node in zip(range(_MOST_NODES), values.values(), strict=False):
         if isinstance(node, dict) and isinstance(node.get("class_type"), str):
-            inputs = node.get("inputs")
-            yield inputs if isinstance(inputs, dict) else {}
+            yield _inputs(node)
 
 
 def _details(graph: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, str]:
@@ -47,17 +49,20 @@ def _details(graph: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, st
         found = {**own, **found}
     for role, name in (("positive", "prompt"), ("negative", "negative_prompt")):
         start = next((inputs[role] for inputs in nodes if role in inputs), None)
-        prompt = _linked_text(graph, start)
+        prompt = _linked_text(graph, start, role)
         if prompt:
             found[name] = prompt
     if "prompt" not in found:
-        texts = (details_of(inputs, text=_PROMPT_KEYS[:4]) for inputs in nodes)
-        found |= {"prompt": one["text"] for one in texts if "text" in one}
+        texts = (details_of(inputs, prompt=_PROMPT_KEYS[:4]) for inputs in nodes)
+        found |= next(filter(None, texts), {})
     return found
 
 
-def _linked_text(graph: dict[str, Any], link: object) -> str:
-    """Follow links, such as ["6", 0], to the first node that holds a text."""
+def _linked_text(graph: dict[str, Any], link: object, role: str) -> str:
+    """Follow links, such as ["6", 0], to the first node that holds a text.
+
+    A node with inputs of both roles, such as a ControlNet's, is followed by the one of `role`.
+    """
     seen: set[str] = set()
     waiting = [link]
     while waiting and len(seen) < _MOST_LINKS:
@@ -65,22 +70,29 @@ def _linked_text(graph: dict[str, Any], link: object) -> str:
         if isinstance(link, str):
             return detail(link)
         key = str(link[0]) if isinstance(link, list) and link else ""
-        node = graph.get(key)
-        if key in seen or not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
+        inputs = _inputs(graph.get(key))
+        if key in seen or not inputs:
             continue
         seen.add(key)
-        inputs = node["inputs"]
         text = details_of(inputs, text=_PROMPT_KEYS).get("text", "")
         if text:
             return text
-        waiting += [value for value in list(inputs.values())[:32] if isinstance(value, list)]
+        own = [inputs[role]] if role in inputs else list(inputs.values())[:_MOST_LINKS]
+        waiting += [value for value in reversed(own) if isinstance(value, list)]
     return ""
+
+
+def _inputs(node: object) -> dict[str, Any]:
+    inputs = node.get("inputs") if isinstance(node, dict) else None
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def _details_of_workflow(nodes: list[Any]) -> dict[str, str]:
     """Return the model's name: a workflow has its values by position, without names."""
     for node in nodes[:_MOST_NODES]:
-        values = node.get("widgets_values") if isinstance(node, dict) else None
+        if not isinstance(node, dict) or not _LOADERS.match(str(node.get("type"))[:100]):
+            continue
+        values = node.get("widgets_values")
         for value in values[:32] if isinstance(values, list) else ():
             if isinstance(value, str) and value.endswith((".safetensors", ".ckpt", ".gguf")):
                 return {"model": detail(value)}

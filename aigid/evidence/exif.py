@@ -48,9 +48,7 @@ def read_exif(block: bytes, found: Metadata) -> None:
             _add(tag, value, order, found)
 
 
-def _entries(
-    block: bytes, offset: int, order: str, found: Metadata
-) -> Iterator[tuple[int, bytes]]:
+def _entries(block: bytes, offset: int, order: str, found: Metadata) -> Iterator[tuple[int, bytes]]:
     """Yield tag and value of the entries of a directory."""
     if not 8 <= offset <= len(block) - 2:
         return

@@ -24,8 +24,7 @@ def read_labels(found: Metadata) -> Iterator[Finding]:
     """Yield the findings of labels."""
     for text in found.named(*_SOURCE_TYPE_FIELDS):
         yield from _source_type(text)
-    for text in found.named(*_PROGRAM_FIELDS):
-        yield from _program(text)
+    yield from _programs(found)
     for text in found.named("Description", "description", "ImageDescription", "Caption"):
         yield from _midjourney(text)
     yield from _iptc_of_ai(found)
@@ -38,6 +37,16 @@ def _source_type(text: Text) -> Iterator[Finding]:
         details = {"digital_source_type": name}
         found = ("digital-source-type", source_type_says(name), Strength.METADATA, text.found_in)
         yield Finding(*found, details=details)
+
+
+def _programs(found: Metadata) -> Iterator[Finding]:
+    """Yield the findings of programs, each once: XMP's history names one for each save."""
+    seen: set[tuple[str, str]] = set()
+    for text in found.named(*_PROGRAM_FIELDS):
+        for finding in _program(text):
+            if (finding.kind, finding.source) not in seen:
+                seen.add((finding.kind, finding.source))
+                yield finding
 
 
 def _program(text: Text) -> Iterator[Finding]:
@@ -82,13 +91,19 @@ def _camera(found: Metadata) -> Iterator[Finding]:
     for place in _CAMERA_PLACES:
         fields = {text.name: text.text for text in found.texts if text.place == place}
         make, model = detail(fields.get("Make", ""))[:100], detail(fields.get("Model", ""))[:100]
-        if not (make or model) or name_generator(make) or name_generator(model):
+        # ComfyUI writes its graphs into both fields.
+        if not make + model or "{" in make + model or name_generator(f"{make} {model}"):
             continue
-        device = model if model.lower().startswith(make.lower()) else f"{make} {model}".strip()
         names = {"lens": "LensModel", "taken_at": "DateTimeOriginal", "software": "Software"}
         details = {key: detail(fields[name]) for key, name in names.items() if name in fields}
         where = " and ".join(name for name in ("Make", "Model") if name in fields)
         found_in = f"{place} {where}"
         camera = ("camera", Says.CAMERA, Strength.CAMERA_EXIF, found_in)
-        yield Finding(*camera, source=device, details=details)
+        yield Finding(*camera, source=_device(make, model), details=details)
         return
+
+
+def _device(make: str, model: str) -> str:
+    """Return the device's name, with the brand once."""
+    repeated = make.lower().split()[:1] == model.lower().split()[:1]
+    return model if repeated else f"{make} {model}".strip()

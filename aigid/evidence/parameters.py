@@ -30,7 +30,7 @@ def read_parameters(text: Text) -> Finding | None:
     before = text.text[: steps.start()]
     prompt, _, negative = before.partition(_NEGATIVE)
     settings = text.text[steps.start() :][:_MOST_CHARACTERS]
-    fields = {}
+    fields: dict[str, str] = {}
     for _, match in zip(range(_MOST_FIELDS), _FIELD.finditer(settings), strict=False):
         fields.setdefault(match[1].strip(), match[2].strip('" '))
     values = {"prompt": prompt, "negative_prompt": negative}

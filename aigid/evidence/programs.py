@@ -16,7 +16,8 @@ _GENERATORS = {
     "Draw Things": r"^draw things",
     "DiffusionBee": r"diffusionbee",
     "Stable Diffusion": r"stable[ -]?diffusion|automatic1111|sd\.next|stability ai",
-    "Bing Image Creator": r"bing image creator|microsoft designer|image creator from (?:microsoft|bing)",
+    "Bing Image Creator": r"bing image creator|microsoft designer"
+    r"|image creator from (?:microsoft|bing)",
     "Meta AI": r"imagined? with (?:meta )?ai|\bmeta ai\b",
     "Leonardo.Ai": r"leonardo\.ai",
     "Ideogram": r"ideogram(?:\.ai| ai|$)",
@@ -31,8 +32,8 @@ _GENERATORS = {
 _EDITED_WITH_AI = re.compile(r"edited with google ai|edited with (?:galaxy )?ai\b", re.IGNORECASE)
 _EDITORS = re.compile(
     r"photoshop|lightroom|\bgimp\b|affinity|capture one|darktable|rawtherapee|pixelmator|snapseed"
-    r"|\bcanva\b|picsart|paint\.net|paint shop|corel|luminar|dxo|acorn|krita|photopea|vsco|photoscape"
-    r"|faceapp|meitu|facetune|remini|topaz|inkscape|illustrator|indesign|polarr",
+    r"|\bcanva\b|picsart|paint\.net|paint shop|corel|luminar|dxo|acorn|krita|photopea|vsco"
+    r"|photoscape|faceapp|meitu|facetune|remini|topaz|inkscape|illustrator|indesign|polarr",
     re.IGNORECASE,
 )
 _PATTERNS = {name: re.compile(rule, re.IGNORECASE) for name, rule in _GENERATORS.items()}

@@ -1,6 +1,8 @@
 """From the bytes of an image file to findings, without decoding pixels."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aigid.evidence.c2pa_manifest import read_c2pa
 from aigid.evidence.containers import read_containers
@@ -11,6 +13,8 @@ from aigid.evidence.labels import read_labels
 from aigid.evidence.metadata import Metadata, Text
 from aigid.evidence.parameters import read_parameters
 from aigid.evidence.xmp import read_iptc, read_xmp
+
+_NAME_OF_GRAPH, _START = re.compile(r"^(?:prompt|workflow): ?(?={)", re.IGNORECASE), 20
 
 
 def read_evidence(data: bytes, trust_anchors: str = "") -> tuple[Finding, ...]:
@@ -50,8 +54,10 @@ def _from_metadata(metadata: Metadata) -> Iterator[Finding]:
 
 def _from_text(text: Text, metadata: Metadata) -> Finding | None:
     """Return the finding of a text that a generator wrote, whatever field it stands in."""
-    if text.text.lstrip("\ufeff \t\r\n").startswith("{"):
-        return read_generator_json(text, metadata)
+    # ComfyUI writes a graph into EXIF with its name before it.
+    content = _NAME_OF_GRAPH.sub("", text.text[:_START]) + text.text[_START:]
+    if content.lstrip("\ufeff \t\r\n").startswith("{"):
+        return read_generator_json(replace(text, text=content), metadata)
     return read_parameters(text)
 
 

@@ -1,0 +1,98 @@
+"""`aigid inspect`: findings as text and as JSON, trust lists, and files that cannot be read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from support.c2pa_files import created, make_issuer, signed
+from support.command_line import invoke, run_without
+from support.evidence_files import A1111, jpeg, jpeg_with_exif, png_with_text
+
+from aigid.pixels import DecodeLimits
+
+
+@pytest.fixture
+def generated(tmp_path: Path) -> Path:
+    path = tmp_path / "generated.png"
+    path.write_bytes(png_with_text(parameters=A1111))
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg_with_exif(Make="Canon", Model="Canon EOS 70D"))
+    return path
+
+
+def test_the_findings_of_files_are_printed_in_their_order(generated: Path, photo: Path) -> None:
+    result = invoke("inspect", photo, generated)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[:4] == [
+        f"{photo}: camera",
+        "  camera: camera, Canon EOS 70D (EXIF Make and Model; camera exif)",
+        f"{generated}: ai",
+        "  ai: parameters, Stable Diffusion web UI (PNG parameters; metadata)",
+    ]
+    assert "    seed: 4242" in result.stdout.splitlines()
+
+
+def test_json_is_one_object_for_each_image(generated: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.jpg"
+    plain.write_bytes(jpeg())
+    result = invoke("inspect", "--json", generated, plain)
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert (first["image"], first["evidence"]) == (str(generated), "ai")
+    assert first["findings"][0]["details"]["model"] == "sd_xl_base_1.0"
+    assert second == {"image": str(plain), "evidence": "none", "findings": []}
+
+
+def test_a_trust_list_makes_a_signature_trusted(tmp_path: Path) -> None:
+    issuer, path, trusted = make_issuer(), tmp_path / "signed.jpg", tmp_path / "trust.pem"
+    path.write_bytes(signed(issuer, created("digitalCapture")))
+    trusted.write_text(issuer.root)
+    assert "signed untrusted" in invoke("inspect", path).stdout
+    result = invoke("inspect", path, "--trust-list", trusted)
+    assert "camera: c2pa, Test Generator 2.0 (C2PA manifest; signed trusted)" in result.stdout
+
+
+def test_a_trust_list_that_does_not_parse_is_named_by_its_option(
+    generated: Path, tmp_path: Path
+) -> None:
+    trusted = tmp_path / "trust.pem"
+    trusted.write_text("nothing")
+    result = invoke("inspect", generated, "--trust-list", trusted)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"aigid: --trust-list {trusted}: no PEM certificate in it\n"
+
+
+@pytest.mark.parametrize("name", ["gone.jpg", "."])
+def test_a_file_that_is_none_is_wrong_usage(name: str, tmp_path: Path) -> None:
+    result = invoke("inspect", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert str(tmp_path / name) in result.stderr
+
+
+def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    with path.open("wb") as file:
+        file.truncate(DecodeLimits().max_bytes + 1)
+    result = invoke("inspect", path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"aigid: {path}: more than 64 MiB, which is the limit for an image\n"
+
+
+def test_control_characters_of_strangers_are_printed_as_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png_with_text(parameters="\x1b[31mred\n" + A1111))
+    text = invoke("inspect", path).stdout
+    assert "\x1b" not in text
+    assert r"prompt: \x1b[31mred\na lighthouse" in text
+
+
+def test_a_base_install_inspects(generated: Path, tmp_path: Path) -> None:
+    copy = shutil.copy(generated, tmp_path / "copy.png")
+    done = run_without(("c2pa", "torch", "ray"), "inspect", copy)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{copy}: ai\n")
