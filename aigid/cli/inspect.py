@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from aigid.cli.command import Command, options_under
+from aigid.cli.errors import print_message
+from aigid.cli.option_types import FILE
 from aigid.cli.stdout import print_result, printing
 from aigid.errors import UsageError
 from aigid.records import printable
@@ -18,14 +20,13 @@ if TYPE_CHECKING:
 _input = options_under("Input")
 _output = options_under("Output")
 _SHOWN_CHARACTERS = 200
-_IMAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("inspect", cls=Command)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=_IMAGE)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=FILE)
 @_input(
     "--trust-list",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=FILE,
     metavar="FILE",
     help="Trust C2PA signatures of these issuers (PEM certificates).  [default: trust none]",
 )
@@ -44,12 +45,21 @@ def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> No
     from aigid.evidence import read_evidence, read_trust_list
 
     anchors = read_trust_list(trust_list) if trust_list else ""
+    failed = 0
     with printing("the evidence"):
         for path in images:
-            findings = read_evidence(_read(path), anchors)
+            try:
+                data = _read(path)
+            except UsageError as error:
+                print_message(str(error))
+                failed += 1
+                continue
+            findings = read_evidence(data, anchors)
             lines = [_as_json(path, findings)] if json else _lines(path, findings)
             for line in lines:
                 print_result(line)
+    if failed:
+        click.get_current_context().exit(UsageError.exit_status)
 
 
 def _read(path: Path) -> bytes:

@@ -106,6 +106,7 @@ def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray
         "build",
         "tensorrt",
         "tensorrt-rtx",
+        "evidence",
         "heif",
         "hub",
         "ray",

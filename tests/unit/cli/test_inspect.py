@@ -74,6 +74,16 @@ def test_a_file_that_is_none_is_wrong_usage(name: str, tmp_path: Path) -> None:
     assert str(tmp_path / name) in result.stderr
 
 
+def test_the_other_images_are_inspected_beside_one_that_cannot_be_read(
+    generated: Path, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone.png"
+    result = invoke("inspect", gone, generated)
+    assert result.exit_code == 2
+    assert result.stdout.startswith(f"{generated}: ai\n")
+    assert result.stderr == f"aigid: {gone}: No such file or directory\n"
+
+
 def test_a_file_over_the_limit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "large.png"
     with path.open("wb") as file:
