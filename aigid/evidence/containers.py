@@ -1,5 +1,6 @@
-"""The metadata blocks of JPEG, PNG and WebP files, found without decoding pixels."""
+"""The metadata blocks of image files, found without decoding pixels."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 _MORE_XMP_HEADER = struct.Struct(">32sII")
 _IPTC_RESOURCE = 0x0404
+_START_OF_EXIF = re.compile(rb"II\*\0\x08\0{3}|MM\0\*\0{3}\x08")
+_START_OF_XMP, _END_OF_XMP = b"<x:xmpmeta", b"</x:xmpmeta>"
 
 
 def read_containers(data: bytes) -> Metadata:
@@ -23,9 +26,8 @@ def read_containers(data: bytes) -> Metadata:
         _read_png(data, found)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         _read_webp(data, found)
-    elif b"c2pa" in data and b"jumb" in data:
-        # TIFF, AVIF, HEIC and others: the C2PA reader finds its block itself.
-        found.c2pa_bytes = 1
+    elif name_media_type(data):
+        _read_others(data, found)
     return found
 
 
@@ -139,8 +141,8 @@ def _read_png_text(kind: bytes, body: bytes, found: Metadata) -> None:
 def _read_raw_profile(kind: str, text: str, found: Metadata) -> None:
     """Keep a block that ImageMagick wrote into PNG text, as hexadecimal digits."""
     try:
-        block = bytes.fromhex("".join(text.split()[2:]))
-    except ValueError:
+        block = bytes.fromhex(text.split(None, 2)[2])
+    except (ValueError, IndexError):
         return
     if kind in ("exif", "APP1") and block.startswith(_XMP):
         found.add_block(found.xmp, block[len(_XMP) :])
@@ -167,6 +169,27 @@ def _decoded(data: bytes) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("latin-1")
+
+
+def _read_others(data: bytes, found: Metadata) -> None:
+    """Keep the blocks of TIFF, AVIF and HEIC files.
+
+    A TIFF file is an EXIF block itself. In the others the blocks are searched for by how they
+    begin, since items may stand anywhere in them.
+    """
+    if data[4:8] != b"ftyp":
+        found.exif.append(data)
+    else:
+        exif = _START_OF_EXIF.search(data)
+        if exif is not None:
+            found.add_block(found.exif, data[exif.start() : exif.start() + MOST_TEXT_BYTES])
+        start = data.find(_START_OF_XMP)
+        end = data.find(_END_OF_XMP, start, start + MOST_TEXT_BYTES)
+        if 0 <= start < end:
+            found.add_block(found.xmp, data[start : end + len(_END_OF_XMP)])
+    if b"jumb" in data and b"c2pa" in data:
+        # The C2PA reader finds its block itself.
+        found.c2pa_bytes = 1
 
 
 def _read_webp(data: bytes, found: Metadata) -> None:

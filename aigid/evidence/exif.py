@@ -26,6 +26,9 @@ _NAMES = {
     0xA434: "LensModel",
 }
 _EXIF_DIRECTORY = 0x8769
+# Blocks of other kinds, which TIFF files hold.
+_XMP, _IPTC = 0x02BC, 0x83BB
+_WANTED = {*_NAMES, _EXIF_DIRECTORY, _XMP, _IPTC}
 _BYTES_OF_TYPE = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 _MOST_ENTRIES = 512
 # A maker's note is not text: that there is one is enough.
@@ -58,7 +61,7 @@ def _entries(block: bytes, offset: int, order: str, found: Metadata) -> Iterator
         if at + 12 > len(block) or found.is_full:
             return
         tag, kind, length = struct.unpack_from(f"{order}HHI", block, at)
-        if tag not in _NAMES and tag != _EXIF_DIRECTORY:
+        if tag not in _WANTED:
             continue
         size = length * (_BYTES_OF_TYPE[kind] if kind < len(_BYTES_OF_TYPE) else 0)
         if size > 4:
@@ -69,6 +72,8 @@ def _entries(block: bytes, offset: int, order: str, found: Metadata) -> Iterator
 
 
 def _add(tag: int, value: bytes, order: str, found: Metadata) -> None:
+    if tag in (_XMP, _IPTC):
+        found.add_block(found.xmp if tag == _XMP else found.iptc, value)
     name = _NAMES.get(tag)
     if name is None or not value:
         return

@@ -71,7 +71,7 @@ def _is_novelai(text: Text, values: dict[str, Any], found: Metadata) -> bool:
     if not {"uc", "sampler", "steps"} <= values.keys():
         return False
     return "signed_hash" in values or any(
-        "novelai" in other.text.lower()[:100] for other in found.named("Software", "Source")
+        "novelai" in other.text[:100].lower() for other in found.named("Software", "Source")
     )
 
 

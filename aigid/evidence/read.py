@@ -20,8 +20,8 @@ _NAME_OF_GRAPH, _START = re.compile(r"^(?:prompt|workflow): ?(?={)", re.IGNORECA
 def read_evidence(data: bytes, trust_anchors: str = "") -> tuple[Finding, ...]:
     """Return what an image file says of its origin, the strongest finding first.
 
-    JPEG, PNG and WebP files are read, and C2PA manifests of other formats too. Pixels are not
-    decoded, and nothing is fetched. Damaged or hostile metadata gives fewer findings, never an
+    JPEG, PNG, WebP, TIFF, AVIF and HEIC files are read. Pixels are not decoded, and nothing is
+    fetched. Damaged or hostile metadata gives fewer findings, never an
     error. `trust_anchors` are PEM certificates of issuers whose C2PA signatures are trusted.
     """
     metadata = read_metadata(data)

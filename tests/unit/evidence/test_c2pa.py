@@ -13,6 +13,7 @@ import pytest
 from support.c2pa_files import Issuer, created, make_issuer, signed
 from support.command_line import run_without
 from support.evidence_files import jpeg, jpeg_with, jpeg_with_xmp, png, segment, webp
+from support.image_files import encoded, smooth_image
 
 from aigid.errors import UsageError
 from aigid.evidence import Finding, Says, Strength, read_evidence, read_trust_list, strongest
@@ -20,7 +21,14 @@ from aigid.evidence.c2pa_manifest import UnreadableError, read_store
 from aigid.evidence.limits import MOST_C2PA_BYTES
 from aigid.extras import install_command
 
-IMAGES = {"image/jpeg": jpeg, "image/png": png, "image/webp": webp}
+IMAGES = {
+    "image/jpeg": jpeg(),
+    "image/png": png(),
+    "image/webp": webp(),
+    "image/tiff": encoded(smooth_image(24, 16), "TIFF"),
+    "image/avif": encoded(smooth_image(24, 16), "AVIF"),
+    "image/heic": encoded(smooth_image(64, 48), "HEIF"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +43,7 @@ def only(findings: tuple[Finding, ...]) -> Finding:
 
 @pytest.mark.parametrize("media_type", IMAGES)
 def test_a_signed_ai_image_is_ai_by_the_agent_that_made_it(media_type: str, issuer: Issuer) -> None:
-    image = IMAGES[media_type]()
+    image = IMAGES[media_type]
     action = created("trainedAlgorithmicMedia")
     finding = only(read_evidence(signed(issuer, action, image=image, media_type=media_type)))
     assert (finding.kind, finding.says, finding.source) == ("c2pa", Says.AI, "Test Model 1")

@@ -196,3 +196,14 @@ def test_text_that_is_no_unicode_is_read() -> None:
     data = with_chunks(png(), png_chunk(b"tEXt", b"parameters\0\xe9\xff " + A1111.encode()))
     (finding,) = read_evidence(data)
     assert finding.details["prompt"].startswith("\xe9\xff a lighthouse")
+
+
+@pytest.mark.parametrize("start", [b"<x:xmpmeta", b"II*\0\x08\0\0\0", b"jumbc2pa"])
+def test_a_box_file_full_of_beginnings_is_searched_once(start: bytes) -> None:
+    data = b"\0\0\0\x18ftypavif" + start * (16 << 20 >> 3)
+    assert all(finding.kind == "c2pa" for finding in read_evidence(data))
+
+
+@pytest.mark.parametrize("text", ["", "\nexif\n", "\nexif\n 4\nzz", "a " * 500_000])
+def test_blocks_as_digits_that_are_none_are_left_out(text: str) -> None:
+    assert read_evidence(png_with_text(kind="zTXt", **{"Raw profile type exif": text})) == ()

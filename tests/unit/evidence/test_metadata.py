@@ -355,3 +355,19 @@ def test_blocks_that_imagemagick_wrote_as_digits_are_read(kind: str) -> None:
         text = f"\n{name}\n{len(block):8}\n{block.hex()}\n"
         data = png_with_text(kind=kind, **{f"Raw profile type {name}": text})
         assert only(data).says is Says.AI, name
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "AVIF", "HEIF"])
+def test_other_formats_have_exif_and_xmp_too(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Canon", "Canon EOS 70D"
+    xmp = xmp_block('xmp:CreatorTool="Midjourney"')
+    if kind == "TIFF":
+        exif[0x02BC] = xmp
+        data = encoded(smooth_image(64, 48), kind, exif=exif)
+    else:
+        data = encoded(smooth_image(64, 48), kind, exif=exif.tobytes(), xmp=xmp)
+    findings = read_evidence(data)
+    assert [finding.kind for finding in findings] == ["software", "camera", "contradiction"]
+    assert (findings[0].source, findings[1].source) == ("Midjourney", "Canon EOS 70D")
+    assert read_evidence(encoded(smooth_image(64, 48), kind)) == ()
