@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from aigid.evidence.findings import Finding, Says, Strength
 from aigid.evidence.json_text import detail
 from aigid.evidence.metadata import Metadata, Text
-from aigid.evidence.programs import name_generator, names_editor
+from aigid.evidence.programs import name_generator, names_editor, says_edited_with_ai
 from aigid.evidence.source_types import name_source_type, source_type_says
 
 _SOURCE_TYPE_FIELDS = ("DigitalSourceType", "DigitalSourceFileType", "digitalsourcetype")
-_PROGRAM_FIELDS = (
-    *("Software", "CreatorTool", "ProcessingSoftware", "OriginatingProgram", "HostComputer"),
-    *("Credit", "Source", "Make", "softwareAgent", "Producer"),
-)
+_PROGRAM_FIELDS = ("Software", "CreatorTool", "ProcessingSoftware", "OriginatingProgram")
+_PROGRAM_FIELDS += ("softwareAgent", "Producer")
+# Names of people, agencies and brands stand here too: those of editors would be taken for them.
+_CREDIT_FIELDS = ("Credit", "Source", "Make")
 _AI_FIELDS = ("AISystemUsed", "AIPromptInformation")
 _JOB_ID = re.compile(r"\bJob ID: ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
 _VERSION = re.compile(r"--v ([\d.]{1,5})")
@@ -42,7 +42,7 @@ def _source_type(text: Text) -> Iterator[Finding]:
 def _programs(found: Metadata) -> Iterator[Finding]:
     """Yield the findings of programs, each once: XMP's history names one for each save."""
     seen: set[tuple[str, str]] = set()
-    for text in found.named(*_PROGRAM_FIELDS):
+    for text in found.named(*_PROGRAM_FIELDS, *_CREDIT_FIELDS):
         for finding in _program(text):
             if (finding.kind, finding.source) not in seen:
                 seen.add((finding.kind, finding.source))
@@ -56,7 +56,9 @@ def _program(text: Text) -> Iterator[Finding]:
     if generator:
         found = (kind, Says.AI, Strength.METADATA, text.found_in)
         yield Finding(*found, source=generator, details=value)
-    elif names_editor(text.text):
+    elif says_edited_with_ai(text.text) or (
+        text.name in _PROGRAM_FIELDS and names_editor(text.text)
+    ):
         found = (kind, Says.EDITED, Strength.METADATA, text.found_in)
         yield Finding(*found, source=detail(text.text)[:100], details=value)
 

@@ -3,10 +3,10 @@
 import re
 
 _GENERATORS = {
-    "Adobe Firefly": r"adobe firefly|^firefly\b",
+    "Adobe Firefly": r"adobe firefly",
     "Google AI": r"(?:made|generated|created) with google ai|google generative ai|google imagen"
-    r"|\bimagen [234]\b|google gemini|\bgemini \d|nano banana",
-    "OpenAI": r"openai|chatgpt|dall[-·. ]?e ?[23]?\b|\bgpt-?4o\b|\bgpt-image\b",
+    r"|\bimagen [234]\b|google gemini|^gemini \d|nano banana",
+    "OpenAI": r"openai|chatgpt|\bdall[-·.]e\b|\bdall ?e ?[23]\b|\bgpt-?4o\b|\bgpt-image\b",
     "Midjourney": r"midjourney",
     "NovelAI": r"novelai",
     "ComfyUI": r"comfyui",
@@ -47,6 +47,10 @@ def name_generator(text: str) -> str:
 
 
 def names_editor(text: str) -> bool:
-    """Tell whether the text names a program that edits images."""
-    text = text[:_LONGEST_NAME]
-    return bool(_EDITED_WITH_AI.search(text) or _EDITORS.search(text))
+    """Tell whether the text of a program's field names one that edits images."""
+    return _EDITORS.search(text[:_LONGEST_NAME]) is not None
+
+
+def says_edited_with_ai(text: str) -> bool:
+    """Tell whether the text says that a model changed the image."""
+    return _EDITED_WITH_AI.search(text[:_LONGEST_NAME]) is not None

@@ -259,6 +259,8 @@ PROGRAMS = [
     (jpeg_with_xmp('xmp:CreatorTool="Adobe Firefly 3.0"'), "software", Says.AI, "Adobe Firefly"),
     (jpeg_with_xmp('xmp:CreatorTool="Midjourney"'), "software", Says.AI, "Midjourney"),
     (jpeg_with_exif(Software="DALL-E 3"), "software", Says.AI, "OpenAI"),
+    (jpeg_with_exif(Software="DALL·E"), "software", Says.AI, "OpenAI"),
+    (jpeg_with_iptc(source="dalle3"), "software", Says.AI, "OpenAI"),
     (jpeg_with_xmp('xmp:CreatorTool="Adobe Photoshop 26.1"'), "software", Says.EDITED, None),
     (jpeg_with_exif(Software="GIMP 2.10"), "software", Says.EDITED, "GIMP 2.10"),
 ]
@@ -276,6 +278,18 @@ def test_a_program_s_name_says_what_it_does(
 @pytest.mark.parametrize("name", ["Matplotlib 3.9", "Ver.1.00", "Gemini Salon", "www.flux.org"])
 def test_other_programs_say_nothing(name: str) -> None:
     assert read_evidence(jpeg_with_exif(Software=name)) == ()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Kendall E. Smith", "Maria Dalle Valle", "Affinity Magazine", "Acorn/Corel", "Meta AIR"],
+)
+def test_people_and_agencies_are_no_programs(name: str) -> None:
+    for data in (
+        jpeg_with_iptc(credit=name, source=name),
+        jpeg_with_xmp(f'photoshop:Credit="{name}"'),
+    ):
+        assert read_evidence(data) == ()
 
 
 def test_midjourney_s_description_has_its_prompt_and_job() -> None:
