@@ -10,8 +10,10 @@ from aigid.evidence.programs import name_generator, names_editor, says_edited_wi
 from aigid.evidence.source_types import name_source_type, source_type_says
 
 _SOURCE_TYPE_FIELDS = ("DigitalSourceType", "DigitalSourceFileType", "digitalsourcetype")
-_PROGRAM_FIELDS = ("Software", "CreatorTool", "ProcessingSoftware", "OriginatingProgram")
-_PROGRAM_FIELDS += ("softwareAgent", "Producer")
+_PROGRAM_FIELDS = (
+    *("Software", "CreatorTool", "ProcessingSoftware", "OriginatingProgram"),
+    *("softwareAgent", "Producer"),
+)
 # Names of people, agencies and brands stand here too: those of editors would be taken for them.
 _CREDIT_FIELDS = ("Credit", "Source", "Make")
 _AI_FIELDS = ("AISystemUsed", "AIPromptInformation")
