@@ -385,3 +385,16 @@ def test_other_formats_have_exif_and_xmp_too(kind: str) -> None:
     assert [finding.kind for finding in findings] == ["software", "camera", "contradiction"]
     assert (findings[0].source, findings[1].source) == ("Midjourney", "Canon EOS 70D")
     assert read_evidence(encoded(smooth_image(64, 48), kind)) == ()
+
+
+def test_iptc_s_fields_of_generated_images_are_read() -> None:
+    attributes = 'Iptc4xmpExt:AISystemUsed="A Model" Iptc4xmpExt:AIPromptInformation="a fox"'
+    finding = only(jpeg_with_xmp(attributes))
+    assert (finding.kind, finding.says, finding.source) == ("iptc-ai", Says.AI, "A Model")
+    assert finding.details == {"model": "A Model", "prompt": "a fox"}
+
+
+def test_a_program_in_xmp_s_history_is_named_once() -> None:
+    saves = '<rdf:li xmlns:stEvt="a" stEvt:softwareAgent="Adobe Firefly"/>' * 5
+    finding = only(jpeg_with_xmp("", f"<xmp:History><rdf:Seq>{saves}</rdf:Seq></xmp:History>"))
+    assert (finding.says, finding.source) == (Says.AI, "Adobe Firefly")
