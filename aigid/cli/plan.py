@@ -130,9 +130,9 @@ def _sample_facts(sample: "SampleFigures") -> Iterator[tuple[str, str]]:
         yield "errors", f"{share}; by default, a scan with more than 5 % ends with status 3"
     for error in sample.errors:
         where = f"row {error.row:,} of {error.manifest}: {error.detail}"
-        yield "", f"{error.code}: {counted(error.rows, 'row')}, such as {where}"
+        yield f"- {error.code}", f"{counted(error.rows, 'row')}, the first: {where}"
         if error.code in REMEDIES:
-            yield "", f"  {REMEDIES[error.code]}"
+            yield "", REMEDIES[error.code]
     if sample.decode_ms is not None and sample.score_ms is not None:
         decode, score = sample.decode_ms, sample.score_ms
         yield "measured", f"decoding: {decode:.2f} ms of CPU time a row, {_rate(decode)} a thread"
@@ -159,6 +159,8 @@ def _estimate_facts(estimate: "Estimate", plan: "ScanPlan") -> Iterator[tuple[st
 def _rows(count: int, *, at_least: bool) -> str:
     from aigid.progress_bar import counted
 
+    if at_least and count == 0:
+        return "rows not counted before a scan"
     return f"at least {counted(count, 'row')}" if at_least else counted(count, "row")
 
 

@@ -139,10 +139,10 @@ def _figures(table: pa.Table, busy: _Clock, scoring: _Clock) -> SampleFigures:
 def _errors(table: pa.Table) -> Iterable[SampleError]:
     """Yield the errors of result rows by code, the most frequent first."""
     failed = table.filter(pc.is_valid(table.column("error")))
-    counts = Counter(failed.column("error").to_pylist())
+    codes = failed.column("error").to_pylist()
+    counts = Counter(codes)
     for code, rows in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        place = pc.index(failed.column("error"), code).as_py()
-        first = failed.slice(place, 1).to_pylist()[0]
+        first = failed.slice(codes.index(code), 1).to_pylist()[0]
         image = first["image"]
         yield SampleError(
             code,

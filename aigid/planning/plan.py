@@ -54,15 +54,10 @@ def plan_scan(
     manifest = open_manifest(paths, config.columns, limit=config.limit)
     check_kept_columns(manifest.keep_schema)
     totals = PlanTotals.of(plan_shards(manifest.files, config.shard_rows, config.limit), ())
-    repository, measured, refusal = find_model(config.model), None, None
+    repository = find_model(config.model)
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:
         scanner = make_scanner(config, repository, manifest, scorer)
-        try:
-            segments = sample_segments(manifest.files, sample_rows, config.limit)
-            measured = measure(scanner, segments) if segments else None
-        except AigidError as error:
-            refusal = str(error)
-        contract = scorer.contract
+        measured, refusal = _sampled(scanner, totals, sample_rows)
         return ScanPlan(
             files=_files_found(manifest),
             rows=totals.rows,
@@ -70,14 +65,25 @@ def plan_scan(
             shards=totals.shards,
             columns=_columns(manifest),
             notes=manifest.notes,
-            model=contract.name,
+            model=scorer.contract.name,
             precision=scorer.precision,
-            notice=contract.notice,
+            notice=scorer.contract.notice,
             threads=config.threads,
             sample=measured.figures if measured else None,
             refusal=refusal,
             estimate=_estimate(scanner, totals, measured, price_per_hour) if measured else None,
         )
+
+
+def _sampled(
+    scanner: ShardScanner, totals: PlanTotals, sample_rows: int
+) -> tuple[Measured | None, str | None]:
+    """Return what the sample shows, or the error at which the scan would stop."""
+    try:
+        segments = sample_segments(scanner.manifest.files, sample_rows, totals.planned_rows)
+        return (measure(scanner, segments) if segments else None), None
+    except AigidError as error:
+        return None, str(error)
 
 
 def _files_found(manifest: Manifest) -> tuple[FilesFound, ...]:
@@ -153,9 +159,11 @@ def _memory_bytes(scanner: ShardScanner, image_bytes: float) -> tuple[int, int]:
 
 
 def _results_bytes(table: pa.Table, rows: int, shards: int) -> int:
-    """Return the size of all result files: the sample's rows as a file, without what is fixed."""
-    fixed, whole = _file_bytes(table.slice(0, 0)), _file_bytes(table)
-    return round((whole - fixed) * rows / len(table) + fixed * shards)
+    """Return the size of all result files: of what each has once, and of their further rows."""
+    once = _file_bytes(table.slice(0, 1))
+    further = len(table) - 1
+    row = (_file_bytes(table) - once) / further if further else table.nbytes
+    return round(once * shards + row * max(0, rows - shards))
 
 
 def _file_bytes(table: pa.Table) -> int:

@@ -9,15 +9,14 @@ from aigid.sources import ManifestFile, ManifestFiles, Segment, count_rows
 _RUNS = 8
 
 
-def sample_segments(files: ManifestFiles, wanted: int, limit: int | None) -> list[Segment]:
-    """Return segments of about `wanted` rows of the first `limit` rows: first, last and between.
+def sample_segments(files: ManifestFiles, wanted: int, total: int | None) -> list[Segment]:
+    """Return segments of at most `wanted` of the first `total` rows: first, last and between.
 
-    Where the rows of tars are not known, the segments are the first rows of files that are spread
-    over the list of files. Raises AigidError where a tar cannot be read.
+    Where `total` is None, the rows of tars are not known. The segments are then the first rows of
+    files that are spread over the list of files. Raises AigidError where a tar cannot be read.
     """
-    if any(not file.has_known_rows for file in files):
+    if total is None:
         return list(_first_rows_of_files(files, wanted))
-    total = files.rows if limit is None else min(limit, files.rows)
     return list(_cut(files, list(_runs(total, wanted))))
 
 
