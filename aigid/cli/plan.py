@@ -136,7 +136,8 @@ def _sample_facts(sample: "SampleFigures") -> Iterator[tuple[str, str]]:
     if sample.decode_ms is not None and sample.score_ms is not None:
         decode, score = sample.decode_ms, sample.score_ms
         yield "measured", f"decoding: {decode:.2f} ms of CPU time a row, {_rate(decode)} a thread"
-        yield "", f"scoring: {score:.2f} ms of CPU time a row, {_rate(score)} a thread"
+        scoring = "sending to Triton servers" if sample.on_servers else "scoring"
+        yield "", f"{scoring}: {score:.2f} ms of CPU time a row, {_rate(score)} a thread"
         yield "", f"waiting: {sample.wait_ms:.2f} ms a row"
 
 

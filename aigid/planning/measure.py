@@ -104,10 +104,15 @@ def measure(scanner: ShardScanner, segments: list[Segment]) -> Measured:
         shards = [Shard(0, tuple(segments))]
         ((_, table),) = scan_shards(timed, shards, pool, lambda rows, errors: None)
         seconds = time.perf_counter() - started
-    figures = _figures(table, pool.clock, scorer.clock)
-    figures = replace(figures, seconds=seconds, images=forms, image_bytes=image_bytes)
+    figures = replace(
+        _figures(table, pool.clock, scorer.clock),
+        seconds=seconds,
+        images=forms,
+        image_bytes=image_bytes,
+        on_servers=scorer.in_flight > 0,
+    )
     # Servers and networks work for all threads at once, so that what counts is the whole.
-    waits = scorer.in_flight > 0 or forms.keys() & {"object store", "web"}
+    waits = figures.on_servers or forms.keys() & {"object store", "web"}
     per_thread = seconds * scanner.threads if waits else pool.clock.wall_s
     return Measured(figures, table, per_thread / rows)
 
@@ -131,6 +136,7 @@ def _figures(table: pa.Table, busy: _Clock, scoring: _Clock) -> SampleFigures:
         image_bytes=None,
         errors=errors,
         decode_ms=1000 * (busy.cpu_s - scoring.cpu_s) / rows if scored else None,
+        on_servers=False,
         score_ms=1000 * scoring.cpu_s / scored if scored else None,
         wait_ms=1000 * (busy.wall_s - busy.cpu_s) / rows if scored else None,
     )

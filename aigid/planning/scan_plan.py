@@ -56,7 +56,8 @@ class SampleFigures:
     `images` counts the rows by where their images are. `image_bytes` is the mean size of images
     that the manifest holds, None without any. The milliseconds are those of one thread for a row:
     `decode_ms` of its CPU time before scoring, `score_ms` of scoring, and `wait_ms` of waiting for
-    images, disks and other threads. They are None where no image was scored.
+    images, disks and other threads. They are None where no image was scored. With `on_servers`,
+    Triton servers score, and `score_ms` is the CPU time of sending a row to them.
     """
 
     rows: int
@@ -66,6 +67,7 @@ class SampleFigures:
     image_bytes: float | None
     errors: tuple[SampleError, ...]
     decode_ms: float | None
+    on_servers: bool
     score_ms: float | None
     wait_ms: float | None
 

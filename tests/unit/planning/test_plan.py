@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support.manifests import encoded_image, manifest_table
+from support.stand_in_triton import StandInServer
 from support.web_server import Answer, WebServer, web_server
 
 from aigid.config import ScanConfig
+from aigid.contract import load_contract
 from aigid.errors import ContractError, ManifestError, UsageError
 from aigid.planning import ScanPlan, plan_scan
+from aigid.scorers import TritonConfig
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,16 @@ def test_what_stops_a_scan_before_it_begins_stops_its_plan(
         planned(tmp_path / "no-model", tmp_path)
     with pytest.raises(UsageError, match="`sample` must be 1 or more"):
         planned(tiny_repository, tmp_path, sample=0)
+
+
+def test_a_plan_with_triton_servers_scores_on_them(tiny_repository: Path, tmp_path: Path) -> None:
+    pq.write_table(manifest_table(40), tmp_path / "m.parquet")
+    with StandInServer(load_contract(tiny_repository)) as server:
+        triton = TritonConfig((server.address,))
+        plan = planned(tiny_repository, tmp_path / "m.parquet", triton=triton)
+        assert server.calls > 1
+    assert plan.sample is not None
+    assert (plan.sample.scored, plan.sample.on_servers) == (40, True)
+    assert plan.estimate is not None
+    # Servers work for all threads at once.
+    assert plan.estimate.seconds == pytest.approx(plan.sample.seconds)
