@@ -14,7 +14,7 @@ from PIL import Image
 from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.detector import Detector
 from aigid.doctor.check import Check, hint, ok, problem
-from aigid.errors import AigidError
+from aigid.errors import AigidError, ServerError
 from aigid.prompts import PromptEncoder
 from aigid.scorers import load_scorer
 from aigid.serving import CACHE, wheel_folder
@@ -72,10 +72,13 @@ def check_server(cache: Path = CACHE) -> Check:
     on_path = shutil.which("tritonserver")
     if on_path:
         return ok("triton", f"{on_path}, on the PATH")
-    folder = wheel_folder(cache.expanduser())
+    text = "no tritonserver on the PATH"
+    try:
+        folder = wheel_folder(cache)
+    except ServerError as error:
+        return hint("triton", text, f"Only for `aigid serve`: {error}.")
     if folder.is_dir():
         return ok("triton", f"{folder}, installed from NVIDIA's wheel (for CPUs)")
-    text = "no tritonserver on the PATH"
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(place, os.W_OK):
         remedy = f"`aigid serve` installs NVIDIA's into {folder} on first use (for CPUs)."

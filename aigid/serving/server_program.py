@@ -77,8 +77,17 @@ def find_program(cache: Path, on_message: Callable[[str], None]) -> ServerProgra
 
 
 def wheel_folder(cache: Path) -> Path:
-    """Return the folder below `cache` that the wheel's server is installed into."""
-    return cache / f"tritonserver-2.51-{_PYTHON}"
+    """Return the folder below `cache` that the wheel's server is installed into.
+
+    Raises ServerError where `cache` is in the home folder of a user who has none.
+    """
+    try:
+        return cache.expanduser() / f"tritonserver-2.51-{_PYTHON}"
+    except RuntimeError as error:
+        raise ServerError(
+            f"{cache}: tritonserver cannot be installed there: this user has no home folder: set "
+            "HOME to a folder that you can write to, or put a tritonserver on the PATH"
+        ) from error
 
 
 @contextmanager

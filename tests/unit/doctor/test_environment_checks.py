@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from aigid.doctor.check import Check
 from aigid.doctor.folders import check_current_folder, check_temporary_folder
 from aigid.doctor.model import check_server
 from aigid.doctor.network import check_network
-from aigid.serving import wheel_folder
+from aigid.errors import ServerError
+from aigid.serving import ServerConfig, TritonServer, wheel_folder
 
 SECRET = "s3cr3t-value"
 
@@ -144,3 +146,31 @@ def test_a_server_that_was_installed_from_the_wheel(
     check = check_server(tmp_path)
     assert check.state is State.OK
     assert "from NVIDIA's wheel" in check.text
+
+
+@pytest.fixture
+def homeless(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A container with an arbitrary user id: no HOME, and no entry in the list of users."""
+
+    def no_entry(user: int) -> None:
+        raise KeyError(user)
+
+    bare.delenv("HOME")
+    bare.delenv("AWS_CONFIG_FILE")
+    bare.setattr(pwd, "getpwuid", no_entry)
+    bare.setenv("PATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_folder_has_the_stores_own_servers() -> None:
+    assert network()["stores"].text == "the providers' own servers"
+
+
+@pytest.mark.usefixtures("homeless")
+def test_a_user_without_a_home_folder_is_told_what_a_server_needs(tiny_repository: Path) -> None:
+    check = check_server()
+    assert check.state is State.HINT
+    assert "set HOME" in str(check.remedy)
+    config = ServerConfig(tiny_repository)
+    with pytest.raises(ServerError, match="this user has no home folder: set HOME"):
+        TritonServer(config).__enter__()
