@@ -1,6 +1,7 @@
 """Checks of the folders that scans write to: the temporary folder and the current one."""
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ def check_temporary_folder() -> Check:
     except OSError as error:
         text = f"no temporary file can be written: {error.strerror}"
         return problem(name, text, "Set TMPDIR to a folder that you can write to, with free space.")
+    wanted = os.environ.get("TMPDIR")
+    if wanted and Path(wanted).absolute() != folder.absolute():
+        text = f"{folder}, since TMPDIR={wanted} cannot be written to"
+        return hint(name, text, "Make that folder, or set TMPDIR to another.")
     return _with_free_space(name, folder, str(folder), "Set TMPDIR to a folder with more.")
 
 

@@ -123,6 +123,19 @@ def test_no_folder_for_temporary_files_is_a_problem(monkeypatch: pytest.MonkeyPa
     assert "TMPDIR" in str(check.remedy)
 
 
+def test_a_tmpdir_that_is_passed_over_is_a_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    check = check_temporary_folder()
+    assert check.state is State.HINT
+    assert f"TMPDIR={tmp_path / 'gone'}" in check.text
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert check_temporary_folder().text.startswith(f"{tmp_path}; ")
+
+
 def test_where_a_triton_server_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     cache = tmp_path / "cache"
