@@ -10,8 +10,9 @@ from threading import Condition, local
 
 from aigid.cores import available_cores
 
-# Images of up to 8 megapixels need less. They do not wait, and cost no lock.
-_SMALL_BYTES = 64_000_000
+SMALL_BYTES = 64_000_000
+"""What needs no more than this never waits, and costs no lock: images of up to 8 megapixels."""
+
 _BASE_BYTES, _BYTES_PER_FURTHER_CORE = 850_000_000, 250_000_000
 
 
@@ -27,10 +28,15 @@ class MemoryBudget:
         self._changed = Condition()
         self._thread = local()
 
+    @property
+    def total_bytes(self) -> int:
+        """All of the memory, free or not."""
+        return self._total_bytes
+
     @contextmanager
     def reserve(self, needed_bytes: int) -> Iterator[None]:
         """Hold `needed_bytes` while the block runs; wait for them where they are not free."""
-        if needed_bytes <= _SMALL_BYTES or getattr(self._thread, "is_alone", False):
+        if needed_bytes <= SMALL_BYTES or getattr(self._thread, "is_alone", False):
             yield
             return
         needed_bytes = min(needed_bytes, self._total_bytes)

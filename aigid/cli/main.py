@@ -12,6 +12,8 @@ from aigid.cli.stdout import flush_or_discard, printing, replace_unprintable
 
 COMMANDS = {
     "scan": "Scan image-prompt pairs: folders of images, tables and tars.",
+    "plan": "Tell what a scan would find, take and cost, from a sample; write nothing.",
+    "doctor": "Check that this host and this installation can run scans.",
     "pseudo-label": "Scan unlabelled pairs, and keep the confident ones as a labelled manifest.",
     "inspect": "Print what image files say of their origin, the strongest evidence first.",
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",

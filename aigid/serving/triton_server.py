@@ -76,7 +76,7 @@ class TritonServer:
         wanted = {f"{name}_port": getattr(config, f"{name}_port") for name in _LISTENERS}
         http, grpc, metrics = choose_ports(config.host, wanted).values()
         self.config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)
-        self._program = find_program(config.cache.expanduser(), on_message)
+        self._program = find_program(config.cache, on_message)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None

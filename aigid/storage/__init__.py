@@ -40,6 +40,7 @@ from aigid.storage.location import (
 )
 from aigid.storage.locks import lock_open_file
 from aigid.storage.name_list import NameList
+from aigid.storage.proxies import proxy_for
 from aigid.storage.same_file import GivenFiles, Identity, identity_of
 from aigid.storage.uri import (
     STORE_SCHEMES,
@@ -90,6 +91,7 @@ __all__ = [
     "make_folder",
     "make_output_folder",
     "parse_store_uri",
+    "proxy_for",
     "read_bytes",
     "relative_name",
     "remove_leftovers",

@@ -26,8 +26,8 @@ def s3_endpoint() -> dict[str, str]:
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         if os.environ.get(name):
             return _parse(name, os.environ[name], "https")
-    file = Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
-    value = _configured_url(file)
+    file = _config_file()
+    value = _configured_url(file) if file else None
     return _parse(f"{file}: endpoint_url", value, "https") if value else {}
 
 
@@ -76,6 +76,15 @@ def endpoint_variables() -> dict[str, str]:
 
 def _url(endpoint: dict[str, str]) -> str:
     return f"{endpoint['scheme']}://{endpoint['endpoint_override']}" if endpoint else ""
+
+
+def _config_file() -> Path | None:
+    """Return AWS's configuration file; None where this user has no home folder."""
+    try:
+        return Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser()
+    except RuntimeError:
+        # A container with an arbitrary user id and without HOME.
+        return None
 
 
 def _configured_url(file: Path) -> str | None:
