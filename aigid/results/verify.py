@@ -282,7 +282,10 @@ class _Verification:
             yield Finding(FindingKind.CONTRADICTION, SCAN_FILE, detail, Repair.NONE)
         if scan is None or summary is None or self._records.files is None or self._bad:
             return
-        counts = self._counter.totals(source_names(scan.model.labels))
+        # Without an open-set threshold, a model never answers "other".
+        known, labels = source_names(scan.model.labels), scan.model.labels
+        names = [name for name in known if name in labels or name in summary.sources]
+        counts = self._counter.totals(names)
         wrong = [
             f"{name} {getattr(summary, name)}: the result files have {value}"
             for name, value in vars(counts).items()
