@@ -94,10 +94,7 @@ def run_scan(
     for note in manifest.notes:
         on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
-        if model.contract.notice:
-            on_message(model.contract.notice)
-        if config.max_fpr is not None:
-            on_message(model.contract.threshold_origin(config.max_fpr))
+        _tell_of_model(config, model, on_message)
         with results.open() as token:
             listed = results.shards_of_this_scan()
             changed = results.changed_shards(listed) if listed else set()
@@ -113,6 +110,13 @@ def run_scan(
                 summary = _finish(config, model, manifest, work, summary, seconds)
             _tell_of_others(results, totals, on_message)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
+
+
+def _tell_of_model(config: ScanConfig, model: _Model, on_message: OnMessage) -> None:
+    if model.contract.notice:
+        on_message(model.contract.notice)
+    if config.max_fpr is not None:
+        on_message(model.contract.threshold_origin(config.max_fpr))
 
 
 def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -> None:

@@ -35,7 +35,7 @@ def command(out: str, repair: bool, json: bool) -> None:
     \b
     Example:
       aigid verify results/
-      aigid verify results/ --repair && aigid scan manifest.parquet --out results/
+      aigid verify s3://bucket/results/ --repair
 
     Exit status: 0 all is well, or all that is bad was removed; 1 something is bad, or the result
     could not be printed; 2 wrong usage.

@@ -126,7 +126,7 @@ class ResultsFolder:
             if any(name.endswith(".parquet") for name in names):
                 raise ResumeMismatchError(
                     f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: "
-                    "give another folder"
+                    f"give another folder{self._advice()}"
                 )
             self._write(FILES_FILE, files.to_bytes())
             self._write(SCAN_FILE, format_record(scan))
@@ -136,10 +136,11 @@ class ResultsFolder:
         except (OSError, ValueError) as error:
             raise ResumeMismatchError(
                 f"{file.text}: not readable as a scan's record: {error}; give another folder"
+                f"{self._advice()}"
             ) from error
         recorded = self.recorded_files() or self._files_made_again(files)
         differences = [
-            *([] if recorded else [f"{FILES_FILE}: missing or damaged"]),
+            *([] if recorded else [f"{FILES_FILE}: missing or damaged{self._advice()}"]),
             *(file_differences(recorded, files) if recorded else []),
             *record_differences(before, scan),
         ]
@@ -158,6 +159,10 @@ class ResultsFolder:
         except (OSError, pa.ArrowException):
             # `claim` refuses a damaged file; until then, all footers are read.
             return None
+
+    def _advice(self) -> str:
+        """Return what helps against a damaged record, where its hash or its copy is left."""
+        return ", or run `aigid verify --repair` first" if self.listed_shards() else ""
 
     def _files_made_again(self, files: ManifestFiles) -> ManifestFiles | None:
         """Write a missing `files.arrow` again, where `shards.arrow` says that it was the same."""

@@ -186,6 +186,21 @@ def test_a_folder_that_was_finished_without_a_list_gets_one_and_keeps_its_summar
     assert contents(out) == whole
 
 
+@pytest.mark.parametrize("record", ["scan.json", "files.arrow"])
+def test_a_finished_scan_with_a_damaged_record_says_what_to_do(
+    record: str, tiny_repository: Path, manifest: Path, out: Path
+) -> None:
+    whole = contents(out)
+    cut(out / record)
+    refused = scan_again(tiny_repository, manifest, out)
+    assert refused.exit_code == 2
+    assert record in refused.stderr
+    assert "run `aigid verify --repair` first" in refused.stderr
+    assert aigid("verify", out, "--repair").exit_code == 0
+    assert scan_again(tiny_repository, manifest, out).exit_code == 0
+    assert contents(out) == whole
+
+
 def test_another_scan_is_refused_before_any_file_is_removed(
     tiny_repository: Path, manifest: Path, out: Path
 ) -> None:
