@@ -26,6 +26,7 @@ from aigid.storage import (
     exists,
     explain_failure,
     list_names,
+    list_others,
     list_sizes,
     locate,
     make_folder,
@@ -199,11 +200,12 @@ class ResultsFolder:
         return listed if listed and exists(scan) and read_bytes(scan) == listed.scan else None
 
     def other_files(self, shards: int) -> list[str]:
-        """Return the names in `detections` of files that are of none of so many shards.
+        """Return the names in `detections` of files and folders of none of so many shards.
 
-        Hidden files are left out: no program takes them for results.
+        Hidden ones are left out: no program takes them for results.
         """
-        names = [name for name in list_names(self.detections) if not name.startswith(".")]
+        found = [*list_names(self.detections), *list_others(self.detections)]
+        names = [name for name in found if not name.startswith(".")]
         indexes = map(self.index_of, names)
         return [
             name

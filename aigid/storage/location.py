@@ -233,13 +233,21 @@ def list_sizes(folder: Location) -> dict[str, int]:
 
     Raises StorageError where an object store fails.
     """
+    return {info.base_name: info.size for info in _infos(folder) if info.type == fs.FileType.File}
+
+
+def list_others(folder: Location) -> list[str]:
+    """Return the names of what is directly in a folder and no file: folders, links to nothing.
+
+    Raises StorageError where an object store fails.
+    """
+    return [info.base_name for info in _infos(folder) if info.type != fs.FileType.File]
+
+
+def _infos(folder: Location) -> list[fs.FileInfo]:
     selector = fs.FileSelector(folder.path, allow_not_found=True)
     with store_failures(folder):
-        return {
-            info.base_name: info.size
-            for info in folder.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
-        }
+        return list(folder.filesystem.get_file_info(selector))
 
 
 def read_bytes(location: Location) -> bytes:

@@ -257,6 +257,12 @@ DAMAGES = {
         "detections/notes.txt",
         Repair.NONE,
     ),
+    "a folder of older results": Damage(
+        lambda out: shutil.copytree(out / "detections", out / "detections" / "old"),
+        K.FOREIGN,
+        "detections/old",
+        Repair.NONE,
+    ),
     "a killed write of a shard": Damage(
         lambda out: (out / "detections" / ".part-000001.parquet.0a1b2c3d.tmp").touch(),
         K.LEFTOVER,
