@@ -474,6 +474,7 @@ def test_rows_of_damaged_row_groups_are_named(
 names = st.lists(st.text("abcé /%", min_size=1, max_size=5), unique=True, max_size=4)
 
 
+@pytest.mark.integration
 @settings(max_examples=200)
 @given(data=st.data())
 def test_sound_folders_of_any_shape_have_no_findings(
