@@ -35,6 +35,9 @@ from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import expand_braces
 from aigid.storage import is_folder, locate, without_query
 
+# More are counted only.
+_NAMED_FILES = 3
+
 
 @dataclass(frozen=True)
 class ScanOutcome:
@@ -91,24 +94,53 @@ def run_scan(
     for note in manifest.notes:
         on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
-        if model.contract.notice:
-            on_message(model.contract.notice)
-        if config.max_fpr is not None:
-            on_message(model.contract.threshold_origin(config.max_fpr))
+        _tell_of_model(config, model, on_message)
         with results.open() as token:
-            done = results.committed()
+            listed = results.shards_of_this_scan()
+            changed = results.changed_shards(listed) if listed else set()
+            done = results.committed() - changed
             totals = PlanTotals.of(_plan(config, manifest), done, results.count_rows)
             results.claim(_scan_record(config, model, manifest, totals), manifest.files)
+            _discard(results, changed, on_message)
             summary = results.read_summary() if totals.done_shards == totals.shards else None
-            if summary is None:
+            if summary is None or listed is None or listed.rows != summary.rows:
                 missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
                 work = _Work(missing, totals, results, token)
                 seconds = _run(runner, work, progress, on_message)
-                counts = count_results(results, _plan(config, manifest), model.contract.sources)
-                figures = RunFigures.of(counts.rows - totals.done_rows, seconds)
-                summary = _summary(config, model, counts, figures)
-                results.write_summary(summary)
+                summary = _finish(config, model, manifest, work, summary, seconds)
+            _tell_of_others(results, totals, on_message)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
+
+
+def _tell_of_model(config: ScanConfig, model: _Model, on_message: OnMessage) -> None:
+    if model.contract.notice:
+        on_message(model.contract.notice)
+    if config.max_fpr is not None:
+        on_message(model.contract.threshold_origin(config.max_fpr))
+
+
+def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -> None:
+    """Remove result files that changed since the scan finished, and say which."""
+    if not changed:
+        return
+    names = ", ".join(map(results.shard_name, sorted(changed)[:_NAMED_FILES]))
+    more = ", ..." if len(changed) > _NAMED_FILES else ""
+    on_message(
+        f"{results.detections.text}: {len(changed)} result files changed since the "
+        f"scan finished: {names}{more}; they are scanned again"
+    )
+    results.discard(changed)
+
+
+def _tell_of_others(results: ResultsFolder, totals: PlanTotals, on_message: OnMessage) -> None:
+    """Say which files beside the result files readers of the folder would take for some."""
+    others = sorted(results.other_files(totals.shards))
+    if others:
+        names = ", ".join(others[:_NAMED_FILES]) + (", ..." if len(others) > _NAMED_FILES else "")
+        on_message(
+            f"{results.detections.text}: not files of this scan: {names}; move them away, because "
+            "programs that open the folder would read them too"
+        )
 
 
 def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:
@@ -187,6 +219,27 @@ def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMes
             f"The first failure: {failures[0]}"
         )
     return time.perf_counter() - started
+
+
+def _finish(
+    config: ScanConfig,
+    model: _Model,
+    manifest: Manifest,
+    work: _Work,
+    before: ScanSummary | None,
+    seconds: float,
+) -> ScanSummary:
+    """Count the results, list their files, and write the summary unless `before` is the same."""
+    results, shards = work.results, work.results.new_list()
+    plan = _plan(config, manifest)
+    counts = count_results(results, plan, model.contract.sources, shards.append)
+    results.write_shards(shards)
+    figures = RunFigures.of(counts.rows - work.totals.done_rows, seconds)
+    summary = _summary(config, model, counts, figures)
+    if before is not None and replace(summary, run=before.run) == before:
+        return before
+    results.write_summary(summary)
+    return summary
 
 
 def _scan_record(

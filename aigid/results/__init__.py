@@ -3,6 +3,7 @@
 from aigid.results.content_hash import content_sha256
 from aigid.results.counting import count_results
 from aigid.results.file_metadata import ScoredBy, labels_of
+from aigid.results.finding import Finding, FindingKind, Repair
 from aigid.results.folder import ResultsFolder, open_results
 from aigid.results.record import (
     SCAN_FORMAT,
@@ -12,6 +13,7 @@ from aigid.results.record import (
     ScanSettings,
     software_versions,
 )
+from aigid.results.repair import repair_results
 from aigid.results.run_figures import RunFigures
 from aigid.results.schema import (
     ShardAnswers,
@@ -20,13 +22,19 @@ from aigid.results.schema import (
     result_table,
     results_schema,
 )
+from aigid.results.shard_list import ListedShard, ShardList
 from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanSummary
+from aigid.results.verify import verify_results
 
 __all__ = [
     "SCAN_FORMAT",
     "ErrorExample",
+    "Finding",
+    "FindingKind",
     "InputTotals",
+    "ListedShard",
     "ModelIdentity",
+    "Repair",
     "ResultsFolder",
     "RunFigures",
     "ScanCounts",
@@ -36,13 +44,16 @@ __all__ = [
     "ScanSummary",
     "ScoredBy",
     "ShardAnswers",
+    "ShardList",
     "content_sha256",
     "check_kept_columns",
     "count_results",
     "image_column",
     "labels_of",
     "open_results",
+    "repair_results",
     "result_table",
     "results_schema",
     "software_versions",
+    "verify_results",
 ]

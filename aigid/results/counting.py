@@ -1,7 +1,7 @@
 """The totals of a scan, counted from its result files."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from aigid.bounded_map import bounded_map
 from aigid.records import REAL
 from aigid.results.folder import ResultsFolder
+from aigid.results.shard_list import ListedShard
 from aigid.results.summary import ErrorExample, ScanCounts
 from aigid.shards import Shard
 
@@ -17,42 +18,64 @@ _COUNTING_THREADS = 16
 _EXAMPLE_COLUMNS = ["manifest", "row", "image", "error_detail"]
 
 
+class ResultCounter:
+    """Counts the rows of result files, which are added in the manifest's order."""
+
+    def __init__(self, results: ResultsFolder) -> None:
+        self._results = results
+        self._sources: Counter[str] = Counter()
+        self._errors: Counter[str] = Counter()
+        self._examples: dict[str, ErrorExample] = {}
+        self._files = self._rows = 0
+
+    def add(self, shard: Shard, table: pa.Table) -> None:
+        """Count the columns `source` and `error` of a shard's result file."""
+        self._files, self._rows = self._files + 1, self._rows + table.num_rows
+        self._sources.update(_value_counts(table.column("source")))
+        found = _value_counts(table.column("error"))
+        self._errors.update(found)
+        for code in found.keys() - self._examples.keys():
+            position = pc.index(table.column("error").cast(pa.string()), code).as_py()
+            self._examples[code] = _example(self._results, shard, position)
+
+    def totals(self, names: Sequence[str]) -> ScanCounts:
+        """Return the totals; `names` are the sources that the model can name."""
+        failed = self._errors.total()
+        return ScanCounts(
+            shards=self._files,
+            rows=self._rows,
+            scored=self._rows - failed,
+            ai=sum(self._sources[name] for name in names if name != REAL),
+            sources={name: self._sources[name] for name in names},
+            errors=dict(sorted(self._errors.items())),
+            error_rate=failed / self._rows if self._rows else 0.0,
+            error_examples=dict(sorted(self._examples.items())),
+        )
+
+
 def count_results(
-    results: ResultsFolder, shards: Iterable[Shard], names: Sequence[str]
+    results: ResultsFolder,
+    shards: Iterable[Shard],
+    names: Sequence[str],
+    on_shard: Callable[[ListedShard], None] = lambda shard: None,
 ) -> ScanCounts:
     """Return the totals over the result files of these shards, which are in the manifest's order.
 
-    `names` are the sources that the model can name; a source without rows has 0.
+    `names` are the sources that the model can name; a source without rows has 0. `on_shard` is
+    called with each file, as `shards.arrow` lists it.
 
     Raises ResultsError where a file is missing or damaged, or has not the rows of its shard.
     """
 
-    def read(shard: Shard) -> tuple[Shard, pa.Table]:
-        return shard, results.read(shard, ["source", "error"])
+    def read(shard: Shard) -> tuple[Shard, pa.Table, ListedShard]:
+        table = results.read(shard, ["source", "error"])
+        return shard, table, results.as_listed(shard.index, table)
 
-    sources: Counter[str] = Counter()
-    errors: Counter[str] = Counter()
-    examples: dict[str, ErrorExample] = {}
-    files = rows = 0
-    for shard, table in bounded_map(read, shards, _COUNTING_THREADS):
-        files, rows = files + 1, rows + table.num_rows
-        sources.update(_value_counts(table.column("source")))
-        found = _value_counts(table.column("error"))
-        errors.update(found)
-        for code in found.keys() - examples.keys():
-            position = pc.index(table.column("error").cast(pa.string()), code).as_py()
-            examples[code] = _example(results, shard, position)
-    failed = errors.total()
-    return ScanCounts(
-        shards=files,
-        rows=rows,
-        scored=rows - failed,
-        ai=sum(sources[name] for name in names if name != REAL),
-        sources={name: sources[name] for name in names},
-        errors=dict(sorted(errors.items())),
-        error_rate=failed / rows,
-        error_examples=dict(sorted(examples.items())),
-    )
+    counter = ResultCounter(results)
+    for shard, table, listed in bounded_map(read, shards, _COUNTING_THREADS):
+        counter.add(shard, table)
+        on_shard(listed)
+    return counter.totals(names)
 
 
 def _example(results: ResultsFolder, shard: Shard, position: int) -> ErrorExample:

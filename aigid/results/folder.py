@@ -1,9 +1,10 @@
 """The results folder of one scan: atomic commits of shards, records, and who writes there."""
 
+import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aigid.bounded_map import bounded_map
 from aigid.errors import ResultsError, ResumeMismatchError, UsageError
 from aigid.results.json_records import format_record, record_of
 from aigid.results.lock import holds_token, lock_folder
 from aigid.results.record import SCAN_FORMAT, ScanRecord, file_differences, record_differences
+from aigid.results.shard_list import ListedShard, ShardList, size_and_tail
 from aigid.results.summary import ScanSummary
 from aigid.shards import Shard
 from aigid.sources import ManifestFiles
@@ -23,15 +26,19 @@ from aigid.storage import (
     exists,
     explain_failure,
     list_names,
+    list_others,
+    list_sizes,
     locate,
     make_folder,
     read_bytes,
+    remove_file,
     remove_leftovers,
     write_atomic,
 )
 
 SCAN_FILE = "scan.json"
 FILES_FILE = "files.arrow"
+SHARDS_FILE = "shards.arrow"
 SUMMARY_FILE = "summary.json"
 DETECTIONS_FOLDER = "detections"
 _SHARD_NAME = re.compile(r"part-(\d+)\.parquet")
@@ -41,6 +48,8 @@ _OLD_SHARD_NAME = re.compile(r"detections-\d+\.parquet")
 # Kept columns may be large. A reader needs memory for a few times a row group, and cannot read more
 # than 2 GiB of a nested column in one.
 _ROW_GROUP_BYTES = 32 << 20
+# With an object store, each thread waits for a few requests.
+_CHECKING_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,7 @@ class ResultsFolder:
             if any(name.endswith(".parquet") for name in names):
                 raise ResumeMismatchError(
                     f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: "
-                    "give another folder"
+                    f"give another folder{self._advice()}"
                 )
             self._write(FILES_FILE, files.to_bytes())
             self._write(SCAN_FILE, format_record(scan))
@@ -128,10 +137,11 @@ class ResultsFolder:
         except (OSError, ValueError) as error:
             raise ResumeMismatchError(
                 f"{file.text}: not readable as a scan's record: {error}; give another folder"
+                f"{self._advice()}"
             ) from error
-        recorded = self.recorded_files()
+        recorded = self.recorded_files() or self._files_made_again(files)
         differences = [
-            *([] if recorded else [f"{FILES_FILE}: missing or damaged"]),
+            *([] if recorded else [f"{FILES_FILE}: missing or damaged{self._advice()}"]),
             *(file_differences(recorded, files) if recorded else []),
             *record_differences(before, scan),
         ]
@@ -151,10 +161,107 @@ class ResultsFolder:
             # `claim` refuses a damaged file; until then, all footers are read.
             return None
 
+    def _advice(self) -> str:
+        """Return what helps against a damaged record, where its hash or its copy is left."""
+        return ", or run `aigid verify --repair` first" if self.listed_shards() else ""
+
+    def _files_made_again(self, files: ManifestFiles) -> ManifestFiles | None:
+        """Write a missing `files.arrow` again, where `shards.arrow` says that it was the same."""
+        data, listed = files.to_bytes(), self.shards_of_this_scan()
+        if listed is None or exists(self.location.child(FILES_FILE)):
+            return None
+        if hashlib.sha256(data).hexdigest() != listed.files_sha256:
+            return None
+        self._write(FILES_FILE, data)
+        return files
+
+    def index_of(self, name: str) -> int | None:
+        """Return the index of the shard whose result file has this name, or None."""
+        found = _SHARD_NAME.fullmatch(name)
+        return int(found[1]) if found and name == self.shard_name(int(found[1])) else None
+
     def committed(self) -> set[int]:
         """Return the indexes of the committed shards; their files are whole."""
-        found = map(_SHARD_NAME.fullmatch, list_names(self.detections))
-        return {int(name[1]) for name in found if name and name[0] == self.shard_name(int(name[1]))}
+        found = map(self.index_of, list_names(self.detections))
+        return {index for index in found if index is not None}
+
+    def listed_shards(self) -> ShardList | None:
+        """Return the result files as the finished scan left them; None if missing or damaged."""
+        file = self.location.child(SHARDS_FILE)
+        try:
+            return ShardList.from_bytes(read_bytes(file)) if exists(file) else None
+        except (OSError, pa.ArrowException):
+            # The scan writes it again, and `verify_results` tells of it.
+            return None
+
+    def shards_of_this_scan(self) -> ShardList | None:
+        """Return `listed_shards`, but None where they are those of another scan."""
+        listed, scan = self.listed_shards(), self.location.child(SCAN_FILE)
+        return listed if listed and exists(scan) and read_bytes(scan) == listed.scan else None
+
+    def other_files(self, shards: int) -> list[str]:
+        """Return the names in `detections` of files and folders of none of so many shards.
+
+        Hidden ones are left out: no program takes them for results.
+        """
+        found = [*list_names(self.detections), *list_others(self.detections)]
+        names = [name for name in found if not name.startswith(".")]
+        indexes = map(self.index_of, names)
+        return [
+            name
+            for name, index in zip(names, indexes, strict=True)
+            if index is None or index >= shards
+        ]
+
+    def new_list(self) -> ShardList:
+        """Return an empty list of shards, for the scan that this folder holds."""
+        scan = read_bytes(self.location.child(SCAN_FILE))
+        files = hashlib.sha256(read_bytes(self.location.child(FILES_FILE))).hexdigest()
+        return ShardList(scan, files)
+
+    def write_shards(self, shards: ShardList) -> None:
+        """Write `shards.arrow`, which a scan does just before it writes `summary.json`."""
+        self._write(SHARDS_FILE, shards.to_bytes())
+
+    def changed_shards(self, listed: ShardList) -> set[int]:
+        """Return the indexes of the result files whose size or footer is not as listed.
+
+        Files that are missing are not among them. This reads at most 64 KiB of each file: a change
+        in the middle of a larger file is found by `verify_results` alone.
+        """
+        sizes = list_sizes(self.detections)
+
+        def changed(shard: ListedShard) -> int | None:
+            name, expected = self.shard_name(shard.index), (shard.size_bytes, shard.tail_sha256)
+            if name not in sizes:
+                return None
+            same = sizes[name] == shard.size_bytes
+            same = same and size_and_tail(self.detections.child(name)) == expected
+            return None if same else shard.index
+
+        found = bounded_map(changed, listed, _CHECKING_THREADS)
+        return {index for index in found if index is not None}
+
+    def discard(self, indexes: Iterable[int]) -> None:
+        """Remove result files, and then `summary.json`: the scan is no longer finished.
+
+        Raises ResultsError where they cannot be removed.
+        """
+        for index in sorted(indexes):
+            self.remove(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}")
+        self.remove(SUMMARY_FILE)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the folder, if it is there. Raises ResultsError where it cannot."""
+        file = self.location.child(name)
+        try:
+            remove_file(file)
+        except OSError as error:
+            raise ResultsError(f"{file.text}: cannot be removed: {self._reason(error)}") from error
+
+    def restore_scan(self, shards: ShardList) -> None:
+        """Write `scan.json` again, as the scan wrote it. Raises ResultsError where it cannot."""
+        self._write(SCAN_FILE, shards.scan)
 
     def commit(self, index: int, table: pa.Table) -> None:
         """Write a shard's result file, whole or not at all; the same table gives the same bytes.
@@ -196,6 +303,25 @@ class ResultsFolder:
                 "remove it and run the scan again"
             )
         return table
+
+    def as_listed(self, index: int, table: pa.Table) -> ListedShard:
+        """Return a result file as `shards.arrow` lists it; `table` is what `read` returned of it.
+
+        Raises ResultsError where it cannot be read, or has the content of another shard.
+        """
+        file = self.detections.child(self.shard_name(index))
+        metadata = table.schema.metadata or {}
+        held = metadata.get(b"aigid.shard", b"none").decode("ascii", "replace")
+        try:
+            if held != str(index):
+                raise ValueError(f"it holds shard {held}")
+            content = bytes.fromhex(metadata.get(b"aigid.content_sha256", b"").decode("ascii"))
+            return ListedShard(index, table.num_rows, *size_and_tail(file), content)
+        except (OSError, ValueError) as error:
+            reason = explain_failure(error, file)
+            raise ResultsError(
+                f"{file.text}: damaged: {reason}; remove it and run the scan again"
+            ) from error
 
     def count_rows(self, shard: Shard) -> int:
         """Return the number of rows in a shard's result file. Raises as `read` does."""

@@ -131,6 +131,11 @@ def results_schema(keep_schema: pa.Schema, labels: int) -> pa.Schema:
     return pa.schema([*before, *kept, *after])
 
 
+def column_names(keep: Iterable[str]) -> list[str]:
+    """Return the names of a result file's columns, in order; `keep` are those of the manifest."""
+    return [*RESERVED[:3], *keep, *RESERVED[3:]]
+
+
 def check_kept_columns(keep_schema: pa.Schema) -> None:
     """Raise UsageError where a kept column has the name of one that every result file has."""
     taken = sorted(set(keep_schema.names) & set(RESERVED))

@@ -225,13 +225,29 @@ def list_names(folder: Location) -> list[str]:
 
     Raises StorageError where an object store fails.
     """
+    return list(list_sizes(folder))
+
+
+def list_sizes(folder: Location) -> dict[str, int]:
+    """Return the names of the files directly in a folder, with their sizes in bytes.
+
+    Raises StorageError where an object store fails.
+    """
+    return {info.base_name: info.size for info in _infos(folder) if info.type == fs.FileType.File}
+
+
+def list_others(folder: Location) -> list[str]:
+    """Return the names of what is directly in a folder and no file: folders, links to nothing.
+
+    Raises StorageError where an object store fails.
+    """
+    return [info.base_name for info in _infos(folder) if info.type != fs.FileType.File]
+
+
+def _infos(folder: Location) -> list[fs.FileInfo]:
     selector = fs.FileSelector(folder.path, allow_not_found=True)
     with store_failures(folder):
-        return [
-            info.base_name
-            for info in folder.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
-        ]
+        return list(folder.filesystem.get_file_info(selector))
 
 
 def read_bytes(location: Location) -> bytes:
@@ -272,6 +288,14 @@ def write_atomic(location: Location, data: bytes | pa.Buffer) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_file(location: Location) -> None:
+    """Remove a file, if it is there. Raises OSError."""
+    try:
+        location.filesystem.delete_file(location.path)
+    except FileNotFoundError:
+        return
 
 
 def remove_leftovers(folder: Location) -> None:

@@ -21,6 +21,7 @@ from support.scan_process import await_commits, start_scan
 from support.scan_results import result_files, result_rows, summary_of
 
 from aigid.cli.main import main
+from aigid.results import FindingKind, open_results, verify_results
 
 Write = Callable[..., Path]
 Scan = Callable[..., Result]
@@ -535,6 +536,7 @@ def test_a_damaged_result_file_is_named(scan: Scan, write_manifest: Write, tmp_p
     manifest = write_manifest(10)
     assert scan(manifest).exit_code == 0
     (tmp_path / "results" / "summary.json").unlink()
+    (tmp_path / "results" / "shards.arrow").unlink()
     (tmp_path / "results" / "detections" / "part-000000.parquet").write_bytes(b"PAR1 damaged")
     result = scan(manifest)
     assert result.exit_code == 1
@@ -665,6 +667,9 @@ def test_killed_at_random_moments_the_results_are_byte_identical(
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
+        if (tmp_path / "killed" / "scan.json").exists():
+            found = verify_results(open_results(str(tmp_path / "killed")))
+            assert {one.kind for one in found} - {FindingKind.LEFTOVER} == {FindingKind.UNFINISHED}
     assert 0 < len(result_files(tmp_path / "killed")) < shards
     last = start_scan(
         manifest, tmp_path / "killed", "--model", tiny_repository, "--shard-rows", "100"
@@ -677,6 +682,7 @@ def test_killed_at_random_moments_the_results_are_byte_identical(
         path.read_bytes() for path in files["killed"]
     ]
     assert not list((tmp_path / "killed").rglob(".*.tmp"))
+    assert list(verify_results(open_results(str(tmp_path / "killed")))) == []
 
 
 @pytest.mark.integration

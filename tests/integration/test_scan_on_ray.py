@@ -22,7 +22,9 @@ Options = Callable[..., list[object]]
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in result_files(out)}
+    """The result files, and the list of them that a finished scan has."""
+    paths = [*result_files(out), *out.glob("shards.arrow")]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def finished(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str, str]:

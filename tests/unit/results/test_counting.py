@@ -29,7 +29,7 @@ def shards(*rows: int) -> list[Shard]:
 def test_the_counts_are_over_all_shards(folder: ResultsFolder) -> None:
     paths = ["0.png", "1.png", "2.png", "3.png"]
     folder.commit(0, small_table([0.9, 0.1, np.nan, 0.8], {2: GONE}, paths=paths))
-    folder.commit(1, small_table([np.nan, np.nan], {0: GONE, 1: EMPTY}))
+    folder.commit(1, small_table([np.nan, np.nan], {0: GONE, 1: EMPTY}, index=1))
     assert count_results(folder, shards(4, 2), DEFAULT_LABELS) == ScanCounts(
         shards=2,
         rows=6,
@@ -50,7 +50,7 @@ def test_the_example_of_an_error_is_its_first_row_in_the_manifests_order(
 ) -> None:
     for index in range(40):
         errors = {0: RowError(ErrorCode.MISSING, f"shard {index}")} if index >= 3 else {}
-        folder.commit(index, small_table([np.nan if errors else 0.5, 0.5], errors))
+        folder.commit(index, small_table([np.nan if errors else 0.5, 0.5], errors, index=index))
     found = count_results(folder, shards(*[2] * 40), DEFAULT_LABELS).error_examples
     assert found["missing"].detail == "shard 3"
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_missing_or_damaged_is_named(folder: ResultsFolder) -> No
     expected = f"{path}: damaged or missing: .*; remove it and run the scan again"
     with pytest.raises(ResultsError, match=expected):
         count_results(folder, shards(2, 2), DEFAULT_LABELS)
-    folder.commit(1, small_table([0.1, 0.9]))
+    folder.commit(1, small_table([0.1, 0.9], index=1))
     whole = path.read_bytes()
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for damaged in (b"", b"PAR1", whole[:-9], b"\xff" * footer + whole[footer:]):
