@@ -123,11 +123,10 @@ def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -
     """Remove result files that changed since the scan finished, and say which."""
     if not changed:
         return
-    names = ", ".join(map(results.shard_name, sorted(changed)[:_NAMED_FILES]))
-    more = ", ..." if len(changed) > _NAMED_FILES else ""
+    names = _first_names([results.shard_name(index) for index in sorted(changed)])
     on_message(
         f"{results.detections.text}: {len(changed)} result files changed since the "
-        f"scan finished: {names}{more}; they are scanned again"
+        f"scan finished: {names}; they are scanned again"
     )
     results.discard(changed)
 
@@ -136,11 +135,14 @@ def _tell_of_others(results: ResultsFolder, totals: PlanTotals, on_message: OnMe
     """Say which files beside the result files readers of the folder would take for some."""
     others = sorted(results.other_files(totals.shards))
     if others:
-        names = ", ".join(others[:_NAMED_FILES]) + (", ..." if len(others) > _NAMED_FILES else "")
         on_message(
-            f"{results.detections.text}: not files of this scan: {names}; move them away, because "
-            "programs that open the folder would read them too"
+            f"{results.detections.text}: not files of this scan: {_first_names(others)}; move them "
+            "away, because programs that open the folder would read them too"
         )
+
+
+def _first_names(names: list[str]) -> str:
+    return ", ".join([*names[:_NAMED_FILES], *(["..."] if names[_NAMED_FILES:] else [])])
 
 
 def _plan(config: ScanConfig, manifest: Manifest) -> Iterator[Shard]:

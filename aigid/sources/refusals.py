@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from aigid.errors import AigidError, ManifestError
 from aigid.sources.files import ManifestFile
-from aigid.storage import Location, explain_failure, store_failures
+from aigid.storage import Location, explain_failure, info_of, store_failures
 
 
 @contextmanager
@@ -32,11 +32,9 @@ def unchanged(file: ManifestFile, location: Location) -> Iterator[None]:
     if location.is_local or location.is_read_only:
         yield
         return
-    with store_failures(location):
-        before = location.filesystem.get_file_info(location.path)
+    before = info_of(location)
     yield
-    with store_failures(location):
-        after = location.filesystem.get_file_info(location.path)
+    after = info_of(location)
     if (before.size, before.mtime_ns) != (after.size, after.mtime_ns):
         raise changed(file)
 

@@ -166,16 +166,22 @@ def test_a_scan_in_a_store_has_the_rows_of_the_same_scan_on_a_disk(
     assert {"scan.json", "files.arrow", "summary.json"} <= store.contents("undisturbed").keys()
 
 
+def put_form(store: ObjectStore, form: str, folder: Path, rows: int) -> tuple[Path, str]:
+    """Write pairs in a form to a disk and into the store; return the path and the URI to scan."""
+    source = write_form(form, folder, rows)
+    root = source if source.is_dir() else source.parent
+    key = f"{folder.name}/{root.name}"
+    store.put_folder(root, key)
+    return source, store.uri(key if source.is_dir() else f"{key}/{source.name}")
+
+
 @pytest.mark.parametrize("form", FORMS[:-1])
 def test_every_form_of_a_manifest_is_scanned_in_a_store(
     store: ObjectStore, tiny_repository: Path, tmp_path: Path, form: str
 ) -> None:
-    source = write_form(form, tmp_path, 25)
-    folder = source if source.is_dir() else source.parent
-    store.put_folder(folder, f"forms/{folder.name}")
-    below = folder.name if source.is_dir() else f"{folder.name}/{source.name}"
+    source, uri = put_form(store, form, tmp_path, 25)
     options = ["--model", tiny_repository, "--shard-rows", 10]
-    for place, out in ((source, "disk"), (store.uri(f"forms/{below}"), "store")):
+    for place, out in ((source, "disk"), (uri, "store")):
         result = run_scan(place, tmp_path / out, *options)
         assert result.returncode == 0, result.stderr
     rows = [result_rows(tmp_path / out) for out in ("disk", "store")]
@@ -283,9 +289,7 @@ def test_reads_of_a_few_bytes_that_fail_do_not_end_a_scan(
 ) -> None:
     # The error of the store is longer than what was asked for, so that its client sees no error
     # that it knows.
-    source = write_form(form, tmp_path, 2)
-    folder = source if source.is_dir() else source.parent
-    store.put_folder(folder, f"small/{form}")
+    _, uri = put_form(store, form, tmp_path / "small", 2)
     asked: dict[tuple[str, str | None], int] = Counter()
 
     def find(request: Request) -> Fault | None:
@@ -294,9 +298,7 @@ def test_reads_of_a_few_bytes_that_fail_do_not_end_a_scan(
         return Fault(503, "SlowDown") if request.method == "GET" and first_time else None
 
     store.faults = find
-    below = form if source.is_dir() else f"{form}/{source.name}"
-    options = ["--model", tiny_repository]
-    done = run_scan(store.uri(f"small/{below}"), tmp_path / "out", *options)
+    done = run_scan(uri, tmp_path / "out", "--model", tiny_repository)
     assert done.returncode == 0, done.stderr
     assert [row["error"] for row in result_rows(tmp_path / "out")] == [None, None]
     assert max(asked.values()) > 1
