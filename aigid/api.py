@@ -35,6 +35,8 @@ class ScanOptions(TypedDict, total=False):
     user_agent: str
     headers: Sequence[tuple[str, str, str]]
     respect_opt_out: bool
+    evidence: bool
+    trust_anchors: str
     requests_per_host: int
     threshold: float | None
     max_fpr: float | None

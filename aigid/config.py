@@ -79,10 +79,11 @@ class ScanConfig:
     asked as `user_agent`, with at most `requests_per_host` requests at a time to one host from each
     process. `headers` has a host (with or without a port), the name and the value of each further
     header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
-    or noimageai is not scored. Each of `threads` threads decodes and scores one batch of
-    `batch_rows` pairs at a time. With `triton`, servers score; with `ray`, workers of a cluster
-    scan the shards with threads of their own. The command line ends with status 3 if more rows have
-    an error than `max_error_rate` allows.
+    or noimageai is not scored. With `evidence`, results also have what the image files say of their
+    origin; C2PA signatures of issuers in `trust_anchors`, PEM certificates, are trusted. Each of
+    `threads` threads decodes and scores one batch of `batch_rows` pairs at a time. With `triton`,
+    servers score; with `ray`, workers of a cluster scan the shards with threads of their own. The
+    command line ends with status 3 if more rows have an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -100,6 +101,8 @@ class ScanConfig:
     user_agent: str = field(default="aigid", repr=False)
     headers: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
     respect_opt_out: bool = False
+    evidence: bool = False
+    trust_anchors: str = field(default="", repr=False)
     requests_per_host: int = DEFAULT_REQUESTS_PER_HOST
     threshold: float | None = None
     max_fpr: float | None = None
@@ -121,16 +124,15 @@ class ScanConfig:
         if not isinstance(self.model, Path | str | None):
             raise UsageError(f"`model` must be a path: got {self.model!r}")
         _check_types(self)
-        if self.no_prompts and self.prompt_column is not None:
-            raise UsageError("give one of `prompt_column` and `no_prompts`, not both")
-        if self.threshold is not None and self.max_fpr is not None:
-            raise UsageError("give one of `threshold` and `max_fpr`, not both")
+        _check_combinations(self)
         _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
         _check_counts(self, "limit", "threads", "batch_rows", "shard_rows")
         _check_counts(self, "requests_per_host")
         object.__setattr__(self, "headers", _headers(self.headers))
-        if not isinstance(self.user_agent, str):
-            raise UsageError(f"`user_agent` must be a str: got {type(self.user_agent).__name__}")
+        for name in ("user_agent", "trust_anchors"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise UsageError(f"`{name}` must be a str: got {type(value).__name__}")
         # It checks the headers.
         _ = self.web
 
@@ -180,10 +182,21 @@ def _check_types(config: ScanConfig) -> None:
         "allow_outside_root",
         "allow_private_addresses",
         "respect_opt_out",
+        "evidence",
     ):
         value = getattr(config, name)
         if not isinstance(value, bool):
             raise UsageError(f"`{name}` must be True or False: got {value!r}")
+
+
+def _check_combinations(config: ScanConfig) -> None:
+    """Check the fields that exclude or need others."""
+    if config.no_prompts and config.prompt_column is not None:
+        raise UsageError("give one of `prompt_column` and `no_prompts`, not both")
+    if config.threshold is not None and config.max_fpr is not None:
+        raise UsageError("give one of `threshold` and `max_fpr`, not both")
+    if config.trust_anchors and not config.evidence:
+        raise UsageError("`trust_anchors` is for scans with `evidence`: give `evidence` too")
 
 
 def _check_fractions(config: Any, *names: str) -> None:

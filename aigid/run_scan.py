@@ -1,5 +1,6 @@
 """The scan: plan the shards, scan those that are missing, sum up."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +17,7 @@ from aigid.results import (
     SCAN_FORMAT,
     InputTotals,
     ModelIdentity,
+    OptionalColumns,
     ResultsFolder,
     RunFigures,
     ScanCounts,
@@ -90,7 +92,7 @@ def run_scan(
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
-    check_kept_columns(manifest.keep_schema)
+    check_kept_columns(manifest.keep_schema, OptionalColumns(evidence=config.evidence))
     for note in manifest.notes:
         on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
@@ -234,7 +236,8 @@ def _finish(
     """Count the results, list their files, and write the summary unless `before` is the same."""
     results, shards = work.results, work.results.new_list()
     plan = _plan(config, manifest)
-    counts = count_results(results, plan, model.contract.sources, shards.append)
+    optional = OptionalColumns(evidence=config.evidence)
+    counts = count_results(results, plan, model.contract.sources, optional, shards.append)
     results.write_shards(shards)
     figures = RunFigures.of(counts.rows - work.totals.done_rows, seconds)
     summary = _summary(config, model, counts, figures)
@@ -262,10 +265,16 @@ def _scan_record(
             allow_outside_root=config.allow_outside_root,
             allow_private_addresses=config.allow_private_addresses,
             respect_opt_out=config.respect_opt_out,
+            evidence=config.evidence,
+            trust_anchors_sha256=_sha256(config.trust_anchors),
         ),
         shards=totals.shards,
         versions=software_versions(),
     )
+
+
+def _sha256(text: str) -> str | None:
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
 
 
 def _summary(

@@ -13,6 +13,7 @@ from aigid.config import ScanConfig
 from aigid.contract import TOKENIZER_FILE, ModelContract, find_model
 from aigid.decisions import DEFAULT_THRESHOLD
 from aigid.errors import ContractError, UsageError
+from aigid.evidence import EvidenceReader
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
 from aigid.progress import OnMessage
@@ -78,7 +79,10 @@ class ScanJob:
 def make_scanner(
     config: ScanConfig, repository: Path, manifest: Manifest, scorer: Scorer
 ) -> ShardScanner:
-    """Return the scanner of this process: with the tokenizer, the image root and the threshold."""
+    """Return the scanner of this process: with the tokenizer, the image root and the threshold.
+
+    Raises MissingExtraError where the scan reads evidence, and this host has no reader of C2PA.
+    """
     return ShardScanner(
         manifest=manifest,
         policy=fetch_policy(config),
@@ -87,6 +91,7 @@ def make_scanner(
         threshold=decision_threshold(config, scorer.contract),
         batch_rows=config.batch_rows,
         threads=config.threads,
+        evidence=EvidenceReader(config.trust_anchors) if config.evidence else None,
     )
 
 

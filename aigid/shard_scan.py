@@ -10,6 +10,7 @@ import pyarrow as pa
 from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.bounded_map import BoundedWeight, map_in_pool
 from aigid.errors import AigidError
+from aigid.evidence import EvidenceReader, RowEvidence
 from aigid.fetch import (
     CircuitBreaker,
     FetchAhead,
@@ -24,7 +25,7 @@ from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder
 from aigid.records import RowError
-from aigid.results import ScoredBy, ShardAnswers, image_column, result_table
+from aigid.results import OptionalColumns, ScoredBy, ShardAnswers, image_column, result_table
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
 from aigid.sources import Kind, ManifestFile, caption_errors, texts
@@ -51,6 +52,7 @@ class ShardScanner:
     threshold: float
     batch_rows: int
     threads: int
+    evidence: EvidenceReader | None = None
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
 
     @property
@@ -65,6 +67,11 @@ class ShardScanner:
             threshold=self.threshold,
             open_set=contract.open_set,
         )
+
+    @property
+    def optional(self) -> OptionalColumns:
+        """The optional columns that the scan makes."""
+        return OptionalColumns(evidence=self.evidence is not None)
 
 
 def scan_shards(
@@ -102,6 +109,7 @@ class _Submitted:
     positions: list[int] = field(default_factory=list)
     scores: Future[Scores] | None = None
     errors: dict[int, RowError] = field(default_factory=dict)
+    evidence: dict[int, RowEvidence] = field(default_factory=dict)
     ends_shard: bool = False
 
 
@@ -140,7 +148,8 @@ class _ShardScan:
         scanner = self._scanner
         try:
             for shard in shards:
-                answers = ShardAnswers.of(shard, len(self._scanner.scorer.contract.labels))
+                labels = len(scanner.scorer.contract.labels)
+                answers = ShardAnswers.of(shard, labels, scanner.optional)
                 pairs = self._pairs(answers)
                 for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
                     yield _Work(answers, batch, self._start_fetching(batch))
@@ -181,17 +190,20 @@ class _ShardScan:
         if work.batch is None:
             return _Submitted(work.answers, ends_shard=True)
         scorer, policy, fetched = self._scanner.scorer, self._scanner.policy, work.fetched
+        reader, evidence = self._scanner.evidence, dict[int, RowEvidence]()
 
         def decode(pair: PairInput[ImageReference]) -> Pixels:
             if self._fetching.is_closed:
                 raise CancelledError
             fetch = fetched.pop(pair.position, None)
             data = fetch_image(pair.image, policy) if fetch is None else self._fetching.take(fetch)
+            if reader is not None:
+                evidence[pair.position] = reader.read(data)
             return decode_image(data, scorer.contract.image, policy.limits)
 
         decoded = decode_batch(work.batch, decode)
         scores = scorer.submit(*decoded.tensors) if decoded.tensors else None
-        return _Submitted(work.answers, decoded.positions, scores, decoded.errors)
+        return _Submitted(work.answers, decoded.positions, scores, decoded.errors, evidence)
 
     def _finished(self, answers: ShardAnswers) -> tuple[Shard, pa.Table]:
         table = result_table(self._scanner.manifest, answers, self._scanner.scored_by)
@@ -207,6 +219,7 @@ class _ShardScan:
             batch.answers.p_source[batch.positions] = scores.p_source
             batch.answers.known_score[batch.positions] = scores.known_score
         batch.answers.errors.update(batch.errors)
+        batch.answers.evidence.update(batch.evidence)
         self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))
 
 

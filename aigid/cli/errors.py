@@ -51,6 +51,7 @@ PARAMETERS = {
     "test_manifests": ("test",),
     "tls": ("triton_tls",),
     "train": ("train_manifests",),
+    "trust_anchors": ("trust_list",),
     "variants": ("variant",),
     "worker_memory_gib": ("worker_memory",),
 }

@@ -9,6 +9,7 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.errors import print_message
+from aigid.cli.evidence_options import TRUST_LIST, trust_anchors
 from aigid.cli.option_types import FILE
 from aigid.cli.stdout import print_result, printing
 from aigid.errors import UsageError
@@ -17,19 +18,13 @@ from aigid.records import printable
 if TYPE_CHECKING:
     from aigid.evidence import Finding
 
-_input = options_under("Input")
 _output = options_under("Output")
 _SHOWN_CHARACTERS = 200
 
 
 @click.command("inspect", cls=Command)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=FILE)
-@_input(
-    "--trust-list",
-    type=FILE,
-    metavar="FILE",
-    help="Trust C2PA signatures of these issuers (PEM certificates).  [default: trust none]",
-)
+@TRUST_LIST
 @_output("--json", is_flag=True, help="Print a JSON object for each image, one a line.")
 def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> None:
     """Print what image files say of their origin, the strongest evidence first.
@@ -42,9 +37,9 @@ def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> No
     Example:
       aigid inspect photo.jpg render.png
     """
-    from aigid.evidence import read_evidence, read_trust_list
+    from aigid.evidence import read_evidence
 
-    anchors = read_trust_list(trust_list) if trust_list else ""
+    anchors = trust_anchors(trust_list)
     failed = 0
     with printing("the evidence"):
         for path in images:

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from aigid.cli.command import Function, options_under, with_options
+from aigid.cli.evidence_options import TRUST_LIST, trust_anchors
 from aigid.cli.option_types import (
     FILE,
     FOLDER,
@@ -78,6 +79,16 @@ _MODEL = (
         type=FRACTION,
         help="Use the threshold that the model stores for this false-positive rate.",
     ),
+)
+
+_evidence = options_under("Evidence")
+_EVIDENCE = (
+    _evidence(
+        "--evidence",
+        is_flag=True,
+        help="Also write what the image files say of their origin into the results.",
+    ),
+    TRUST_LIST,
 )
 
 _images = options_under("Images")
@@ -261,10 +272,10 @@ _SPEED = (
 )
 
 # All but --out, which comes first, and --max-error-rate and those about Ray.
-PLAN_OPTIONS = (*_INPUT, *_OUTPUT[1:], *_MODEL, *_IMAGES, *_SPEED[:-1], *_TRITON)
+PLAN_OPTIONS = (*_INPUT, *_OUTPUT[1:], *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
 """The options of a scan that its plan has too."""
 
-_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
+_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
 
 
 def scan_options(function: Function) -> Function:
@@ -287,6 +298,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     threads = options.pop("threads") or available_cores()
     batch_rows = options.pop("batch_size")
     triton, ray = _triton_config(options), _ray_config(options)
+    options["trust_anchors"] = trust_anchors(options.pop("trust_list"))
     options["headers"] = tuple(map(_header, options.pop("header")))
     return ScanConfig(
         paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options

@@ -37,6 +37,8 @@ def print_summary(summary: ScanSummary, out: str) -> None:
         model = escaped(summary.model.name)
         console.print(f"model: {model}, threshold {summary.threshold:g}", soft_wrap=True)
         console.print(_sources(summary))
+        if summary.evidence is not None:
+            console.print(_evidence(summary.evidence))
         for code, count in summary.errors.items():
             _print_error(console, code, count, summary.error_examples.get(code))
         console.print(_last_line(summary, out), soft_wrap=True)
@@ -52,6 +54,12 @@ def _sources(summary: ScanSummary) -> Table:
     for name, count in {**summary.sources, **errors}.items():
         table.add_row(escaped(name), f"{count:,}", f"{count / summary.rows:.1%}")
     return table
+
+
+def _evidence(counts: dict[str, int]) -> str:
+    """Return what the image files say, as one line."""
+    found = ", ".join(f"{says} {count:,}" for says, count in counts.items())
+    return f"evidence in the files: {found}"
 
 
 def _print_error(console: Console, code: str, count: int, example: ErrorExample | None) -> None:

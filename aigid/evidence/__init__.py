@@ -3,5 +3,16 @@
 from aigid.evidence.c2pa_manifest import read_trust_list
 from aigid.evidence.findings import Finding, Says, Strength, strongest
 from aigid.evidence.read import read_evidence
+from aigid.evidence.reader import EvidenceReader
+from aigid.evidence.row_evidence import RowEvidence
 
-__all__ = ["Finding", "Says", "Strength", "read_evidence", "read_trust_list", "strongest"]
+__all__ = [
+    "EvidenceReader",
+    "Finding",
+    "RowEvidence",
+    "Says",
+    "Strength",
+    "read_evidence",
+    "read_trust_list",
+    "strongest",
+]

@@ -36,16 +36,23 @@ def read_trust_list(path: Path) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"`trust_list` {path}: cannot be read: {error}") from error
+    return check_trust_anchors(text, f"`trust_list` {path}")
+
+
+def check_trust_anchors(text: str, where: str = "`trust_anchors`") -> str:
+    """Return the PEM certificates in a text; raises UsageError where there is none, or one is not.
+
+    `where` begins the error.
+    """
     certificates = _CERTIFICATE.findall(text)
     if not certificates:
-        raise UsageError(f"`trust_list` {path}: no PEM certificate in it")
+        raise UsageError(f"{where}: no PEM certificate in it")
     for number, certificate in enumerate(certificates, 1):
         # The C2PA reader would leave it out, and say nothing.
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=certificate)
         except (ssl.SSLError, ValueError) as error:
-            message = f"`trust_list` {path}: certificate {number} is damaged"
-            raise UsageError(message) from error
+            raise UsageError(f"{where}: certificate {number} is damaged") from error
     return "\n".join(certificates)
 
 

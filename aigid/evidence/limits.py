@@ -23,3 +23,6 @@ MOST_DEPTH = 64
 
 MOST_DETAIL_CHARACTERS = 2000
 """Characters of a detail, such as a prompt."""
+
+MOST_ROW_BYTES = 16 << 10
+"""Bytes of all findings in a result row, as JSON."""

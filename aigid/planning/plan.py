@@ -21,7 +21,7 @@ from aigid.planning.scan_plan import (
     ScanPlan,
 )
 from aigid.progress import OnMessage
-from aigid.results import RunFigures, check_kept_columns
+from aigid.results import OptionalColumns, RunFigures, check_kept_columns
 from aigid.scan_job import make_scanner
 from aigid.scorers import load_scorer
 from aigid.shard_scan import ShardScanner
@@ -52,7 +52,7 @@ def plan_scan(
         raise UsageError(f"`sample` must be 1 or more: got {sample_rows}")
     paths = expand_braces(config.paths)
     manifest = open_manifest(paths, config.columns, limit=config.limit)
-    check_kept_columns(manifest.keep_schema)
+    check_kept_columns(manifest.keep_schema, OptionalColumns(evidence=config.evidence))
     totals = PlanTotals.of(plan_shards(manifest.files, config.shard_rows, config.limit), ())
     repository = find_model(config.model)
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:

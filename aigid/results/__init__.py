@@ -16,6 +16,7 @@ from aigid.results.record import (
 from aigid.results.repair import repair_results
 from aigid.results.run_figures import RunFigures
 from aigid.results.schema import (
+    OptionalColumns,
     ShardAnswers,
     check_kept_columns,
     image_column,
@@ -34,6 +35,7 @@ __all__ = [
     "InputTotals",
     "ListedShard",
     "ModelIdentity",
+    "OptionalColumns",
     "Repair",
     "ResultsFolder",
     "RunFigures",

@@ -7,8 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
+from aigid.evidence import Says
 from aigid.records import REAL
 from aigid.results.folder import ResultsFolder
+from aigid.results.schema import OptionalColumns
 from aigid.results.shard_list import ListedShard
 from aigid.results.summary import ErrorExample, ScanCounts
 from aigid.shards import Shard
@@ -21,19 +23,22 @@ _EXAMPLE_COLUMNS = ["manifest", "row", "image", "error_detail"]
 class ResultCounter:
     """Counts the rows of result files, which are added in the manifest's order."""
 
-    def __init__(self, results: ResultsFolder) -> None:
+    def __init__(self, results: ResultsFolder, optional: OptionalColumns) -> None:
         self._results = results
         self._sources: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, ErrorExample] = {}
+        self._evidence = Counter(dict.fromkeys(map(str, Says), 0)) if optional.evidence else None
         self._files = self._rows = 0
 
     def add(self, shard: Shard, table: pa.Table) -> None:
-        """Count the columns `source` and `error` of a shard's result file."""
+        """Count the values in columns of a shard's result file, which `counted` names."""
         self._files, self._rows = self._files + 1, self._rows + table.num_rows
         self._sources.update(_value_counts(table.column("source")))
         found = _value_counts(table.column("error"))
         self._errors.update(found)
+        if self._evidence is not None:
+            self._evidence.update(_value_counts(table.column("evidence")))
         for code in found.keys() - self._examples.keys():
             position = pc.index(table.column("error").cast(pa.string()), code).as_py()
             self._examples[code] = _example(self._results, shard, position)
@@ -50,6 +55,7 @@ class ResultCounter:
             errors=dict(sorted(self._errors.items())),
             error_rate=failed / self._rows if self._rows else 0.0,
             error_examples=dict(sorted(self._examples.items())),
+            evidence=None if self._evidence is None else dict(self._evidence),
         )
 
 
@@ -57,6 +63,7 @@ def count_results(
     results: ResultsFolder,
     shards: Iterable[Shard],
     names: Sequence[str],
+    optional: OptionalColumns = OptionalColumns(),
     on_shard: Callable[[ListedShard], None] = lambda shard: None,
 ) -> ScanCounts:
     """Return the totals over the result files of these shards, which are in the manifest's order.
@@ -68,10 +75,10 @@ def count_results(
     """
 
     def read(shard: Shard) -> tuple[Shard, pa.Table, ListedShard]:
-        table = results.read(shard, ["source", "error"])
+        table = results.read(shard, optional.counted)
         return shard, table, results.as_listed(shard.index, table)
 
-    counter = ResultCounter(results)
+    counter = ResultCounter(results, optional)
     for shard, table, listed in bounded_map(read, shards, _COUNTING_THREADS):
         counter.add(shard, table)
         on_shard(listed)

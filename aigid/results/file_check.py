@@ -14,7 +14,7 @@ from aigid.decisions import decide_ai
 from aigid.results.content_hash import content_sha256
 from aigid.results.finding import FindingKind
 from aigid.results.record import ScanRecord
-from aigid.results.schema import column_names
+from aigid.results.schema import OptionalColumns, column_names
 from aigid.results.shard_list import ListedShard, size_and_tail
 from aigid.shards import Shard
 from aigid.storage import Location, explain_failure
@@ -41,7 +41,7 @@ class ResultFile:
     listed: ListedShard | None = None
 
     def check(self) -> pa.Table:
-        """Return the columns `source` and `error` of the file.
+        """Return the columns of the file whose values the summary counts.
 
         Raises FileProblem for the first thing that is wrong with it.
         """
@@ -61,7 +61,7 @@ class ResultFile:
             raise FileProblem(FindingKind.ROWS, misplaced[1], misplaced[0])
         self._check_decisions(table)
         self._check_listed(metadata["content_sha256"], same_bytes)
-        return table.select(["source", "error"])
+        return table.select(self._optional.counted)
 
     def _has_listed_bytes(self) -> bool:
         try:
@@ -101,10 +101,14 @@ class ResultFile:
             reason = explain_failure(error, self.file)
             raise FileProblem(FindingKind.DAMAGED, reason, row) from error
 
+    @property
+    def _optional(self) -> OptionalColumns:
+        return OptionalColumns() if self.scan is None else self.scan.settings.optional
+
     def _check_columns(self, schema: pa.Schema) -> None:
         if self.scan is None:
             return
-        expected = column_names(self.scan.settings.columns.keep)
+        expected = column_names(self.scan.settings.columns.keep, self._optional)
         if schema.names != expected:
             raise FileProblem(
                 FindingKind.ANOTHER_SCAN,

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any
 
+from aigid.results.schema import OptionalColumns
 from aigid.sources import Columns, ManifestFile, ManifestFiles
 from aigid.version import __version__
 
-SCAN_FORMAT = 5
+SCAN_FORMAT = 6
 """The format of a results folder: of its records, and of where its files are."""
 
 _PACKAGES = ("numpy", "onnxruntime", "pillow", "pyarrow", "simplejpeg", "tokenizers")
@@ -51,6 +52,13 @@ class ScanSettings:
     allow_outside_root: bool
     allow_private_addresses: bool
     respect_opt_out: bool = False
+    evidence: bool = False
+    trust_anchors_sha256: str | None = None
+
+    @property
+    def optional(self) -> OptionalColumns:
+        """The columns that the settings ask for."""
+        return OptionalColumns(evidence=self.evidence)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The columns of a result file, and the rows of a shard as a table of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, UsageError
+from aigid.evidence import RowEvidence, Says
 from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
 from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
 from aigid.shards import SHARD_KEPT_BYTES, Shard
 
-RESERVED = (
+COLUMNS = (
     "manifest",
     "row",
     "image",
@@ -28,7 +29,10 @@ RESERVED = (
     "error",
     "error_detail",
 )
+"""The columns of every result file but for kept ones."""
+
 _CODES = list(ErrorCode)
+_SAYS = list(Says)
 _TEXT_KEY = pa.dictionary(pa.int32(), pa.string())
 # A hostile manifest may have a file's content in place of its path.
 _REFERENCE_CHARACTERS = 4096
@@ -36,11 +40,29 @@ _REFERENCE_CHARACTERS = 4096
 _MOST_KEPT_BYTES = 4 * SHARD_KEPT_BYTES
 
 
+@dataclass(frozen=True)
+class OptionalColumns:
+    """Which columns result files have beside those of every scan."""
+
+    evidence: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return ("evidence", "evidence_detail") if self.evidence else ()
+
+    @property
+    def counted(self) -> list[str]:
+        """The names of the columns whose values the summary counts."""
+        return ["source", *(["evidence"] if self.evidence else []), "error"]
+
+
 @dataclass
 class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
-    Probabilities are NaN until the row is scored; `errors` has the rows that cannot be.
+    Probabilities are NaN until the row is scored; `errors` has the rows that cannot be. `evidence`
+    has the images that could be fetched, where `optional` has its columns.
     `rows` were read so far, and `segment_rows` of each segment.
     """
 
@@ -54,15 +76,18 @@ class ShardAnswers:
     errors: dict[int, RowError] = field(default_factory=dict)
     rows: int = 0
     kept_bytes: int = 0
+    optional: OptionalColumns = OptionalColumns()
+    evidence: dict[int, RowEvidence] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, shard: Shard, labels: int) -> Self:
+    def of(cls, shard: Shard, labels: int, optional: OptionalColumns = OptionalColumns()) -> Self:
         """Return the answers of a shard without any, for a model with so many labels."""
         return cls(
             shard,
             np.full(shard.rows, np.nan, np.float32),
             np.full((shard.rows, labels), np.nan, np.float32),
             np.full(shard.rows, np.nan, np.float32),
+            optional=optional,
         )
 
     def begin_segment(self) -> None:
@@ -107,12 +132,14 @@ class ShardAnswers:
         self.known_score = np.pad(self.known_score, (0, more), constant_values=np.nan)
 
 
-def results_schema(keep_schema: pa.Schema, labels: int) -> pa.Schema:
+def results_schema(
+    keep_schema: pa.Schema, labels: int, optional: OptionalColumns = OptionalColumns()
+) -> pa.Schema:
     """Return the columns of a result file, for a model with so many labels.
 
     Raises UsageError as `check_kept_columns` does.
     """
-    check_kept_columns(keep_schema)
+    check_kept_columns(keep_schema, optional)
     before = [
         pa.field("manifest", _TEXT_KEY),
         pa.field("row", pa.int64()),
@@ -125,20 +152,26 @@ def results_schema(keep_schema: pa.Schema, labels: int) -> pa.Schema:
         pa.field("source", _TEXT_KEY),
         pa.field("p_source", pa.list_(pa.float32(), labels)),
         pa.field("known_score", pa.float32()),
-        pa.field("error", _TEXT_KEY),
-        pa.field("error_detail", pa.string()),
     ]
-    return pa.schema([*before, *kept, *after])
+    optional_fields = [
+        pa.field("evidence", _TEXT_KEY),
+        pa.field("evidence_detail", pa.string()),
+    ]
+    last = [pa.field("error", _TEXT_KEY), pa.field("error_detail", pa.string())]
+    chosen = [column for column in optional_fields if column.name in optional.names]
+    return pa.schema([*before, *kept, *after, *chosen, *last])
 
 
-def column_names(keep: Iterable[str]) -> list[str]:
+def column_names(keep: Iterable[str], optional: OptionalColumns) -> list[str]:
     """Return the names of a result file's columns, in order; `keep` are those of the manifest."""
-    return [*RESERVED[:3], *keep, *RESERVED[3:]]
+    return [*COLUMNS[:3], *keep, *COLUMNS[3:-2], *optional.names, *COLUMNS[-2:]]
 
 
-def check_kept_columns(keep_schema: pa.Schema) -> None:
-    """Raise UsageError where a kept column has the name of one that every result file has."""
-    taken = sorted(set(keep_schema.names) & set(RESERVED))
+def check_kept_columns(
+    keep_schema: pa.Schema, optional: OptionalColumns = OptionalColumns()
+) -> None:
+    """Raise UsageError where a kept column has the name of one that the result files have."""
+    taken = sorted(set(keep_schema.names) & {*COLUMNS, *optional.names})
     if taken:
         raise UsageError(
             f"`keep` {', '.join(taken)}: every result file has a column of that name; "
@@ -160,13 +193,15 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
     Raises ResultsError where there is a row too many or too few, or a row with neither a
     probability nor an error.
     """
-    shard, schema = answers.shard, results_schema(manifest.keep_schema, len(scored_by.labels))
+    shard, labels = answers.shard, len(scored_by.labels)
+    schema = results_schema(manifest.keep_schema, labels, answers.optional)
     rows = shard.rows if shard.has_known_rows else answers.rows
     columns = [
         *_places(answers),
         pa.chunked_array(answers.images, pa.string()),
         *pa.Table.from_batches(answers.kept, schema=manifest.keep_schema).columns,
         *_decisions(answers, scored_by),
+        *(_evidence(answers.evidence, rows) if answers.optional.evidence else ()),
         *_errors(answers.errors, rows),
     ]
     lengths = sorted({len(column) for column in columns})
@@ -230,14 +265,24 @@ def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
     ]
 
 
+def _evidence(evidence: Mapping[int, RowEvidence], rows: int) -> tuple[pa.Array, pa.Array]:
+    """Return the columns `evidence` and `evidence_detail`."""
+    found = [evidence.get(position) for position in range(rows)]
+    says = [None if one is None else _SAYS.index(one.says) for one in found]
+    details = [None if one is None else one.detail for one in found]
+    return _from_names(says, _SAYS), pa.array(details, pa.string())
+
+
+def _from_names(indexes: Sequence[int | None], names: Sequence[str]) -> pa.DictionaryArray:
+    """Return a column of some of these names, which are enumerated."""
+    return pa.DictionaryArray.from_arrays(
+        pa.array(indexes, pa.int32()), [str(name) for name in names]
+    )
+
+
 def _errors(errors: Mapping[int, RowError], rows: int) -> tuple[pa.Array, pa.Array]:
     """Return the columns `error` and `error_detail`."""
     found = [errors.get(position) for position in range(rows)] if errors else [None] * rows
     codes = [None if error is None else _CODES.index(error.code) for error in found]
     details = [None if error is None else error.detail for error in found]
-    return (
-        pa.DictionaryArray.from_arrays(
-            pa.array(codes, pa.int32()), [code.value for code in _CODES]
-        ),
-        pa.array(details, pa.string()),
-    )
+    return _from_names(codes, _CODES), pa.array(details, pa.string())

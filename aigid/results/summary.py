@@ -42,6 +42,7 @@ class ScanCounts:
     errors: dict[str, int]
     error_rate: float
     error_examples: dict[str, ErrorExample]
+    evidence: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class ScanSummary:
 
     `sources` counts the scored rows by source, `errors` the others by error code; `error_examples`
     has the first row of each of these codes. `error_rate` is the share of rows with an error.
+    `evidence` counts the rows by what their image files say, None in a scan without evidence.
     """
 
     format: int
@@ -63,6 +65,7 @@ class ScanSummary:
     errors: dict[str, int]
     error_rate: float
     error_examples: dict[str, ErrorExample]
+    evidence: dict[str, int] | None
     run: RunFigures
 
     @classmethod

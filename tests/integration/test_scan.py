@@ -448,7 +448,7 @@ def test_an_old_results_folder_is_refused_in_one_line_and_left_as_it_is(
     assert result.exit_code == 2
     assert result.stderr == (
         f"aigid: {results}: holds results of another version of aigid (detections-*.parquet "
-        "beside scan.json), and this version continues format 5 only: give another folder as "
+        "beside scan.json), and this version continues format 6 only: give another folder as "
         "--out\n"
     )
     assert contents(results) == before

@@ -9,6 +9,7 @@ from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
 from aigid.records import DEFAULT_LABELS, RowError
 from aigid.results import (
+    SCAN_FORMAT,
     ErrorExample,
     InputTotals,
     ModelIdentity,
@@ -29,7 +30,7 @@ DIGEST = "ab" * 32
 FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
 SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5)
 SCAN = ScanRecord(
-    format=5,
+    format=SCAN_FORMAT,
     manifests=("m.parquet",),
     input=InputTotals(files=1, rows=3),
     model=ScanModel("tiny", "f1", "int8", DEFAULT_LABELS),
@@ -39,7 +40,7 @@ SCAN = ScanRecord(
 )
 
 SUMMARY = ScanSummary(
-    format=5,
+    format=SCAN_FORMAT,
     model=ModelIdentity("tiny", "f1", "not for real decisions"),
     threshold=0.5,
     shards=2,
@@ -53,6 +54,7 @@ SUMMARY = ScanSummary(
         "empty": ErrorExample("m.parquet", 4, None, "the image is null"),
         "missing": ErrorExample("m.parquet", 5, "é.png", "é.png: no such file"),
     },
+    evidence=None,
     run=RunFigures(rows=6, seconds=1.5, rows_per_s=4.0, peak_memory_mib=100.0),
 )
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from aigid.manifest import Manifest
 from aigid.records import ErrorCode, RowError, source_names
 from aigid.results import (
+    SCAN_FORMAT,
     InputTotals,
     ModelIdentity,
     ResultsFolder,
@@ -66,11 +67,13 @@ def sound_results(
             results.commit(shard.index, table)
         if finished:
             listed = results.new_list()
-            counts = count_results(results, plan, source_names(scored_by.labels), listed.append)
+            counts = count_results(
+                results, plan, source_names(scored_by.labels), on_shard=listed.append
+            )
             results.write_shards(listed)
             model = ModelIdentity(scored_by.model, scored_by.fingerprint, "")
             figures = RunFigures.of(counts.rows, 1.0)
-            results.write_summary(ScanSummary(5, model, 0.5, run=figures, **vars(counts)))
+            results.write_summary(ScanSummary(SCAN_FORMAT, model, 0.5, run=figures, **vars(counts)))
     return results
 
 

@@ -199,7 +199,7 @@ def test_a_folder_with_other_files_may_be_claimed(folder: ResultsFolder) -> None
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 5}']
+    "content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"', b'{"format": 6}']
 )
 def test_a_damaged_scan_record_is_refused_and_left_as_it_is(
     folder: ResultsFolder, content: bytes
@@ -218,7 +218,7 @@ OLD_FORMS = {
     "old result files": ({"format": 2}, ["detections-000000.parquet"], r"detections-\*\.parquet"),
     "an old record": ({"format": 2}, [], "format 2"),
     "a record without a format": ({}, [], "format None"),
-    "a newer record": ({"format": 6}, [], "format 6"),
+    "a newer record": ({"format": 7}, [], "format 7"),
 }
 
 
@@ -233,7 +233,7 @@ def test_results_of_another_version_are_refused_with_what_to_do(
     with pytest.raises(
         ResumeMismatchError,
         match=f"{folder.location.text}: holds results of another version of aigid .*{found}.*, "
-        "and this version continues format 5 only: give another folder as `out`$",
+        "and this version continues format 6 only: give another folder as `out`$",
     ):
         folder.refuse_other_formats()
 

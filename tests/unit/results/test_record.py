@@ -28,7 +28,7 @@ CHANGES: dict[str, tuple[ScanRecord, str]] = {
         'settings.columns: {"image": "image", "prompt": null, "keep": [], "others": []} -> '
         '{"image": "img", "prompt": null, "keep": [], "others": []}',
     ),
-    "format": (replace(SCAN, format=6), "format: 5 -> 6"),
+    "format": (replace(SCAN, format=7), "format: 6 -> 7"),
     "shards": (replace(SCAN, shards=2), "shards: 1 -> 2"),
 }
 

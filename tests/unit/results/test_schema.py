@@ -17,7 +17,7 @@ from aigid.results import (
     result_table,
     results_schema,
 )
-from aigid.results.schema import RESERVED
+from aigid.results.schema import COLUMNS
 from aigid.shards import Shard
 from aigid.sources import Segment
 
@@ -50,7 +50,7 @@ def test_the_schema_is_the_documented_one_with_kept_columns_in_between() -> None
     assert results_schema(kept, 6).equals(expected, check_metadata=True)
 
 
-@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("name", COLUMNS)
 def test_a_kept_column_with_the_name_of_a_result_column_is_refused(name: str) -> None:
     with pytest.raises(
         UsageError,

@@ -14,7 +14,7 @@ def test_the_json_has_the_documented_keys_in_order() -> None:
     values = SUMMARY.to_json()
     assert list(values) == [
         *("format", "model", "threshold", "shards", "rows", "scored", "ai", "sources"),
-        *("errors", "error_rate", "error_examples", "run"),
+        *("errors", "error_rate", "error_examples", "evidence", "run"),
     ]
     assert list(values["model"]) == ["name", "fingerprint", "notice"]
     assert list(values["run"]) == ["rows", "seconds", "rows_per_s", "peak_memory_mib"]
