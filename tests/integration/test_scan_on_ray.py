@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.c2pa_files import make_issuer
+from support.evidence_files import A1111, png_with_text
 from support.manifests import manifest_table
 from support.process_messages import Messages
 from support.ray_cluster import RayNodes, ray_nodes
@@ -45,7 +48,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of many sizes: shards contain several files, and files are in several shards."""
     folder = tmp_path_factory.mktemp("ray") / "manifest"
     folder.mkdir()
-    whole, start = manifest_table(ROWS), 0
+    whole, start = with_marks(manifest_table(ROWS)), 0
     for number, rows in enumerate((700, 3, 10, 17, 420, 350)):
         pq.write_table(whole.slice(start, rows), folder / f"{number}.parquet", row_group_size=40)
         start += rows
@@ -53,9 +56,21 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def with_marks(table: pa.Table) -> pa.Table:
+    """The table, with an image of a generator's metadata in every tenth row, from the third on."""
+    marked = {"bytes": png_with_text(parameters=A1111), "path": None}
+    images = table.column("Image").to_pylist()
+    images[3::10] = [marked] * len(images[3::10])
+    index = table.schema.get_field_index("Image")
+    return table.set_column(index, "Image", pa.array(images, table.schema.field("Image").type))
+
+
 @pytest.fixture(scope="module")
-def options(tiny_repository: Path) -> list[object]:
-    return ["--model", tiny_repository, "--shard-rows", SHARD_ROWS, "--keep", "id"]
+def options(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    anchors = tmp_path_factory.mktemp("trust") / "anchors.pem"
+    anchors.write_text(make_issuer().root)
+    evidence = ["--evidence", "--trust-list", anchors]
+    return ["--model", tiny_repository, "--shard-rows", SHARD_ROWS, "--keep", "id", *evidence]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +99,9 @@ def test_a_worker_and_a_whole_node_are_killed_and_the_results_are_the_local_scan
     status, stdout, stderr = finished(scan)
     assert status == 0, stderr
     assert contents(tmp_path / "out") == local
-    assert [row["id"] for row in result_rows(tmp_path / "out")] == list(range(ROWS))
+    rows = result_rows(tmp_path / "out")
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    assert [row["id"] for row in rows if row["evidence"] == "ai"] == list(range(3, ROWS, 10))
     assert "it will be retried" in stderr
     assert "raylet" not in stdout
     assert not list((tmp_path / "out").rglob(".*.tmp"))
