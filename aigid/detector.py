@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path, PurePath
 from typing import Self
@@ -13,11 +14,13 @@ from PIL import Image
 from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.detection import Detection
 from aigid.errors import ModelNoticeWarning, UsageError
-from aigid.fetch import ImageInput, read_pixels
+from aigid.evidence import Finding, evidence_of, read_evidence, read_trust_list
+from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import Detection, ErrorCode, RowError, RowFailure, source_names
+from aigid.records import ErrorCode, RowError, RowFailure, source_names
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -42,12 +45,20 @@ class Detector:
     """
 
     def __init__(
-        self, scorer: Scorer, prompts: PromptEncoder, threshold: float = DEFAULT_THRESHOLD
+        self,
+        scorer: Scorer,
+        prompts: PromptEncoder,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        evidence: bool = False,
+        trust_anchors: str = "",
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
         self._threshold = _check_threshold(threshold)
         self._scorer = scorer
         self._prompts = prompts
+        self._evidence = evidence
+        self._trust_anchors = trust_anchors
 
     @classmethod
     def load(
@@ -56,6 +67,8 @@ class Detector:
         *,
         threshold: float = DEFAULT_THRESHOLD,
         repository: Path | str | None = None,
+        evidence: bool = False,
+        trust_list: Path | str | None = None,
     ) -> Self:
         """Load a model into this process, or connect to Triton servers.
 
@@ -67,6 +80,11 @@ class Detector:
             threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
+            evidence: Read what each image's file says of its origin as well, into
+                `Detection.evidence` and `Detection.findings`. Files are read once for both. C2PA
+                manifests need the extra `evidence`.
+            trust_list: With `evidence`, a file of PEM certificates: C2PA signatures of these
+                issuers are trusted. None trusts no issuer.
 
         Raises:
             UsageError: An argument is wrong.
@@ -76,11 +94,12 @@ class Detector:
             MissingExtraError: The extra `serve`, with Triton's client, is not installed.
         """
         threshold = _check_threshold(threshold)
+        trust_anchors = _read_trust(evidence, trust_list)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(scorer, prompts, threshold)
+        return cls(scorer, prompts, threshold, evidence=evidence, trust_anchors=trust_anchors)
 
     @property
     def name(self) -> str:
@@ -137,10 +156,12 @@ class Detector:
             ServerError: Triton servers no longer answer.
         """
         found: dict[int, Detection] = {}
+        findings: dict[int, tuple[Finding, ...]] = {}
         pairs = self._encode_prompts(_pair_up(images, prompts))
         for batch in batch_by_bucket(pairs, self._prompts.bucket, _BATCH_ROWS):
-            decoded = decode_batch(batch, lambda pair: self._decode(pair.image))
-            found.update(self._score(decoded))
+            decoded = decode_batch(batch, lambda pair: self._decode(pair, findings))
+            for position, detection in self._score(decoded):
+                found[position] = _with_evidence(detection, findings.pop(position, None))
         return [found[position] for position in range(len(found))]
 
     def _encode_prompts(self, pairs: Iterator[_Pair]) -> Iterator[PairInput[object]]:
@@ -155,10 +176,14 @@ class Detector:
                 yield PairInput(position, text if isinstance(text, RowError) else image, ids)
                 position += 1
 
-    def _decode(self, image: object) -> Pixels:
-        if isinstance(image, RowError):
-            raise RowFailure(image.code, image.detail)
-        return read_pixels(image, self._scorer.contract.image)
+    def _decode(self, pair: PairInput[object], findings: dict[int, tuple[Finding, ...]]) -> Pixels:
+        """Return the pixels of a pair's image, and put its file's findings into `findings`."""
+        if isinstance(pair.image, RowError):
+            raise RowFailure(pair.image.code, pair.image.detail)
+        content = read_content(pair.image)
+        if self._evidence and isinstance(content, bytes):
+            findings[pair.position] = read_evidence(content, self._trust_anchors)
+        return content_pixels(content, self._scorer.contract.image)
 
     def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
         for position, error in decoded.errors.items():
@@ -182,6 +207,12 @@ class Detector:
             )
 
 
+def _with_evidence(detection: Detection, findings: tuple[Finding, ...] | None) -> Detection:
+    if findings is None:
+        return detection
+    return replace(detection, evidence=evidence_of(findings).value, findings=findings)
+
+
 def warn_of_notice(notice: str, *, stacklevel: int) -> None:
     """Warn once per process with a model's notice. `stacklevel` is that of `warnings.warn`."""
     if notice and notice not in _warned_notices:
@@ -202,6 +233,16 @@ def _find(
             "`repository` belongs to Triton servers: give the path of a model repository as `model`"
         )
     return find_model(model), None
+
+
+def _read_trust(evidence: bool, trust_list: Path | str | None) -> str:
+    """Return the certificates of the trust list, if there is one."""
+    _check_path("trust_list", trust_list)
+    if trust_list is None:
+        return ""
+    if not evidence:
+        raise UsageError("`trust_list` belongs to `evidence=True`")
+    return read_trust_list(Path(trust_list))
 
 
 def _check_threshold(threshold: object) -> float:
