@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path, PurePath
@@ -16,7 +16,7 @@ from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
 from aigid.detection import Detection
 from aigid.errors import ModelNoticeWarning, UsageError
-from aigid.evidence import Finding, evidence_of, read_evidence, read_trust_list
+from aigid.evidence import EvidenceReader, Finding, evidence_of, read_trust_list
 from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
@@ -50,15 +50,13 @@ class Detector:
         prompts: PromptEncoder,
         threshold: float = DEFAULT_THRESHOLD,
         *,
-        evidence: bool = False,
-        trust_anchors: str = "",
+        evidence: EvidenceReader | None = None,
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
         self._threshold = _check_threshold(threshold)
         self._scorer = scorer
         self._prompts = prompts
         self._evidence = evidence
-        self._trust_anchors = trust_anchors
 
     @classmethod
     def load(
@@ -69,6 +67,7 @@ class Detector:
         repository: Path | str | None = None,
         evidence: bool = False,
         trust_list: Path | str | None = None,
+        readers: Sequence[str] = (),
     ) -> Self:
         """Load a model into this process, or connect to Triton servers.
 
@@ -81,25 +80,26 @@ class Detector:
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
             evidence: Read what each image's file says of its origin as well, into
-                `Detection.evidence` and `Detection.findings`. Files are read once for both. C2PA
-                manifests need the extra `evidence`.
+                `Detection.evidence` and `Detection.findings`. Files are read once for both.
             trust_list: With `evidence`, a file of PEM certificates: C2PA signatures of these
                 issuers are trusted. None trusts no issuer.
+            readers: With `evidence`, the names of further readers, such as "dwt-dct".
 
         Raises:
             UsageError: An argument is wrong.
             ContractError: The model repository is missing or damaged, or a server has another
                 model.
             ServerError: No server answers.
-            MissingExtraError: The extra `serve`, with Triton's client, is not installed.
+            MissingExtraError: The extra `serve`, with Triton's client, or the extra `evidence` is
+                not installed.
         """
         threshold = _check_threshold(threshold)
-        trust_anchors = _read_trust(evidence, trust_list)
+        reader = _evidence_reader(evidence, trust_list, readers)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(scorer, prompts, threshold, evidence=evidence, trust_anchors=trust_anchors)
+        return cls(scorer, prompts, threshold, evidence=reader)
 
     @property
     def name(self) -> str:
@@ -181,8 +181,8 @@ class Detector:
         if isinstance(pair.image, RowError):
             raise RowFailure(pair.image.code, pair.image.detail)
         content = read_content(pair.image)
-        if self._evidence and isinstance(content, bytes):
-            findings[pair.position] = read_evidence(content, self._trust_anchors)
+        if self._evidence is not None and isinstance(content, bytes):
+            findings[pair.position] = self._evidence.read(content)
         return content_pixels(content, self._scorer.contract.image)
 
     def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
@@ -235,14 +235,19 @@ def _find(
     return find_model(model), None
 
 
-def _read_trust(evidence: bool, trust_list: Path | str | None) -> str:
-    """Return the certificates of the trust list, if there is one."""
+def _evidence_reader(
+    evidence: bool, trust_list: Path | str | None, readers: Sequence[str]
+) -> EvidenceReader | None:
     _check_path("trust_list", trust_list)
-    if trust_list is None:
-        return ""
-    if not evidence:
-        raise UsageError("`trust_list` belongs to `evidence=True`")
-    return read_trust_list(Path(trust_list))
+    if isinstance(readers, str):
+        raise UsageError("`readers` must be a list: put a single str into brackets")
+    if evidence:
+        anchors = "" if trust_list is None else read_trust_list(Path(trust_list))
+        return EvidenceReader(anchors, readers)
+    for name, value in (("trust_list", trust_list), ("readers", readers)):
+        if value:
+            raise UsageError(f"`{name}` belongs to `evidence=True`")
+    return None
 
 
 def _check_threshold(threshold: object) -> float:

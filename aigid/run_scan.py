@@ -267,6 +267,7 @@ def _scan_record(
             respect_opt_out=config.respect_opt_out,
             evidence=config.evidence,
             trust_anchors_sha256=_sha256(config.trust_anchors),
+            readers=tuple(sorted(set(config.readers))),
         ),
         shards=totals.shards,
         versions=software_versions(),

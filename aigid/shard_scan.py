@@ -198,7 +198,7 @@ class _ShardScan:
             fetch = fetched.pop(pair.position, None)
             data = fetch_image(pair.image, policy) if fetch is None else self._fetching.take(fetch)
             if reader is not None:
-                evidence[pair.position] = reader.read(data)
+                evidence[pair.position] = RowEvidence.of(reader.read(data))
             return decode_image(data, scorer.contract.image, policy.limits)
 
         decoded = decode_batch(work.batch, decode)
