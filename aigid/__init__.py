@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aigid.detection import Detection
     from aigid.detector import Detector
     from aigid.evidence import Finding, Says, Strength, read_evidence
-    from aigid.records import ErrorCode, RowError
+    from aigid.records import ErrorCode, Mode, RowError, Verdict
     from aigid.results import ScanSummary
     from aigid.scorers import TlsConfig, TritonConfig
 else:
@@ -43,7 +43,7 @@ else:
         "detection": ("Detection",),
         "detector": ("Detector",),
         "evidence": ("Finding", "Says", "Strength", "read_evidence"),
-        "records": ("ErrorCode", "RowError"),
+        "records": ("ErrorCode", "Mode", "RowError", "Verdict"),
         "results": ("ScanSummary",),
         "scorers": ("TlsConfig", "TritonConfig"),
     }
@@ -71,6 +71,7 @@ __all__ = [
     "IncompleteScanError",
     "ManifestError",
     "MissingExtraError",
+    "Mode",
     "ModelNoticeWarning",
     "RayConfig",
     "ResultsError",
@@ -86,6 +87,7 @@ __all__ = [
     "TrainingError",
     "TritonConfig",
     "UsageError",
+    "Verdict",
     "__version__",
     "read_evidence",
     "scan",

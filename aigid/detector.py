@@ -13,14 +13,22 @@ from PIL import Image
 
 from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
-from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.decisions import (
+    DEFAULT_THRESHOLD,
+    VERDICTS,
+    VerdictRule,
+    decide_ai,
+    decide_source,
+    decide_verdict,
+    mode_of,
+)
 from aigid.detection import Detection
 from aigid.errors import ModelNoticeWarning, UsageError
 from aigid.evidence import Finding, evidence_of, read_evidence, read_trust_list
 from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import ErrorCode, RowError, RowFailure, source_names
+from aigid.records import ErrorCode, Mode, RowError, RowFailure, source_names
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -50,11 +58,13 @@ class Detector:
         prompts: PromptEncoder,
         threshold: float = DEFAULT_THRESHOLD,
         *,
+        mode: Mode | str = Mode.BEST_GUESS,
         evidence: bool = False,
         trust_anchors: str = "",
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
         self._threshold = _check_threshold(threshold)
+        self._verdicts = VerdictRule.of(mode_of(mode), self._threshold, scorer.contract)
         self._scorer = scorer
         self._prompts = prompts
         self._evidence = evidence
@@ -66,6 +76,7 @@ class Detector:
         model: Path | str | None = None,
         *,
         threshold: float = DEFAULT_THRESHOLD,
+        mode: Mode | str = Mode.BEST_GUESS,
         repository: Path | str | None = None,
         evidence: bool = False,
         trust_list: Path | str | None = None,
@@ -78,6 +89,8 @@ class Detector:
             model: The path of a model repository, or the addresses of Triton servers, as in
                 "triton://gpu1:8001,gpu2:8001". None loads the demo model.
             threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
+            mode: How certain a `verdict` is. "best-guess" goes by the threshold; "balanced" and
+                "high-precision" by the model's stored thresholds for 1 % and 0.1 % of errors.
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
             evidence: Read what each image's file says of its origin as well, into
@@ -88,18 +101,20 @@ class Detector:
 
         Raises:
             UsageError: An argument is wrong.
-            ContractError: The model repository is missing or damaged, or a server has another
-                model.
+            ContractError: The model repository is missing or damaged, or lacks the thresholds of
+                the mode; or a server has another model.
             ServerError: No server answers.
             MissingExtraError: The extra `serve`, with Triton's client, is not installed.
         """
-        threshold = _check_threshold(threshold)
+        threshold, mode = _check_threshold(threshold), mode_of(mode)
         trust_anchors = _read_trust(evidence, trust_list)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(scorer, prompts, threshold, evidence=evidence, trust_anchors=trust_anchors)
+        return cls(
+            scorer, prompts, threshold, mode=mode, evidence=evidence, trust_anchors=trust_anchors
+        )
 
     @property
     def name(self) -> str:
@@ -120,6 +135,11 @@ class Detector:
     def threshold(self) -> float:
         """The smallest `p_ai` of an image that is AI-generated."""
         return self._threshold
+
+    @property
+    def mode(self) -> Mode:
+        """How certain a `Detection.verdict` is."""
+        return self._verdicts.mode
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +213,7 @@ class Detector:
         contract, scores = self._scorer.contract, self._scorer.score(*decoded.tensors)
         is_ai = decide_ai(scores.p_ai, self._threshold)
         sources = decide_source(is_ai, scores.p_source, scores.known_score, contract.open_set)
+        verdicts = decide_verdict(scores.p_ai, self._verdicts)
         names = source_names(contract.labels)
         for row, position in enumerate(decoded.positions):
             yield (
@@ -203,6 +224,7 @@ class Detector:
                     source=names[sources[row]],
                     p_source=tuple(map(float, scores.p_source[row])),
                     known_score=float(scores.known_score[row]),
+                    verdict=VERDICTS[verdicts[row]],
                 ),
             )
 
