@@ -89,32 +89,28 @@ class Detector:
             model: The path of a model repository, or the addresses of Triton servers, as in
                 "triton://gpu1:8001,gpu2:8001". None loads the demo model.
             threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
-            mode: How certain a `verdict` is. "best-guess" goes by the threshold; "balanced" and
-                "high-precision" by the model's stored thresholds for 1 % and 0.1 % of errors.
+            mode: How certain a `verdict` is: "best-guess", "balanced" or "high-precision".
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
-            evidence: Read what each image's file says of its origin as well, into
-                `Detection.evidence` and `Detection.findings`. Files are read once for both. C2PA
-                manifests need the extra `evidence`.
+            evidence: Read what each image's file says of its origin as well, into `evidence` and
+                `findings` of its Detection. C2PA manifests need the extra `evidence`.
             trust_list: With `evidence`, a file of PEM certificates: C2PA signatures of these
                 issuers are trusted. None trusts no issuer.
 
         Raises:
             UsageError: An argument is wrong.
-            ContractError: The model repository is missing or damaged, or lacks the thresholds of
-                the mode; or a server has another model.
+            ContractError: The model repository is missing or damaged, lacks the thresholds of the
+                mode, or is not what a server has.
             ServerError: No server answers.
             MissingExtraError: The extra `serve`, with Triton's client, is not installed.
         """
         threshold, mode = _check_threshold(threshold), mode_of(mode)
-        trust_anchors = _read_trust(evidence, trust_list)
+        anchors = _read_trust(evidence, trust_list)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(
-            scorer, prompts, threshold, mode=mode, evidence=evidence, trust_anchors=trust_anchors
-        )
+        return cls(scorer, prompts, threshold, mode=mode, evidence=evidence, trust_anchors=anchors)
 
     @property
     def name(self) -> str:
