@@ -14,6 +14,7 @@ from aigid.cli.option_types import (
     FOLDER,
     FRACTION,
     MEMORY,
+    MODE,
     NON_NEGATIVE_NUMBER,
     POSITIVE_INT,
     POSITIVE_NUMBER,
@@ -78,6 +79,14 @@ _MODEL = (
         "--max-fpr",
         type=FRACTION,
         help="Use the threshold that the model stores for this false-positive rate.",
+    ),
+    _model(
+        "--mode",
+        type=MODE,
+        default="best-guess",
+        show_default=True,
+        help="Certainty of the verdicts ai and real: by the threshold, or at most 1 % (balanced) "
+        "or 0.1 % (high-precision) of each kind of image wrong, and unsure between.",
     ),
 )
 

@@ -37,6 +37,7 @@ def print_summary(summary: ScanSummary, out: str) -> None:
         model = escaped(summary.model.name)
         console.print(f"model: {model}, threshold {summary.threshold:g}", soft_wrap=True)
         console.print(_sources(summary))
+        console.print(_verdicts(summary))
         if summary.evidence is not None:
             console.print(_evidence(summary.evidence))
         for code, count in summary.errors.items():
@@ -54,6 +55,11 @@ def _sources(summary: ScanSummary) -> Table:
     for name, count in {**summary.sources, **errors}.items():
         table.add_row(escaped(name), f"{count:,}", f"{count / summary.rows:.1%}")
     return table
+
+
+def _verdicts(summary: ScanSummary) -> str:
+    counts = ", ".join(f"{name} {count:,}" for name, count in summary.verdicts.items())
+    return f"verdicts ({summary.mode}): {counts}"
 
 
 def _evidence(counts: dict[str, int]) -> str:
