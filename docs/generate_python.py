@@ -287,10 +287,10 @@ def _type_text(kind: object) -> str:
 
 
 def _shorten(text: str) -> str:
-    """Drop the modules of dotted names, name the union of an image's forms, and show enums' values."""
+    """Drop modules, name the union of all forms of an image, and show the values of enums."""
     text = text.replace(str(ImageInput), "ImageInput")
-    text = re.sub(r"<\w+: ('[^']*')>", r"\1", text)
-    return re.sub(r"(?:[A-Za-z_]\w*\.)+(?=[A-Z])", "", text)
+    text = re.sub(r"(?:[A-Za-z_]\w*\.)+(?=[A-Z])", "", text)
+    return re.sub(r"<\w+: ('[^']*')>", r"\1", text)
 
 
 def _docstring(described: object) -> Iterator[str]:
