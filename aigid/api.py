@@ -44,6 +44,7 @@ class ScanOptions(TypedDict, total=False):
     threads: int
     batch_rows: int
     shard_rows: int
+    retry_errors: bool | str | Sequence[str]
 
 
 @overload

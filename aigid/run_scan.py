@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from aigid.manifest import Manifest, open_manifest
 from aigid.progress import OnMessage, ScanProgress
 from aigid.results import (
     SCAN_FORMAT,
+    FailedRows,
     InputTotals,
     ModelIdentity,
     OptionalColumns,
@@ -25,6 +26,7 @@ from aigid.results import (
     ScanRecord,
     ScanSettings,
     ScanSummary,
+    begin_retry,
     check_kept_columns,
     count_results,
     open_results,
@@ -59,9 +61,10 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Work:
-    """The shards still missing, the totals of the whole plan, and the folder for results.
+    """The shards to scan, the totals of the whole plan, and the folder for results.
 
-    The folder is held with `token`.
+    The shards are those still missing, and those with failed rows that are retried. The folder is
+    held with `token`.
     """
 
     shards: Iterator[Shard]
@@ -104,12 +107,15 @@ def run_scan(
             totals = PlanTotals.of(_plan(config, manifest), done, results.count_rows)
             results.claim(_scan_record(config, model, manifest, totals), manifest.files)
             _discard(results, changed, on_message)
+            failed = _failed_rows(config, manifest, results, done)
+            totals, done = totals.without(failed.errors, failed.rows), done - failed.errors.keys()
             summary = results.read_summary() if totals.done_shards == totals.shards else None
             if summary is None or listed is None or listed.rows != summary.rows:
-                missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
-                work = _Work(missing, totals, results, token)
+                to_scan = (shard for shard in _plan(config, manifest) if shard.index not in done)
+                work = _Work(to_scan, totals, results, token)
                 seconds = _run(runner, work, progress, on_message)
                 summary = _finish(config, model, manifest, work, summary, seconds)
+            _tell_of_retry(config, manifest, results, failed, on_message)
             _tell_of_others(results, totals, on_message)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
 
@@ -131,6 +137,35 @@ def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -
         f"scan finished: {names}; they are scanned again"
     )
     results.discard(changed)
+
+
+def _failed_rows(
+    config: ScanConfig, manifest: Manifest, results: ResultsFolder, done: Container[int]
+) -> FailedRows:
+    """Return the rows of committed shards that are to be scanned again."""
+    committed = (shard for shard in _plan(config, manifest) if shard.index in done)
+    failed = FailedRows.of(results, committed, config.codes_to_retry)
+    if failed.errors:
+        begin_retry(results)
+    return failed
+
+
+def _tell_of_retry(
+    config: ScanConfig,
+    manifest: Manifest,
+    results: ResultsFolder,
+    failed: FailedRows,
+    on_message: OnMessage,
+) -> None:
+    """Say how many rows were retried, and how many of them are scored now."""
+    if failed.errors:
+        scored = failed.count_scored(results, _plan(config, manifest))
+        on_message(
+            f"rows that were scanned again: {failed.rows:,}; scored now: {scored:,}; failed again: "
+            f"{failed.rows - scored:,}"
+        )
+    elif failed.codes:
+        on_message(f"no committed row has failed with {', '.join(failed.codes)}: nothing to retry")
 
 
 def _tell_of_others(results: ResultsFolder, totals: PlanTotals, on_message: OnMessage) -> None:
@@ -203,7 +238,7 @@ def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
 
 
 def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> float:
-    """Scan the missing shards, and return the seconds that it took.
+    """Scan the work's shards, and return the seconds that it took.
 
     Raises IncompleteScanError where any were given up.
     """

@@ -18,6 +18,7 @@ from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
+from aigid.results import ShardRetry, open_results
 from aigid.scorers import Scorer, load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
@@ -83,6 +84,7 @@ def make_scanner(
 
     Raises MissingExtraError where the scan reads evidence, and this host has no reader of C2PA.
     """
+    codes = config.codes_to_retry
     return ShardScanner(
         manifest=manifest,
         policy=fetch_policy(config),
@@ -92,6 +94,7 @@ def make_scanner(
         batch_rows=config.batch_rows,
         threads=config.threads,
         evidence=EvidenceReader(config.trust_anchors) if config.evidence else None,
+        retry=ShardRetry(open_results(config.out), codes) if codes else None,
     )
 
 

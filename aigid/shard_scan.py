@@ -1,6 +1,6 @@
 """The scan of shards: read, fetch, decode, score, decide. Every runner calls this."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,15 @@ from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
 from aigid.prompts import PromptEncoder
 from aigid.records import RowError
-from aigid.results import OptionalColumns, ScoredBy, ShardAnswers, image_column, result_table
+from aigid.results import (
+    OptionalColumns,
+    ScoredBy,
+    ShardAnswers,
+    ShardRetry,
+    image_column,
+    refuse_changed_rows,
+    result_table,
+)
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
 from aigid.sources import Kind, ManifestFile, caption_errors, texts
@@ -43,7 +51,10 @@ _Fetched = dict[int, StartedFetch]
 
 @dataclass(frozen=True)
 class ShardScanner:
-    """All that the scan of a shard needs, made once for each process."""
+    """All that the scan of a shard needs, made once for each process.
+
+    With `retry`, shards that have a result file are retried.
+    """
 
     manifest: Manifest
     policy: FetchPolicy
@@ -54,6 +65,7 @@ class ShardScanner:
     threads: int
     evidence: EvidenceReader | None = None
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    retry: ShardRetry | None = None
 
     @property
     def scored_by(self) -> ScoredBy:
@@ -148,8 +160,7 @@ class _ShardScan:
         scanner = self._scanner
         try:
             for shard in shards:
-                labels = len(scanner.scorer.contract.labels)
-                answers = ShardAnswers.of(shard, labels, scanner.optional)
+                answers = self._begin(shard)
                 pairs = self._pairs(answers)
                 for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
                     yield _Work(answers, batch, self._start_fetching(batch))
@@ -157,9 +168,17 @@ class _ShardScan:
         except AigidError as error:
             self._read_error = error
 
+    def _begin(self, shard: Shard) -> ShardAnswers:
+        """Return the answers of a shard so far: those that are not retried, or none."""
+        retry, labels = self._scanner.retry, len(self._scanner.scorer.contract.labels)
+        answers = ShardAnswers.of(shard, labels, self._scanner.optional)
+        if retry is not None:
+            retry.fill(answers)
+        return answers
+
     def _pairs(self, answers: ShardAnswers) -> Iterator[PairInput[ImageReference]]:
         """Yield the pairs of a shard, and note the columns that its result rows take over."""
-        manifest, position = self._scanner.manifest, 0
+        manifest = self._scanner.manifest
         for segment in answers.shard.segments:
             root = image_root(segment.file)
             answers.begin_segment()
@@ -167,15 +186,15 @@ class _ShardScan:
                 images, shown = _images(rows.column(manifest.columns.image), segment.file, root)
                 for row, error in caption_errors(rows).items():
                     images[row] = replace(images[row], error=error)
+                first, chosen = answers.rows, answers.to_scan(len(rows))
                 answers.add_rows(shown, manifest.kept(rows))
-                for image, ids in zip(images, self._token_ids(rows), strict=True):
-                    yield PairInput(position, image, ids, len(image.data or b""))
-                    position += 1
+                for row, ids in zip(chosen, self._token_ids(rows, chosen), strict=True):
+                    yield PairInput(first + row, images[row], ids, len(images[row].data or b""))
 
-    def _token_ids(self, rows: pa.RecordBatch) -> list[list[int]]:
+    def _token_ids(self, rows: pa.RecordBatch, chosen: Sequence[int]) -> list[list[int]]:
         column = self._scanner.manifest.columns.prompt
         prompts = texts(rows.column(column)) if column else [None] * len(rows)
-        return self._scanner.prompts.token_ids(prompts)
+        return self._scanner.prompts.token_ids([prompts[row] for row in chosen])
 
     def _start_fetching(self, batch: PairBatch[ImageReference]) -> _Fetched:
         """Have the images that come over the network fetched before a thread needs them."""
@@ -207,6 +226,7 @@ class _ShardScan:
 
     def _finished(self, answers: ShardAnswers) -> tuple[Shard, pa.Table]:
         table = result_table(self._scanner.manifest, answers, self._scanner.scored_by)
+        refuse_changed_rows(answers, table)
         # Kept columns may be large: only the table holds them from now on.
         answers.kept.clear()
         return answers.shard, table

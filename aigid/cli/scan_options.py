@@ -10,6 +10,8 @@ from click.core import ParameterSource
 from aigid.cli.command import Function, options_under, with_options
 from aigid.cli.evidence_options import TRUST_LIST, trust_anchors
 from aigid.cli.option_types import (
+    ALL_ERRORS,
+    ERROR_CODES,
     FILE,
     FOLDER,
     FRACTION,
@@ -53,6 +55,16 @@ _OUTPUT = (
         required=True,
         metavar="DIR",
         help="Folder or URI for the results. Run the same command again to resume a scan.",
+    ),
+    _output(
+        "--retry-errors",
+        is_flag=False,
+        flag_value=ALL_ERRORS,
+        default=None,
+        type=ERROR_CODES,
+        metavar="[CODES]",
+        help="Also scan again the rows in DIR that failed: those with these error codes, as in "
+        "timeout,missing, or all. Nothing else in DIR changes.",
     ),
     _output(
         "--keep",
@@ -271,8 +283,8 @@ _SPEED = (
     ),
 )
 
-# All but --out, which comes first, and --max-error-rate and those about Ray.
-PLAN_OPTIONS = (*_INPUT, *_OUTPUT[1:], *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
+# All but --out and --retry-errors, which come first, --max-error-rate and those about Ray.
+PLAN_OPTIONS = (*_INPUT, *_OUTPUT[2:], *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
 """The options of a scan that its plan has too."""
 
 _OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
@@ -300,6 +312,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     triton, ray = _triton_config(options), _ray_config(options)
     options["trust_anchors"] = trust_anchors(options.pop("trust_list"))
     options["headers"] = tuple(map(_header, options.pop("header")))
+    options["retry_errors"] = options.pop("retry_errors", None) or False
     return ScanConfig(
         paths, threads=threads, batch_rows=batch_rows, triton=triton, ray=ray, **options
     )

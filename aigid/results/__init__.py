@@ -14,6 +14,7 @@ from aigid.results.record import (
     software_versions,
 )
 from aigid.results.repair import repair_results
+from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
 from aigid.results.run_figures import RunFigures
 from aigid.results.schema import (
     OptionalColumns,
@@ -30,6 +31,7 @@ from aigid.results.verify import verify_results
 __all__ = [
     "SCAN_FORMAT",
     "ErrorExample",
+    "FailedRows",
     "Finding",
     "FindingKind",
     "InputTotals",
@@ -47,12 +49,15 @@ __all__ = [
     "ScoredBy",
     "ShardAnswers",
     "ShardList",
+    "ShardRetry",
     "content_sha256",
+    "begin_retry",
     "check_kept_columns",
     "count_results",
     "image_column",
     "labels_of",
     "open_results",
+    "refuse_changed_rows",
     "repair_results",
     "result_table",
     "results_schema",

@@ -1,6 +1,6 @@
 """The columns of a result file, and the rows of a shard as a table of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -63,7 +63,9 @@ class ShardAnswers:
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be. `evidence`
     has the images that could be fetched, where `optional` has its columns.
-    `rows` were read so far, and `segment_rows` of each segment.
+    `rows` were read so far, and `segment_rows` of each segment. Where rows of a result file are
+    scanned again, `retried` has their positions in order, and `others_sha256` is a hash of the
+    other rows of that file.
     """
 
     shard: Shard
@@ -78,6 +80,8 @@ class ShardAnswers:
     kept_bytes: int = 0
     optional: OptionalColumns = OptionalColumns()
     evidence: dict[int, RowEvidence] = field(default_factory=dict)
+    retried: npt.NDArray[np.int64] | None = None
+    others_sha256: str = ""
 
     @classmethod
     def of(cls, shard: Shard, labels: int, optional: OptionalColumns = OptionalColumns()) -> Self:
@@ -110,6 +114,27 @@ class ShardAnswers:
         self.segment_rows[-1] += len(images)
         if self.rows > len(self.p_ai) and not self.shard.has_known_rows:
             self._grow(max(2 * len(self.p_ai), self.rows))
+
+    def to_scan(self, count: int) -> Sequence[int]:
+        """Return which of the next `count` rows are scanned: all, or those that are retried."""
+        if self.retried is None:
+            return range(count)
+        begin, end = np.searchsorted(self.retried, [self.rows, self.rows + count])
+        return [int(position) - self.rows for position in self.retried[begin:end]]
+
+    def take_earlier(self, table: pa.Table, errors: Mapping[int, RowError]) -> None:
+        """Take the answers of a result file, whose failed rows have these errors."""
+        scored = np.ones(len(table), bool)
+        scored[list(errors)] = False
+        self._grow(max(len(table), len(self.p_ai)))
+        positions = np.flatnonzero(scored)
+        self.p_ai[positions] = table.column("p_ai").drop_null()
+        self.known_score[positions] = table.column("known_score").drop_null()
+        of_labels = np.asarray(table.column("p_source").combine_chunks().flatten())
+        self.p_source[positions] = of_labels.reshape(-1, self.p_source.shape[1])
+        self.errors.update(errors)
+        if self.optional.evidence:
+            self.evidence.update(_evidence_of(table))
 
     def _too_much(self, last: pa.RecordBatch) -> ResultsError:
         column = max(last.schema.names, key=lambda name: last.column(name).nbytes)
@@ -271,6 +296,15 @@ def _evidence(evidence: Mapping[int, RowEvidence], rows: int) -> tuple[pa.Array,
     says = [None if one is None else _SAYS.index(one.says) for one in found]
     details = [None if one is None else one.detail for one in found]
     return _from_names(says, _SAYS), pa.array(details, pa.string())
+
+
+def _evidence_of(table: pa.Table) -> Iterator[tuple[int, RowEvidence]]:
+    """Yield the positions of a result file's rows that have evidence, and the evidence."""
+    found = table.column("evidence").to_pylist()
+    details = table.column("evidence_detail").to_pylist()
+    for position, (says, detail) in enumerate(zip(found, details, strict=True)):
+        if says is not None:
+            yield position, RowEvidence(Says(says), detail)
 
 
 def _from_names(indexes: Sequence[int | None], names: Sequence[str]) -> pa.DictionaryArray:
