@@ -89,9 +89,7 @@ def run_scan(
     cannot go on. Committed shards always stay.
     """
     config = replace(config, paths=expand_braces(config.paths))
-    results = open_results(config.out)
-    _refuse_results_among_manifests(config)
-    results.refuse_other_formats()
+    results = _open_results(config)
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
@@ -325,12 +323,18 @@ def _summary(
     )
 
 
-def _refuse_results_among_manifests(config: ScanConfig) -> None:
-    """Raise UsageError where a later scan would take the results for a part of the manifest."""
-    out = locate(config.out)
+def _open_results(config: ScanConfig) -> ResultsFolder:
+    """Return the folder for results.
+
+    Raises UsageError where a later scan would take the results for a part of the manifest, and
+    ResumeMismatchError where another version of aigid wrote results there.
+    """
+    results, out = open_results(config.out), locate(config.out)
     for source in map(locate, config.paths):
         if out.is_below(source) and is_folder(source):
             raise UsageError(
                 f"`out` {config.out}: is inside the manifest's folder {source.text}: "
                 "give a folder outside it"
             )
+    results.refuse_other_formats()
+    return results

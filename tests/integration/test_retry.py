@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image, PngImagePlugin
 from support.manifests import CAPTIONS, encoded_image
 from support.object_store import CREDENTIALS, object_store
 from support.scan_results import result_files, result_rows, summary_of
@@ -110,6 +111,26 @@ def test_after_the_cause_is_mended_a_retry_gives_what_a_whole_scan_gives(
     summary = summary_of(out)
     assert (summary["scored"], summary["errors"], summary["error_examples"]) == (ROWS, {}, {})
     assert summary["run"]["rows"] == 5
+
+
+def test_evidence_of_other_rows_is_kept_and_that_of_retried_ones_read_again(
+    scan: Scan, images: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results"
+    labelled = PngImagePlugin.PngInfo()
+    labelled.add_text("parameters", "a cat\nSteps: 20, Sampler: Euler a, Seed: 1, Model: sdxl")
+    for row in (8, 9, 24, 39):
+        Image.new("RGB", (40, 40)).save(images / f"{row}.png", pnginfo=labelled)
+    (images / "9.png").rename(tmp_path / "9.png")
+    assert scan("--evidence").exit_code == 0
+    assert summary_of(out)["evidence"] == {"ai": 3, "camera": 0, "edited": 0, "none": 34}
+    (tmp_path / "9.png").rename(images / "9.png")
+    restore(images, *DAMAGED)
+    assert scan("--evidence", "--retry-errors").exit_code == 0
+    assert summary_of(out)["evidence"] == {"ai": 4, "camera": 0, "edited": 0, "none": 34}
+    scan("--evidence", out=tmp_path / "whole")
+    assert contents(out, "summary.json") == contents(tmp_path / "whole", "summary.json")
+    assert is_sound(out)
 
 
 def test_only_rows_with_the_codes_are_scanned_again(

@@ -37,6 +37,12 @@ def made(out: Path, manifest: Manifest = MANIFEST) -> tuple[ResultsFolder, list[
     return results, list(plan_shards(manifest.files, 7))
 
 
+def filled(results: ResultsFolder, shard: Shard, codes: tuple[ErrorCode, ...]) -> ShardAnswers:
+    answers = ShardAnswers.of(shard, LABELS)
+    ShardRetry(results, codes).fill(answers)
+    return answers
+
+
 def read_manifest(answers: ShardAnswers, old: pa.Table, manifest: Manifest, batch: int) -> None:
     """Read the manifest's rows as a scan does, `batch` rows at a time."""
     done = 0
@@ -62,8 +68,8 @@ def test_with_the_same_answers_again_a_retry_gives_the_same_table(
     retried = 0
     for shard in plan:
         old = results.read(shard)
-        answers = ShardRetry(results, codes).answers(shard, LABELS)
-        assert answers is not None and answers.retried is not None
+        answers = filled(results, shard, codes)
+        assert answers.retried is not None
         expected = [
             row for row, code in enumerate(old.column("error").to_pylist()) if code in codes
         ]
@@ -83,8 +89,7 @@ def test_with_the_same_answers_again_a_retry_gives_the_same_table(
 @pytest.mark.parametrize("batch", [1, 2, 7, 100])
 def test_only_the_rows_with_these_codes_are_to_be_scanned(batch: int, tmp_path: Path) -> None:
     results, plan = made(tmp_path)
-    answers = ShardRetry(results, (ErrorCode.EMPTY,)).answers(plan[0], LABELS)
-    assert answers is not None
+    answers = filled(results, plan[0], (ErrorCode.EMPTY,))
     answers.begin_segment()
     chosen: list[int] = []
     for first in range(0, plan[0].rows, batch):
@@ -104,15 +109,16 @@ def test_without_a_retry_all_rows_are_to_be_scanned() -> None:
 def test_a_shard_without_a_result_file_is_scanned_whole(tmp_path: Path) -> None:
     results, plan = made(tmp_path)
     results.discard([1])
-    assert ShardRetry(results, tuple(ErrorCode)).answers(plan[1], LABELS) is None
+    answers = filled(results, plan[1], tuple(ErrorCode))
+    assert answers.retried is None
+    assert list(answers.to_scan(3)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("column", ["id", "note", "image"])
 def test_another_value_of_a_row_that_is_not_retried_is_refused(column: str, tmp_path: Path) -> None:
     results, plan = made(tmp_path)
     old = results.read(plan[0])
-    answers = ShardRetry(results, (ErrorCode.MISSING,)).answers(plan[0], LABELS)
-    assert answers is not None
+    answers = filled(results, plan[0], (ErrorCode.MISSING,))
     place = old.schema.get_field_index(column)
     other = pa.array([1234] * len(old)).cast(old.schema.field(column).type)
     with pytest.raises(ResultsError, match="shard 0: rows that are not retried would change"):
@@ -140,7 +146,7 @@ def test_a_damaged_result_file_is_an_error_with_its_name(tmp_path: Path) -> None
     with pytest.raises(ResultsError, match=r"part-000001.parquet: damaged"):
         FailedRows.of(results, plan, tuple(ErrorCode))
     with pytest.raises(ResultsError, match=r"part-000001.parquet: damaged"):
-        ShardRetry(results, tuple(ErrorCode)).answers(plan[1], LABELS)
+        filled(results, plan[1], tuple(ErrorCode))
 
 
 def test_a_folder_whose_retry_begins_is_like_one_of_a_scan_that_was_killed(
@@ -156,8 +162,7 @@ def test_random_answers_survive_bit_for_bit(tmp_path: Path) -> None:
     results, plan = made(tmp_path)
     for shard in plan:
         old = results.read(shard)
-        answers = ShardRetry(results, tuple(ErrorCode)).answers(shard, LABELS)
-        assert answers is not None
+        answers = filled(results, shard, tuple(ErrorCode))
         np.testing.assert_array_equal(answers.p_ai, old.column("p_ai").to_numpy())
         known = old.column("known_score").to_numpy()
         np.testing.assert_array_equal(answers.known_score, known)
