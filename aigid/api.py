@@ -45,6 +45,8 @@ class ScanOptions(TypedDict, total=False):
     batch_rows: int
     shard_rows: int
     retry_errors: bool | str | Sequence[str]
+    hash: bool
+    reuse_answers: bool
 
 
 @overload

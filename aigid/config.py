@@ -82,11 +82,13 @@ class ScanConfig:
     header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
     or noimageai is not scored. With `evidence`, results also have what the image files say of their
     origin; C2PA signatures of issuers in `trust_anchors`, PEM certificates, are trusted. Each of
-    `threads` threads decodes and scores one batch of `batch_rows` pairs at a time. With `triton`,
-    servers score; with `ray`, workers of a cluster scan the shards with threads of their own. With
-    `retry_errors`, rows of committed shards that failed are scanned again: all of them (True), or
-    those with these error codes. The command line ends with status 3 if more rows have an error
-    than `max_error_rate` allows.
+    `threads` threads decodes and scores one batch of `batch_rows` pairs at a time. With
+    `reuse_answers`, images with identical bytes are decoded and scored once for each prompt; with
+    `hash`, that holds as well, and results have hashes of the images. With `triton`, servers score;
+    with `ray`, workers of a cluster scan the shards with threads of their own. With `retry_errors`,
+    rows of committed shards that failed are scanned again: all of them (True), or those with these
+    error codes. The command line ends with status 3 if more rows have an error than
+    `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -115,6 +117,8 @@ class ScanConfig:
     shard_rows: int = 10_000
     max_error_rate: float = 0.05
     retry_errors: bool | str | tuple[str, ...] = False
+    hash: bool = False
+    reuse_answers: bool = False
 
     def __post_init__(self) -> None:
         for name in ("paths", "keep"):
@@ -200,6 +204,8 @@ def _check_types(config: ScanConfig) -> None:
         "allow_private_addresses",
         "respect_opt_out",
         "evidence",
+        "hash",
+        "reuse_answers",
     ):
         value = getattr(config, name)
         if not isinstance(value, bool):

@@ -18,7 +18,6 @@ from aigid.results import (
     FailedRows,
     InputTotals,
     ModelIdentity,
-    OptionalColumns,
     ResultsFolder,
     RunFigures,
     ScanCounts,
@@ -26,6 +25,7 @@ from aigid.results import (
     ScanRecord,
     ScanSettings,
     ScanSummary,
+    StageFigures,
     begin_retry,
     check_kept_columns,
     count_results,
@@ -33,7 +33,7 @@ from aigid.results import (
     software_versions,
 )
 from aigid.runners import run_local
-from aigid.scan_job import ScanJob, decision_threshold, make_scanner
+from aigid.scan_job import ScanJob, decision_threshold, make_scanner, optional_columns
 from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import expand_braces
@@ -73,8 +73,17 @@ class _Work:
     token: str
 
 
-_Runner = Callable[[_Work, ScanProgress, OnMessage], list[str]]
-"""Scans and commits shards; returns a line for each shard that was given up."""
+@dataclass(frozen=True)
+class _Done:
+    """What a run did: a line for each shard that was given up, its figures, its duration."""
+
+    failures: list[str]
+    stages: StageFigures
+    seconds: float = 0.0
+
+
+_Runner = Callable[[_Work, ScanProgress, OnMessage], _Done]
+"""Scans and commits shards."""
 
 
 def run_scan(
@@ -93,7 +102,7 @@ def run_scan(
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
-    check_kept_columns(manifest.keep_schema, OptionalColumns(evidence=config.evidence))
+    check_kept_columns(manifest.keep_schema, optional_columns(config))
     for note in manifest.notes:
         on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
@@ -111,8 +120,8 @@ def run_scan(
             if summary is None or listed is None or listed.rows != summary.rows:
                 to_scan = (shard for shard in _plan(config, manifest) if shard.index not in done)
                 work = _Work(to_scan, totals, results, token)
-                seconds = _run(runner, work, progress, on_message)
-                summary = _finish(config, model, manifest, work, summary, seconds)
+                run = _run(runner, work, progress, on_message)
+                summary = _finish(config, model, manifest, work, summary, run)
             _tell_of_retry(config, manifest, results, failed, on_message)
             _tell_of_others(results, totals, on_message)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
@@ -197,9 +206,8 @@ def _runner(
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:
         scanner = make_scanner(config, repository, manifest, scorer)
 
-        def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
-            run_local(scanner, work.shards, work.results, progress.advance)
-            return []
+        def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+            return _Done([], run_local(scanner, work.shards, work.results, progress.advance))
 
         yield _Model(scorer.contract, scorer.precision), run
 
@@ -214,13 +222,13 @@ def _ray_runner(
         raise missing_extra("scanning on a Ray cluster", error, "ray") from error
     model = _model_of_workers(config, repository)
 
-    def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
+    def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
         job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
         order = WorkOrder(
             job, config.out, work.token, str(Path.cwd()), manifest.files[0].uri, ray.worker_cpus
         )
-        failures = run_ray(order, ray, work.shards, work.totals, progress, on_message)
-        return [str(failure) for failure in failures]
+        failures, stages = run_ray(order, ray, work.shards, work.totals, progress, on_message)
+        return _Done([str(failure) for failure in failures], stages)
 
     with connect_ray(ray):
         yield model, run
@@ -235,8 +243,8 @@ def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
         return _Model(scorer.contract, scorer.precision)
 
 
-def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> float:
-    """Scan the work's shards, and return the seconds that it took.
+def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+    """Scan the work's shards.
 
     Raises IncompleteScanError where any were given up.
     """
@@ -244,18 +252,18 @@ def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMes
     progress.start(totals.rows, totals.done_rows, at_least=totals.at_least)
     started = time.perf_counter()
     try:
-        failures = runner(work, progress, on_message)
+        done = runner(work, progress, on_message)
     except ServerError as error:
         raise ServerError(
             f"{error}; committed shards stay: run the same scan again to continue"
         ) from error
-    if failures:
+    if done.failures:
         raise IncompleteScanError(
-            f"{len(failures)} of {work.totals.shards} shards could not be scanned; all others are "
+            f"{len(done.failures)} of {totals.shards} shards could not be scanned; all others are "
             "committed. Solve the problem, then run the same scan again for the missing ones. "
-            f"The first failure: {failures[0]}"
+            f"The first failure: {done.failures[0]}"
         )
-    return time.perf_counter() - started
+    return replace(done, seconds=time.perf_counter() - started)
 
 
 def _finish(
@@ -264,15 +272,15 @@ def _finish(
     manifest: Manifest,
     work: _Work,
     before: ScanSummary | None,
-    seconds: float,
+    run: _Done,
 ) -> ScanSummary:
     """Count the results, list their files, and write the summary unless `before` is the same."""
     results, shards = work.results, work.results.new_list()
     plan = _plan(config, manifest)
-    optional = OptionalColumns(evidence=config.evidence)
+    optional = optional_columns(config)
     counts = count_results(results, plan, model.contract.sources, optional, shards.append)
     results.write_shards(shards)
-    figures = RunFigures.of(counts.rows - work.totals.done_rows, seconds)
+    figures = RunFigures.of(counts.rows - work.totals.done_rows, run.seconds, run.stages)
     summary = _summary(config, model, counts, figures)
     if before is not None and replace(summary, run=before.run) == before:
         return before
@@ -300,6 +308,7 @@ def _scan_record(
             respect_opt_out=config.respect_opt_out,
             evidence=config.evidence,
             trust_anchors_sha256=_sha256(config.trust_anchors),
+            hash=config.hash,
         ),
         shards=totals.shards,
         versions=software_versions(),

@@ -101,6 +101,12 @@ _EVIDENCE = (
         help="Also write what the image files say of their origin into the results.",
     ),
     TRUST_LIST,
+    _evidence(
+        "--hash",
+        is_flag=True,
+        help="Also write hashes into the results: of each image's bytes, and of its looks. Implies "
+        "--reuse-answers.",
+    ),
 )
 
 _images = options_under("Images")
@@ -255,6 +261,12 @@ _RAY = (
 
 _speed = options_under("Speed and limits")
 _SPEED = (
+    _speed(
+        "--reuse-answers",
+        is_flag=True,
+        help="Decode and score images with identical bytes once for each prompt. Answers stay the "
+        "same; a set without duplicates takes a little longer.",
+    ),
     _speed(
         "--threads",
         type=POSITIVE_INT,

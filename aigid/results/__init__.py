@@ -15,9 +15,10 @@ from aigid.results.record import (
 )
 from aigid.results.repair import repair_results
 from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
-from aigid.results.run_figures import RunFigures
+from aigid.results.run_figures import RunFigures, StageFigures
 from aigid.results.schema import (
     OptionalColumns,
+    ScannedShard,
     ShardAnswers,
     check_kept_columns,
     image_column,
@@ -46,10 +47,12 @@ __all__ = [
     "ScanRecord",
     "ScanSettings",
     "ScanSummary",
+    "ScannedShard",
     "ScoredBy",
     "ShardAnswers",
     "ShardList",
     "ShardRetry",
+    "StageFigures",
     "content_sha256",
     "begin_retry",
     "check_kept_columns",

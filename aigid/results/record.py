@@ -54,11 +54,12 @@ class ScanSettings:
     respect_opt_out: bool = False
     evidence: bool = False
     trust_anchors_sha256: str | None = None
+    hash: bool = False
 
     @property
     def optional(self) -> OptionalColumns:
         """The columns that the settings ask for."""
-        return OptionalColumns(evidence=self.evidence)
+        return OptionalColumns(evidence=self.evidence, hash=self.hash)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class ShardRetry:
         for position in retried:
             del answers.errors[position]
             answers.evidence.pop(position, None)
+            answers.hashes.pop(position, None)
         answers.retried = np.array(retried, np.int64)
         answers.others_sha256 = _others_sha256(answers, table)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from aigid.answers import ImageHash
 from aigid.decisions import decide_ai, decide_source
 from aigid.errors import ResultsError, UsageError
 from aigid.evidence import RowEvidence, Says
@@ -15,6 +16,7 @@ from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
 from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
+from aigid.results.run_figures import StageFigures
 from aigid.shards import SHARD_KEPT_BYTES, Shard
 
 COLUMNS = (
@@ -45,11 +47,13 @@ class OptionalColumns:
     """Which columns result files have beside those of every scan."""
 
     evidence: bool = False
+    hash: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns, in order."""
-        return ("evidence", "evidence_detail") if self.evidence else ()
+        evidence = ("evidence", "evidence_detail") if self.evidence else ()
+        return (*evidence, *(("hash", "perceptual_hash") if self.hash else ()))
 
     @property
     def counted(self) -> list[str]:
@@ -62,7 +66,7 @@ class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be. `evidence`
-    has the images that could be fetched, where `optional` has its columns.
+    and `hashes` have the images that could be fetched, where `optional` has their columns.
     `rows` were read so far, and `segment_rows` of each segment. Where rows of a result file are
     scanned again, `retried` has their positions in order, and `others_sha256` is a hash of the
     other rows of that file.
@@ -80,8 +84,10 @@ class ShardAnswers:
     kept_bytes: int = 0
     optional: OptionalColumns = OptionalColumns()
     evidence: dict[int, RowEvidence] = field(default_factory=dict)
+    hashes: dict[int, ImageHash] = field(default_factory=dict)
     retried: npt.NDArray[np.int64] | None = None
     others_sha256: str = ""
+    stages: StageFigures = StageFigures()
 
     @classmethod
     def of(cls, shard: Shard, labels: int, optional: OptionalColumns = OptionalColumns()) -> Self:
@@ -135,6 +141,8 @@ class ShardAnswers:
         self.errors.update(errors)
         if self.optional.evidence:
             self.evidence.update(_evidence_of(table))
+        if self.optional.hash:
+            self.hashes.update(_hashes_of(table))
 
     def _too_much(self, last: pa.RecordBatch) -> ResultsError:
         column = max(last.schema.names, key=lambda name: last.column(name).nbytes)
@@ -155,6 +163,15 @@ class ShardAnswers:
         self.p_ai = np.pad(self.p_ai, (0, more), constant_values=np.nan)
         self.p_source = np.pad(self.p_source, ((0, more), (0, 0)), constant_values=np.nan)
         self.known_score = np.pad(self.known_score, (0, more), constant_values=np.nan)
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """A shard's result rows, and how they came about."""
+
+    shard: Shard
+    table: pa.Table
+    stages: StageFigures
 
 
 def results_schema(
@@ -181,6 +198,8 @@ def results_schema(
     optional_fields = [
         pa.field("evidence", _TEXT_KEY),
         pa.field("evidence_detail", pa.string()),
+        pa.field("hash", pa.string()),
+        pa.field("perceptual_hash", pa.uint64()),
     ]
     last = [pa.field("error", _TEXT_KEY), pa.field("error_detail", pa.string())]
     chosen = [column for column in optional_fields if column.name in optional.names]
@@ -227,6 +246,7 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
         *pa.Table.from_batches(answers.kept, schema=manifest.keep_schema).columns,
         *_decisions(answers, scored_by),
         *(_evidence(answers.evidence, rows) if answers.optional.evidence else ()),
+        *(_hashes(answers.hashes, rows) if answers.optional.hash else ()),
         *_errors(answers.errors, rows),
     ]
     lengths = sorted({len(column) for column in columns})
@@ -296,6 +316,24 @@ def _evidence(evidence: Mapping[int, RowEvidence], rows: int) -> tuple[pa.Array,
     says = [None if one is None else _SAYS.index(one.says) for one in found]
     details = [None if one is None else one.detail for one in found]
     return _from_names(says, _SAYS), pa.array(details, pa.string())
+
+
+def _hashes(hashes: Mapping[int, ImageHash], rows: int) -> tuple[pa.Array, pa.Array]:
+    """Return the columns `hash` and `perceptual_hash`."""
+    found = [hashes.get(position) for position in range(rows)]
+    return (
+        pa.array([None if one is None else one.sha256.hex() for one in found], pa.string()),
+        pa.array([None if one is None else one.perceptual for one in found], pa.uint64()),
+    )
+
+
+def _hashes_of(table: pa.Table) -> Iterator[tuple[int, ImageHash]]:
+    """Yield the positions of a result file's rows that have hashes, and the hashes."""
+    found = table.column("hash").to_pylist()
+    perceptual = table.column("perceptual_hash").to_pylist()
+    for position, (sha256, one) in enumerate(zip(found, perceptual, strict=True)):
+        if sha256 is not None:
+            yield position, ImageHash(bytes.fromhex(sha256), one)
 
 
 def _evidence_of(table: pa.Table) -> Iterator[tuple[int, RowEvidence]]:
