@@ -321,7 +321,7 @@ def test_another_scan_is_refused_and_nothing_is_touched(
     assert contents(tmp_path / "results") == before
 
 
-@pytest.mark.parametrize("codes", ["tiemout", "timeout;missing", "404", "", "all,missing"])
+@pytest.mark.parametrize("codes", ["gone", "timeout;missing", "404", "", "all,missing"])
 def test_a_code_that_does_not_exist_is_refused_with_those_that_do(
     codes: str, scan: Scan, tmp_path: Path
 ) -> None:
