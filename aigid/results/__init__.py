@@ -27,7 +27,7 @@ from aigid.results.schema import (
 )
 from aigid.results.shard_list import ListedShard, ShardList
 from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanSummary
-from aigid.results.verify import verify_results
+from aigid.results.verify import rows_to_verify, verify_results
 
 __all__ = [
     "SCAN_FORMAT",
@@ -64,6 +64,7 @@ __all__ = [
     "repair_results",
     "result_table",
     "results_schema",
+    "rows_to_verify",
     "software_versions",
     "verify_results",
 ]

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image, PngImagePlugin
 from support.manifests import CAPTIONS, encoded_image
 from support.object_store import CREDENTIALS, object_store
+from support.scan_process import start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
 from support.web_server import Answer, web_server
 
@@ -463,3 +467,60 @@ def test_results_in_an_object_store_get_new_versions(
         assert found.keys() == before.keys()
         assert json.loads(found["summary.json"])["errors"] == {}
         assert not list(verify_results(open_results(out)))
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("shards", "kills"), [(16, 3), pytest.param(180, 50, marks=pytest.mark.soak)]
+)
+def test_retries_that_are_killed_at_random_moments_lose_nothing(
+    shards: int, kills: int, tiny_repository: Path, tmp_path: Path
+) -> None:
+    rows, out = 20 * shards, tmp_path / "out"
+    folder = tmp_path / "images"
+    folder.mkdir()
+    columns = {"image": [f"images/{row}.png" for row in range(rows)]}
+    pq.write_table(pa.table(columns), tmp_path / "m.parquet", row_group_size=20)
+    words = [tmp_path / "m.parquet", out, "--model", tiny_repository, "--shard-rows", 20]
+    restore(folder, *(row for row in range(rows) if row % 5))
+    ended(start_scan(*words, "--max-error-rate", 1))
+    restore(folder, *range(0, rows, 5))
+    random = np.random.default_rng(4)
+    for kill in range(kills):
+        before, wanted = versions(out), kill % 4
+        process = start_scan(*words, "--threads", 1, "--retry-errors")
+        # Every fourth one is killed while it starts.
+        await_versions(process, out, before, wanted)
+        time.sleep(random.uniform(0, 0.05 if wanted else 2))
+        process.kill()
+        process.communicate()
+        kinds = {one.kind.value for one in verify_results(open_results(str(out)))}
+        assert kinds <= {"unfinished", "leftover", "missing"}
+        assert [row["row"] for row in result_rows(out)] == list(range(rows))
+    assert any(row["error"] for row in result_rows(out)), "the scan was over before it was killed"
+    ended(start_scan(*words, "--retry-errors"))
+    whole = tmp_path / "whole"
+    ended(start_scan(words[0], whole, *words[2:]))
+    assert contents(out, "summary.json", ".lock") == contents(whole, "summary.json", ".lock")
+    assert is_sound(out)
+
+
+def versions(out: Path) -> set[tuple[str, int]]:
+    """The result files as they are now."""
+    return {(path.name, path.stat().st_mtime_ns) for path in result_files(out)}
+
+
+def await_versions(
+    process: subprocess.Popen[str], out: Path, before: set[tuple[str, int]], count: int
+) -> None:
+    """Wait until so many result files have new versions, or the scan has ended."""
+    wait_until(
+        lambda: len(versions(out) - before) >= count or process.poll() is not None,
+        "no new versions",
+        pause_s=0.002,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told
