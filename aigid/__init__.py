@@ -29,8 +29,10 @@ from aigid.version import __version__
 if TYPE_CHECKING:
     from aigid.api import scan
     from aigid.config import RayConfig, ScanConfig
+    from aigid.detection import Detection
     from aigid.detector import Detector
-    from aigid.records import Detection, ErrorCode, RowError
+    from aigid.evidence import Finding, Says, Strength, read_evidence
+    from aigid.records import ErrorCode, RowError
     from aigid.results import ScanSummary
     from aigid.scorers import TlsConfig, TritonConfig
 else:
@@ -38,8 +40,10 @@ else:
     _MODULES = {
         "api": ("scan",),
         "config": ("RayConfig", "ScanConfig"),
+        "detection": ("Detection",),
         "detector": ("Detector",),
-        "records": ("Detection", "ErrorCode", "RowError"),
+        "evidence": ("Finding", "Says", "Strength", "read_evidence"),
+        "records": ("ErrorCode", "RowError"),
         "results": ("ScanSummary",),
         "scorers": ("TlsConfig", "TritonConfig"),
     }
@@ -63,6 +67,7 @@ __all__ = [
     "Detection",
     "Detector",
     "ErrorCode",
+    "Finding",
     "IncompleteScanError",
     "ManifestError",
     "MissingExtraError",
@@ -71,14 +76,17 @@ __all__ = [
     "ResultsError",
     "ResumeMismatchError",
     "RowError",
+    "Says",
     "ScanConfig",
     "ScanSummary",
     "ServerError",
     "StorageError",
+    "Strength",
     "TlsConfig",
     "TrainingError",
     "TritonConfig",
     "UsageError",
     "__version__",
+    "read_evidence",
     "scan",
 ]

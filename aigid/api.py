@@ -37,6 +37,7 @@ class ScanOptions(TypedDict, total=False):
     respect_opt_out: bool
     evidence: bool
     trust_anchors: str
+    readers: Sequence[str]
     requests_per_host: int
     threshold: float | None
     max_fpr: float | None

@@ -81,14 +81,14 @@ class ScanConfig:
     process. `headers` has a host (with or without a port), the name and the value of each further
     header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
     or noimageai is not scored. With `evidence`, results also have what the image files say of their
-    origin; C2PA signatures of issuers in `trust_anchors`, PEM certificates, are trusted. Each of
-    `threads` threads decodes and scores one batch of `batch_rows` pairs at a time. With
-    `reuse_answers`, images with identical bytes are decoded and scored once for each prompt; with
-    `hash`, that holds as well, and results have hashes of the images. With `triton`, servers score;
-    with `ray`, workers of a cluster scan the shards with threads of their own. With `retry_errors`,
-    rows of committed shards that failed are scanned again: all of them (True), or those with these
-    error codes. The command line ends with status 3 if more rows have an error than
-    `max_error_rate` allows.
+    origin; C2PA signatures of issuers in `trust_anchors`, PEM certificates, are trusted; `readers`
+    names further readers of evidence. Each of `threads` threads decodes and scores one batch of
+    `batch_rows` pairs at a time. With `reuse_answers`, images with identical bytes are decoded and
+    scored once for each prompt; with `hash`, that holds as well, and results have hashes of the
+    images. With `triton`, servers score; with `ray`, workers of a cluster scan the shards with
+    threads of their own. With `retry_errors`, rows of committed shards that failed are scanned
+    again: all of them (True), or those with these error codes. The command line ends with status 3
+    if more rows have an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -108,6 +108,7 @@ class ScanConfig:
     respect_opt_out: bool = False
     evidence: bool = False
     trust_anchors: str = field(default="", repr=False)
+    readers: tuple[str, ...] = ()
     requests_per_host: int = DEFAULT_REQUESTS_PER_HOST
     threshold: float | None = None
     max_fpr: float | None = None
@@ -121,7 +122,7 @@ class ScanConfig:
     reuse_answers: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("paths", "keep"):
+        for name in ("paths", "keep", "readers"):
             object.__setattr__(self, name, _texts(name, getattr(self, name)))
         if not self.paths:
             raise UsageError("`paths` is empty: give a manifest")
@@ -218,8 +219,9 @@ def _check_combinations(config: ScanConfig) -> None:
         raise UsageError("give one of `prompt_column` and `no_prompts`, not both")
     if config.threshold is not None and config.max_fpr is not None:
         raise UsageError("give one of `threshold` and `max_fpr`, not both")
-    if config.trust_anchors and not config.evidence:
-        raise UsageError("`trust_anchors` is for scans with `evidence`: give `evidence` too")
+    for name in ("trust_anchors", "readers"):
+        if getattr(config, name) and not config.evidence:
+            raise UsageError(f"`{name}` is for scans with `evidence`: give `evidence` too")
 
 
 def _check_fractions(config: Any, *names: str) -> None:

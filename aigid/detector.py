@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path, PurePath
 from typing import Self
@@ -13,11 +14,13 @@ from PIL import Image
 from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.detection import Detection
 from aigid.errors import ModelNoticeWarning, UsageError
-from aigid.fetch import ImageInput, read_pixels
+from aigid.evidence import EvidenceReader, Finding, evidence_of, read_trust_list
+from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import Detection, ErrorCode, RowError, RowFailure, source_names
+from aigid.records import ErrorCode, RowError, RowFailure, source_names
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -42,12 +45,18 @@ class Detector:
     """
 
     def __init__(
-        self, scorer: Scorer, prompts: PromptEncoder, threshold: float = DEFAULT_THRESHOLD
+        self,
+        scorer: Scorer,
+        prompts: PromptEncoder,
+        threshold: float = DEFAULT_THRESHOLD,
+        *,
+        evidence: EvidenceReader | None = None,
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
         self._threshold = _check_threshold(threshold)
         self._scorer = scorer
         self._prompts = prompts
+        self._evidence = evidence
 
     @classmethod
     def load(
@@ -56,6 +65,9 @@ class Detector:
         *,
         threshold: float = DEFAULT_THRESHOLD,
         repository: Path | str | None = None,
+        evidence: bool = False,
+        trust_list: Path | str | None = None,
+        readers: Sequence[str] = (),
     ) -> Self:
         """Load a model into this process, or connect to Triton servers.
 
@@ -67,20 +79,27 @@ class Detector:
             threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
+            evidence: Read what each image's file says of its origin as well, into
+                `Detection.evidence` and `Detection.findings`. Files are read once for both.
+            trust_list: With `evidence`, a file of PEM certificates: C2PA signatures of these
+                issuers are trusted. None trusts no issuer.
+            readers: With `evidence`, the names of further readers, such as "dwt-dct".
 
         Raises:
             UsageError: An argument is wrong.
             ContractError: The model repository is missing or damaged, or a server has another
                 model.
             ServerError: No server answers.
-            MissingExtraError: The extra `serve`, with Triton's client, is not installed.
+            MissingExtraError: The extra `serve`, with Triton's client, or the extra `evidence` is
+                not installed.
         """
         threshold = _check_threshold(threshold)
+        reader = _evidence_reader(evidence, trust_list, readers)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(scorer, prompts, threshold)
+        return cls(scorer, prompts, threshold, evidence=reader)
 
     @property
     def name(self) -> str:
@@ -137,10 +156,12 @@ class Detector:
             ServerError: Triton servers no longer answer.
         """
         found: dict[int, Detection] = {}
+        findings: dict[int, tuple[Finding, ...]] = {}
         pairs = self._encode_prompts(_pair_up(images, prompts))
         for batch in batch_by_bucket(pairs, self._prompts.bucket, _BATCH_ROWS):
-            decoded = decode_batch(batch, lambda pair: self._decode(pair.image))
-            found.update(self._score(decoded))
+            decoded = decode_batch(batch, lambda pair: self._decode(pair, findings))
+            for position, detection in self._score(decoded):
+                found[position] = _with_evidence(detection, findings.pop(position, None))
         return [found[position] for position in range(len(found))]
 
     def _encode_prompts(self, pairs: Iterator[_Pair]) -> Iterator[PairInput[object]]:
@@ -155,10 +176,14 @@ class Detector:
                 yield PairInput(position, text if isinstance(text, RowError) else image, ids)
                 position += 1
 
-    def _decode(self, image: object) -> Pixels:
-        if isinstance(image, RowError):
-            raise RowFailure(image.code, image.detail)
-        return read_pixels(image, self._scorer.contract.image)
+    def _decode(self, pair: PairInput[object], findings: dict[int, tuple[Finding, ...]]) -> Pixels:
+        """Return the pixels of a pair's image, and put its file's findings into `findings`."""
+        if isinstance(pair.image, RowError):
+            raise RowFailure(pair.image.code, pair.image.detail)
+        content = read_content(pair.image)
+        if self._evidence is not None and isinstance(content, bytes):
+            findings[pair.position] = self._evidence.read(content)
+        return content_pixels(content, self._scorer.contract.image)
 
     def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
         for position, error in decoded.errors.items():
@@ -182,6 +207,12 @@ class Detector:
             )
 
 
+def _with_evidence(detection: Detection, findings: tuple[Finding, ...] | None) -> Detection:
+    if findings is None:
+        return detection
+    return replace(detection, evidence=evidence_of(findings).value, findings=findings)
+
+
 def warn_of_notice(notice: str, *, stacklevel: int) -> None:
     """Warn once per process with a model's notice. `stacklevel` is that of `warnings.warn`."""
     if notice and notice not in _warned_notices:
@@ -202,6 +233,21 @@ def _find(
             "`repository` belongs to Triton servers: give the path of a model repository as `model`"
         )
     return find_model(model), None
+
+
+def _evidence_reader(
+    evidence: bool, trust_list: Path | str | None, readers: Sequence[str]
+) -> EvidenceReader | None:
+    _check_path("trust_list", trust_list)
+    if isinstance(readers, str):
+        raise UsageError("`readers` must be a list: put a single str into brackets")
+    if evidence:
+        anchors = "" if trust_list is None else read_trust_list(Path(trust_list))
+        return EvidenceReader(anchors, readers)
+    for name, value in (("trust_list", trust_list), ("readers", readers)):
+        if value:
+            raise UsageError(f"`{name}` belongs to `evidence=True`")
+    return None
 
 
 def _check_threshold(threshold: object) -> float:

@@ -94,22 +94,3 @@ class RowFailure(Exception):  # noqa: N818 - carries a RowError to its row; it n
     def __init__(self, code: ErrorCode, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
         self.error = RowError(code, detail)
-
-
-@dataclass(frozen=True)
-class Detection:
-    """The answer for one image-prompt pair.
-
-    `p_ai` is the calibrated probability that the image is AI-generated, and `is_ai` tells whether
-    it reaches the threshold. `source` is "real", or the likeliest generator of an image that is
-    AI-generated, or "other" if no generator that the model knows fits. `p_source` has a probability
-    for each of the model's labels, in their order. `known_score` tells how well a known generator
-    fits, from 0 to 1. All five are None if `error` is set.
-    """
-
-    p_ai: float | None
-    is_ai: bool | None
-    source: str | None
-    p_source: tuple[float, ...] | None
-    known_score: float | None = None
-    error: RowError | None = None

@@ -308,6 +308,7 @@ def _scan_record(
             respect_opt_out=config.respect_opt_out,
             evidence=config.evidence,
             trust_anchors_sha256=_sha256(config.trust_anchors),
+            readers=tuple(sorted(set(config.readers))),
             hash=config.hash,
         ),
         shards=totals.shards,

@@ -93,7 +93,7 @@ def make_scanner(
         threshold=decision_threshold(config, scorer.contract),
         batch_rows=config.batch_rows,
         threads=config.threads,
-        evidence=EvidenceReader(config.trust_anchors) if config.evidence else None,
+        evidence=EvidenceReader(config.trust_anchors, config.readers) if config.evidence else None,
         hashes=PerceptualHash() if config.hash else None,
         answers=AnswerCache(len(scorer.contract.labels)) if reuse else None,
         retry=ShardRetry(open_results(config.out), codes) if codes else None,

@@ -141,7 +141,7 @@ class _Images:
         finally:
             self._lap("fetch_s")
         if scanner.evidence is not None:
-            self.evidence[position] = scanner.evidence.read(data)
+            self.evidence[position] = RowEvidence.of(scanner.evidence.read(data))
             self._lap("evidence_s")
         try:
             if self.shared is not None:

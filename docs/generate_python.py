@@ -9,7 +9,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_overloads, get_type_hints
 
@@ -83,6 +83,17 @@ if summary.error_rate > 0.05:
 
 [Scan](scan.md) describes manifests, columns and results. They are the same from Python.
 
+## Read what files say of their origin
+
+```python
+findings = aigid.read_evidence(Path("one.jpg").read_bytes())
+for finding in findings:
+    print(finding.says, finding.kind, finding.source, finding.details.get("prompt"))
+```
+
+No model is needed for that. `aigid.Detector.load(evidence=True)` gives the findings beside the
+score, in `Detection.findings`. [Evidence](evidence.md) describes what is read.
+
 ## Catch errors
 
 ```python
@@ -108,6 +119,12 @@ def render() -> str:
         *_record(aigid.Detection),
         *_record(aigid.RowError),
         *_enum(aigid.ErrorCode),
+        _heading("read_evidence"),
+        _code(_signature("aigid.read_evidence", aigid.read_evidence)),
+        *_docstring(aigid.read_evidence),
+        *_record(aigid.Finding),
+        *_enum(aigid.Says),
+        *_enum(aigid.Strength),
         *_scan(),
         *_record(aigid.ScanConfig),
         *_record(aigid.TritonConfig),
@@ -179,13 +196,15 @@ def _default(field: dataclasses.Field[Any]) -> str:
     return ""
 
 
-def _enum(kind: type[StrEnum]) -> Iterator[str]:
+def _enum(kind: type[Enum]) -> Iterator[str]:
     yield _heading(kind.__name__)
     yield from _docstring(kind)
     yield "| value | meaning |\n| --- | --- |"
     meanings = _attribute_docstrings(kind)
     for member in kind:
-        yield f"| `{member.value}` | {meanings[member.name]} |"
+        # The number of a strength means nothing but its place.
+        shown = member.value if isinstance(member, str) else member.name
+        yield f"| `{shown}` | {meanings[member.name]} |"
     yield ""
 
 

@@ -13,6 +13,16 @@ TRUST_LIST = options_under("Evidence")(
 )
 """The option that names the trusted issuers."""
 
+READERS = options_under("Evidence")(
+    "--reader",
+    "readers",
+    multiple=True,
+    metavar="NAME",
+    help="Run this reader as well: stealth-text, dwt-dct, or a plug-in's. It may decode pixels. "
+    "Repeatable.",
+)
+"""The option that names further readers."""
+
 
 def trust_anchors(trust_list: Path | None) -> str:
     """Return the certificates in the file; empty without one. Raises UsageError for others."""

@@ -9,7 +9,7 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.errors import print_message
-from aigid.cli.evidence_options import TRUST_LIST, trust_anchors
+from aigid.cli.evidence_options import READERS, TRUST_LIST, trust_anchors
 from aigid.cli.option_types import FILE
 from aigid.cli.stdout import print_result, printing
 from aigid.errors import UsageError
@@ -25,21 +25,24 @@ _SHOWN_CHARACTERS = 200
 @click.command("inspect", cls=Command)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...", type=FILE)
 @TRUST_LIST
+@READERS
 @_output("--json", is_flag=True, help="Print a JSON object for each image, one a line.")
-def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> None:
+def command(
+    images: tuple[Path, ...], trust_list: Path | None, readers: tuple[str, ...], json: bool
+) -> None:
     """Print what image files say of their origin, the strongest evidence first.
 
     Evidence is signed provenance (C2PA, with the extra `evidence`), labels of generated content,
     prompts that generators write into files, and the camera. Anybody can write or remove what is
-    not signed. Pixels are not decoded, no model is loaded, and nothing is fetched.
+    not signed. No model is loaded, nothing is fetched, and pixels are decoded for --reader alone.
 
     \b
     Example:
       aigid inspect photo.jpg render.png
     """
-    from aigid.evidence import read_evidence
+    from aigid.evidence import load_readers, read_evidence
 
-    anchors = trust_anchors(trust_list)
+    anchors, loaded = trust_anchors(trust_list), load_readers(readers)
     failed = 0
     with printing("the evidence"):
         for path in images:
@@ -49,7 +52,7 @@ def command(images: tuple[Path, ...], trust_list: Path | None, json: bool) -> No
                 print_message(str(error))
                 failed += 1
                 continue
-            findings = read_evidence(data, anchors)
+            findings = read_evidence(data, anchors, loaded)
             lines = [_as_json(path, findings)] if json else _lines(path, findings)
             for line in lines:
                 print_result(line)

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from aigid.cli.command import Function, options_under, with_options
-from aigid.cli.evidence_options import TRUST_LIST, trust_anchors
+from aigid.cli.evidence_options import READERS, TRUST_LIST, trust_anchors
 from aigid.cli.option_types import (
     ALL_ERRORS,
     ERROR_CODES,
@@ -101,6 +101,7 @@ _EVIDENCE = (
         help="Also write what the image files say of their origin into the results.",
     ),
     TRUST_LIST,
+    READERS,
     _evidence(
         "--hash",
         is_flag=True,

@@ -70,6 +70,12 @@ def strongest(findings: Iterable[Finding]) -> Finding | None:
     return min(telling, key=_rank) if telling else None
 
 
+def evidence_of(findings: Iterable[Finding]) -> Says:
+    """Return what a file says of its origin: what the strongest finding says, or `none`."""
+    best = strongest(findings)
+    return best.says if best else Says.NONE
+
+
 def strongest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return the findings in order: what says something, the strongest first, then the others."""
     return tuple(sorted(findings, key=lambda one: (one.says is Says.NONE, *_rank(one))))

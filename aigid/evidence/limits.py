@@ -18,6 +18,12 @@ MOST_METADATA_BYTES = 16 << 20
 MOST_C2PA_BYTES = 50 << 20
 """Bytes of a C2PA manifest store; a larger one is reported and not read."""
 
+MOST_READER_FINDINGS = 16
+"""Findings of one reader that was asked for by its name; further ones are left out."""
+
+MOST_READER_PIXELS = 1 << 25
+"""Pixels of an image that is decoded for such a reader; the pixels of a larger one are not read."""
+
 MOST_DEPTH = 64
 """Nested brackets of JSON, nested elements of XML."""
 

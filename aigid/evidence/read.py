@@ -12,22 +12,28 @@ from aigid.evidence.generator_json import read_generator_json
 from aigid.evidence.labels import read_labels
 from aigid.evidence.metadata import Metadata, Text
 from aigid.evidence.parameters import read_parameters
+from aigid.evidence.readers import Readers
 from aigid.evidence.xmp import read_iptc, read_xmp
 
 _NAME_OF_GRAPH, _START = re.compile(r"^(?:prompt|workflow): ?(?={)", re.IGNORECASE), 20
 
 
-def read_evidence(data: bytes, trust_anchors: str = "") -> tuple[Finding, ...]:
+def read_evidence(
+    data: bytes, trust_anchors: str = "", readers: Readers | None = None
+) -> tuple[Finding, ...]:
     """Return what an image file says of its origin, the strongest finding first.
 
-    JPEG, PNG, WebP, TIFF, AVIF and HEIC files are read. Pixels are not decoded, and nothing is
-    fetched. Damaged or hostile metadata gives fewer findings, never an
-    error. `trust_anchors` are PEM certificates of issuers whose C2PA signatures are trusted.
+    JPEG, PNG, WebP, TIFF, AVIF and HEIC files are read. Nothing is fetched. Damaged or hostile
+    metadata gives fewer findings, never an error. `trust_anchors` are PEM certificates of issuers
+    whose C2PA signatures are trusted. Pixels are decoded only for `readers` that need them
+    (`aigid.evidence.load_readers`).
     """
     metadata = read_metadata(data)
-    found = dict.fromkeys(_from_metadata(metadata))
+    found = dict.fromkeys(find_in_texts(metadata))
     for finding in read_c2pa(data, metadata, trust_anchors):
         found[finding] = None
+    if readers is not None:
+        found |= dict.fromkeys(readers.read(data))
     findings = list(found)
     return strongest_first((*findings, *_contradictions(findings)))
 
@@ -44,7 +50,8 @@ def read_metadata(data: bytes) -> Metadata:
     return found
 
 
-def _from_metadata(metadata: Metadata) -> Iterator[Finding]:
+def find_in_texts(metadata: Metadata) -> Iterator[Finding]:
+    """Yield the findings of the fields of text."""
     for text in metadata.texts:
         finding = _from_text(text, metadata)
         if finding is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from aigid.evidence.findings import Finding, Says, Strength, strongest
+from aigid.evidence.findings import Finding, Says, Strength, evidence_of
 from aigid.evidence.limits import MOST_ROW_BYTES
 
 
@@ -23,8 +23,7 @@ class RowEvidence:
         The JSON has at most 16 KiB: what does not fit is left out, and counted in a last finding of
         the kind "left-out".
         """
-        best = strongest(findings)
-        return cls(best.says if best else Says.NONE, _as_json(findings) if findings else None)
+        return cls(evidence_of(findings), _as_json(findings) if findings else None)
 
 
 def _as_json(findings: Sequence[Finding]) -> str:

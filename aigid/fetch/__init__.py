@@ -2,7 +2,7 @@
 
 from aigid.fetch.ahead import FetchAhead, StartedFetch
 from aigid.fetch.circuit_breaker import CircuitBreaker
-from aigid.fetch.from_memory import ImageInput, read_pixels
+from aigid.fetch.from_memory import ImageInput, content_pixels, read_content
 from aigid.fetch.host_queue import HostQueue
 from aigid.fetch.image import FetchPolicy, fetch_image, image_root_of, is_remote, web_host
 from aigid.fetch.references import ImageReference, image_references
@@ -15,10 +15,11 @@ __all__ = [
     "ImageInput",
     "ImageReference",
     "StartedFetch",
+    "content_pixels",
     "fetch_image",
     "image_references",
     "image_root_of",
     "is_remote",
-    "read_pixels",
+    "read_content",
     "web_host",
 ]

@@ -13,7 +13,7 @@ from aigid.contract import ImageSpec
 from aigid.fetch.image import FetchPolicy, fetch_image
 from aigid.fetch.inline import inline_image
 from aigid.fetch.references import ImageReference
-from aigid.pixels import DecodeLimits, Pixels, decode_image, image_pixels
+from aigid.pixels import DecodeLimits, Pixels, check_byte_limit, decode_image, image_pixels
 from aigid.records import ErrorCode, RowFailure
 from aigid.storage import locate
 
@@ -31,18 +31,30 @@ ImageInput = (
 """Every form of an image that `Detector.detect` takes."""
 
 
-def read_pixels(image: object, spec: ImageSpec) -> Pixels:
-    """Return the pixels of an image, uint8 of `spec.shape`.
+def read_content(image: object) -> bytes | Image.Image:
+    """Return the encoded bytes of an image's file, or the PIL image of what has no file.
 
-    Raises RowFailure for what is not an image, or cannot be fetched or decoded.
+    Raises RowFailure for what is not an image, cannot be fetched, or is empty or too large.
     """
     if isinstance(image, Image.Image):
-        return image_pixels(image, spec)
+        return image
     if isinstance(image, np.ndarray):
-        return image_pixels(_image_of_array(image), spec)
+        return _image_of_array(image)
     if isinstance(image, Mapping):
         image = _content_of(image)
-    return decode_image(_encoded_bytes(image), spec)
+    data = _encoded_bytes(image)
+    check_byte_limit(len(data), DecodeLimits())
+    return data
+
+
+def content_pixels(content: bytes | Image.Image, spec: ImageSpec) -> Pixels:
+    """Return the pixels of what `read_content` returned, uint8 of `spec.shape`.
+
+    Raises RowFailure for what cannot be decoded.
+    """
+    if isinstance(content, bytes):
+        return decode_image(content, spec)
+    return image_pixels(content, spec)
 
 
 def _image_of_array(array: npt.NDArray[Any]) -> Image.Image:

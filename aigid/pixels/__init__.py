@@ -1,6 +1,12 @@
 """From encoded image bytes to the model's pixels: the only image preprocessing in aigid."""
 
-from aigid.pixels.decode import changed_pixels, decode_image, image_pixels, open_image
+from aigid.pixels.decode import (
+    changed_pixels,
+    decode_image,
+    image_pixels,
+    open_image,
+    whole_image,
+)
 from aigid.pixels.limits import DecodeLimits, check_byte_limit
 from aigid.pixels.opening import FORMATS
 from aigid.pixels.resize import BLOCK, Box, Pixels
@@ -16,4 +22,5 @@ __all__ = [
     "decode_image",
     "image_pixels",
     "open_image",
+    "whole_image",
 ]

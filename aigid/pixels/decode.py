@@ -81,6 +81,22 @@ def open_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Imag
         return retry_png(data, lambda data: open_encoded(data, limits).image)
 
 
+def whole_image(data: bytes, limits: DecodeLimits = DecodeLimits()) -> Image.Image:
+    """Return an encoded image in full: in the file's own mode, transparent and not turned.
+
+    Raises RowFailure as `decode_image` does.
+    """
+    check_byte_limit(len(data), limits)
+
+    def read(data: bytes) -> Image.Image:
+        opened = open_encoded(data, limits)
+        with LARGE_ROWS.reserve(_needed_bytes(opened, limits)):
+            return _load(opened)
+
+    with row_failures():
+        return retry_png(data, read)
+
+
 def image_pixels(
     image: Image.Image, spec: ImageSpec, limits: DecodeLimits = DecodeLimits()
 ) -> Pixels:
@@ -141,15 +157,7 @@ def _load_upright(
     opened: OpenedImage, filled: tuple[float, float] | None
 ) -> tuple[Image.Image, Box]:
     """Decode an opened image; return it upright in RGB, and the box that its content fills."""
-    image = opened.image
-    if opened.data and image.format in _JPEG_FORMATS:
-        loaded = load_jpeg(image, opened.data)
-    elif opened.data and image.format == "TIFF":
-        load_tiff(image)
-        loaded = image
-    else:
-        image.load()
-        loaded = image
+    image, loaded = opened.image, _load(opened)
     # Only now: Pillow turns a TIFF while it decodes it, and a PNG has its EXIF block at its end.
     orientation, size = orientation_of(image), filled or image.size
     rgb = to_rgb(loaded)
@@ -157,3 +165,15 @@ def _load_upright(
         # Not both, and a turned copy.
         opened.close()
     return turn_upright(rgb, orientation, size)
+
+
+def _load(opened: OpenedImage) -> Image.Image:
+    """Decode an opened image, at the scale that it is drafted to."""
+    image = opened.image
+    if opened.data and image.format in _JPEG_FORMATS:
+        return load_jpeg(image, opened.data)
+    if opened.data and image.format == "TIFF":
+        load_tiff(image)
+    else:
+        image.load()
+    return image

@@ -54,6 +54,7 @@ class ScanSettings:
     respect_opt_out: bool = False
     evidence: bool = False
     trust_anchors_sha256: str | None = None
+    readers: tuple[str, ...] = ()
     hash: bool = False
 
     @property

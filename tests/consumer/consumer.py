@@ -37,6 +37,8 @@ def describe(detection: aigid.Detection) -> str:
         assert_type(detection.error.code, aigid.ErrorCode)
         return f"{detection.error.code.value}: {detection.error.detail}"
     assert_type(detection.p_ai, float | None)
+    assert_type(detection.evidence, str | None)
+    assert_type(detection.findings, tuple[aigid.Finding, ...])
     assert detection.p_ai is not None and detection.p_source is not None
     return f"{detection.p_ai:.3f} {detection.source} {max(detection.p_source):.3f}"
 
@@ -77,6 +79,10 @@ def detect(folder: Path) -> list[aigid.Detection]:
         detections += detector.detect(generated())
         detections += detector.detect(list(folder.glob("*.png")))
     assert_type(detections, list[aigid.Detection])
+    (finding, *_) = (*aigid.read_evidence(encoded(0)), *detections[0].findings, None)
+    if finding is not None:
+        assert_type(finding.says, aigid.Says)
+        assert_type(finding.strength, aigid.Strength)
     return detections
 
 

@@ -26,6 +26,23 @@ A1111 = (
     "Steps: 28, Sampler: DPM++ 2M, CFG scale: 6.5, Seed: 4242, Size: 512x768, "
     "Model hash: 6ce0161689, Model: sd_xl_base_1.0, Version: v1.10.1"
 )
+GRAPH = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            **{"seed": 77, "steps": 20, "sampler_name": "euler"},
+            **{"model": ["4", 0], "positive": ["9", 0], "negative": ["9", 1]},
+        },
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red boat", "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["4", 1]}},
+    "9": {
+        "class_type": "ControlNetApplyAdvanced",
+        "inputs": {"negative": ["7", 0], "positive": ["6", 0]},
+    },
+}
+NOVEL = {"prompt": "1girl", "steps": 28, "seed": 9, "uc": "bad", "sampler": "k_euler"}
 
 
 def png() -> bytes:

@@ -16,15 +16,17 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from support.c2pa_files import created, make_issuer, signed
+from support.evidence_files import A1111, jpeg_with_exif, png_with_text
 from support.manifests import CAPTIONS, encoded_image, manifest_table
 from support.scan_results import result_rows, summary_of
 
 import aigid.detector
-from aigid import Detector, ModelNoticeWarning
+from aigid import Detection, Detector, ModelNoticeWarning
 from aigid.cli.main import main
 from aigid.contract import OpenSet, load_contract, save_contract
 from aigid.errors import ContractError, UsageError
-from aigid.records import Detection, ErrorCode, RowError
+from aigid.records import ErrorCode, RowError
 
 
 @pytest.fixture(scope="module")
@@ -581,3 +583,97 @@ def test_a_model_is_loaded_by_text_or_path_or_refused_by_name(
     assert Detector.load(str(tiny_repository)).name == Detector.load(tiny_repository).name == "tiny"
     with pytest.raises(ContractError, match="`model` .*nowhere: no such folder"):
         Detector.load(tmp_path / "nowhere")
+
+
+@pytest.fixture(scope="module")
+def reader(tiny_repository: Path) -> Detector:
+    return Detector.load(tiny_repository, evidence=True)
+
+
+GENERATED = png_with_text(parameters=A1111)
+
+
+def test_every_form_of_a_file_has_its_evidence_and_the_same_score(
+    reader: Detector, detector: Detector, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.png"
+    path.write_bytes(GENERATED)
+    with path.open("rb") as file:
+        forms: list[object] = [
+            *(GENERATED, bytearray(GENERATED), memoryview(GENERATED), io.BytesIO(GENERATED), file),
+            *(path, str(path), path.as_uri(), {"bytes": GENERATED}, {"path": str(path)}),
+            "data:image/png;base64," + base64.b64encode(GENERATED).decode(),
+        ]
+        detections = reader.detect(forms)
+        plain = detector.detect(forms)
+    for detection, without in zip(detections, plain, strict=True):
+        assert detection.evidence == "ai"
+        (finding,) = detection.findings
+        assert (finding.kind, finding.details["seed"]) == ("parameters", "4242")
+        assert (without.evidence, without.findings) == (None, ())
+        assert replace(detection, evidence=None, findings=()) == without
+
+
+def test_each_image_has_its_own_evidence_whatever_its_batch(reader: Detector) -> None:
+    photo = jpeg_with_exif(Make="Canon", Model="Canon EOS 70D")
+    images = [encoded_image(0), photo, GENERATED] * 20
+    prompts = ["a red car " * (position % 7) for position in range(60)]
+    detections = reader.detect(images, prompts)
+    assert [one.evidence for one in detections] == ["none", "camera", "ai"] * 20
+    assert [len(one.findings) for one in detections] == [0, 1, 1] * 20
+
+
+def test_what_has_no_file_has_no_evidence(reader: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "one.png"
+    path.write_bytes(GENERATED)
+    array = np.zeros((8, 8, 3), np.uint8)
+    detections = reader.detect([Image.open(path), opened(GENERATED), array, tmp_path / "gone.png"])
+    assert [one.evidence for one in detections] == [None] * 4
+    assert errors(detections) == [None, None, None, ErrorCode.MISSING]
+
+
+def test_an_image_that_does_not_decode_has_its_evidence(reader: Detector) -> None:
+    cut = GENERATED[: GENERATED.index(b"IDAT")]
+    text = b"not an image"
+    broken, other = reader.detect([cut, text])
+    assert errors([broken, other]) == [ErrorCode.UNDECODABLE] * 2
+    assert (broken.evidence, broken.findings[0].source) == ("ai", "Stable Diffusion web UI")
+    assert (other.evidence, other.findings) == ("none", ())
+
+
+def test_a_file_object_is_read_once(reader: Detector) -> None:
+    class Counting(io.BytesIO):
+        given = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            part = super().read(size)
+            self.given += len(part)
+            return part
+
+    file = Counting(GENERATED)
+    (detection,) = reader.detect([file])
+    assert detection.evidence == "ai"
+    assert file.given == len(GENERATED)
+
+
+def test_a_trust_list_makes_signatures_trusted(tiny_repository: Path, tmp_path: Path) -> None:
+    issuer, path = make_issuer(), tmp_path / "trust.pem"
+    path.write_text(issuer.root)
+    image = signed(issuer, created("digitalCapture"))
+    trusting = Detector.load(tiny_repository, evidence=True, trust_list=path)
+    for detector, strength in (
+        (trusting, aigid.Strength.SIGNED_TRUSTED),
+        (Detector.load(tiny_repository, evidence=True), aigid.Strength.SIGNED_UNTRUSTED),
+    ):
+        (detection,) = detector.detect([image])
+        assert detection.evidence == "camera"
+        assert [finding.strength for finding in detection.findings] == [strength]
+
+
+def test_a_bad_trust_list_is_refused(tiny_repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^`trust_list` belongs to `evidence=True`$"):
+        Detector.load(tiny_repository, trust_list=tmp_path)
+    with pytest.raises(UsageError, match=r"^`trust_list` .*: cannot be read: "):
+        Detector.load(tiny_repository, evidence=True, trust_list=tmp_path)
+    with pytest.raises(UsageError, match="^`trust_list` must be a path or None: got int"):
+        Detector.load(tiny_repository, evidence=True, trust_list=5)

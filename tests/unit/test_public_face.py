@@ -18,13 +18,17 @@ EXPORTED = {
     "Detection",
     "Detector",
     "ErrorCode",
+    "Finding",
     "RayConfig",
     "RowError",
+    "Says",
     "ScanConfig",
     "ScanSummary",
+    "Strength",
     "TlsConfig",
     "TritonConfig",
     "__version__",
+    "read_evidence",
     "scan",
 }
 

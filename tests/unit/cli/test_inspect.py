@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from references.watermarks import watermarked
 from support.c2pa_files import created, make_issuer, signed
 from support.command_line import invoke, run_without
 from support.evidence_files import A1111, jpeg, jpeg_with_exif, png_with_text
+from support.image_files import encoded
 
 from aigid.pixels import DecodeLimits
 
@@ -106,3 +109,24 @@ def test_a_base_install_inspects(generated: Path, tmp_path: Path) -> None:
     done = run_without(("c2pa", "torch", "ray"), "inspect", copy)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{copy}: ai\n")
+
+
+def test_named_readers_run_on_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "marked.png"
+    path.write_bytes(encoded(Image.fromarray(watermarked("SDXL")), "PNG"))
+    assert invoke("inspect", path).stdout == f"{path}: no evidence\n"
+    result = invoke("inspect", "--reader", "stealth-text", "--reader", "dwt-dct", path)
+    assert result.stdout.splitlines() == [
+        f"{path}: ai",
+        "  ai: dwt-dct, Stable Diffusion XL (pixels; metadata)",
+        "    mark: SDXL",
+        "    matching_bits: 48 of 48",
+    ]
+
+
+def test_a_reader_that_there_is_not_is_named_by_its_option(generated: Path) -> None:
+    result = invoke("inspect", "--reader", "synthid", generated)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "aigid: --reader synthid: no such reader; there are dwt-dct, stealth-text\n"
+    )

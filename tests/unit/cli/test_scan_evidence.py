@@ -11,7 +11,9 @@ from click.testing import Result
 from support.c2pa_files import Issuer, created, make_issuer, signed
 from support.command_line import invoke, run_without
 from support.evidence_files import A1111, jpeg, png, png_with_text
+from support.image_files import encoded
 from support.scan_results import result_files, result_rows, summary_of
+from support.stealth_images import with_stealth_text
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +175,26 @@ def test_without_the_extra_the_command_names_it(manifest: Path, tmp_path: Path) 
     assert found.returncode == 2
     assert "--evidence needs c2pa: pip install " in found.stderr
     assert not (tmp_path / "out" / "scan.json").exists()
+
+
+def test_further_readers_run_where_they_are_named(tiny_repository: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "m.parquet"
+    hidden = encoded(with_stealth_text(A1111.encode()), "PNG")
+    pq.write_table(pa.table({"image": [hidden, png()]}), manifest)
+    words = ("scan", manifest, "--model", tiny_repository, "--evidence", "--out")
+    assert invoke(*words, tmp_path / "with", "--reader", "stealth-text").exit_code == 0
+    assert [row["evidence"] for row in result_rows(tmp_path / "with")] == ["ai", "none"]
+    assert invoke(*words, tmp_path / "without").exit_code == 0
+    assert [row["evidence"] for row in result_rows(tmp_path / "without")] == ["none", "none"]
+    resumed = invoke(*words, tmp_path / "with")
+    assert resumed.exit_code == 2
+    assert 'settings.readers: ["stealth-text"] -> []' in resumed.output
+
+
+def test_a_reader_that_does_not_exist_is_refused(scan: Any, tmp_path: Path) -> None:
+    result = scan(tmp_path / "out", "--evidence", "--reader", "tea-leaves")
+    assert result.exit_code == 2
+    assert "--reader tea-leaves: no such reader; there are dwt-dct, stealth-text" in result.output
+    assert not (tmp_path / "out" / "scan.json").exists()
+    without = scan(tmp_path / "out", "--reader", "dwt-dct")
+    assert "--reader is for scans with --evidence: give --evidence too" in without.output

@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 from support.evidence_files import (
     A1111,
+    GRAPH,
+    NOVEL,
     SOURCE_TYPES,
     exif_block,
     iptc_block,
@@ -26,22 +28,6 @@ from support.image_files import encoded, png_chunk, smooth_image, with_chunks
 
 from aigid.evidence import Finding, Says, Strength, read_evidence, strongest
 
-GRAPH = {
-    "3": {
-        "class_type": "KSampler",
-        "inputs": {
-            **{"seed": 77, "steps": 20, "sampler_name": "euler"},
-            **{"model": ["4", 0], "positive": ["9", 0], "negative": ["9", 1]},
-        },
-    },
-    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sd15.safetensors"}},
-    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a red boat", "clip": ["4", 1]}},
-    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "blurry", "clip": ["4", 1]}},
-    "9": {
-        "class_type": "ControlNetApplyAdvanced",
-        "inputs": {"negative": ["7", 0], "positive": ["6", 0]},
-    },
-}
 WORKFLOW = {
     "links": [],
     "nodes": [
@@ -54,7 +40,6 @@ FOOOCUS = {
     "version": "Fooocus v2.5.5",
 }
 SWARM = {"sui_image_params": {"prompt": "a fox", "model": "sdxl", "seed": 5, "steps": 8}}
-NOVEL = {"prompt": "1girl", "steps": 28, "seed": 9, "uc": "bad", "sampler": "k_euler"}
 INVOKE = {
     **{"app_version": "5.4.0", "generation_mode": "sdxl_txt2img", "positive_prompt": "a fox"},
     **{"model": {"name": "dreamshaper", "base": "sdxl"}, "seed": 3, "steps": 30},

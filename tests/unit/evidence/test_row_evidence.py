@@ -15,15 +15,15 @@ def finding(text: str, says: Says = Says.AI) -> Finding:
 
 
 def test_a_file_with_a_prompt_says_ai_with_its_findings_as_json() -> None:
-    row = EvidenceReader().read(png_with_text(parameters=A1111))
+    row = RowEvidence.of(EvidenceReader().read(png_with_text(parameters=A1111)))
     assert row.says is Says.AI
     (found,) = json.loads(row.detail or "")
     assert (found["kind"], found["details"]["seed"]) == ("parameters", "4242")
 
 
 def test_a_file_without_metadata_says_none_and_has_no_detail() -> None:
-    assert EvidenceReader().read(png()) == RowEvidence(Says.NONE, None)
-    assert EvidenceReader().read(b"no image") == RowEvidence(Says.NONE, None)
+    assert RowEvidence.of(EvidenceReader().read(png())) == RowEvidence(Says.NONE, None)
+    assert RowEvidence.of(EvidenceReader().read(b"no image")) == RowEvidence(Says.NONE, None)
 
 
 def test_findings_that_say_nothing_are_still_in_the_detail() -> None:
@@ -60,7 +60,9 @@ def test_signatures_of_trusted_issuers_are_stronger() -> None:
         (EvidenceReader(), "signed_untrusted"),
         (EvidenceReader(issuer.root), "signed_trusted"),
     ):
-        assert json.loads(reader.read(image).detail or "")[0]["strength"] == strength
+        assert (
+            json.loads(RowEvidence.of(reader.read(image)).detail or "")[0]["strength"] == strength
+        )
 
 
 @pytest.mark.parametrize("anchors", ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA"])
