@@ -47,6 +47,9 @@ class ScanOptions(TypedDict, total=False):
     threads: int
     batch_rows: int
     shard_rows: int
+    retry_errors: bool | str | Sequence[str]
+    hash: bool
+    reuse_answers: bool
 
 
 @overload

@@ -93,11 +93,12 @@ def batch_by_bucket(
 
 
 def decode_batch(
-    batch: PairBatch[Image], decode: Callable[[PairInput[Image]], Pixels]
+    batch: PairBatch[Image], decode: Callable[[PairInput[Image]], Pixels | None]
 ) -> DecodedBatch:
     """Decode each image, and pad the prompts of those that could be.
 
-    `decode` raises RowFailure for an image that cannot be read.
+    `decode` raises RowFailure for an image that cannot be read, and returns None for a pair that
+    needs no scores: it is left out.
     """
     images: Pixels | None = None
     decoded: list[PairInput[Image]] = []
@@ -107,6 +108,8 @@ def decode_batch(
             pixels = decode(pair)
         except RowFailure as failure:
             errors[pair.position] = failure.error
+            continue
+        if pixels is None:
             continue
         if images is None:
             # One array from the start: stacking at the end would need the memory twice.

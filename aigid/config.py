@@ -10,7 +10,7 @@ from typing import Any
 from aigid.cores import available_cores
 from aigid.decisions import mode_of
 from aigid.errors import UsageError
-from aigid.records import Mode
+from aigid.records import ErrorCode, Mode
 from aigid.scorers import TritonConfig
 from aigid.sources import ColumnChoice
 from aigid.storage import DEFAULT_REQUESTS_PER_HOST, HostHeader, WebSettings
@@ -85,9 +85,12 @@ class ScanConfig:
     whose X-Robots-Tag says noai or noimageai is not scored. With `evidence`, results also have what
     the image files say of their origin; C2PA signatures of issuers in `trust_anchors`, PEM
     certificates, are trusted; `readers` names further readers. Each of `threads` threads decodes
-    and scores one batch of `batch_rows` pairs at a time. With `triton`, servers score; with `ray`,
-    workers of a cluster scan the shards with threads of their own. The command line ends with
-    status 3 if more rows have an error than `max_error_rate` allows.
+    and scores one batch of `batch_rows` pairs at a time. With `reuse_answers`, images with
+    identical bytes are decoded and scored once for each prompt; with `hash`, that holds as well,
+    and results have hashes of the images. With `triton`, servers score; with `ray`, workers of a
+    cluster scan the shards with threads of their own. With `retry_errors`, rows of committed shards
+    that failed are scanned again: all of them (True), or those with these error codes. The command
+    line ends with status 3 if more rows have an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -117,6 +120,9 @@ class ScanConfig:
     batch_rows: int = 32
     shard_rows: int = 10_000
     max_error_rate: float = 0.05
+    retry_errors: bool | str | tuple[str, ...] = False
+    hash: bool = False
+    reuse_answers: bool = False
 
     def __post_init__(self) -> None:
         for name in ("paths", "keep", "readers"):
@@ -140,8 +146,8 @@ class ScanConfig:
             value = getattr(self, name)
             if not isinstance(value, str):
                 raise UsageError(f"`{name}` must be a str: got {type(value).__name__}")
-        # It checks the headers.
-        _ = self.web
+        # These check the headers and the codes.
+        _ = self.web, self.codes_to_retry
 
     @property
     def web(self) -> WebSettings:
@@ -152,6 +158,19 @@ class ScanConfig:
             respect_opt_out=self.respect_opt_out,
             requests_per_host=self.requests_per_host,
         )
+
+    @property
+    def codes_to_retry(self) -> tuple[ErrorCode, ...]:
+        """The error codes whose rows are scanned again; none without `retry_errors`."""
+        value = self.retry_errors
+        if isinstance(value, bool):
+            return tuple(ErrorCode) if value else ()
+        names = (value,) if isinstance(value, str) else _texts("retry_errors", value)
+        if not names or not set(names) <= set(ErrorCode):
+            raise UsageError(
+                f"`retry_errors` {', '.join(names)}: give error codes: {', '.join(ErrorCode)}"
+            )
+        return tuple(code for code in ErrorCode if code in names)
 
     @property
     def columns(self) -> ColumnChoice:
@@ -190,6 +209,8 @@ def _check_types(config: ScanConfig) -> None:
         "allow_private_addresses",
         "respect_opt_out",
         "evidence",
+        "hash",
+        "reuse_answers",
     ):
         value = getattr(config, name)
         if not isinstance(value, bool):

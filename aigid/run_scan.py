@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,9 @@ from aigid.progress import OnMessage, ScanProgress
 from aigid.records import Mode
 from aigid.results import (
     SCAN_FORMAT,
+    FailedRows,
     InputTotals,
     ModelIdentity,
-    OptionalColumns,
     ResultsFolder,
     RunFigures,
     ScanCounts,
@@ -26,13 +26,21 @@ from aigid.results import (
     ScanRecord,
     ScanSettings,
     ScanSummary,
+    StageFigures,
+    begin_retry,
     check_kept_columns,
     count_results,
     open_results,
     software_versions,
 )
 from aigid.runners import run_local
-from aigid.scan_job import ScanJob, decision_threshold, make_scanner, verdict_rule
+from aigid.scan_job import (
+    ScanJob,
+    decision_threshold,
+    make_scanner,
+    optional_columns,
+    verdict_rule,
+)
 from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import expand_braces
@@ -60,9 +68,10 @@ class _Model:
 
 @dataclass(frozen=True)
 class _Work:
-    """The shards still missing, the totals of the whole plan, and the folder for results.
+    """The shards to scan, the totals of the whole plan, and the folder for results.
 
-    The folder is held with `token`.
+    The shards are those still missing, and those with failed rows that are retried. The folder is
+    held with `token`.
     """
 
     shards: Iterator[Shard]
@@ -71,8 +80,17 @@ class _Work:
     token: str
 
 
-_Runner = Callable[[_Work, ScanProgress, OnMessage], list[str]]
-"""Scans and commits shards; returns a line for each shard that was given up."""
+@dataclass(frozen=True)
+class _Done:
+    """What a run did: a line for each shard that was given up, its figures, its duration."""
+
+    failures: list[str]
+    stages: StageFigures
+    seconds: float = 0.0
+
+
+_Runner = Callable[[_Work, ScanProgress, OnMessage], _Done]
+"""Scans and commits shards."""
 
 
 def run_scan(
@@ -87,13 +105,11 @@ def run_scan(
     cannot go on. Committed shards always stay.
     """
     config = replace(config, paths=expand_braces(config.paths))
-    results = open_results(config.out)
-    _refuse_results_among_manifests(config)
-    results.refuse_other_formats()
+    results = _open_results(config)
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
-    check_kept_columns(manifest.keep_schema, OptionalColumns(evidence=config.evidence))
+    check_kept_columns(manifest.keep_schema, optional_columns(config))
     for note in manifest.notes:
         on_message(note)
     with _runner(config, manifest, on_message) as (model, runner):
@@ -105,12 +121,15 @@ def run_scan(
             totals = PlanTotals.of(_plan(config, manifest), done, results.count_rows)
             results.claim(_scan_record(config, model, manifest, totals), manifest.files)
             _discard(results, changed, on_message)
+            failed = _failed_rows(config, manifest, results, done)
+            totals, done = totals.without(failed.errors, failed.rows), done - failed.errors.keys()
             summary = results.read_summary() if totals.done_shards == totals.shards else None
             if summary is None or listed is None or listed.rows != summary.rows:
-                missing = (shard for shard in _plan(config, manifest) if shard.index not in done)
-                work = _Work(missing, totals, results, token)
-                seconds = _run(runner, work, progress, on_message)
-                summary = _finish(config, model, manifest, work, summary, seconds)
+                to_scan = (shard for shard in _plan(config, manifest) if shard.index not in done)
+                work = _Work(to_scan, totals, results, token)
+                run = _run(runner, work, progress, on_message)
+                summary = _finish(config, model, manifest, work, summary, run)
+            _tell_of_retry(config, manifest, results, failed, on_message)
             _tell_of_others(results, totals, on_message)
     return ScanOutcome(summary, summary.error_rate > config.max_error_rate)
 
@@ -135,6 +154,35 @@ def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -
         f"scan finished: {names}; they are scanned again"
     )
     results.discard(changed)
+
+
+def _failed_rows(
+    config: ScanConfig, manifest: Manifest, results: ResultsFolder, done: Container[int]
+) -> FailedRows:
+    """Return the rows of committed shards that are to be scanned again."""
+    committed = (shard for shard in _plan(config, manifest) if shard.index in done)
+    failed = FailedRows.of(results, committed, config.codes_to_retry)
+    if failed.errors:
+        begin_retry(results)
+    return failed
+
+
+def _tell_of_retry(
+    config: ScanConfig,
+    manifest: Manifest,
+    results: ResultsFolder,
+    failed: FailedRows,
+    on_message: OnMessage,
+) -> None:
+    """Say how many rows were retried, and how many of them are scored now."""
+    if failed.errors:
+        scored = failed.count_scored(results, _plan(config, manifest))
+        on_message(
+            f"rows that were scanned again: {failed.rows:,}; scored now: {scored:,}; failed again: "
+            f"{failed.rows - scored:,}"
+        )
+    elif failed.codes:
+        on_message(f"no committed row has failed with {', '.join(failed.codes)}: nothing to retry")
 
 
 def _tell_of_others(results: ResultsFolder, totals: PlanTotals, on_message: OnMessage) -> None:
@@ -168,9 +216,8 @@ def _runner(
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:
         scanner = make_scanner(config, repository, manifest, scorer)
 
-        def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
-            run_local(scanner, work.shards, work.results, progress.advance)
-            return []
+        def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+            return _Done([], run_local(scanner, work.shards, work.results, progress.advance))
 
         yield _Model(scorer.contract, scorer.precision), run
 
@@ -185,13 +232,13 @@ def _ray_runner(
         raise missing_extra("scanning on a Ray cluster", error, "ray") from error
     model = _model_of_workers(config, repository)
 
-    def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> list[str]:
+    def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
         job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
         order = WorkOrder(
             job, config.out, work.token, str(Path.cwd()), manifest.files[0].uri, ray.worker_cpus
         )
-        failures = run_ray(order, ray, work.shards, work.totals, progress, on_message)
-        return [str(failure) for failure in failures]
+        failures, stages = run_ray(order, ray, work.shards, work.totals, progress, on_message)
+        return _Done([str(failure) for failure in failures], stages)
 
     with connect_ray(ray):
         yield model, run
@@ -206,8 +253,8 @@ def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
         return _Model(scorer.contract, scorer.precision)
 
 
-def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> float:
-    """Scan the missing shards, and return the seconds that it took.
+def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+    """Scan the work's shards.
 
     Raises IncompleteScanError where any were given up.
     """
@@ -215,18 +262,18 @@ def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMes
     progress.start(totals.rows, totals.done_rows, at_least=totals.at_least)
     started = time.perf_counter()
     try:
-        failures = runner(work, progress, on_message)
+        done = runner(work, progress, on_message)
     except ServerError as error:
         raise ServerError(
             f"{error}; committed shards stay: run the same scan again to continue"
         ) from error
-    if failures:
+    if done.failures:
         raise IncompleteScanError(
-            f"{len(failures)} of {work.totals.shards} shards could not be scanned; all others are "
+            f"{len(done.failures)} of {totals.shards} shards could not be scanned; all others are "
             "committed. Solve the problem, then run the same scan again for the missing ones. "
-            f"The first failure: {failures[0]}"
+            f"The first failure: {done.failures[0]}"
         )
-    return time.perf_counter() - started
+    return replace(done, seconds=time.perf_counter() - started)
 
 
 def _finish(
@@ -235,15 +282,15 @@ def _finish(
     manifest: Manifest,
     work: _Work,
     before: ScanSummary | None,
-    seconds: float,
+    run: _Done,
 ) -> ScanSummary:
     """Count the results, list their files, and write the summary unless `before` is the same."""
     results, shards = work.results, work.results.new_list()
     plan = _plan(config, manifest)
-    optional = OptionalColumns(evidence=config.evidence)
+    optional = optional_columns(config)
     counts = count_results(results, plan, model.contract.sources, optional, shards.append)
     results.write_shards(shards)
-    figures = RunFigures.of(counts.rows - work.totals.done_rows, seconds)
+    figures = RunFigures.of(counts.rows - work.totals.done_rows, run.seconds, run.stages)
     summary = _summary(config, model, counts, figures)
     if before is not None and replace(summary, run=before.run) == before:
         return before
@@ -275,6 +322,7 @@ def _scan_record(
             evidence=config.evidence,
             trust_anchors_sha256=_sha256(config.trust_anchors),
             readers=tuple(sorted(set(config.readers))),
+            hash=config.hash,
         ),
         shards=totals.shards,
         versions=software_versions(),
@@ -299,12 +347,18 @@ def _summary(
     )
 
 
-def _refuse_results_among_manifests(config: ScanConfig) -> None:
-    """Raise UsageError where a later scan would take the results for a part of the manifest."""
-    out = locate(config.out)
+def _open_results(config: ScanConfig) -> ResultsFolder:
+    """Return the folder for results.
+
+    Raises UsageError where a later scan would take the results for a part of the manifest, and
+    ResumeMismatchError where another version of aigid wrote results there.
+    """
+    results, out = open_results(config.out), locate(config.out)
     for source in map(locate, config.paths):
         if out.is_below(source) and is_folder(source):
             raise UsageError(
                 f"`out` {config.out}: is inside the manifest's folder {source.text}: "
                 "give a folder outside it"
             )
+    results.refuse_other_formats()
+    return results

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import pyarrow as pa
-
+from aigid.answers import AnswerCache, PerceptualHash
 from aigid.config import ScanConfig
 from aigid.contract import TOKENIZER_FILE, ModelContract, find_model
 from aigid.decisions import DEFAULT_THRESHOLD, VerdictRule
@@ -19,12 +18,13 @@ from aigid.manifest import Manifest
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
 from aigid.records import Mode
+from aigid.results import OptionalColumns, ScannedShard, ShardRetry, open_results
 from aigid.scorers import Scorer, load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
 from aigid.shards import Shard
 from aigid.storage import Location, is_folder, locate
 
-ScanShards = Callable[[Iterable[Shard], OnBatch], Generator[tuple[Shard, pa.Table], None, None]]
+ScanShards = Callable[[Iterable[Shard], OnBatch], Generator[ScannedShard, None, None]]
 """Scans shards, and calls a function after each batch: `scan_shards` without its other settings."""
 
 
@@ -82,8 +82,10 @@ def make_scanner(
 ) -> ShardScanner:
     """Return the scanner of this process: with the tokenizer, the image root and the threshold.
 
-    Raises MissingExtraError where the scan reads evidence, and this host has no reader of C2PA.
+    Raises MissingExtraError where the scan needs an extra that this host has not: to read C2PA, or
+    to hash images.
     """
+    codes, reuse = config.codes_to_retry, config.reuse_answers or config.hash
     return ShardScanner(
         manifest=manifest,
         policy=fetch_policy(config),
@@ -94,7 +96,15 @@ def make_scanner(
         batch_rows=config.batch_rows,
         threads=config.threads,
         evidence=EvidenceReader(config.trust_anchors, config.readers) if config.evidence else None,
+        hashes=PerceptualHash() if config.hash else None,
+        answers=AnswerCache(len(scorer.contract.labels)) if reuse else None,
+        retry=ShardRetry(open_results(config.out), codes) if codes else None,
     )
+
+
+def optional_columns(config: ScanConfig) -> OptionalColumns:
+    """Return the optional columns of the scan's results."""
+    return OptionalColumns(evidence=config.evidence, hash=config.hash)
 
 
 def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:

@@ -1,12 +1,16 @@
 """The scan of shards: read, fetch, decode, score, decide. Every runner calls this."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+import hashlib
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pyarrow as pa
 
+from aigid.answers import AnswerCache, BatchAnswers, ImageHash, PerceptualHash, RowAnswer
 from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.bounded_map import BoundedWeight, map_in_pool
 from aigid.decisions import VerdictRule
@@ -24,9 +28,19 @@ from aigid.fetch import (
 )
 from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
-from aigid.prompts import PromptEncoder
+from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import RowError
-from aigid.results import OptionalColumns, ScoredBy, ShardAnswers, image_column, result_table
+from aigid.results import (
+    OptionalColumns,
+    ScannedShard,
+    ScoredBy,
+    ShardAnswers,
+    ShardRetry,
+    StageFigures,
+    image_column,
+    refuse_changed_rows,
+    result_table,
+)
 from aigid.scorers import Scorer, Scores
 from aigid.shards import Shard
 from aigid.sources import Kind, ManifestFile, caption_errors, texts
@@ -40,11 +54,16 @@ OnBatch = Callable[[int, int], None]
 """Called after each batch with its rows, and how many of them have an error."""
 
 _Fetched = dict[int, StartedFetch]
+_Fetch = Callable[[PairInput[ImageReference]], bytes]
 
 
 @dataclass(frozen=True)
 class ShardScanner:
-    """All that the scan of a shard needs, made once for each process."""
+    """All that the scan of a shard needs, made once for each process.
+
+    With `answers`, rows with the same image bytes and prompt are scored once. With `hashes`,
+    results have the hashes of images. With `retry`, shards that have a result file are retried.
+    """
 
     manifest: Manifest
     policy: FetchPolicy
@@ -56,6 +75,9 @@ class ShardScanner:
     threads: int
     evidence: EvidenceReader | None = None
     circuit_breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    answers: AnswerCache | None = None
+    hashes: PerceptualHash | None = None
+    retry: ShardRetry | None = None
 
     @property
     def scored_by(self) -> ScoredBy:
@@ -74,12 +96,12 @@ class ShardScanner:
     @property
     def optional(self) -> OptionalColumns:
         """The optional columns that the scan makes."""
-        return OptionalColumns(evidence=self.evidence is not None)
+        return OptionalColumns(evidence=self.evidence is not None, hash=self.hashes is not None)
 
 
 def scan_shards(
     scanner: ShardScanner, shards: Iterable[Shard], pool: ThreadPoolExecutor, on_batch: OnBatch
-) -> Generator[tuple[Shard, pa.Table], None, None]:
+) -> Generator[ScannedShard, None, None]:
     """Yield each shard with its result rows, in the manifest's order.
 
     The threads of `pool` each fetch and decode one batch at a time and hand it to the scorer, which
@@ -101,19 +123,83 @@ class _Work:
     fetched: _Fetched = field(default_factory=dict)
 
 
+class _Images:
+    """The images of a batch: their pixels one by one, and what else is found out of them."""
+
+    def __init__(self, scanner: ShardScanner, fetch: _Fetch) -> None:
+        self._scanner, self._fetch = scanner, fetch
+        self._since = 0.0
+        self.seconds = dict.fromkeys(("fetch_s", "evidence_s", "decode_s"), 0.0)
+        self.evidence: dict[int, RowEvidence] = {}
+        self.sha256: dict[int, bytes] = {}
+        self.perceptual: dict[int, int] = {}
+        self.shared = BatchAnswers(scanner.answers) if scanner.answers is not None else None
+
+    def decode(self, pair: PairInput[ImageReference]) -> Pixels | None:
+        """Return the pixels of a pair's image; None where another row has the same pair."""
+        scanner, position = self._scanner, pair.position
+        self._since = time.perf_counter()
+        try:
+            data = self._fetch(pair)
+        finally:
+            self._lap("fetch_s")
+        if scanner.evidence is not None:
+            self.evidence[position] = RowEvidence.of(scanner.evidence.read(data))
+            self._lap("evidence_s")
+        try:
+            if self.shared is not None:
+                self.sha256[position] = sha256 = hashlib.sha256(data).digest()
+                if self.shared.has_other(position, sha256, pair.token_ids):
+                    return None
+            pixels = decode_image(data, scanner.scorer.contract.image, scanner.policy.limits)
+            if scanner.hashes is not None:
+                self.perceptual[position] = scanner.hashes.of(pixels)
+            return pixels
+        finally:
+            self._lap("decode_s")
+
+    def _lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._since
+        self._since = now
+
+
+class _Scoring:
+    """The scores of a batch that was given to the scorer, and how long they took."""
+
+    def __init__(self, began: float, scores: Future[Scores]) -> None:
+        self._began, self.scores = began, scores
+        self._ended: float | None = None
+        scores.add_done_callback(self._end)
+
+    def _end(self, scores: Future[Scores]) -> None:
+        self._ended = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds from the batch's submission to its scores, which are there."""
+        return (self._ended or time.perf_counter()) - self._began
+
+
 @dataclass(frozen=True)
 class _Submitted:
-    """A batch that was decoded and given to the scorer; or the end of a shard.
+    """A batch that was decoded and given to the scorer.
 
     It has the positions of the decoded images, but not their pixels, which need much memory.
     """
 
     answers: ShardAnswers
-    positions: list[int] = field(default_factory=list)
-    scores: Future[Scores] | None = None
-    errors: dict[int, RowError] = field(default_factory=dict)
-    evidence: dict[int, RowEvidence] = field(default_factory=dict)
-    ends_shard: bool = False
+    positions: list[int]
+    scoring: _Scoring | None
+    errors: dict[int, RowError]
+    images: _Images
+
+
+@dataclass(frozen=True)
+class _ShardEnd:
+    """The end of a shard, after its last batch."""
+
+    answers: ShardAnswers
 
 
 class _ShardScan:
@@ -123,8 +209,10 @@ class _ShardScan:
         self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
         self._fetching = FetchAhead(scanner.policy, scanner.circuit_breaker)
         self._read_error: AigidError | None = None
+        if scanner.answers is not None:
+            scanner.answers.drop_pending()
 
-    def tables(self, shards: Iterable[Shard]) -> Generator[tuple[Shard, pa.Table], None, None]:
+    def tables(self, shards: Iterable[Shard]) -> Generator[ScannedShard, None, None]:
         scanner, threads = self._scanner, self._scanner.threads
         # Besides those that the threads work on: batches wait for a thread as encoded images, or
         # for a server as pixels, which need more memory.
@@ -134,7 +222,7 @@ class _ShardScan:
         try:
             with closing(submitted):
                 for one in submitted:
-                    if one.ends_shard:
+                    if isinstance(one, _ShardEnd):
                         yield self._finished(one.answers)
                     else:
                         self._collect(one)
@@ -151,8 +239,7 @@ class _ShardScan:
         scanner = self._scanner
         try:
             for shard in shards:
-                labels = len(scanner.scorer.contract.labels)
-                answers = ShardAnswers.of(shard, labels, scanner.optional)
+                answers = self._begin(shard)
                 pairs = self._pairs(answers)
                 for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
                     yield _Work(answers, batch, self._start_fetching(batch))
@@ -160,9 +247,17 @@ class _ShardScan:
         except AigidError as error:
             self._read_error = error
 
+    def _begin(self, shard: Shard) -> ShardAnswers:
+        """Return the answers of a shard so far: those that are not retried, or none."""
+        retry, labels = self._scanner.retry, len(self._scanner.scorer.contract.labels)
+        answers = ShardAnswers.of(shard, labels, self._scanner.optional)
+        if retry is not None:
+            retry.fill(answers)
+        return answers
+
     def _pairs(self, answers: ShardAnswers) -> Iterator[PairInput[ImageReference]]:
         """Yield the pairs of a shard, and note the columns that its result rows take over."""
-        manifest, position = self._scanner.manifest, 0
+        manifest = self._scanner.manifest
         for segment in answers.shard.segments:
             root = image_root(segment.file)
             answers.begin_segment()
@@ -170,15 +265,15 @@ class _ShardScan:
                 images, shown = _images(rows.column(manifest.columns.image), segment.file, root)
                 for row, error in caption_errors(rows).items():
                     images[row] = replace(images[row], error=error)
+                first, chosen = answers.rows, answers.to_scan(len(rows))
                 answers.add_rows(shown, manifest.kept(rows))
-                for image, ids in zip(images, self._token_ids(rows), strict=True):
-                    yield PairInput(position, image, ids, len(image.data or b""))
-                    position += 1
+                for row, ids in zip(chosen, self._token_ids(rows, chosen), strict=True):
+                    yield PairInput(first + row, images[row], ids, len(images[row].data or b""))
 
-    def _token_ids(self, rows: pa.RecordBatch) -> list[list[int]]:
+    def _token_ids(self, rows: pa.RecordBatch, chosen: Sequence[int]) -> list[list[int]]:
         column = self._scanner.manifest.columns.prompt
         prompts = texts(rows.column(column)) if column else [None] * len(rows)
-        return self._scanner.prompts.token_ids(prompts)
+        return self._scanner.prompts.token_ids([prompts[row] for row in chosen])
 
     def _start_fetching(self, batch: PairBatch[ImageReference]) -> _Fetched:
         """Have the images that come over the network fetched before a thread needs them."""
@@ -188,42 +283,78 @@ class _ShardScan:
             if is_remote(pair.image, self._scanner.policy)
         }
 
-    def _submit(self, work: _Work) -> _Submitted:
+    def _submit(self, work: _Work) -> _Submitted | _ShardEnd:
         """Decode a batch and give it to the scorer; this runs in the threads of the pool."""
         if work.batch is None:
-            return _Submitted(work.answers, ends_shard=True)
-        scorer, policy, fetched = self._scanner.scorer, self._scanner.policy, work.fetched
-        reader, evidence = self._scanner.evidence, dict[int, RowEvidence]()
+            return _ShardEnd(work.answers)
+        images = _Images(self._scanner, partial(self._fetch, work.fetched))
+        try:
+            decoded = decode_batch(work.batch, images.decode)
+            scoring = self._score(*decoded.tensors) if decoded.tensors else None
+        except BaseException as error:
+            if images.shared is not None:
+                images.shared.fail(error)
+            raise
+        if images.shared is not None:
+            scores = scoring.scores if scoring else None
+            images.shared.settle(decoded.positions, scores, decoded.errors, images.perceptual)
+        return _Submitted(work.answers, decoded.positions, scoring, decoded.errors, images)
 
-        def decode(pair: PairInput[ImageReference]) -> Pixels:
-            if self._fetching.is_closed:
-                raise CancelledError
-            fetch = fetched.pop(pair.position, None)
-            data = fetch_image(pair.image, policy) if fetch is None else self._fetching.take(fetch)
-            if reader is not None:
-                evidence[pair.position] = RowEvidence.of(reader.read(data))
-            return decode_image(data, scorer.contract.image, policy.limits)
+    def _fetch(self, fetched: _Fetched, pair: PairInput[ImageReference]) -> bytes:
+        if self._fetching.is_closed:
+            raise CancelledError
+        fetch = fetched.pop(pair.position, None)
+        if fetch is None:
+            return fetch_image(pair.image, self._scanner.policy)
+        return self._fetching.take(fetch)
 
-        decoded = decode_batch(work.batch, decode)
-        scores = scorer.submit(*decoded.tensors) if decoded.tensors else None
-        return _Submitted(work.answers, decoded.positions, scores, decoded.errors, evidence)
+    def _score(self, images: Pixels, tokens: TokenBatch) -> _Scoring:
+        return _Scoring(time.perf_counter(), self._scanner.scorer.submit(images, tokens))
 
-    def _finished(self, answers: ShardAnswers) -> tuple[Shard, pa.Table]:
+    def _finished(self, answers: ShardAnswers) -> ScannedShard:
         table = result_table(self._scanner.manifest, answers, self._scanner.scored_by)
+        refuse_changed_rows(answers, table)
         # Kept columns may be large: only the table holds them from now on.
         answers.kept.clear()
-        return answers.shard, table
+        return ScannedShard(answers.shard, table, answers.stages)
 
     def _collect(self, batch: _Submitted) -> None:
         """Wait for the answers of a batch, and note them."""
-        if batch.scores is not None:
-            scores = batch.scores.result()
-            batch.answers.p_ai[batch.positions] = scores.p_ai
-            batch.answers.p_source[batch.positions] = scores.p_source
-            batch.answers.known_score[batch.positions] = scores.known_score
-        batch.answers.errors.update(batch.errors)
-        batch.answers.evidence.update(batch.evidence)
-        self._on_batch(len(batch.positions) + len(batch.errors), len(batch.errors))
+        answers, images, score_s = batch.answers, batch.images, 0.0
+        if batch.scoring is not None:
+            scores = batch.scoring.scores.result()
+            answers.p_ai[batch.positions] = scores.p_ai
+            answers.p_source[batch.positions] = scores.p_source
+            answers.known_score[batch.positions] = scores.known_score
+            score_s = batch.scoring.seconds
+        answers.errors.update(batch.errors)
+        answers.evidence.update(images.evidence)
+        others = self._collect_shared(batch)
+        duplicates = None if images.shared is None else len(others)
+        answers.stages += StageFigures(**images.seconds, score_s=score_s, duplicates=duplicates)
+        failed = len(batch.errors) + sum(one.error is not None for one in others.values())
+        self._on_batch(len(batch.positions) + len(batch.errors) + len(others), failed)
+
+    def _collect_shared(self, batch: _Submitted) -> dict[int, RowAnswer]:
+        """Note hashes and the answers that other rows have, and return these answers."""
+        answers, images = batch.answers, batch.images
+        if images.shared is None:
+            return {}
+        images.shared.keep()
+        others = images.shared.others()
+        for position, answer in others.items():
+            if answer.perceptual_hash is not None:
+                images.perceptual[position] = answer.perceptual_hash
+            if answer.error is not None:
+                answers.errors[position] = answer.error
+                continue
+            answers.p_ai[position] = answer.p_ai
+            answers.p_source[position] = answer.p_source
+            answers.known_score[position] = answer.known_score
+        if self._scanner.hashes is not None:
+            for position, sha256 in images.sha256.items():
+                answers.hashes[position] = ImageHash(sha256, images.perceptual.get(position))
+        return others
 
 
 def _held_bytes(work: _Work) -> int:

@@ -1,8 +1,8 @@
 """The plan of a scan: the manifest's shards, the units of work, commit and retry."""
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import repeat
 from operator import attrgetter
 from typing import Self
@@ -73,6 +73,12 @@ class PlanTotals:
                 done_shards, done_rows = done_shards + 1, done_rows + rows
         planned_rows = total_rows if all_known else None
         return cls(total_shards, total_rows, done_shards, done_rows, planned_rows, at_least)
+
+    def without(self, shards: Collection[int], rows: int) -> Self:
+        """Return the totals where so many rows of shards that were done are to be done again."""
+        return replace(
+            self, done_shards=self.done_shards - len(shards), done_rows=self.done_rows - rows
+        )
 
 
 def plan_shards(

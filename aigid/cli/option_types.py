@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aigid.records import Mode
+from aigid.records import ErrorCode, Mode
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -67,3 +67,30 @@ class _Memory(_Number):
 
 
 MEMORY = _Memory(min=0, min_open=True)
+
+
+class _ErrorCodes(click.ParamType[tuple[str, ...]]):
+    """Error codes of rows with commas between them, or ALL_ERRORS."""
+
+    name = "codes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the codes; fails for a name that is none."""
+        names = [name.strip() for name in str(value).split(",")]
+        if names == [ALL_ERRORS]:
+            return tuple(ErrorCode)
+        for name in names:
+            if name not in set(ErrorCode):
+                self.fail(
+                    f"{name!r} is not an error code: give {', '.join(ErrorCode)}, with commas "
+                    "between them; or give the option without a value, after the manifests.",
+                    param,
+                    ctx,
+                )
+        return tuple(names)
+
+
+ALL_ERRORS = "all"
+ERROR_CODES = _ErrorCodes()

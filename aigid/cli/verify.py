@@ -9,6 +9,7 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.stdout import print_result, printing
+from aigid.cli.verbosity import shown_progress
 
 if TYPE_CHECKING:
     from aigid.results import Finding
@@ -40,11 +41,7 @@ def command(out: str, repair: bool, json: bool) -> None:
     Exit status: 0 all is well, or all that is bad was removed; 1 something is bad, or the result
     could not be printed; 2 wrong usage.
     """
-    from aigid.results import open_results, repair_results, verify_results
-
-    results = open_results(out)
-    rows: list[int] = []
-    found = list((repair_results if repair else verify_results)(results, rows.append))
+    found, rows = _verified(out, repair)
     with printing("the findings"):
         if json:
             _print_json(found, len(rows), sum(rows))
@@ -54,6 +51,27 @@ def command(out: str, repair: bool, json: bool) -> None:
             print_result(_last_line(out, found, rows, repair))
     if any(not (repair and finding.is_repairable) for finding in found):
         sys.exit(1)
+
+
+def _verified(out: str, repair: bool) -> "tuple[list[Finding], list[int]]":
+    """Return the findings, and the rows of each sound result file; show the progress."""
+    from aigid.results import open_results, repair_results, rows_to_verify, verify_results
+
+    results = open_results(out)
+    rows: list[int] = []
+    found: list[Finding] = []
+    expected = rows_to_verify(results)
+    with shown_progress("verify") as progress:
+        progress.start(expected or 0, 0, at_least=expected is None)
+
+        def add(more: int) -> None:
+            rows.append(more)
+            progress.advance(more, 0)
+
+        for finding in (repair_results if repair else verify_results)(results, add):
+            found.append(finding)
+            progress.advance(0, 1)
+    return found, rows
 
 
 def _print_json(found: "list[Finding]", shards: int, rows: int) -> None:

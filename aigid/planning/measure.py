@@ -102,10 +102,10 @@ def measure(scanner: ShardScanner, segments: list[Segment]) -> Measured:
     with _TimedPool(scanner.threads) as pool:
         started = time.perf_counter()
         shards = [Shard(0, tuple(segments))]
-        ((_, table),) = scan_shards(timed, shards, pool, lambda rows, errors: None)
+        (scanned,) = scan_shards(timed, shards, pool, lambda rows, errors: None)
         seconds = time.perf_counter() - started
     figures = replace(
-        _figures(table, pool.clock, scorer.clock),
+        _figures(scanned.table, pool.clock, scorer.clock),
         seconds=seconds,
         images=forms,
         image_bytes=image_bytes,
@@ -114,7 +114,7 @@ def measure(scanner: ShardScanner, segments: list[Segment]) -> Measured:
     # Servers and networks work for all threads at once, so that what counts is the whole.
     waits = figures.on_servers or forms.keys() & {"object store", "web"}
     per_thread = seconds * scanner.threads if waits else pool.clock.wall_s
-    return Measured(figures, table, per_thread / rows)
+    return Measured(figures, scanned.table, per_thread / rows)
 
 
 def _warm_up(scanner: ShardScanner) -> None:

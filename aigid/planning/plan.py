@@ -21,8 +21,8 @@ from aigid.planning.scan_plan import (
     ScanPlan,
 )
 from aigid.progress import OnMessage
-from aigid.results import OptionalColumns, RunFigures, check_kept_columns
-from aigid.scan_job import make_scanner
+from aigid.results import RunFigures, check_kept_columns
+from aigid.scan_job import make_scanner, optional_columns
 from aigid.scorers import load_scorer
 from aigid.shard_scan import ShardScanner
 from aigid.shards import SHARD_KEPT_BYTES, PlanTotals, plan_shards
@@ -52,7 +52,7 @@ def plan_scan(
         raise UsageError(f"`sample` must be 1 or more: got {sample_rows}")
     paths = expand_braces(config.paths)
     manifest = open_manifest(paths, config.columns, limit=config.limit)
-    check_kept_columns(manifest.keep_schema, OptionalColumns(evidence=config.evidence))
+    check_kept_columns(manifest.keep_schema, optional_columns(config))
     totals = PlanTotals.of(plan_shards(manifest.files, config.shard_rows, config.limit), ())
     repository = find_model(config.model)
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:

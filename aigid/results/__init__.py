@@ -14,9 +14,11 @@ from aigid.results.record import (
     software_versions,
 )
 from aigid.results.repair import repair_results
-from aigid.results.run_figures import RunFigures
+from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
+from aigid.results.run_figures import RunFigures, StageFigures
 from aigid.results.schema import (
     OptionalColumns,
+    ScannedShard,
     ShardAnswers,
     check_kept_columns,
     image_column,
@@ -25,11 +27,12 @@ from aigid.results.schema import (
 )
 from aigid.results.shard_list import ListedShard, ShardList
 from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanSummary
-from aigid.results.verify import verify_results
+from aigid.results.verify import rows_to_verify, verify_results
 
 __all__ = [
     "SCAN_FORMAT",
     "ErrorExample",
+    "FailedRows",
     "Finding",
     "FindingKind",
     "InputTotals",
@@ -44,18 +47,24 @@ __all__ = [
     "ScanRecord",
     "ScanSettings",
     "ScanSummary",
+    "ScannedShard",
     "ScoredBy",
     "ShardAnswers",
     "ShardList",
+    "ShardRetry",
+    "StageFigures",
     "content_sha256",
+    "begin_retry",
     "check_kept_columns",
     "count_results",
     "image_column",
     "labels_of",
     "open_results",
+    "refuse_changed_rows",
     "repair_results",
     "result_table",
     "results_schema",
+    "rows_to_verify",
     "software_versions",
     "verify_results",
 ]

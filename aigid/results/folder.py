@@ -279,8 +279,8 @@ class ResultsFolder:
         )
         self._write(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}", buffer.getvalue())
 
-    def read(self, shard: Shard, names: list[str]) -> pa.Table:
-        """Return columns of a shard's result file.
+    def read(self, shard: Shard, names: list[str] | None = None) -> pa.Table:
+        """Return a shard's result file, or these columns of it.
 
         Raises ResultsError where the file is missing or damaged, or has not the shard's rows.
         """

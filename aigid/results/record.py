@@ -63,6 +63,7 @@ class ScanSettings:
     evidence: bool = False
     trust_anchors_sha256: str | None = None
     readers: tuple[str, ...] = ()
+    hash: bool = False
 
     def __post_init__(self) -> None:
         # A mode that there is not is a ValueError here, as it is for the readers of records.
@@ -71,7 +72,7 @@ class ScanSettings:
     @property
     def optional(self) -> OptionalColumns:
         """The columns that the settings ask for."""
-        return OptionalColumns(evidence=self.evidence)
+        return OptionalColumns(evidence=self.evidence, hash=self.hash)
 
     @property
     def verdicts(self) -> VerdictRule:

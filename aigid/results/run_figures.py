@@ -11,22 +11,61 @@ _STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
+class StageFigures:
+    """Where the time of a scan goes: seconds of all its threads together, by stage.
+
+    `fetch_s` is spent waiting for images, and `score_s` on scores: with servers, from each request
+    to its answer. `duplicates` counts the rows whose answer another row had before, where answers
+    are reused.
+    """
+
+    fetch_s: float = 0.0
+    evidence_s: float = 0.0
+    decode_s: float = 0.0
+    score_s: float = 0.0
+    duplicates: int | None = None
+
+    def __add__(self, other: "StageFigures") -> "StageFigures":
+        found = [one.duplicates for one in (self, other) if one.duplicates is not None]
+        return StageFigures(
+            self.fetch_s + other.fetch_s,
+            self.evidence_s + other.evidence_s,
+            self.decode_s + other.decode_s,
+            self.score_s + other.score_s,
+            sum(found) if found else None,
+        )
+
+
+@dataclass(frozen=True)
 class RunFigures:
-    """What the last run of a scan did; `rows_per_s` is None if it had no rows left to scan."""
+    """What the last run of a scan did; `rows_per_s` is None if it had no rows left to scan.
+
+    The others are the StageFigures of its shards.
+    """
 
     rows: int
     seconds: float
     rows_per_s: float | None
     peak_memory_mib: float
+    fetch_s: float = 0.0
+    evidence_s: float = 0.0
+    decode_s: float = 0.0
+    score_s: float = 0.0
+    duplicates: int | None = None
 
     @classmethod
-    def of(cls, rows: int, seconds: float) -> Self:
+    def of(cls, rows: int, seconds: float, stages: StageFigures = StageFigures()) -> Self:
         """Return the figures of a run that ends now, rounded for people."""
         return cls(
             rows=rows,
             seconds=round(seconds, 3),
             rows_per_s=round(rows / seconds, 2) if rows else None,
             peak_memory_mib=round(_peak_memory_mib(), 1),
+            fetch_s=round(stages.fetch_s, 3),
+            evidence_s=round(stages.evidence_s, 3),
+            decode_s=round(stages.decode_s, 3),
+            score_s=round(stages.score_s, 3),
+            duplicates=stages.duplicates,
         )
 
 

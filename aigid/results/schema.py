@@ -1,6 +1,6 @@
 """The columns of a result file, and the rows of a shard as a table of them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from aigid.answers import ImageHash
 from aigid.decisions import VERDICTS, decide_ai, decide_source, decide_verdict
 from aigid.errors import ResultsError, UsageError
 from aigid.evidence import RowEvidence, Says
@@ -15,6 +16,7 @@ from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
 from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
+from aigid.results.run_figures import StageFigures
 from aigid.shards import SHARD_KEPT_BYTES, Shard
 
 COLUMNS = (
@@ -46,11 +48,13 @@ class OptionalColumns:
     """Which columns result files have beside those of every scan."""
 
     evidence: bool = False
+    hash: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the columns, in order."""
-        return ("evidence", "evidence_detail") if self.evidence else ()
+        evidence = ("evidence", "evidence_detail") if self.evidence else ()
+        return (*evidence, *(("hash", "perceptual_hash") if self.hash else ()))
 
     @property
     def counted(self) -> list[str]:
@@ -63,8 +67,10 @@ class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be. `evidence`
-    has the images that could be fetched, where `optional` has its columns.
-    `rows` were read so far, and `segment_rows` of each segment.
+    and `hashes` have the images that could be fetched, where `optional` has their columns.
+    `rows` were read so far, and `segment_rows` of each segment. Where rows of a result file are
+    scanned again, `retried` has their positions in order, and `others_sha256` is a hash of the
+    other rows of that file.
     """
 
     shard: Shard
@@ -79,6 +85,10 @@ class ShardAnswers:
     kept_bytes: int = 0
     optional: OptionalColumns = OptionalColumns()
     evidence: dict[int, RowEvidence] = field(default_factory=dict)
+    hashes: dict[int, ImageHash] = field(default_factory=dict)
+    retried: npt.NDArray[np.int64] | None = None
+    others_sha256: str = ""
+    stages: StageFigures = StageFigures()
 
     @classmethod
     def of(cls, shard: Shard, labels: int, optional: OptionalColumns = OptionalColumns()) -> Self:
@@ -112,6 +122,29 @@ class ShardAnswers:
         if self.rows > len(self.p_ai) and not self.shard.has_known_rows:
             self._grow(max(2 * len(self.p_ai), self.rows))
 
+    def to_scan(self, count: int) -> Sequence[int]:
+        """Return which of the next `count` rows are scanned: all, or those that are retried."""
+        if self.retried is None:
+            return range(count)
+        begin, end = np.searchsorted(self.retried, [self.rows, self.rows + count])
+        return [int(position) - self.rows for position in self.retried[begin:end]]
+
+    def take_earlier(self, table: pa.Table, errors: Mapping[int, RowError]) -> None:
+        """Take the answers of a result file, whose failed rows have these errors."""
+        scored = np.ones(len(table), bool)
+        scored[list(errors)] = False
+        self._grow(max(len(table), len(self.p_ai)))
+        positions = np.flatnonzero(scored)
+        self.p_ai[positions] = table.column("p_ai").drop_null()
+        self.known_score[positions] = table.column("known_score").drop_null()
+        of_labels = np.asarray(table.column("p_source").combine_chunks().flatten())
+        self.p_source[positions] = of_labels.reshape(-1, self.p_source.shape[1])
+        self.errors.update(errors)
+        if self.optional.evidence:
+            self.evidence.update(_evidence_of(table))
+        if self.optional.hash:
+            self.hashes.update(_hashes_of(table))
+
     def _too_much(self, last: pa.RecordBatch) -> ResultsError:
         column = max(last.schema.names, key=lambda name: last.column(name).nbytes)
         first, rows = self.shard.segments[0], sum(map(len, self.kept))
@@ -131,6 +164,15 @@ class ShardAnswers:
         self.p_ai = np.pad(self.p_ai, (0, more), constant_values=np.nan)
         self.p_source = np.pad(self.p_source, ((0, more), (0, 0)), constant_values=np.nan)
         self.known_score = np.pad(self.known_score, (0, more), constant_values=np.nan)
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """A shard's result rows, and how they came about."""
+
+    shard: Shard
+    table: pa.Table
+    stages: StageFigures
 
 
 def results_schema(
@@ -158,6 +200,8 @@ def results_schema(
     optional_fields = [
         pa.field("evidence", _TEXT_KEY),
         pa.field("evidence_detail", pa.string()),
+        pa.field("hash", pa.string()),
+        pa.field("perceptual_hash", pa.uint64()),
     ]
     last = [pa.field("error", _TEXT_KEY), pa.field("error_detail", pa.string())]
     chosen = [column for column in optional_fields if column.name in optional.names]
@@ -204,6 +248,7 @@ def result_table(manifest: Manifest, answers: ShardAnswers, scored_by: ScoredBy)
         *pa.Table.from_batches(answers.kept, schema=manifest.keep_schema).columns,
         *_decisions(answers, scored_by),
         *(_evidence(answers.evidence, rows) if answers.optional.evidence else ()),
+        *(_hashes(answers.hashes, rows) if answers.optional.hash else ()),
         *_errors(answers.errors, rows),
     ]
     lengths = sorted({len(column) for column in columns})
@@ -277,6 +322,33 @@ def _evidence(evidence: Mapping[int, RowEvidence], rows: int) -> tuple[pa.Array,
     says = [None if one is None else _SAYS.index(one.says) for one in found]
     details = [None if one is None else one.detail for one in found]
     return _from_names(says, _SAYS), pa.array(details, pa.string())
+
+
+def _hashes(hashes: Mapping[int, ImageHash], rows: int) -> tuple[pa.Array, pa.Array]:
+    """Return the columns `hash` and `perceptual_hash`."""
+    found = [hashes.get(position) for position in range(rows)]
+    return (
+        pa.array([None if one is None else one.sha256.hex() for one in found], pa.string()),
+        pa.array([None if one is None else one.perceptual for one in found], pa.uint64()),
+    )
+
+
+def _hashes_of(table: pa.Table) -> Iterator[tuple[int, ImageHash]]:
+    """Yield the positions of a result file's rows that have hashes, and the hashes."""
+    found = table.column("hash").to_pylist()
+    perceptual = table.column("perceptual_hash").to_pylist()
+    for position, (sha256, one) in enumerate(zip(found, perceptual, strict=True)):
+        if sha256 is not None:
+            yield position, ImageHash(bytes.fromhex(sha256), one)
+
+
+def _evidence_of(table: pa.Table) -> Iterator[tuple[int, RowEvidence]]:
+    """Yield the positions of a result file's rows that have evidence, and the evidence."""
+    found = table.column("evidence").to_pylist()
+    details = table.column("evidence_detail").to_pylist()
+    for position, (says, detail) in enumerate(zip(found, details, strict=True)):
+        if says is not None:
+            yield position, RowEvidence(Says(says), detail)
 
 
 def _from_names(indexes: Sequence[int | None], names: Sequence[str]) -> pa.DictionaryArray:

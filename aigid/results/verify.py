@@ -71,6 +71,22 @@ def verify_results(
     yield from _Verification(results, records, on_rows).findings()
 
 
+def rows_to_verify(results: ResultsFolder) -> int | None:
+    """Return how many rows the folder's records tell of; None where they do not.
+
+    Raises UsageError where the folder holds no results.
+    """
+    refuse_no_results(results)
+    listed, scan = results.listed_shards(), results.location.child(SCAN_FILE)
+    if listed is not None:
+        return listed.rows
+    try:
+        return record_of(ScanRecord, json.loads(read_bytes(scan))).input.rows
+    except (OSError, ValueError):
+        # `verify_results` tells of it.
+        return None
+
+
 def refuse_no_results(results: ResultsFolder) -> None:
     """Raise UsageError where the folder holds no results of a scan."""
     names = (SCAN_FILE, FILES_FILE, SHARDS_FILE, SUMMARY_FILE, DETECTIONS_FOLDER)

@@ -13,6 +13,7 @@ from statistics import median
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ResultsError, ServerError
 from aigid.progress import ClusterState, NodeState, OnMessage, ScanProgress
+from aigid.results import StageFigures
 from aigid.runners.ray_cluster import no_room, node_names, workers_that_fit
 from aigid.runners.ray_pool import (
     Done,
@@ -47,11 +48,11 @@ def run_ray(
     totals: PlanTotals,
     progress: ScanProgress,
     on_message: OnMessage,
-) -> list[ShardFailure]:
+) -> tuple[list[ShardFailure], StageFigures]:
     """Scan and commit shards on the cluster that this process is connected to.
 
     `shards` are those still missing; `totals` describe the whole plan. Returns the shards that were
-    given up.
+    given up, and the figures of all others.
 
     Raises ClusterError if no worker can start, and AigidError if the scan cannot go on: no server
     answers, results cannot be written, one shard after the other fails. Committed shards stay.
@@ -66,7 +67,7 @@ def run_ray(
             run.look()
             for event in pool.events(_LOOK_EVERY_S / 2):
                 run.take(event)
-        return run.failures
+        return run.failures, run.stages
     finally:
         pool.close()
 
@@ -85,6 +86,7 @@ class _Run:
         self._pool, self._config, self._queue, self._totals = pool, config, queue, totals
         self._progress, self._on_message = outputs
         self.failures: list[ShardFailure] = []
+        self.stages = StageFigures()
         # Rows and errors that were reported so far of each shard in hand.
         self._reported: dict[int, tuple[int, int]] = {}
         self._seconds: list[float] = []
@@ -177,6 +179,7 @@ class _Run:
                 self._advance(shard.index, answer.rows, answer.errors)
                 del self._reported[shard.index]
                 self._seconds.append(answer.seconds)
+                self.stages += answer.stages
                 self._failed_in_a_row = 0
             case Failed(worker, shard, fault):
                 self._fail(worker, shard, fault)

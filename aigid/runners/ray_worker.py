@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 import ray
 
 from aigid.errors import UsageError
-from aigid.results import ResultsFolder, open_results
+from aigid.results import ResultsFolder, StageFigures, open_results
 from aigid.scan_job import ScanShards, ShardJob
 from aigid.shards import Shard
 from aigid.storage import endpoint_variables, exists, locate
@@ -49,6 +49,7 @@ class ShardAnswer:
     rows: int
     errors: int
     seconds: float
+    stages: StageFigures
 
 
 @dataclass
@@ -124,10 +125,11 @@ class ShardWorker:
         while True:
             try:
                 with closing(scan(self._next_shards(), self._on_batch)) as scanned:
-                    for shard, table in scanned:
-                        results.commit(shard.index, table)
-                        del table
-                        self._finish_first()
+                    for shard in scanned:
+                        results.commit(shard.shard.index, shard.table)
+                        stages = shard.stages
+                        del shard
+                        self._finish_first(stages)
             except Exception as error:  # noqa: BLE001 - the driver gets any error, and decides
                 # Answers come in the order of shards: the first without an answer has failed.
                 self._taken.popleft().done.set_exception(error)
@@ -135,10 +137,10 @@ class ShardWorker:
                     self._assigned.put(_Assignment(one.shard, one.done))
                 self._taken.clear()
 
-    def _finish_first(self) -> None:
+    def _finish_first(self, stages: StageFigures) -> None:
         one, seconds = self._taken.popleft(), time.monotonic() - self._since
         self._since += seconds
-        one.done.set_result(ShardAnswer(one.rows, one.errors, seconds))
+        one.done.set_result(ShardAnswer(one.rows, one.errors, seconds, stages))
 
     def _next_shards(self) -> Iterator[Shard]:
         """Wait for a shard, then yield it and all that are already there."""

@@ -675,7 +675,7 @@ def test_odd_files_do_not_flood_the_terminal(
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("shards", "kills"), [(24, 5), pytest.param(80, 20, marks=pytest.mark.soak)]
+    ("shards", "kills"), [(24, 5), pytest.param(130, 50, marks=pytest.mark.soak)]
 )
 def test_killed_at_random_moments_the_results_are_byte_identical(
     tiny_repository: Path, write_manifest: Write, tmp_path: Path, shards: int, kills: int

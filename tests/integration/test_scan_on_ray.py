@@ -146,6 +146,35 @@ def test_a_scan_begun_locally_resumes_on_a_cluster_and_vice_versa(
         assert contents(out) == local
 
 
+def test_failed_rows_are_retried_on_a_cluster_as_here(
+    nodes: RayNodes, tiny_repository: Path, tmp_path: Path
+) -> None:
+    source = write_form("csv", tmp_path, 200)
+    images = {row: source.parent / f"{row:05}.png" for row in (3, 40, 41, 120, 199)}
+    data = {row: path.read_bytes() for row, path in images.items()}
+    for path in images.values():
+        path.write_bytes(b"")
+    images[120].unlink()
+    out = tmp_path / "out"
+    options = ["--model", tiny_repository, "--shard-rows", 15]
+    on_ray = ["--ray", nodes.address, "--min-workers", 2]
+    status, _, stderr = finished(start_scan(source, out, *options))
+    assert status == 0, stderr
+    before = {path: path.stat().st_mtime_ns for path in result_files(out)}
+    for row, path in images.items():
+        path.write_bytes(data[row])
+    status, _, stderr = finished(
+        start_scan(source, out, *options, *on_ray, "--retry-errors", "empty")
+    )
+    assert status == 0, stderr
+    assert "rows that were scanned again: 4; scored now: 4; failed again: 0" in stderr
+    assert summary_of(out)["errors"] == {"missing": 1}
+    assert sum(path.stat().st_mtime_ns != at for path, at in before.items()) == 3
+    assert finished(start_scan(source, out, *options, *on_ray, "--retry-errors"))[0] == 0
+    assert finished(start_scan(source, tmp_path / "whole", *options))[0] == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("form", ["folder", "json lines", "tars"])
 def test_what_is_no_parquet_is_scanned_on_a_cluster_as_here(
     nodes: RayNodes, tiny_repository: Path, tmp_path: Path, form: str

@@ -18,6 +18,7 @@ from support.manifests import CAPTIONS, REPOSITORY, encoded_image, manifest_tabl
 from support.process_messages import Messages
 from support.scan_process import await_commits, start_scan, wait_until
 from support.scan_results import result_files, result_rows, summary_of
+from support.source_forms import write_form
 
 from aigid import Detector
 from aigid.contract import load_contract
@@ -124,6 +125,30 @@ def test_a_scan_that_was_begun_embedded_resumes_with_a_server(
     )
     assert done.returncode == 0, done.stderr
     assert_same_results(tmp_path, embedded)
+
+
+def test_failed_rows_are_retried_on_a_server_and_the_others_keep_their_scores(
+    server: TritonServer, tmp_path: Path
+) -> None:
+    source = write_form("csv", tmp_path, 60)
+    images = {row: source.parent / f"{row:05}.png" for row in (3, 40, 41)}
+    data = {row: path.read_bytes() for row, path in images.items()}
+    for path in images.values():
+        path.write_bytes(b"")
+    assert run_scan(source, tmp_path / "out", "--shard-rows", 20).returncode == 0
+    before = result_rows(tmp_path / "out")
+    for row, path in images.items():
+        path.write_bytes(data[row])
+    retried = run_scan(
+        *(source, tmp_path / "out", "--shard-rows", 20, "--retry-errors"),
+        *("--triton", server.grpc_address),
+    )
+    assert retried.returncode == 0, retried.stderr
+    assert "rows that were scanned again: 3; scored now: 3; failed again: 0" in retried.stderr
+    after = result_rows(tmp_path / "out")
+    assert [row for row in range(60) if after[row] != before[row]] == [3, 40, 41]
+    assert run_scan(source, tmp_path / "whole", "--shard-rows", 20).returncode == 0
+    assert_same_results(tmp_path / "out", tmp_path / "whole")
 
 
 def test_a_server_that_is_killed_and_started_again_costs_no_row(

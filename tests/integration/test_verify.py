@@ -95,6 +95,26 @@ def test_a_finished_scan_is_sound(out: Path) -> None:
     }
 
 
+def test_progress_is_shown_on_stderr_and_silenced_by_q(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aigid.progress_bar.LINE_EVERY_S", 0)
+    lines = aigid("verify", out).stderr.splitlines()
+    assert lines[0] == "verify: 40 rows"
+    assert len(lines) == 1 + SHARDS
+    assert lines[-1].startswith("verify: 40 of 40 rows, ")
+    part(out, 2).unlink()
+    assert ", 1 error, " in aigid("verify", out, "--repair").stderr.splitlines()[-1]
+    assert aigid("verify", out, "-q").stderr == ""
+
+
+def test_progress_without_records_has_no_total(out: Path) -> None:
+    (out / "shards.arrow").unlink()
+    assert aigid("verify", out).stderr == "verify: 40 rows\n"
+    (out / "scan.json").write_text("[]")
+    assert aigid("verify", out).stderr == "verify: at least 0 rows\n"
+
+
 def test_findings_are_lines_by_file_and_row_and_verify_changes_nothing(out: Path) -> None:
     part(out, 1).unlink()
     edit(part(out, 3))

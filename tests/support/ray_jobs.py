@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from aigid.errors import AigidError, ServerError
+from aigid.results import ScannedShard, StageFigures
 from aigid.scan_job import ScanShards
 from aigid.shards import Shard
 
@@ -37,13 +38,14 @@ class StandInJob:
 
     def _scan(
         self, shards: Iterable[Shard], on_batch: Callable[[int, int], None]
-    ) -> Generator[tuple[Shard, pa.Table], None, None]:
+    ) -> Generator[ScannedShard, None, None]:
         for shard in shards:
             for _ in range(BATCHES):
                 time.sleep(self.seconds / BATCHES)
                 on_batch(shard.rows // BATCHES, 1)
             self._meet(dict(self.fates).get(shard.index, "done"), shard)
-            yield shard, pa.table({"row": range(shard.segments[0].start, shard.segments[0].stop)})
+            rows = range(shard.segments[0].start, shard.segments[0].stop)
+            yield ScannedShard(shard, pa.table({"row": rows}), StageFigures(score_s=1.0))
 
     def _meet(self, fate: str, shard: Shard) -> None:
         if fate == "fail":

@@ -13,6 +13,7 @@ import pytest
 from aigid.config import RayConfig, ScanConfig
 from aigid.cores import available_cores
 from aigid.errors import UsageError
+from aigid.records import ErrorCode
 from aigid.sources import ColumnChoice
 from aigid.storage import HostHeader
 
@@ -245,3 +246,25 @@ def test_a_header_that_cannot_be_sent_is_refused_without_its_value(
 def test_a_user_agent_that_cannot_be_sent_is_refused(text: Any) -> None:
     with pytest.raises(UsageError, match="^`user_agent` "):
         config(user_agent=text)
+
+
+@pytest.mark.parametrize(
+    ("value", "codes"),
+    [
+        (False, ()),
+        (True, tuple(ErrorCode)),
+        ("missing", ("missing",)),
+        (["timeout", "empty", "timeout"], ("empty", "timeout")),
+        ((ErrorCode.TOO_LARGE,), ("too_large",)),
+    ],
+)
+def test_errors_to_retry_are_all_or_some_codes(value: Any, codes: tuple[str, ...]) -> None:
+    assert config(retry_errors=value).codes_to_retry == codes
+
+
+@pytest.mark.parametrize(
+    "value", ["", "all", "timeout,empty", (), ["gone"], [1], None, 1, {"empty"}]
+)
+def test_errors_to_retry_that_do_not_exist_are_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="^`retry_errors`"):
+        config(retry_errors=value)

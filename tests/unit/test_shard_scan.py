@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from support.manifests import CAPTIONS, HF_IMAGE, encoded_image, manifest_table
 from support.scan_results import result_files
 
+from aigid.answers import AnswerCache
 from aigid.config import ScanConfig
 from aigid.detector import Detector
 from aigid.errors import AigidError, ServerError
@@ -131,9 +132,9 @@ def case(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Cas
 def scan_shard(
     scanner: ShardScanner, shard: Shard, pool: ThreadPoolExecutor, on_batch: OnBatch
 ) -> pa.Table:
-    ((found, table),) = scan_shards(scanner, [shard], pool, on_batch)
-    assert found == shard
-    return table
+    (found,) = scan_shards(scanner, [shard], pool, on_batch)
+    assert found.shard == shard
+    return found.table
 
 
 def scanned(scanner: ShardScanner, shard: Shard, on_batch: OnBatch = ignore) -> pa.Table:
@@ -270,9 +271,9 @@ def test_the_next_shards_batches_follow_before_the_last_ones_are_answered(
     shards = list(plan_shards(case.manifest.files, 6))
     assert len(shards) == 10
     with ThreadPoolExecutor(1) as pool:
-        tables = list(scan_shards(replace(scanner, batch_rows=6), shards, pool, ignore))
-    assert [shard for shard, _ in tables] == shards
-    assert pa.concat_tables([table for _, table in tables]).equals(case.table)
+        found = list(scan_shards(replace(scanner, batch_rows=6), shards, pool, ignore))
+    assert [one.shard for one in found] == shards
+    assert pa.concat_tables([one.table for one in found]).equals(case.table)
     assert scorer.most_at_once == scorer.in_flight, "a shard alone has too few batches for that"
 
 
@@ -492,3 +493,36 @@ def test_a_model_that_answers_nonsense_is_never_committed(
             scanner, [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))], results, ignore
         )
     assert files_in(results) == {}
+
+
+def test_a_duplicate_waits_for_a_later_batch_that_has_the_pair_first(case: Case) -> None:
+    """The first batch is held until the second one, with the same pair, is being scored."""
+    file = case.manifest.files[0]
+    shard = Shard(0, (Segment(file, 0, 4), Segment(file, 0, 4), Segment(file, 0, 4)))
+    plain = scanned(replace(case.scanner, batch_rows=1), shard)
+
+    def pause(call: int) -> None:
+        time.sleep(0.01 * (call % 3))
+
+    for threads in (1, 3, 8):
+        scanner, _ = watched(case.scanner, pause, threads=threads)
+        answers = AnswerCache(len(scanner.scorer.contract.labels))
+        found = scanned(replace(scanner, answers=answers, batch_rows=1), shard)
+        assert found.equals(plain)
+
+
+def test_a_duplicate_of_a_batch_that_fails_ends_the_scan_as_the_batch_does(case: Case) -> None:
+    file = case.manifest.files[0]
+    shard = Shard(0, (Segment(file, 0, 4), Segment(file, 0, 4)))
+
+    def fail(call: int) -> None:
+        raise ServerError("no server is left")
+
+    scanner, _ = watched(case.scanner, fail, threads=3)
+    answers = AnswerCache(len(scanner.scorer.contract.labels))
+    scanner = replace(scanner, answers=answers, batch_rows=1)
+    with pytest.raises(ServerError, match="no server is left"):
+        scanned(scanner, shard)
+    # The next scan of the process finds the answers itself.
+    again = scanned(replace(scanner, scorer=case.scanner.scorer), shard)
+    assert again.equals(scanned(case.scanner, shard))

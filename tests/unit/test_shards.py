@@ -226,6 +226,13 @@ def test_the_totals_add_up_a_plan_and_what_is_done_of_it(
     rows = len(rows_of(shards))
     expected = PlanTotals(len(shards), rows, len(ready), len(rows_of(ready)), rows)
     assert PlanTotals.of(iter(shards), done) == expected
+    again = [shard.index for shard in ready[::2]]
+    less = expected.without(again, len(again))
+    assert (less.done_shards, less.done_rows) == (
+        len(ready) - len(again),
+        len(rows_of(ready)) - len(again),
+    )
+    assert (less.shards, less.rows) == (expected.shards, expected.rows)
 
 
 def kept_files(row_groups: Sequence[int], kept_bytes: Sequence[int]) -> list[ManifestFile]:

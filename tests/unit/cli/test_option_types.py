@@ -3,7 +3,14 @@
 import click
 import pytest
 
-from aigid.cli.option_types import FRACTION, MEMORY, POSITIVE_INT, POSITIVE_NUMBER
+from aigid.cli.option_types import (
+    ERROR_CODES,
+    FRACTION,
+    MEMORY,
+    POSITIVE_INT,
+    POSITIVE_NUMBER,
+)
+from aigid.records import ErrorCode
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,21 @@ def test_values_in_range_pass() -> None:
 def test_a_positive_int_is_a_whole_number_from_1(text: str) -> None:
     with pytest.raises(click.BadParameter):
         POSITIVE_INT.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("timeout", ("timeout",)),
+        ("missing, empty", ("missing", "empty")),
+        ("all", tuple(ErrorCode)),
+    ],
+)
+def test_error_codes_have_commas_between_them(text: str, codes: tuple[str, ...]) -> None:
+    assert ERROR_CODES.convert(text, None, None) == codes
+
+
+@pytest.mark.parametrize("text", ["", "gone", "timeout missing", "timeout,", "photos/", "TIMEOUT"])
+def test_what_is_no_error_code_is_refused_with_those_that_are(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="give empty, missing, forbidden, timeout"):
+        ERROR_CODES.convert(text, None, None)

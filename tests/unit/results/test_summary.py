@@ -17,7 +17,10 @@ def test_the_json_has_the_documented_keys_in_order() -> None:
         *("sources", "errors", "error_rate", "error_examples", "evidence", "run"),
     ]
     assert list(values["model"]) == ["name", "fingerprint", "notice"]
-    assert list(values["run"]) == ["rows", "seconds", "rows_per_s", "peak_memory_mib"]
+    assert list(values["run"]) == [
+        *("rows", "seconds", "rows_per_s", "peak_memory_mib"),
+        *("fetch_s", "evidence_s", "decode_s", "score_s", "duplicates"),
+    ]
     assert values["error_examples"]["missing"] == {
         "manifest": "m.parquet",
         "row": 5,
