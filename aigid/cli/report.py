@@ -36,9 +36,14 @@ _output = options_under("Output")
 )
 @_output("--json", is_flag=True, help="Print the page's path and figures as JSON.")
 def command(
-    out: str, by: str | None, label_column: str | None, no_images: bool, page: str | None, json: bool
+    out: str,
+    by: str | None,
+    label_column: str | None,
+    no_images: bool,
+    page: str | None,
+    json: bool,
 ) -> None:
-    """Write one HTML page about the results of a scan: answers, charts, and images to look at.
+    """Write one HTML page about a scan's results: answers, charts and images.
 
     DIR is the --out of a scan, on a disk or in an object store. The page needs no network and no
     other file. Images come from the manifest once more, by the rules that the scan had; those that

@@ -19,7 +19,10 @@ _OPTIONAL = ("evidence", "evidence_detail")
 
 @dataclass(frozen=True)
 class Card:
-    """A row of a gallery. `thumbnail` is a data: URI, or None; `reason` then says why."""
+    """A row of a gallery. `thumbnail` is a data: URI, or None; `reason` then says why.
+
+    `has_prompt` tells whether `prompt` is known; it may be None then as well.
+    """
 
     manifest: str
     row: int
@@ -33,6 +36,7 @@ class Card:
     kept: dict[str, str]
     segment: Segment | None = field(default=None, repr=False)
     prompt: str | None = None
+    has_prompt: bool = False
     thumbnail: str | None = None
     reason: str | None = None
 
@@ -82,7 +86,11 @@ def _segment(shard: Shard, card: Card) -> Segment | None:
     for segment in shard.segments:
         first = segment.file.first_row + segment.start
         stop = None if segment.stop is None else segment.file.first_row + segment.stop
-        if segment.file.path == card.manifest and first <= card.row and (not stop or card.row < stop):
+        if (
+            segment.file.path == card.manifest
+            and first <= card.row
+            and (not stop or card.row < stop)
+        ):
             return segment
     return None
 

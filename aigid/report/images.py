@@ -23,8 +23,18 @@ from aigid.report.cards import Card
 from aigid.report.opened import OpenedResults
 from aigid.results import ScanRecord
 from aigid.scan_job import fetch_policy
-from aigid.sources import ColumnChoice, Columns, Kind, ManifestFile, ManifestFiles, Segment, texts
-from aigid.storage import locate
+from aigid.sources import (
+    CAPTION,
+    ColumnChoice,
+    Columns,
+    Kind,
+    ManifestFile,
+    ManifestFiles,
+    Segment,
+    captions_beside,
+    texts,
+)
+from aigid.storage import Location, locate
 
 Key = TypeVar("Key")
 
@@ -41,11 +51,15 @@ _LATE = f"not looked up: the limit of {_MOST_S:.0f} s for all images was over"
 
 @dataclass(frozen=True)
 class _Found:
-    """What the manifest has in a row; `reason` says why there is no image."""
+    """What the manifest has in a row; `reason` says why there is no image.
+
+    `has_prompt` tells whether `prompt` is known; it may be None then as well.
+    """
 
     prompt: str | None = None
     image: ImageReference | None = None
     reason: str | None = None
+    has_prompt: bool = False
 
 
 def with_images(
@@ -54,11 +68,13 @@ def with_images(
     """Return the cards with prompts and, if asked for, thumbnails. Nothing that is gone fails."""
     deadline = time.monotonic() + _MOST_S
     policy = _policy(opened.scan) if thumbnails else None
-    places = {key: card for key, card in cards.items()}
+    places = dict(cards)
 
     def finished(pair: tuple[Key, _Found]) -> tuple[Key, Card]:
         key, found = pair
-        card = replace(places[key], prompt=found.prompt, reason=found.reason)
+        card = replace(
+            places[key], prompt=found.prompt, has_prompt=found.has_prompt, reason=found.reason
+        )
         if not thumbnails:
             return key, replace(card, reason=None)
         if found.image is None:
@@ -154,12 +170,11 @@ def _rows_of_group(
     segment = wanted[0][1].segment
     assert segment is not None, "the rows have one"
     file = segment.file
-    if file.kind is Kind.IMAGES:
-        for key, card in wanted:
-            yield key, _Found(image=ImageReference(None, card.image, locate(file.uri)))
-        return
     if time.monotonic() > deadline:
         raise AigidError(_LATE)
+    if file.kind is Kind.IMAGES:
+        yield from _rows_of_folder(scan, wanted, locate(file.uri))
+        return
     positions = {card.row - file.first_row: key for key, card in wanted}
     first, last = (0, None) if file.kind is Kind.TAR else (min(positions), max(positions) + 1)
     manifest, position = _manifest(scan, file), first
@@ -173,13 +188,28 @@ def _rows_of_group(
             raise AigidError(_LATE)
 
 
+def _rows_of_folder(
+    scan: ScanRecord, wanted: list[tuple[Key, Card]], root: Location
+) -> Iterator[tuple[Key, _Found]]:
+    """Yield rows of a folder of images. Their names are in the results; captions lie beside them.
+
+    Captions in a metadata table would need the whole folder to be listed, so they are not shown.
+    """
+    prompts: list[str | None] = [None] * len(wanted)
+    if scan.settings.columns.prompt == CAPTION:
+        prompts = captions_beside([card.image for _, card in wanted], root)
+    for (key, card), prompt in zip(wanted, prompts, strict=True):
+        image = ImageReference(None, card.image, root)
+        yield key, _Found(_shortened(prompt), image, has_prompt=prompt is not None)
+
+
 def _found(manifest: Manifest, row: pa.RecordBatch, kind: Kind) -> _Found:
     (image,) = image_references(row.column(manifest.columns.image))
     if kind is Kind.TAR:
         image = ImageReference(image.data, None)
     prompt = manifest.columns.prompt
     text = texts(row.column(prompt))[0] if prompt else None
-    return _Found(_shortened(text), image)
+    return _Found(_shortened(text), image, has_prompt=True)
 
 
 def _manifest(scan: ScanRecord, file: ManifestFile) -> Manifest:

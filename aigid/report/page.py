@@ -16,7 +16,7 @@ _TEMPLATES = files("aigid.report") / "templates"
 # Plotly puts a style sheet for maps into the page, unless an element has this id; a report has no
 # maps, and the page's policy would refuse the sheet.
 _GUARD = re.compile(r'if\(!document\.getElementById\("([0-9a-f]{64})"\)\)')
-# The only inline style that is not the page's own: Plotly makes an empty sheet and adds rules to it.
+# The only style that is not the page's own: Plotly makes an empty sheet and adds rules to it.
 _EMPTY = ""
 
 
@@ -47,15 +47,19 @@ def render_page(context: dict[str, Any], charts: dict[str, dict[str, Any]]) -> b
             "form-action 'none'",
         )
     )
-    page = _environment().get_template("report.html").render(
-        context,
-        policy=policy,
-        style=Markup(style.text),
-        script=Markup(script.text),
-        plotly=Markup(plotly.text),
-        guards=_GUARD.findall(plotly.text),
-        charts=Markup(_as_json(charts)),
-        chart_names=set(charts),
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            context,
+            policy=policy,
+            style=Markup(style.text),
+            script=Markup(script.text),
+            plotly=Markup(plotly.text),
+            guards=_GUARD.findall(plotly.text),
+            charts=Markup(_as_json(charts)),
+            chart_names=set(charts),
+        )
     )
     # What is no character, such as half of a surrogate pair in a file's name, is shown as "?".
     return page.encode("utf-8", "replace")
@@ -71,7 +75,7 @@ def _environment() -> Environment:
     )
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["percent"] = _percent
-    environment.filters["score"] = lambda score: f"{score:.3f}"
+    environment.filters["score"] = _score
     environment.filters["words"] = lambda text: text.replace("_", " ")
     return environment
 
@@ -79,10 +83,17 @@ def _environment() -> Environment:
 def _percent(share: float) -> str:
     """Return a share in per cent, in which few are not none and nearly all are not all."""
     if 0 < share < 0.0005:
-        return "< 0.1 %"
+        return "< 0.1\u00a0%"
     if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    return f"{share:.1%}".replace("%", " %")
+        return "> 99.9\u00a0%"
+    return f"{share:.1%}".replace("%", "\u00a0%")
+
+
+def _score(score: float) -> str:
+    """Return a score in which a high one is not 1 and a low one not 0."""
+    if 0.9995 <= score < 1:
+        return "> 0.999"
+    return "< 0.001" if 0 < score < 0.0005 else f"{score:.3f}"
 
 
 def _read(name: str) -> str:

@@ -90,7 +90,7 @@ def _findings(table: pa.Table) -> tuple[dict[int, list[ShownFinding]], int]:
 def _verdicts(table: pa.Table) -> Codes:
     if "verdict" in table.column_names:
         return CodedColumn.of(table.column("verdict")).in_order(VERDICTS)
-    is_ai = pc.fill_null(pc.cast(table.column("is_ai"), pa.int32()), FAILED).to_numpy()
+    is_ai: Codes = pc.fill_null(pc.cast(table.column("is_ai"), pa.int32()), FAILED).to_numpy()
     return np.array([1, 0, FAILED], np.int32)[is_ai]
 
 
@@ -102,4 +102,3 @@ def hash_prefixes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     text = "".join(heads.to_pylist())
     found[np.asarray(is_hash)] = np.frombuffer(bytes.fromhex(text), ">u8")
     return found
-

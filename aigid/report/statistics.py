@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from aigid.bounded_map import bounded_map
 from aigid.errors import UsageError
+from aigid.progress import ScanProgress
 from aigid.report.config import ReportConfig
 from aigid.report.counts import FindingCounts, ScoreCounts
 from aigid.report.duplicates import DuplicateCounter, Duplicates
@@ -15,7 +16,6 @@ from aigid.report.opened import OpenedResults
 from aigid.report.rows import CodedColumn, ResultRows
 from aigid.report.selection import Galleries
 from aigid.report.truth import TruthCounts
-from aigid.progress import ScanProgress
 from aigid.shards import Shard
 
 _THREADS = 4

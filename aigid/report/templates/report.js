@@ -91,6 +91,13 @@
     return [[trace], { ...layout(height), bargap: 0.3, xaxis: x, yaxis: names(spec, width) }];
   }
 
+  function shareRange(spec) {
+    const low = Math.min(...spec.low, spec.lines[0].at);
+    const high = Math.max(...spec.high, spec.lines[0].at);
+    const room = 0.03 * Math.max(high - low, 0.01);
+    return [low - room, high + room];
+  }
+
   function shares(spec, width) {
     const percent = (share) => `${(100 * share).toFixed(1)} %`;
     const trace = {
@@ -104,7 +111,7 @@
         `${plain(name)}<br>${percent(spec.x[place])} (${percent(spec.low[place])} to ${percent(spec.high[place])})`),
       hoverinfo: "text", marker: { size: 9, color: spec.colours.map(colour) },
     };
-    const x = { ...axis(spec.x_title), tickformat: ".0%", rangemode: "tozero", nticks: 6 };
+    const x = { ...axis(spec.x_title), tickformat: ".0%", range: shareRange(spec), nticks: 6 };
     const height = 90 + 24 * spec.names.length;
     return [[trace], { ...layout(height), ...lines(spec), xaxis: x, yaxis: names(spec, width) }];
   }
