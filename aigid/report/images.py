@@ -2,7 +2,6 @@
 
 import base64
 import io
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,12 +14,20 @@ from aigid.bounded_map import bounded_map
 from aigid.config import ScanConfig
 from aigid.contract import ImageSpec
 from aigid.errors import AigidError
-from aigid.fetch import FetchPolicy, ImageReference, fetch_image, image_references
+from aigid.fetch import (
+    FetchPolicy,
+    ImageReference,
+    fetch_image,
+    image_references,
+    is_remote,
+    web_host,
+)
 from aigid.manifest import Manifest, read_segment
 from aigid.pixels import DecodeLimits, decode_image
 from aigid.records import RowFailure
 from aigid.report.cards import Card
 from aigid.report.opened import OpenedResults
+from aigid.report.patience import Patience
 from aigid.results import ScanRecord
 from aigid.scan_job import fetch_policy
 from aigid.sources import (
@@ -43,10 +50,7 @@ _QUALITY = 70
 _THREADS = 8
 # Less than a scan's: a page needs no thumbnail of a huge image, and memory is for other things.
 _LIMITS = DecodeLimits(max_bytes=32 << 20, max_memory_bytes=256 << 20)
-# Manifests and servers may be slow, but a report must end.
-_MOST_S = 120.0
 _PROMPT_CHARACTERS = 600
-_LATE = f"not looked up: the limit of {_MOST_S:.0f} s for all images was over"
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def with_images(
     opened: OpenedResults, cards: Mapping[Key, Card], *, thumbnails: bool
 ) -> dict[Key, Card]:
     """Return the cards with prompts and, if asked for, thumbnails. Nothing that is gone fails."""
-    deadline = time.monotonic() + _MOST_S
+    patience = Patience()
     policy = _policy(opened.scan) if thumbnails else None
     places = dict(cards)
 
@@ -81,17 +85,20 @@ def with_images(
             return key, card
         if isinstance(policy, str) or policy is None:
             return key, replace(card, reason=policy)
-        if time.monotonic() > deadline:
-            return key, replace(card, reason=_LATE)
-        return key, _with_thumbnail(card, found.image, policy)
+        return key, _with_thumbnail(card, found.image, policy, patience)
 
-    found = _manifest_rows(opened.scan, places, deadline)
+    found = _manifest_rows(opened.scan, places, patience)
     return dict(bounded_map(finished, found, _THREADS))
 
 
-def _with_thumbnail(card: Card, image: ImageReference, policy: FetchPolicy) -> Card:
+def _with_thumbnail(
+    card: Card, image: ImageReference, policy: FetchPolicy, patience: Patience
+) -> Card:
+    root = image.root or policy.root
+    place = web_host(image, policy) or (root.store.bucket if root and root.store else None)
     try:
-        data = fetch_image(image, policy)
+        with patience.with_place(place if is_remote(image, policy) else None):
+            data = fetch_image(image, policy)
         return replace(card, thumbnail=thumbnail(data))
     except RowFailure as failure:
         return replace(card, reason=failure.error.detail)
@@ -128,7 +135,7 @@ def _policy(scan: ScanRecord) -> FetchPolicy | str:
 
 
 def _manifest_rows(
-    scan: ScanRecord, cards: Mapping[Key, Card], deadline: float
+    scan: ScanRecord, cards: Mapping[Key, Card], patience: Patience
 ) -> Iterator[tuple[Key, _Found]]:
     """Yield what the manifest has in the rows of cards, file by file."""
     known = [pair for pair in cards.items() if pair[1].segment is not None]
@@ -140,7 +147,7 @@ def _manifest_rows(
         wanted = list(pairs)
         done = set()
         try:
-            for key, found in _rows_of_group(scan, wanted, deadline):
+            for key, found in _rows_of_group(scan, wanted, patience):
                 done.add(key)
                 yield key, found
             reason = "the manifest has no such row any more"
@@ -164,17 +171,23 @@ def _place(card: Card) -> tuple[str, int, int]:
 
 
 def _rows_of_group(
-    scan: ScanRecord, wanted: list[tuple[Key, Card]], deadline: float
+    scan: ScanRecord, wanted: list[tuple[Key, Card]], patience: Patience
 ) -> Iterator[tuple[Key, _Found]]:
     """Yield rows of one row group. Raises AigidError where the manifest changed or went."""
     segment = wanted[0][1].segment
     assert segment is not None, "the rows have one"
     file = segment.file
-    if time.monotonic() > deadline:
-        raise AigidError(_LATE)
-    if file.kind is Kind.IMAGES:
-        yield from _rows_of_folder(scan, wanted, locate(file.uri))
-        return
+    location = locate(file.uri)
+    with patience.with_place(location.store.bucket if location.store else None):
+        if file.kind is Kind.IMAGES:
+            yield from _rows_of_folder(scan, wanted, location)
+        else:
+            yield from _rows_of_table(scan, wanted, file, patience)
+
+
+def _rows_of_table(
+    scan: ScanRecord, wanted: list[tuple[Key, Card]], file: ManifestFile, patience: Patience
+) -> Iterator[tuple[Key, _Found]]:
     positions = {card.row - file.first_row: key for key, card in wanted}
     first, last = (0, None) if file.kind is Kind.TAR else (min(positions), max(positions) + 1)
     manifest, position = _manifest(scan, file), first
@@ -184,8 +197,7 @@ def _rows_of_group(
         position += len(batch)
         if not positions:
             return
-        if time.monotonic() > deadline:
-            raise AigidError(_LATE)
+        patience.check()
 
 
 def _rows_of_folder(
