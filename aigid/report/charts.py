@@ -69,7 +69,7 @@ def group_chart(groups: list[Group], share: float) -> dict[str, Any]:
         "high": [group.high for group in groups],
         "colours": ["ai" if group.differs else "neutral" for group in groups],
         "lines": [{"at": share, "text": f"all rows {share:.1%}"}],
-        "x_title": "share of scored rows with the verdict ai",
+        "x_title": "share with the verdict ai",
     }
 
 

@@ -33,6 +33,13 @@ class _Inlined:
         return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
+# Control characters but for tabs and line ends, halves of surrogate pairs, and characters that
+# turn the direction of the text that follows.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
 def render_page(context: dict[str, Any], charts: dict[str, dict[str, Any]]) -> bytes:
     """Return the page. Everything in `context` and `charts` is escaped."""
     style, script = (_Inlined(_read(name)) for name in ("report.css", "report.js"))
@@ -61,14 +68,14 @@ def render_page(context: dict[str, Any], charts: dict[str, dict[str, Any]]) -> b
             chart_names=set(charts),
         )
     )
-    # What is no character, such as half of a surrogate pair in a file's name, is shown as "?".
-    return page.encode("utf-8", "replace")
+    return page.encode()
 
 
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("aigid.report"),
         autoescape=True,
+        finalize=_visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -78,6 +85,13 @@ def _environment() -> Environment:
     environment.filters["score"] = _score
     environment.filters["words"] = lambda text: text.replace("_", " ")
     return environment
+
+
+def _visible(value: Any) -> Any:
+    """Return a text with characters that hide or turn text as escapes; all else as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), value)
 
 
 def _percent(share: float) -> str:
@@ -100,7 +114,13 @@ def _read(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
+def _visible_in(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _visible_in(value) for name, value in values.items()}
+    return list(map(_visible_in, values)) if isinstance(values, list) else _visible(values)
+
+
 def _as_json(values: Any) -> str:
     """Return JSON that is text in a script element, whatever strangers wrote in it."""
-    text = json.dumps(values)
+    text = json.dumps(_visible_in(values))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
