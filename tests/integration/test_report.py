@@ -7,6 +7,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 from support.browser import opened_page, running_browser
+from support.command_line import invoke
+from support.object_store import CREDENTIALS, object_store
 from support.report_results import (
     CAMERA,
     CONTRADICTION,
@@ -15,6 +17,7 @@ from support.report_results import (
     ResultRow,
     report_results,
 )
+from support.source_forms import FORMS, pairs, write_form
 
 from aigid.progress_bar import SilentProgress
 from aigid.report import ReportConfig, write_report
@@ -227,3 +230,36 @@ def test_injections_in_names_of_columns_change_no_element(
     with opened_page(browser, page_file) as (page, seen):
         assert as_shown(names[-1]) in check_structure(page)
     assert (seen.messages, seen.requests) == ([], [])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_and_prompts_come_from_every_form_of_a_manifest(
+    tmp_path: Path, tiny_repository: Path, form: str
+) -> None:
+    source, out = write_form(form, tmp_path, 20), tmp_path / "results"
+    scan = invoke("scan", source, "--out", out, "--model", tiny_repository)
+    assert scan.exit_code == 0, scan.output
+    page = written(out).read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") == page.count('<li class="card">') >= 20
+    if form != "folder with metadata":
+        # Captions in a table would need the whole folder to be listed.
+        for _, _, prompt in pairs(20):
+            assert prompt is None or f">{prompt}<" in page
+
+
+def test_results_and_images_may_be_in_an_object_store(
+    tmp_path: Path, tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with object_store() as store:
+        for file in write_form("folder", tmp_path, 12).iterdir():
+            store.put(f"in/{file.name}", file.read_bytes())
+        out = store.uri("results")
+        scan = invoke("scan", store.uri("in"), "--out", out, "--model", tiny_repository)
+        assert scan.exit_code == 0, scan.output
+        found = invoke("report", out)
+        assert found.exit_code == 0, found.output
+        with store.files.open_input_stream("data/results/report.html") as stream:
+            page = bytes(stream.read()).decode()
+    assert page.count("data:image/webp;base64,") == page.count('<li class="card">') >= 12
