@@ -8,7 +8,7 @@ from aigid.report.counts import SCORE_BINS, FindingCounts, ScoreCounts
 from aigid.report.groups import Group
 
 _SHOWN_BINS = 50
-_MOST_BARS = 16
+MOST_BARS = 16
 
 
 def score_bins(scores: ScoreCounts) -> list[tuple[float, float, int]]:
@@ -46,15 +46,17 @@ def score_chart(scores: ScoreCounts, ai_from: float, real_below: float) -> dict[
 
 def source_chart(scores: ScoreCounts) -> dict[str, Any]:
     """Return the rows by source, the most first."""
-    found = scores.sources.most_common(_MOST_BARS)
+    found = scores.sources.most_common(MOST_BARS)
     colours = ["real" if name == "real" else "ai" for name, _ in found]
     return _bars([name for name, _ in found], [count for _, count in found], colours)
 
 
 def finding_chart(findings: FindingCounts) -> dict[str, Any]:
     """Return the rows by kind of finding, the most first."""
-    found = findings.kinds.most_common(_MOST_BARS)
-    names = [f"{kind} ({strength.replace('_', ' ')})" for (kind, _, strength), _ in found]
+    found = findings.kinds.most_common(MOST_BARS)
+    names = [
+        f"{kind}: {says} ({strength.replace('_', ' ')})" for (kind, says, strength), _ in found
+    ]
     colours = [says for (_, says, _), _ in found]
     return _bars(names, [count for _, count in found], colours)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from aigid.report.cards import Card
 from aigid.report.charts import (
+    MOST_BARS,
     finding_chart,
     group_chart,
     score_bins,
@@ -30,6 +31,8 @@ _CERTAINTY = (0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.001)
 def page_charts(opened: OpenedResults, statistics: Statistics) -> dict[str, dict[str, Any]]:
     """Return the charts by the names that the template has for them."""
     scores = statistics.scores
+    if not scores.scored:
+        return {}
     charts = {
         "scores": score_chart(scores, *opened.bounds),
         "sources": source_chart(scores),
@@ -63,6 +66,7 @@ def page_context(
         "evidence": _evidence(opened, statistics),
         "outcomes": _outcomes(statistics.scores) if opened.has("evidence") else None,
         "sources": _sources(statistics),
+        "most_bars": MOST_BARS,
         "truth": statistics.truth,
         "truth_interval": _truth_interval(statistics),
         "errors": _errors(opened, statistics.scores),

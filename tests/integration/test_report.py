@@ -162,7 +162,38 @@ def test_a_report_prints_in_light_colours_without_what_is_for_the_screen(
         )
         assert not page.locator("nav").is_visible()
         assert page.pdf().startswith(b"%PDF")
+        assert chart_height(page, "scores") == 280
     assert seen.messages == []
+
+
+def chart_height(page: Page, name: str) -> float:
+    box = page.locator(f"[data-chart={name}] .main-svg").first.bounding_box()
+    assert box is not None
+    return box["height"]
+
+
+def test_charts_fit_a_window_whose_size_changes(browser: Browser, full_page: Path) -> None:
+    with opened_page(browser, full_page, width=1400) as (page, seen):
+        heights = [chart_height(page, name) for name in ("scores", "findings")]
+        drawn = page.locator("[data-chart=scores] .main-svg").first
+        width = drawn.get_attribute("width")
+        page.set_viewport_size({"width": 500, "height": 900})
+        page.locator(f"[data-chart=scores] .main-svg:not([width='{width}'])").first.wait_for()
+        assert [chart_height(page, name) for name in ("scores", "findings")] == heights
+        assert page.evaluate("document.documentElement.scrollWidth") <= 500
+    assert seen.messages == []
+
+
+@pytest.mark.parametrize("rows", [[ResultRow(None, error="missing")] * 3, [ResultRow(1.0)]])
+def test_a_page_about_next_to_nothing_is_in_order(
+    browser: Browser, tmp_path: Path, rows: list[ResultRow]
+) -> None:
+    page_file = written(report_results(tmp_path, rows))
+    with opened_page(browser, page_file) as (page, seen):
+        violations = Axe().run(page).response["violations"]
+        assert [one["id"] for one in violations] == []
+        assert "No row has a score" in check_structure(page) or rows[0].p_ai
+    assert (seen.messages, seen.requests) == ([], [])
 
 
 def check_structure(page: Page) -> str:

@@ -57,7 +57,8 @@ def opened_page(
     page.on("request", lambda request: _note_request(seen, request.url, file.as_uri()))
     try:
         page.goto(file.as_uri())
-        page.wait_for_function("document.querySelectorAll('.chart .main-svg').length > 0")
+        for chart in page.locator(".chart").all():
+            chart.locator(".main-svg").first.wait_for()
         yield page, seen
     finally:
         context.close()

@@ -5,7 +5,11 @@
   // Plotly reads markup in texts; names are no markup.
   const plain = (text) =>
     String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-  const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  // Names often differ at their ends only.
+  const short = (text, most) => {
+    const kept = Math.floor((most - 1) / 2);
+    return text.length > most ? `${text.slice(0, kept)}…${text.slice(-kept)}` : text;
+  };
   const number = new Intl.NumberFormat("en-US");
 
   function colour(name) {
@@ -55,6 +59,11 @@
     return { shapes, annotations };
   }
 
+  function wholeTicks(values) {
+    const few = Math.max(...values) < 6;
+    return { tickformat: ",d", nticks: 6, ...(few ? { dtick: 1 } : {}) };
+  }
+
   function histogram(spec) {
     const text = spec.y.map((rows, bin) => `${spec.labels[bin]}<br>${number.format(rows)} rows`);
     const trace = {
@@ -62,7 +71,7 @@
       hoverinfo: "text", marker: { color: spec.colours.map(colour), line: { width: 0 } },
     };
     const x = { ...axis(spec.x_title), range: [0, 1], showgrid: false, dtick: 0.1 };
-    const y = { ...axis(spec.y_title), rangemode: "tozero", tickformat: ",d" };
+    const y = { ...axis(spec.y_title), rangemode: "tozero", ...wholeTicks(spec.y) };
     return [[trace], { ...layout(280), ...lines(spec), bargap: 0, xaxis: x, yaxis: y }];
   }
 
@@ -86,7 +95,7 @@
       textfont: { color: colour("ink") },
     };
     const most = Math.max(1, ...spec.x);
-    const x = { ...axis(spec.x_title), range: [0, most * 1.15], tickformat: ",d", nticks: 6 };
+    const x = { ...axis(spec.x_title), range: [0, most * 1.15], ...wholeTicks(spec.x) };
     const height = 64 + 26 * spec.names.length;
     return [[trace], { ...layout(height), bargap: 0.3, xaxis: x, yaxis: names(spec, width) }];
   }
@@ -122,6 +131,8 @@
     for (const place of document.querySelectorAll("[data-chart]")) {
       const spec = charts[place.dataset.chart];
       const [traces, look] = makers[spec.kind](spec, place.clientWidth);
+      // Without a height of its own, Plotly would fit the chart into what it finds.
+      place.style.height = `${look.height}px`;
       Plotly.react(place, traces, look, { displayModeBar: false, responsive: true });
     }
   }
