@@ -15,6 +15,7 @@ from aigid.report.charts import (
 from aigid.report.config import ReportConfig
 from aigid.report.counts import ScoreCounts
 from aigid.report.groups import Group, share_interval
+from aigid.report.near import MOST_BITS
 from aigid.report.opened import OpenedResults
 from aigid.report.rows import EVIDENCE, FAILED, VERDICTS
 from aigid.report.selection import Chosen
@@ -72,6 +73,8 @@ def page_context(
         "errors": _errors(opened, statistics.scores),
         "same": statistics.same,
         "alike": statistics.alike,
+        "near": statistics.near,
+        "near_bits": MOST_BITS,
         "grouped_by": statistics.grouped_by,
         "groups": shown_groups(statistics),
         "all_groups": len(statistics.groups),

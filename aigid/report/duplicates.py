@@ -49,19 +49,24 @@ class DuplicateCounter:
 
     def duplicates(self) -> Duplicates:
         """Return what was counted, and forget it."""
+        return self.duplicates_and_values()[0]
+
+    def duplicates_and_values(self) -> tuple[Duplicates, npt.NDArray[np.uint64]]:
+        """Return what was counted, and each value once; and forget them."""
         values = np.concatenate([*self._parts, np.empty(0, np.uint64)])
         self._parts, self._held = [], 0
         values.sort()
         starts = np.flatnonzero(np.diff(values, prepend=values[:1] + np.uint64(1)))
         sizes = np.diff(starts, append=len(values))
         scale = 1 << self._halvings
-        return Duplicates(
+        found = Duplicates(
             rows=len(values) * scale,
             repeats=(len(values) - len(sizes)) * scale,
             groups=int((sizes > 1).sum()) * scale,
             largest=int(sizes.max(initial=0)),
             sampled=scale if self._halvings else None,
         )
+        return found, values[starts]
 
     def _is_sampled(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         if not self._halvings:

@@ -12,6 +12,7 @@ from aigid.report.config import ReportConfig
 from aigid.report.counts import FindingCounts, ScoreCounts
 from aigid.report.duplicates import DuplicateCounter, Duplicates
 from aigid.report.groups import Group, GroupCounts
+from aigid.report.near import NearHashes, near_hashes
 from aigid.report.opened import OpenedResults
 from aigid.report.rows import CodedColumn, ResultRows
 from aigid.report.selection import Galleries
@@ -40,6 +41,7 @@ class Statistics:
     findings: FindingCounts | None
     same: Duplicates | None
     alike: Duplicates | None
+    near: NearHashes | None
     truth: TruthCounts | None
 
 
@@ -101,16 +103,29 @@ class _Pass:
             self._alike.add(column.to_numpy().astype(np.uint64))
 
     def statistics(self) -> Statistics:
+        same = self._same.duplicates() if self._same else None
+        alike, near = self._looks()
         return Statistics(
             scores=self._scores,
             grouped_by=self._by or ("rows" if self._one_file else "file"),
             groups=self._groups.groups(),
             galleries=self._galleries,
             findings=self._findings,
-            same=self._same.duplicates() if self._same else None,
-            alike=self._alike.duplicates() if self._alike else None,
+            same=same,
+            alike=alike,
+            near=near,
             truth=self._truth,
         )
+
+    def _looks(self) -> tuple[Duplicates | None, NearHashes | None]:
+        """Return the images that look the same, and those that look nearly so.
+
+        A part of all images has not the neighbours that it would have among all of them.
+        """
+        if self._alike is None:
+            return None, None
+        alike, values = self._alike.duplicates_and_values()
+        return alike, None if alike.sampled else near_hashes(values)
 
     def _groups_of(self, rows: ResultRows) -> CodedColumn:
         if self._by is not None:
