@@ -63,15 +63,14 @@ def command(
     with shown_progress("report") as progress:
         written = write_report(config, progress)
     with printing("the figures", done=f"the report is in {written.page}"):
-        print_result(dumps(vars(written)) if json else _line(written))
+        print_result(dumps(vars(written)) if json else _line(written, label_column))
 
 
-def _line(written: "WrittenReport") -> str:
+def _line(written: "WrittenReport", label_column: str | None) -> str:
     from aigid.progress_bar import counted
 
     rows, errors = counted(written.rows, "row"), counted(written.errors, "error")
     told = f"{written.page}: {rows}, {written.ai:,} AI-generated, {errors}"
-    if written.labelled:
-        share = f"{written.right / written.labelled:.1%}" if written.right is not None else ""
-        told += f"; {written.right:,} of {written.labelled:,} right ({share})"
+    if written.right is not None:
+        told += f"; {written.right:,} of {written.labelled:,} right by {label_column}"
     return f"{told}; the scan has not finished" if written.unfinished else told

@@ -49,7 +49,7 @@ def read_cards(opened: OpenedResults, chosen: Iterable[Chosen]) -> dict[Chosen, 
     by_shard: dict[int, list[Chosen]] = {}
     for one in dict.fromkeys(chosen):
         by_shard.setdefault(one.shard, []).append(one)
-    shards = {shard.index: shard for shard in opened.shards if shard.index in by_shard}
+    shards = {shard.index: shard for shard in opened.shards() if shard.index in by_shard}
     kept = [name for name in opened.scan.settings.columns.keep if _is_shown(opened, name)]
     names = [name for name in (*_SHOWN_COLUMNS, *_OPTIONAL, *kept) if opened.has(name)]
     cards: dict[Chosen, Card] = {}

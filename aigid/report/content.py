@@ -59,7 +59,7 @@ def page_context(
         "ai_from": opened.bounds[0],
         "real_below": opened.bounds[1],
         "notice": opened.notice,
-        "shards": len(opened.shards),
+        "shards": opened.totals.shards,
         "scores": statistics.scores,
         "verdicts": _verdicts(statistics.scores),
         "certainty": _certainty(statistics.scores),

@@ -1,6 +1,7 @@
 """The results folder that a report is about: its records, and the result files there are."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -15,13 +16,13 @@ from aigid.results import (
     read_scan,
     result_schema,
 )
-from aigid.shards import Shard, plan_shards
+from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import ManifestFiles
 
 
 @dataclass(frozen=True)
 class OpenedResults:
-    """The records of a scan, and its shards that have a result file, in the manifest's order.
+    """The records of a scan, and the `totals` of its shards that have a result file.
 
     `summary` is None while the scan has not finished. `schema` has the columns of a result file.
     """
@@ -30,8 +31,18 @@ class OpenedResults:
     scan: ScanRecord
     summary: ScanSummary | None
     files: ManifestFiles
-    shards: list[Shard]
+    committed: frozenset[int]
+    totals: PlanTotals
     schema: pa.Schema
+
+    def shards(self) -> Iterator[Shard]:
+        """Plan the shards that have a result file, in the manifest's order.
+
+        They are not kept: a manifest may have a million files.
+        """
+        settings = self.scan.settings
+        planned = plan_shards(self.files, settings.shard_rows, settings.limit)
+        return (shard for shard in planned if shard.index in self.committed)
 
     @property
     def name(self) -> str:
@@ -85,18 +96,18 @@ def open_for_report(config: ReportConfig) -> OpenedResults:
             f"{folder.location.text}: files.arrow is missing or damaged; run `aigid verify` to see "
             "what is wrong"
         )
-    settings, committed = scan.settings, folder.committed()
-    planned = plan_shards(files, settings.shard_rows, settings.limit)
-    shards = [shard for shard in planned if shard.index in committed]
-    if not shards:
+    committed = frozenset(folder.committed())
+    if not committed:
         raise UsageError(f"`out` {folder.location.text}: no shard of the scan is finished yet")
     for name in ("by", "label_column"):
         column = getattr(config, name)
-        if column is not None and column not in settings.columns.keep:
-            kept = ", ".join(settings.columns.keep) or "none"
+        if column is not None and column not in scan.settings.columns.keep:
+            kept = ", ".join(scan.settings.columns.keep) or "none"
             raise UsageError(
                 f"`{name}` {column}: not a column that the scan kept (these are: {kept}); scan "
                 f"with --keep {column}"
             )
-    schema = result_schema(folder, shards[0].index)
-    return OpenedResults(folder, scan, folder.read_summary(), files, shards, schema)
+    schema = result_schema(folder, min(committed))
+    summary, none = folder.read_summary(), PlanTotals.of((), ())
+    opened = OpenedResults(folder, scan, summary, files, committed, none, schema)
+    return replace(opened, totals=PlanTotals.of(opened.shards(), ()))

@@ -56,7 +56,7 @@ def collect(opened: OpenedResults, config: ReportConfig, progress: ScanProgress)
     def read(shard: Shard) -> ResultRows:
         return ResultRows.of(shard.index, opened.folder.read(shard, names))
 
-    for rows in bounded_map(read, opened.shards, _THREADS):
+    for rows in bounded_map(read, opened.shards(), _THREADS):
         pass_over.add(rows)
         progress.advance(len(rows), 0)
     return pass_over.statistics()
@@ -74,8 +74,12 @@ class _Pass:
         self._same = DuplicateCounter() if opened.has("hash") else None
         self._alike = DuplicateCounter() if opened.has("perceptual_hash") else None
         self._truth = TruthCounts(config.label_column) if config.label_column else None
-        self._total = sum(shard.rows for shard in opened.shards)
-        self._one_file = len(opened.files) == 1
+        rows = opened.summary.rows if opened.summary else opened.totals.rows
+        # Before the end, nobody knows the rows of a tar.
+        self._run_rows = -(-rows // _RUNS) or opened.scan.settings.shard_rows
+        # The images of a folder are listed as several runs of one name.
+        first = opened.files[0].path
+        self._one_file = all(file.path == first for file in opened.files)
         for name in filter(None, (config.by, config.label_column)):
             _check_comparable(name, opened.schema.field(name).type)
 
@@ -136,7 +140,7 @@ class _Pass:
 
     def _runs_of(self, rows: ResultRows) -> CodedColumn:
         """Return the run of each row, of _RUNS runs of equal length over the only file."""
-        first, size = self._scores.rows, max(1, -(-self._total // _RUNS))
+        first, size = self._scores.rows, self._run_rows
         codes = (np.arange(first, first + len(rows)) // size).astype(np.int32)
         runs = codes.max(initial=0) + 1
         names = [f"{run * size:,} to {(run + 1) * size - 1:,}" for run in range(runs)]

@@ -45,8 +45,7 @@ def write_report(config: ReportConfig, progress: ScanProgress) -> WrittenReport:
         raise missing_extra("a report", error, "report") from error
     opened = open_for_report(config)
     page = locate(config.page) if config.page else opened.folder.location.child(REPORT_FILE)
-    total = sum(shard.rows for shard in opened.shards)
-    progress.start(total, 0, at_least=not all(shard.has_known_rows for shard in opened.shards))
+    progress.start(opened.totals.rows, 0, at_least=opened.totals.at_least)
     statistics = collect(opened, config, progress)
     _check_summary(opened, statistics)
     cards = with_images(

@@ -272,6 +272,8 @@ def test_images_and_prompts_come_from_every_form_of_a_manifest(
     assert scan.exit_code == 0, scan.output
     page = written(out).read_text(encoding="utf-8")
     assert page.count("data:image/webp;base64,") == page.count('<li class="card">') >= 20
+    by = "manifest file" if form == "tars" else "rows of the manifest"
+    assert f"Drift by {by}</h2>" in page
     if form != "folder with metadata":
         # Captions in a table would need the whole folder to be listed.
         for _, _, prompt in pairs(20):

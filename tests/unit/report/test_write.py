@@ -12,6 +12,7 @@ import pytest
 from support.report_results import FINDING, Made, ResultRow, report_results
 from support.result_tables import SCAN
 
+from aigid.contract import find_model, load_contract
 from aigid.errors import AigidError, ResultsError, ResumeMismatchError, UsageError
 from aigid.progress_bar import SilentProgress
 from aigid.report import ReportConfig, WrittenReport, write_report
@@ -97,6 +98,19 @@ def test_an_unfinished_scan_is_marked_as_such(tmp_path: Path) -> None:
     text = text_of(written)
     assert "The scan has not finished This page counts 1 of 4 shards" in text
     assert "A notice of the model’s makers is known once the scan has finished" in text
+
+
+def test_before_its_end_a_scan_with_the_demo_model_has_its_notice(tmp_path: Path) -> None:
+    rows = [ResultRow() for _ in range(20)]
+    made = Made(shard_rows=5, row_group_rows=5, finished=False)
+    results = report_results(tmp_path, rows, made)
+    record = json.loads((results / "scan.json").read_text())
+    contract = load_contract(find_model(None))
+    record["model"]["fingerprint"] = contract.fingerprint
+    (results / "scan.json").write_text(json.dumps(record))
+    text = text_of(write(results))
+    assert contract.notice and contract.notice in text
+    assert "is known once the scan has finished" not in text
 
 
 def test_labels_give_the_rows_that_are_right(tmp_path: Path) -> None:
