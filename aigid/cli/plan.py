@@ -118,8 +118,8 @@ def _column_facts(plan: "ScanPlan") -> Iterator[tuple[str, str]]:
 
 
 def _sample_facts(sample: "SampleFigures") -> Iterator[tuple[str, str]]:
-    from aigid.cli.summary_table import REMEDIES
     from aigid.progress_bar import counted
+    from aigid.results import REMEDIES
 
     names = {"manifest": "in the manifest", "none": "missing", "file": "in files"}
     names |= {"object store": "in an object store", "web": "on web servers"}
