@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aigid.evidence.aigc_label import read_aigc
-from aigid.evidence.comfyui import read_graph
+from aigid.evidence.comfyui import read_graph, read_long_graph
 from aigid.evidence.findings import Finding, Says, Strength
-from aigid.evidence.json_text import details_of, parse_object
+from aigid.evidence.json_text import count_marks, details_of, parse_object
+from aigid.evidence.limits import MOST_TEXT_BYTES
 from aigid.evidence.metadata import Metadata, Text
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -24,9 +25,10 @@ _SETTINGS = ("seed", "steps", "sampler", "cfg_scale", "model")
 
 def read_generator_json(text: Text, found: Metadata) -> Finding | None:
     """Return the finding of a text that is JSON of a known form."""
-    values = parse_object(text.text)
+    is_short = len(text.text) < MOST_TEXT_BYTES and found.json_marks.take(count_marks(text.text))
+    values = parse_object(text.text) if is_short else None
     if values is None:
-        return None
+        return None if is_short else read_long_graph(text)
     label = read_aigc(text, values)
     if label is not None:
         return label

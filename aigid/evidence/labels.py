@@ -18,6 +18,7 @@ _PROGRAM_FIELDS = (
 _CREDIT_FIELDS = ("Credit", "Source", "Make")
 _AI_FIELDS = ("AISystemUsed", "AIPromptInformation")
 _JOB_ID = re.compile(r"\bJob ID: ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+_LONGEST_PROMPT = 20_000
 _VERSION = re.compile(r"--v ([\d.]{1,5})")
 _CAMERA_PLACES = ("EXIF", "XMP")
 
@@ -67,7 +68,7 @@ def _program(text: Text) -> Iterator[Finding]:
 
 def _midjourney(text: Text) -> Iterator[Finding]:
     """Yield the finding of a prompt with Midjourney's job, as it writes into descriptions."""
-    job = _JOB_ID.search(text.text)
+    job = _JOB_ID.search(text.text[:_LONGEST_PROMPT])
     if job is None:
         return
     version = _VERSION.search(text.text)

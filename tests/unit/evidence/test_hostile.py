@@ -3,6 +3,7 @@
 import json
 import random
 import struct
+import sys
 import tracemalloc
 import zlib
 
@@ -24,7 +25,7 @@ from support.evidence_files import (
 )
 from support.image_files import png_chunk, with_chunks
 
-from aigid.evidence import Finding, read_evidence
+from aigid.evidence import Finding, Says, read_evidence
 from aigid.evidence.limits import (
     MOST_DETAIL_CHARACTERS,
     MOST_METADATA_BYTES,
@@ -202,6 +203,71 @@ def test_text_that_is_no_unicode_is_read() -> None:
 def test_a_box_file_full_of_beginnings_is_searched_once(start: bytes) -> None:
     data = b"\0\0\0\x18ftypavif" + start * (16 << 20 >> 3)
     assert all(finding.kind == "c2pa" for finding in read_evidence(data))
+
+
+# Work that a file asks for, which is far more than its bytes seem to tell. Each took seconds once.
+COSTLY = {
+    "objects": with_chunks(
+        png(),
+        png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b'{"a":[' + b"{}," * 10**6)) * 20,
+    ),
+    "elements": webp_with(b"XMP ", xmp_block("", "<a/>" * 10**6)),
+    "fill bytes": b"\xff\xd8" + b"\xff" * (20 << 20),
+    "resources": jpeg_with(
+        *[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x05\0\0\0\0\0\0" * 5400)] * 200
+    ),
+    "comments": jpeg_with(*[segment(0xFE, b'{"a":[' + b"{}," * 21_000 + b"0]}")] * 200),
+    "extended XMP": jpeg_with(
+        *[
+            segment(
+                0xE1,
+                b"http://ns.adobe.com/xmp/extension/\0"
+                + struct.pack(">32sII", b"0" * 32, 1, number)
+                + b"<a/>" * 16_000,
+            )
+            for number in range(200)
+        ]
+    ),
+    "boxes": b"\0\0\0\x18ftypavif" + bytes(16) + b"\0\0\0\x08free" * (2 << 20),
+    "items": b"\0\0\0\x18ftypavif"
+    + bytes(16)
+    + b"\xff\xff\xff\xff"
+    + b"meta"
+    + bytes(4)
+    + b"\0\0\0\x08iloc" * 10**5,
+    "TIFF entries": b"II*\0\x08\0\0\0\xff\xff" + struct.pack("<HHII", 0x10E, 2, 9, 8) * 65_535,
+    "GIF extensions": b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * 10**6,
+    "GIF XMP": b"GIF89a" + bytes(7) + b"!\xff\x0bXMP DataXMP" + b"<a>" * 10**6,
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_the_work_for_one_file_is_bounded(kind: str) -> None:
+    """A profiler counts the calls of functions: a measure of work that no clock disturbs."""
+    calls = 0
+
+    def count(*event: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        findings = read_evidence(COSTLY[kind])
+    finally:
+        sys.setprofile(None)
+    assert all(finding.says is Says.NONE for finding in findings)
+    assert calls < 500_000
+
+
+def test_a_graph_that_is_too_long_to_parse_is_found() -> None:
+    node = {"class_type": "KSampler", "inputs": {"seed": 1}}
+    graph = json.dumps({str(number): node for number in range(20_000)})
+    workflow = json.dumps({"nodes": [{"type": "KSampler"}] * 100_000, "links": []})
+    for text in (graph, workflow):
+        (finding,) = read_evidence(png_with_text(kind="zTXt", prompt=text))
+        assert (finding.kind, finding.says, finding.details) == ("comfyui", Says.AI, {})
+    other = json.dumps({"title": "a photo", "points": [{"x": 1}] * 100_000})
+    assert read_evidence(png_with_text(kind="zTXt", prompt=other)) == ()
 
 
 @pytest.mark.parametrize("text", ["", "\nexif\n", "\nexif\n 4\nzz", "a " * 500_000])
