@@ -19,6 +19,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "sampler": ("sampler", "scheduler", "Sampler", "sampler_name"),
     "cfg_scale": ("cfg_scale", "cfgscale", "guidance_scale", "scale", "cfg"),
 }
+_PROMPTS = ("prompt", "positive_prompt", "Prompt")
 _INVOKEAI_FIELDS = ("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata")
 _SETTINGS = ("seed", "steps", "sampler", "cfg_scale", "model")
 
@@ -49,7 +50,7 @@ def _finding(text: Text, kind: str, generator: str, values: dict[str, Any]) -> F
 
 def _unnamed(text: Text, values: dict[str, Any]) -> Finding | None:
     """Return the finding of a prompt with two settings or more, by a program without a name."""
-    details = details_of(values, **_NAMES)
+    details = details_of(values, **{**_NAMES, "prompt": _PROMPTS})
     if "prompt" not in details or sum(name in details for name in _SETTINGS) < 2:
         return None
     found = ("generation-json", Says.AI, Strength.METADATA, text.found_in)

@@ -7,7 +7,8 @@ from aigid.evidence.json_text import detail
 from aigid.evidence.metadata import Text
 
 _STEPS = re.compile(r"(?:^|\n|, )Steps: ?(\d{1,6})\b")
-_OTHER_FIELDS = re.compile(r"\b(?:Sampler|CFG scale|Seed|Model|Model hash|Schedule type): ?\S")
+_OTHER_FIELDS = re.compile(r"\b(Sampler|CFG scale|Seed|Model hash|Schedule type): ?\S")
+_LEAST_FIELDS = 2
 _FIELD = re.compile(r'(?:^|, |\n)([A-Z][\w ]{1,30}): ?("(?:[^"\\]|\\.){0,500}"|[^,\n]{0,200})')
 _MOST_FIELDS, _MOST_CHARACTERS, _LONGEST_TEXT = 100, 20_000, 200_000
 _NEGATIVE = "Negative prompt:"
@@ -26,7 +27,8 @@ def read_parameters(text: Text) -> Finding | None:
     """Return the finding of a parameters text: prompt, then "Steps: 20, Sampler: ..."."""
     content = text.text[:_LONGEST_TEXT]
     steps = _STEPS.search(content) if "Steps:" in content else None
-    if steps is None or not _OTHER_FIELDS.search(content, steps.end()):
+    # Captions count steps too, and name models.
+    if steps is None or len(set(_OTHER_FIELDS.findall(content, steps.end()))) < _LEAST_FIELDS:
         return None
     before = content[: steps.start()]
     prompt, _, negative = before.partition(_NEGATIVE)

@@ -75,10 +75,9 @@ def test_an_image_without_the_signature_has_no_findings() -> None:
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (7, 63), (63, 7)])
 def test_the_bits_run_over_columns_of_any_height(size: tuple[int, int]) -> None:
-    text = b"Steps: 2, Seed: 5"
-    image = with_stealth_text(text, compressed=False, size=size)
+    image = with_stealth_text(b"a short text", compressed=False, size=size)
     (finding,) = found_in(image)
-    assert finding.details["seed"] == "5"
+    assert finding.details == {"text": "a short text"}
 
 
 def test_a_text_that_nothing_is_known_of_is_shown_and_says_nothing() -> None:
