@@ -251,7 +251,7 @@ def test_without_the_extra_a_manifest_is_present_and_unread(issuer: Issuer, tmp_
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{path}: no evidence",
-        "  none: c2pa (C2PA manifest; metadata)",
+        "  note: c2pa (C2PA manifest; metadata)",
         "    state: unread",
         f"    reason: reading it needs c2pa: {install_command('evidence')}",
     ]
