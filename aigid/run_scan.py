@@ -29,6 +29,7 @@ from aigid.results import (
     check_kept_columns,
     count_results,
     open_results,
+    refuse_relabel_under_way,
     software_versions,
 )
 from aigid.runners import run_local
@@ -90,6 +91,7 @@ def run_scan(
     results = open_results(config.out)
     _refuse_results_among_manifests(config)
     results.refuse_other_formats()
+    refuse_relabel_under_way(results)
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
     )
@@ -99,6 +101,7 @@ def run_scan(
     with _runner(config, manifest, on_message) as (model, runner):
         _tell_of_model(config, model, on_message)
         with results.open() as token:
+            refuse_relabel_under_way(results)
             listed = results.shards_of_this_scan()
             changed = results.changed_shards(listed) if listed else set()
             done = results.committed() - changed

@@ -13,6 +13,8 @@ from aigid.results.record import (
     ScanSettings,
     software_versions,
 )
+from aigid.results.relabel import RelabelConfig, relabel
+from aigid.results.relabel_record import refuse_relabel_under_way
 from aigid.results.repair import repair_results
 from aigid.results.run_figures import RunFigures
 from aigid.results.schema import (
@@ -37,6 +39,7 @@ __all__ = [
     "ModelIdentity",
     "OptionalColumns",
     "Repair",
+    "RelabelConfig",
     "ResultsFolder",
     "RunFigures",
     "ScanCounts",
@@ -53,6 +56,8 @@ __all__ = [
     "image_column",
     "labels_of",
     "open_results",
+    "refuse_relabel_under_way",
+    "relabel",
     "repair_results",
     "result_table",
     "results_schema",
