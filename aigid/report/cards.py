@@ -8,12 +8,11 @@ import pyarrow as pa
 
 from aigid.report.findings import ShownFinding, parse_findings, shown
 from aigid.report.opened import OpenedResults
-from aigid.report.rows import VERDICTS
 from aigid.report.selection import Chosen
 from aigid.shards import Shard
 from aigid.sources import Segment
 
-_SHOWN_COLUMNS = ("manifest", "row", "image", "p_ai", "is_ai", "source", "known_score", "verdict")
+_SHOWN_COLUMNS = ("manifest", "row", "image", "p_ai", "source", "known_score", "verdict")
 _OPTIONAL = ("evidence", "evidence_detail")
 
 
@@ -63,9 +62,6 @@ def read_cards(opened: OpenedResults, chosen: Iterable[Chosen]) -> dict[Chosen, 
 
 
 def _card(values: dict[str, Any], kept: dict[str, str]) -> Card:
-    verdict = values.get("verdict")
-    if verdict is None and values["is_ai"] is not None:
-        verdict = VERDICTS[0] if values["is_ai"] else VERDICTS[1]
     findings = parse_findings(values.get("evidence_detail") or "[]")
     return Card(
         manifest=values["manifest"],
@@ -74,7 +70,7 @@ def _card(values: dict[str, Any], kept: dict[str, str]) -> Card:
         p_ai=values["p_ai"],
         source=values["source"],
         known_score=values["known_score"],
-        verdict=verdict,
+        verdict=values["verdict"],
         evidence=values.get("evidence"),
         findings=tuple(findings or ()),
         kept=kept,

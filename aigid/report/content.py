@@ -31,11 +31,11 @@ _CERTAINTY = (0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.001)
 
 def page_charts(opened: OpenedResults, statistics: Statistics) -> dict[str, dict[str, Any]]:
     """Return the charts by the names that the template has for them."""
-    scores = statistics.scores
+    scores, settings = statistics.scores, opened.scan.settings
     if not scores.scored:
         return {}
     charts = {
-        "scores": score_chart(scores, *opened.bounds),
+        "scores": score_chart(scores, settings.ai_from, settings.real_below),
         "sources": source_chart(scores),
         "groups": group_chart(shown_groups(statistics), _ai_share(scores)),
     }
@@ -55,9 +55,7 @@ def page_context(
         "name": opened.name,
         "scan": opened.scan,
         "summary": opened.summary,
-        "mode": opened.mode,
-        "ai_from": opened.bounds[0],
-        "real_below": opened.bounds[1],
+        "settings": opened.scan.settings,
         "notice": opened.notice,
         "shards": opened.totals.shards,
         "scores": statistics.scores,

@@ -50,19 +50,6 @@ class OpenedResults:
         return self.folder.location.text
 
     @property
-    def mode(self) -> str:
-        """The mode of the verdicts."""
-        return str(getattr(self.scan.settings, "mode", "best-guess"))
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The score from which on a verdict is `ai`, and the one below which it is `real`."""
-        settings = self.scan.settings
-        found = (getattr(settings, name, settings.threshold) for name in ("ai_from", "real_below"))
-        ai_from, real_below = found
-        return float(ai_from), float(real_below)
-
-    @property
     def notice(self) -> str:
         """The notice of the model's makers.
 

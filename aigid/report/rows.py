@@ -7,10 +7,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aigid.evidence import Says
+from aigid.records import Verdict
 from aigid.report.findings import ShownFinding, parse_findings, shown
 
-VERDICTS = ("ai", "real", "unsure")
-EVIDENCE = ("ai", "edited", "camera", "none")
+VERDICTS = tuple(one.value for one in (Verdict.AI, Verdict.REAL, Verdict.UNSURE))
+EVIDENCE = tuple(one.value for one in (Says.AI, Says.EDITED, Says.CAMERA, Says.NONE))
 FAILED = -1
 """The code of a row without a value."""
 
@@ -62,7 +64,7 @@ class ResultRows:
     def of(cls, shard: int, table: pa.Table) -> "ResultRows":
         """Return the rows of a table with these columns, as far as it has them."""
         names = table.column_names
-        verdict = _verdicts(table)
+        verdict = CodedColumn.of(table.column("verdict")).in_order(VERDICTS)
         evidence = None
         if "evidence" in names:
             evidence = CodedColumn.of(table.column("evidence")).in_order(EVIDENCE)
@@ -85,13 +87,6 @@ def _findings(table: pa.Table) -> tuple[dict[int, list[ShownFinding]], int]:
     parsed = {place: parse_findings(text) for place, text in zip(places, texts, strict=True)}
     known = {place: findings for place, findings in parsed.items() if findings is not None}
     return known, len(parsed) - len(known)
-
-
-def _verdicts(table: pa.Table) -> Codes:
-    if "verdict" in table.column_names:
-        return CodedColumn.of(table.column("verdict")).in_order(VERDICTS)
-    is_ai: Codes = pc.fill_null(pc.cast(table.column("is_ai"), pa.int32()), FAILED).to_numpy()
-    return np.array([1, 0, FAILED], np.int32)[is_ai]
 
 
 def hash_prefixes(column: pa.ChunkedArray) -> npt.NDArray[np.uint64]:

@@ -22,7 +22,7 @@ from aigid.shards import Shard
 _THREADS = 4
 _IN_GALLERY = 12
 _RUNS = 20
-_COUNTED = ("manifest", "row", "p_ai", "is_ai", "source", "verdict", "error")
+_COUNTED = ("manifest", "row", "p_ai", "source", "verdict", "error")
 _OPTIONAL = ("evidence", "evidence_detail", "hash", "perceptual_hash")
 
 
@@ -68,8 +68,9 @@ class _Pass:
     def __init__(self, opened: OpenedResults, config: ReportConfig) -> None:
         self._opened, self._by = opened, config.by
         self._scores, self._groups = ScoreCounts(), GroupCounts()
-        ai_from, real_below = opened.bounds
-        self._galleries = Galleries((ai_from + real_below) / 2, _IN_GALLERY)
+        settings = opened.scan.settings
+        middle = (settings.ai_from + settings.real_below) / 2
+        self._galleries = Galleries(middle, _IN_GALLERY)
         self._findings = FindingCounts() if opened.has("evidence_detail") else None
         self._same = DuplicateCounter() if opened.has("hash") else None
         self._alike = DuplicateCounter() if opened.has("perceptual_hash") else None
