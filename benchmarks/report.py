@@ -115,8 +115,9 @@ def shard_table(table: pa.Table, index: int, count: int, name: str, first: int) 
     own = random.integers(0, 1 << 63, count)
     values = np.where(numbers > 0, numbers, own).astype(np.uint64)
     hashes = [f"{value:016x}" * 4 for value in (values * np.uint64(0x9E3779B97F4A7C15)).tolist()]
+    metadata = table.schema.metadata | {b"aigid.shard": str(index).encode()}
     return with_columns(
-        shard,
+        shard.replace_schema_metadata(metadata),
         manifest=pa.array([name] * count).dictionary_encode(),
         row=pa.array(np.arange(first, first + count)),
         image=pa.array(images),

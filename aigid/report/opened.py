@@ -1,6 +1,7 @@
 """The results folder that a report is about: its records, and the result files there are."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -62,6 +63,25 @@ class OpenedResults:
         except AigidError:
             return ""
         return contract.notice if contract.fingerprint == self.scan.model.fingerprint else ""
+
+    def check_origin(self, index: int, metadata: Mapping[bytes, bytes]) -> None:
+        """Raise ResultsError where a result file is that of another shard, model or decision."""
+        settings = self.scan.settings
+        expected = {
+            "shard": str(index),
+            "fingerprint": self.scan.model.fingerprint,
+            "threshold": json.dumps(settings.threshold),
+            "ai_from": json.dumps(settings.ai_from),
+            "real_below": json.dumps(settings.real_below),
+        }
+        for name, value in expected.items():
+            found = metadata.get(f"aigid.{name}".encode(), b"none").decode("utf-8", "replace")
+            if found != value:
+                raise ResultsError(
+                    f"{self.folder.detections.child(self.folder.shard_name(index)).text}: its "
+                    f"{name} is {found}, the scan's {value}; run `aigid verify` to see what is "
+                    "wrong"
+                )
 
     def has(self, column: str) -> bool:
         """Return whether result files have a column."""

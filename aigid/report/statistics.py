@@ -48,13 +48,15 @@ class Statistics:
 def collect(opened: OpenedResults, config: ReportConfig, progress: ScanProgress) -> Statistics:
     """Read all result files once, a few at a time.
 
-    Raises ResultsError where one is missing or damaged.
+    Raises ResultsError where one is missing, damaged or of another scan.
     """
     pass_over = _Pass(opened, config)
     names = pass_over.columns
 
     def read(shard: Shard) -> ResultRows:
-        return ResultRows.of(shard.index, opened.folder.read(shard, names))
+        table = opened.folder.read(shard, names)
+        opened.check_origin(shard.index, table.schema.metadata or {})
+        return ResultRows.of(shard.index, table)
 
     for rows in bounded_map(read, opened.shards(), _THREADS):
         pass_over.add(rows)

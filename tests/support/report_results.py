@@ -54,6 +54,7 @@ class Made:
     """What `report_results` is to make: the names of a scan, and the columns it writes."""
 
     model: str = "tiny"
+    fingerprint: str = "f1"
     notice: str = "not for real decisions"
     evidence: bool = False
     hashes: bool = False
@@ -70,7 +71,7 @@ def report_results(folder: Path, rows: Sequence[ResultRow], made: Made = Made())
     manifest = open_manifest(paths, ColumnChoice("Image", "Caption", keep))
     plan = list(plan_shards(manifest.files, made.shard_rows))
     settings = replace(SCAN.settings, columns=manifest.columns, shard_rows=made.shard_rows)
-    model = ScanModel(made.model, "f1", "int8", DEFAULT_LABELS)
+    model = ScanModel(made.model, made.fingerprint, "int8", DEFAULT_LABELS)
     record = replace(
         SCAN, manifests=tuple(paths), input=InputTotals(1, len(rows)), model=model,
         settings=settings, shards=len(plan),
@@ -83,7 +84,7 @@ def report_results(folder: Path, rows: Sequence[ResultRow], made: Made = Made())
         if made.finished:
             failed = [row for row in rows if row.error]
             summary = replace(
-                SUMMARY, model=ModelIdentity(made.model, "f1", made.notice), rows=len(rows),
+                SUMMARY, model=ModelIdentity(made.model, made.fingerprint, made.notice), rows=len(rows),
                 scored=len(rows) - len(failed), shards=len(plan), errors={}, error_examples={},
             )  # fmt: skip
             results.write_summary(summary)
@@ -138,7 +139,11 @@ def result_table(shard: Shard, rows: Sequence[ResultRow], made: Made) -> pa.Tabl
         columns["perceptual_hash"] = pa.array(values, pa.uint64())
     columns["error"] = pa.array([row.error for row in mine], pa.string()).cast(_KEY)
     columns["error_detail"] = pa.array([row.error for row in mine], pa.string())
-    return pa.table(columns).replace_schema_metadata({"aigid.shard": str(shard.index)})
+    metadata = {"shard": str(shard.index), "fingerprint": made.fingerprint}
+    metadata |= dict.fromkeys(("threshold", "ai_from", "real_below"), "0.5")
+    return pa.table(columns).replace_schema_metadata(
+        {f"aigid.{name}": value for name, value in metadata.items()}
+    )
 
 
 def _shown(row: ResultRow) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from support.report_results import FINDING, Made, ResultRow, report_results
 from support.result_tables import SCAN
@@ -102,13 +103,9 @@ def test_an_unfinished_scan_is_marked_as_such(tmp_path: Path) -> None:
 
 def test_before_its_end_a_scan_with_the_demo_model_has_its_notice(tmp_path: Path) -> None:
     rows = [ResultRow() for _ in range(20)]
-    made = Made(shard_rows=5, row_group_rows=5, finished=False)
-    results = report_results(tmp_path, rows, made)
-    record = json.loads((results / "scan.json").read_text())
     contract = load_contract(find_model(None))
-    record["model"]["fingerprint"] = contract.fingerprint
-    (results / "scan.json").write_text(json.dumps(record))
-    text = text_of(write(results))
+    made = Made(shard_rows=5, row_group_rows=5, finished=False, fingerprint=contract.fingerprint)
+    text = text_of(write(report_results(tmp_path, rows, made)))
     assert contract.notice and contract.notice in text
     assert "is known once the scan has finished" not in text
 
@@ -166,6 +163,19 @@ def missing_shard(results: Path) -> None:
     (results / "detections" / "part-000001.parquet").unlink()
 
 
+def swapped_shards(results: Path) -> None:
+    first, second = sorted((results / "detections").glob("*.parquet"))
+    first.write_bytes(second.read_bytes())
+
+
+def another_threshold(results: Path) -> None:
+    part = results / "detections" / "part-000001.parquet"
+    table = pq.read_table(part)
+    pq.write_table(
+        table.replace_schema_metadata(table.schema.metadata | {b"aigid.threshold": b"0.7"}), part
+    )
+
+
 def other_summary(results: Path) -> None:
     summary = json.loads((results / "summary.json").read_text())
     (results / "summary.json").write_text(json.dumps(summary | {"rows": 5}))
@@ -182,6 +192,8 @@ def other_summary(results: Path) -> None:
         (short_shard, ResultsError, r"part-000000\.parquet: damaged"),
         (no_shards, UsageError, "no shard of the scan is finished yet"),
         (missing_shard, ResultsError, r"summary\.json has 4 rows.*but the result files 2"),
+        (swapped_shards, ResultsError, r"part-000000\.parquet: its shard is 1, the scan's 0"),
+        (another_threshold, ResultsError, r"part-000001\.parquet: its threshold is 0\.7"),
         (other_summary, ResultsError, r"summary\.json has 5 rows.*aigid verify"),
     ],
 )
