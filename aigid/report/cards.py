@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,13 +15,16 @@ from aigid.sources import Segment
 
 _SHOWN_COLUMNS = ("manifest", "row", "image", "p_ai", "source", "known_score", "verdict")
 _OPTIONAL = ("evidence", "evidence_detail")
+# Strangers wrote them, and a page must not grow without bounds.
+_MOST_FINDINGS, _MOST_DETAILS, _MOST_KEPT = 6, 6, 12
 
 
 @dataclass(frozen=True)
 class Card:
     """A row of a gallery. `thumbnail` is a data: URI, or None; `reason` then says why.
 
-    `has_prompt` tells whether `prompt` is known; it may be None then as well.
+    `has_prompt` tells whether `prompt` is known; it may be None then as well. Of many findings and
+    kept columns it has the first ones.
     """
 
     manifest: str
@@ -50,6 +54,7 @@ def read_cards(opened: OpenedResults, chosen: Iterable[Chosen]) -> dict[Chosen, 
         by_shard.setdefault(one.shard, []).append(one)
     shards = {shard.index: shard for shard in opened.shards() if shard.index in by_shard}
     kept = [name for name in opened.scan.settings.columns.keep if _is_shown(opened, name)]
+    kept = kept[:_MOST_KEPT]
     names = [name for name in (*_SHOWN_COLUMNS, *_OPTIONAL, *kept) if opened.has(name)]
     cards: dict[Chosen, Card] = {}
     for index, rows in by_shard.items():
@@ -72,9 +77,13 @@ def _card(values: dict[str, Any], kept: dict[str, str]) -> Card:
         known_score=values["known_score"],
         verdict=values["verdict"],
         evidence=values.get("evidence"),
-        findings=tuple(findings or ()),
+        findings=tuple(map(_shortened, (findings or ())[:_MOST_FINDINGS])),
         kept=kept,
     )
+
+
+def _shortened(finding: ShownFinding) -> ShownFinding:
+    return replace(finding, details=dict(islice(finding.details.items(), _MOST_DETAILS)))
 
 
 def _segment(shard: Shard, card: Card) -> Segment | None:

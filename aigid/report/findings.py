@@ -9,7 +9,8 @@ CONTRADICTION = "contradiction"
 STRENGTHS = ("signed_trusted", "signed_untrusted", "metadata", "camera_exif")
 """How hard findings are to forge, the hardest first."""
 
-_SHOWN_CHARACTERS = 200
+_SHOWN_CHARACTERS = 160
+_MOST_CHARACTERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ShownFinding:
 
 def parse_findings(text: str) -> list[ShownFinding] | None:
     """Return the findings in a value of `evidence_detail`; None where it cannot be read."""
+    if len(text) > _MOST_CHARACTERS:
+        return None
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):

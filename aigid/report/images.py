@@ -46,7 +46,8 @@ from aigid.storage import Location, locate
 Key = TypeVar("Key")
 
 _SIDE = 192
-_QUALITY = 70
+# Noise gives large files: the first quality that gives a small one, else the last.
+_QUALITIES, _MOST_BYTES = (70, 40, 10), 10_000
 _THREADS = 8
 # Less than a scan's: a page needs no thumbnail of a huge image, and memory is for other things.
 _LIMITS = DecodeLimits(max_bytes=32 << 20, max_memory_bytes=256 << 20)
@@ -112,8 +113,11 @@ def thumbnail(data: bytes) -> str:
     Raises RowFailure where it cannot be decoded within the limits.
     """
     pixels = decode_image(data, ImageSpec(size=_SIDE), _LIMITS)
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "WEBP", quality=_QUALITY)
+    for quality in _QUALITIES:
+        encoded = io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "WEBP", quality=quality)
+        if encoded.tell() <= _MOST_BYTES:
+            break
     return f"data:image/webp;base64,{base64.b64encode(encoded.getvalue()).decode('ascii')}"
 
 

@@ -83,8 +83,9 @@ def report_results(folder: Path, rows: Sequence[ResultRow], made: Made = Made())
             results.commit(shard.index, result_table(shard, rows, made))
         if made.finished:
             failed = [row for row in rows if row.error]
+            identity = ModelIdentity(made.model, made.fingerprint, made.notice)
             summary = replace(
-                SUMMARY, model=ModelIdentity(made.model, made.fingerprint, made.notice), rows=len(rows),
+                SUMMARY, model=identity, rows=len(rows),
                 scored=len(rows) - len(failed), shards=len(plan), errors={}, error_examples={},
             )  # fmt: skip
             results.write_summary(summary)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from support.manifests import encoded_image
 from support.report_results import FINDING, Made, ResultRow, report_results
 from support.result_tables import SCAN
 
@@ -81,6 +82,18 @@ def test_sections_without_their_columns_name_the_option_that_fills_them(tmp_path
     assert "aigid scan --" not in text
     assert "The score calls 3 real that say AI" in text
     assert "the same bytes 2 1 3" in text
+
+
+def test_a_page_stays_small_whatever_strangers_wrote(tmp_path: Path) -> None:
+    finding = {**FINDING, "details": {f"{number}": "x" * 300 for number in range(20)}}
+    noise = encoded_image(0, side=400)
+    row = ResultRow(
+        0.9, image=noise, prompt="p" * 100_000, evidence="ai", findings=[finding] * 12,
+        kept={f"column {number}": "k" * 5000 for number in range(30)},
+    )  # fmt: skip
+    rows = [replace(row, p_ai=place / 150, source=f"s{place % 30}") for place in range(150)]
+    written = write(report_results(tmp_path, rows, Made(evidence=True)))
+    assert written.size_bytes < 8_000_000
 
 
 def test_without_images_the_page_has_none(tmp_path: Path) -> None:
