@@ -22,7 +22,6 @@ _FOUND_IN = "C2PA manifest"
 _CERTIFICATE = re.compile(
     "-----BEGIN CERTIFICATE-----.*?(?:-----END CERTIFICATE-----|$)", re.DOTALL
 )
-_NO_MANIFEST = "ManifestNotFound"
 # Names of what the state of a manifest is, by what the reader calls it.
 _STATES = {"Trusted": "valid", "Valid": "valid", "Invalid": "damaged"}
 
@@ -76,8 +75,7 @@ def read_c2pa(data: bytes, metadata: Metadata, trust_anchors: str) -> Iterator[F
         reason = f"reading it needs {error.name}: {install_command('evidence')}"
         yield _about("c2pa", _FOUND_IN, {"state": "unread", "reason": reason})
     except UnreadableError as error:
-        if name_media_type(data) in _EXACT_TYPES or _NO_MANIFEST not in str(error):
-            yield _about("c2pa", _FOUND_IN, {"state": "unreadable", "reason": detail(str(error))})
+        yield _about("c2pa", _FOUND_IN, {"state": "unreadable", "reason": detail(str(error))})
     else:
         yield from _findings(store)
 
@@ -87,10 +85,6 @@ def _limit(metadata: Metadata) -> str:
     if metadata.c2pa_bytes > MOST_C2PA_BYTES:
         return f"more than {MOST_C2PA_BYTES >> 20} MiB"
     return why_too_costly(b"".join(metadata.c2pa))
-
-
-# In other containers the bytes of a manifest are searched for, and may mean something else.
-_EXACT_TYPES = ("image/jpeg", "image/png", "image/webp")
 
 
 def read_store(data: bytes, trust_anchors: str = "") -> dict[str, Any]:

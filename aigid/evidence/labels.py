@@ -76,7 +76,7 @@ def _program(text: Text) -> Iterator[Finding]:
 def _midjourney(text: Text, found: Metadata) -> Iterator[Finding]:
     """Yield the finding of a prompt with Midjourney's job, as it writes into descriptions.
 
-    Picture agencies number their jobs too: beside it stands a setting or another of its fields.
+    Agencies number their jobs too: beside it stands a setting, or another of Midjourney's fields.
     """
     job = _JOB_ID.search(text.text[:_LONGEST_PROMPT])
     if job is None or not (" --" in text.text[: job.start()] or any(found.named(*_MIDJOURNEY))):

@@ -55,11 +55,13 @@ def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
     )
     # An error code for each pair, empty if the pair has no error.
     error = TensorSpec("error", "TYPE_STRING", (1,))
+    # JSON of what each file says of its origin; empty unless the request's parameters ask for it.
+    evidence = TensorSpec("evidence", "TYPE_STRING", (1,))
     return {
         "bert": ModelSpec(tokens, (text_features,)),
         "clip_vision": ModelSpec((image,), (image_features,)),
         "fusion_heads": ModelSpec((text_features, image_features), answers),
-        PREPROCESS: ModelSpec(pair, (image, *tokens, error)),
+        PREPROCESS: ModelSpec(pair, (image, *tokens, error, evidence)),
         ENSEMBLE: ModelSpec((image, *tokens), answers),
-        PAIRS_ENSEMBLE: ModelSpec(pair, (*answers, error)),
+        PAIRS_ENSEMBLE: ModelSpec(pair, (*answers, error, evidence)),
     }

@@ -1,5 +1,6 @@
 """Triton's model `preprocess`, for `preprocess/N/model.py` of a model repository to import."""
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +29,12 @@ class TritonPythonModel:
         pairs = [
             [_strings(request, name) for name in ("image_bytes", "prompt")] for request in requests
         ]
-        prepared = [self._pool.submit(self._preprocessor.prepare, *columns) for columns in pairs]
+        prepared = [
+            self._pool.submit(
+                self._preprocessor.prepare, *columns, evidence=_asks_for_evidence(request)
+            )
+            for columns, request in zip(pairs, requests, strict=True)
+        ]
         return [_response(future) for future in prepared]
 
     def finalize(self) -> None:
@@ -48,11 +54,25 @@ def _response(prepared: "Future[PreparedPairs]") -> "pb_utils.InferenceResponse"
         "image": pairs.image,
         "input_ids": pairs.tokens.input_ids,
         "attention_mask": pairs.tokens.attention_mask,
-        "error": np.array([[error.encode()] for error in pairs.errors], dtype=object),
+        "error": _column(pairs.errors),
+        "evidence": _column(pairs.evidence),
     }
     return pb_utils.InferenceResponse(
         [pb_utils.Tensor(name, value) for name, value in tensors.items()]
     )
+
+
+def _column(texts: Sequence[str]) -> npt.NDArray[np.object_]:
+    return np.array([[text.encode()] for text in texts], dtype=object)
+
+
+def _asks_for_evidence(request: "pb_utils.InferenceRequest") -> bool:
+    """Tell whether the request has the parameter `evidence`, which an ensemble passes on.
+
+    An ensemble asks for all outputs of this model, so that the outputs that a client names do not
+    tell.
+    """
+    return json.loads(request.parameters() or "{}").get("evidence") is True
 
 
 def _strings(request: "pb_utils.InferenceRequest", name: str) -> list[bytes]:

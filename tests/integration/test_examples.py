@@ -307,6 +307,7 @@ def check_grpcurl_answers(answers: list[Any], detection: Detection) -> None:
         "known_score": ["-1", "1"],
         "p_source": ["-1", str(len(DEFAULT_LABELS))],
         "error": ["-1", "1"],
+        "evidence": ["-1", "1"],
     }
     assert {output["name"]: output["shape"] for output in metadata["outputs"]} == shapes
     names = [output["name"] for output in inference["outputs"]]

@@ -1,5 +1,6 @@
 """The real Triton server on the demo model, used by gRPC clients, beside the embedded scorer."""
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
+from support.evidence_files import A1111, png_with_text
 from support.manifests import CAPTIONS, REPOSITORY, encoded_image
 from support.triton_requests import pair_inputs, tensor, tensor_inputs
 from tritonclient.utils import InferenceServerException
@@ -111,6 +113,23 @@ def test_a_bad_image_is_an_error_of_its_row_only(
     )
     assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"undecodable", b"empty", b""]
     np.testing.assert_allclose(answer.as_numpy("p_source")[[0, 3]], expected[:2], atol=1e-5)
+
+
+def test_evidence_is_given_to_requests_that_ask_for_it(
+    client: triton.InferenceServerClient, expected: Any
+) -> None:
+    generated = png_with_text(parameters=A1111)
+    images = [generated, IMAGES[0], generated[: generated.index(b"IDAT")]]
+    inputs = pair_inputs(images, [PROMPTS[0].encode()] * 3)
+    plain = client.infer("aigid_pairs", inputs)
+    assert plain.as_numpy("evidence").tolist() == [[b""]] * 3
+    answer = client.infer("aigid_pairs", inputs, parameters={"evidence": True})
+    found = [json.loads(text) for (text,) in answer.as_numpy("evidence")]
+    assert [one["evidence"] for one in found] == ["ai", "none", "ai"]
+    assert found[0]["findings"][0]["details"]["model"] == "sd_xl_base_1.0"
+    assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"", b"undecodable"]
+    for name in ("p_ai", "p_source"):
+        np.testing.assert_allclose(answer.as_numpy(name)[:2], plain.as_numpy(name)[:2], atol=1e-5)
 
 
 def bad_requests() -> dict[str, tuple[Any, TokenBatch, str]]:

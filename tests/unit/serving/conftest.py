@@ -31,9 +31,25 @@ class Response:
     error: Error | None = None
 
 
+class Request(dict[str, Any]):
+    """A request: its arrays by name, and its parameters as JSON."""
+
+    def __init__(self, arrays: dict[str, Any], parameters: str = "") -> None:
+        super().__init__(arrays)
+        self._parameters = parameters
+
+    def parameters(self) -> str:
+        return self._parameters
+
+
+@pytest.fixture
+def request_of() -> type[Request]:
+    return Request
+
+
 @pytest.fixture
 def python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Requests are plain mappings of arrays. Modules that use the backend are imported again."""
+    """Requests are mappings of arrays. Modules that use the backend are imported again."""
     stand_in = SimpleNamespace(
         Tensor=Tensor,
         InferenceResponse=Response,

@@ -29,7 +29,7 @@ def test_tensors_are_those_of_the_embedded_scorer(tiny_repository: Path) -> None
     expected = pad_to_bucket(ids, encoder.bucket(max(map(len, ids))))
     np.testing.assert_array_equal(pairs.tokens.input_ids, expected.input_ids)
     np.testing.assert_array_equal(pairs.tokens.attention_mask, expected.attention_mask)
-    assert pairs.errors == [""] * 4
+    assert pairs.errors == pairs.evidence == [""] * 4
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """The model `preprocess`, with a stand-in for Triton's module."""
 
+import json
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.evidence_files import A1111, png_with_text
 from support.manifests import encoded_image
 
 from aigid.contract import load_contract
@@ -21,16 +24,23 @@ def model(tiny_repository: Path, python_backend: None) -> Any:
     return model
 
 
-def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
-    def request(*images: bytes, prompt: bytes) -> dict[str, Any]:
-        column = [[image] for image in images]
-        return {
-            "image_bytes": np.array(column, object),
+@pytest.fixture
+def request_for(request_of: Any) -> Callable[..., Any]:
+    def request(*images: bytes, prompt: bytes = b"a cat", parameters: str = "") -> Any:
+        arrays = {
+            "image_bytes": np.array([[image] for image in images], object),
             "prompt": np.array([[prompt]] * len(images), object),
         }
+        return request_of(arrays, parameters)
 
-    first = request(encoded_image(1), b"no image", prompt=b"a cat")
-    second = request(encoded_image(2), prompt=b"a cat on a mat " * 10)
+    return request
+
+
+def test_each_request_has_a_response_of_its_own_rows(
+    model: Any, request_for: Callable[..., Any]
+) -> None:
+    first = request_for(encoded_image(1), b"no image")
+    second = request_for(encoded_image(2), prompt=b"a cat on a mat " * 10)
     responses = model.execute([first, second])
     answers = [{tensor.name: tensor.value for tensor in response.tensors} for response in responses]
     assert [len(answer["image"]) for answer in answers] == [2, 1]
@@ -41,27 +51,49 @@ def test_each_request_has_a_response_of_its_own_rows(model: Any) -> None:
         "input_ids": np.int32,
         "attention_mask": np.int32,
         "error": object,
+        "evidence": object,
     }
 
 
-def test_a_request_that_cannot_be_prepared_leaves_the_others(
-    model: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_request_that_asks_for_evidence_gets_it(
+    model: Any, request_for: Callable[..., Any]
 ) -> None:
-    def prepare(images: list[bytes], prompts: list[bytes]) -> Any:
+    generated, plain = png_with_text(parameters=A1111), encoded_image(1)
+    cut = generated[: generated.index(b"IDAT")]
+    images = (generated, plain, cut, b"no image")
+    asked = request_for(*images, parameters='{"evidence":true}')
+    others = [
+        request_for(*images, parameters=text)
+        for text in ("", "{}", '{"evidence":false}', '{"evidence":"true"}', '{"other":1}')
+    ]
+    answers = [
+        {tensor.name: tensor.value for tensor in response.tensors}
+        for response in model.execute([others[0], asked, *others[1:]])
+    ]
+    found = [json.loads(text) for (text,) in answers[1]["evidence"]]
+    assert [one["evidence"] for one in found] == ["ai", "none", "ai", "none"]
+    assert found[0]["findings"][0]["details"]["seed"] == "4242"
+    assert found[1]["findings"] == []
+    for answer in (answers[0], *answers[2:]):
+        assert answer["evidence"].tolist() == [[b""]] * 4
+        for name in ("image", "input_ids", "error"):
+            np.testing.assert_array_equal(answer[name], answers[1][name])
+
+
+def test_a_request_that_cannot_be_prepared_leaves_the_others(
+    model: Any, monkeypatch: pytest.MonkeyPatch, request_for: Callable[..., Any]
+) -> None:
+    def prepare(images: list[bytes], prompts: list[bytes], *, evidence: bool) -> Any:
         if images == [b"too much"]:
             raise MemoryError("no more")
-        return real(images, prompts)
+        return real(images, prompts, evidence=evidence)
 
     real = model._preprocessor.prepare
     monkeypatch.setattr(model._preprocessor, "prepare", prepare)
-    requests = [
-        {"image_bytes": np.array([[image]], object), "prompt": np.array([[b"a cat"]], object)}
-        for image in (b"too much", encoded_image(1))
-    ]
-    bad, good = model.execute(requests)
+    bad, good = model.execute([request_for(b"too much"), request_for(encoded_image(1))])
     assert (bad.tensors, bad.error.message) == (
         [],
         "the pairs cannot be prepared: MemoryError: no more",
     )
     assert good.error is None
-    assert len(good.tensors) == 4
+    assert len(good.tensors) == 5
