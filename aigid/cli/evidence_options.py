@@ -5,7 +5,9 @@ from pathlib import Path
 from aigid.cli.command import options_under
 from aigid.cli.option_types import FILE
 
-TRUST_LIST = options_under("Evidence")(
+_evidence = options_under("Evidence")
+
+TRUST_LIST = _evidence(
     "--trust-list",
     type=FILE,
     metavar="FILE",
@@ -13,7 +15,7 @@ TRUST_LIST = options_under("Evidence")(
 )
 """The option that names the trusted issuers."""
 
-READERS = options_under("Evidence")(
+READERS = _evidence(
     "--reader",
     "readers",
     multiple=True,
@@ -22,6 +24,23 @@ READERS = options_under("Evidence")(
     "Repeatable.",
 )
 """The option that names further readers."""
+
+SCAN_EVIDENCE = (
+    _evidence(
+        "--evidence",
+        is_flag=True,
+        help="Also write what the image files say of their origin into the results.",
+    ),
+    TRUST_LIST,
+    READERS,
+    _evidence(
+        "--hash",
+        is_flag=True,
+        help="Also write hashes into the results: of each image's bytes, and of its looks. Implies "
+        "--reuse-answers.",
+    ),
+)
+"""The options of a scan about what it writes of image files, besides scores."""
 
 
 def trust_anchors(trust_list: Path | None) -> str:

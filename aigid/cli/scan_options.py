@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from aigid.cli.command import Function, options_under, with_options
-from aigid.cli.evidence_options import READERS, TRUST_LIST, trust_anchors
+from aigid.cli.evidence_options import SCAN_EVIDENCE, trust_anchors
 from aigid.cli.option_types import (
     ALL_ERRORS,
     ERROR_CODES,
@@ -90,23 +90,6 @@ _MODEL = (
         "--max-fpr",
         type=FRACTION,
         help="Use the threshold that the model stores for this false-positive rate.",
-    ),
-)
-
-_evidence = options_under("Evidence")
-_EVIDENCE = (
-    _evidence(
-        "--evidence",
-        is_flag=True,
-        help="Also write what the image files say of their origin into the results.",
-    ),
-    TRUST_LIST,
-    READERS,
-    _evidence(
-        "--hash",
-        is_flag=True,
-        help="Also write hashes into the results: of each image's bytes, and of its looks. Implies "
-        "--reuse-answers.",
     ),
 )
 
@@ -297,10 +280,10 @@ _SPEED = (
 )
 
 # All but --out and --retry-errors, which come first, --max-error-rate and those about Ray.
-PLAN_OPTIONS = (*_INPUT, *_OUTPUT[2:], *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
+PLAN_OPTIONS = (*_INPUT, *_OUTPUT[2:], *_MODEL, *SCAN_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
 """The options of a scan that its plan has too."""
 
-_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
+_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *SCAN_EVIDENCE, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
 
 
 def scan_options(function: Function) -> Function:
