@@ -12,19 +12,21 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) --editable .
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) --editable '.[report]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) --editable '.[dev]'
-	touch $@ $(VENV)/.base
+	touch $@ $(VENV)/.demo
 
 # A real scan of a real manifest: simulated pairs of the test split, which the demo model never saw.
-demo: $(VENV)/.base
+# The report is a page to open; its last line has the rows that are right, by the labels.
+demo: $(VENV)/.demo
 	$(BIN)/aigid simulate demo/manifest --rows 600 --split test --seed 7
 	$(BIN)/aigid scan demo/manifest --out demo/results --keep Label_A --keep Label_B
+	$(BIN)/aigid report demo/results --label-column Label_A
 
 # How the demo model was made, from nothing; its model card, build/demo/README.md, has the figures.
 demo-model: $(VENV)/.dev

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from aigid.config import RayConfig, ScanConfig
     from aigid.detection import Detection
     from aigid.detector import Detector
-    from aigid.evidence import Finding, Says, Strength, read_evidence
-    from aigid.records import ErrorCode, RowError
+    from aigid.evidence import EvidenceReader, Finding, Says, Strength, read_evidence
+    from aigid.records import ErrorCode, Mode, RowError, Verdict
     from aigid.results import ScanSummary
     from aigid.scorers import TlsConfig, TritonConfig
 else:
@@ -42,8 +42,8 @@ else:
         "config": ("RayConfig", "ScanConfig"),
         "detection": ("Detection",),
         "detector": ("Detector",),
-        "evidence": ("Finding", "Says", "Strength", "read_evidence"),
-        "records": ("ErrorCode", "RowError"),
+        "evidence": ("EvidenceReader", "Finding", "Says", "Strength", "read_evidence"),
+        "records": ("ErrorCode", "Mode", "RowError", "Verdict"),
         "results": ("ScanSummary",),
         "scorers": ("TlsConfig", "TritonConfig"),
     }
@@ -67,10 +67,12 @@ __all__ = [
     "Detection",
     "Detector",
     "ErrorCode",
+    "EvidenceReader",
     "Finding",
     "IncompleteScanError",
     "ManifestError",
     "MissingExtraError",
+    "Mode",
     "ModelNoticeWarning",
     "RayConfig",
     "ResultsError",
@@ -86,6 +88,7 @@ __all__ = [
     "TrainingError",
     "TritonConfig",
     "UsageError",
+    "Verdict",
     "__version__",
     "read_evidence",
     "scan",

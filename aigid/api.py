@@ -11,6 +11,7 @@ from aigid.contract import find_model, load_contract
 from aigid.detector import warn_of_notice
 from aigid.errors import UsageError
 from aigid.progress_bar import show_progress
+from aigid.records import Mode
 from aigid.results import ScanSummary
 from aigid.run_scan import run_scan
 from aigid.scorers import TritonConfig
@@ -41,6 +42,7 @@ class ScanOptions(TypedDict, total=False):
     requests_per_host: int
     threshold: float | None
     max_fpr: float | None
+    mode: Mode | str
     limit: int | None
     threads: int
     batch_rows: int

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aigid.cores import available_cores
+from aigid.decisions import mode_of
 from aigid.errors import UsageError
-from aigid.records import ErrorCode
+from aigid.records import ErrorCode, Mode
 from aigid.scorers import TritonConfig
 from aigid.sources import ColumnChoice
 from aigid.storage import DEFAULT_REQUESTS_PER_HOST, HostHeader, WebSettings
@@ -76,19 +77,20 @@ class ScanConfig:
     `paths` are the manifests' paths and URIs; results go to the folder or URI `out`. `model` is a
     model repository, by default the demo model. Columns that are None are found by their usual
     names; with `no_prompts`, images are scored without prompts. `threshold` None means 0.5, or the
-    threshold that the model's contract has for the false-positive rate `max_fpr`. Web servers are
-    asked as `user_agent`, with at most `requests_per_host` requests at a time to one host from each
-    process. `headers` has a host (with or without a port), the name and the value of each further
-    header, which only that host gets. With `respect_opt_out`, an image whose X-Robots-Tag says noai
-    or noimageai is not scored. With `evidence`, results also have what the image files say of their
-    origin; C2PA signatures of issuers in `trust_anchors`, PEM certificates, are trusted; `readers`
-    names further readers of evidence. Each of `threads` threads decodes and scores one batch of
-    `batch_rows` pairs at a time. With `reuse_answers`, images with identical bytes are decoded and
-    scored once for each prompt; with `hash`, that holds as well, and results have hashes of the
-    images. With `triton`, servers score; with `ray`, workers of a cluster scan the shards with
-    threads of their own. With `retry_errors`, rows of committed shards that failed are scanned
-    again: all of them (True), or those with these error codes. The command line ends with status 3
-    if more rows have an error than `max_error_rate` allows.
+    threshold that the model's contract has for the false-positive rate `max_fpr`. `mode` says how
+    certain verdicts are; in another one than best-guess, the threshold decides `is_ai` and `source`
+    alone. Web servers are asked as `user_agent`, with at most `requests_per_host` requests at a
+    time to one host from each process. `headers` has a host (with or without a port), the name and
+    the value of each further header, which only that host gets. With `respect_opt_out`, an image
+    whose X-Robots-Tag says noai or noimageai is not scored. With `evidence`, results also have what
+    the image files say of their origin; C2PA signatures of issuers in `trust_anchors`, PEM
+    certificates, are trusted; `readers` names further readers. Each of `threads` threads decodes
+    and scores one batch of `batch_rows` pairs at a time. With `reuse_answers`, images with
+    identical bytes are decoded and scored once for each prompt; with `hash`, that holds as well,
+    and results have hashes of the images. With `triton`, servers score; with `ray`, workers of a
+    cluster scan the shards with threads of their own. With `retry_errors`, rows of committed shards
+    that failed are scanned again: all of them (True), or those with these error codes. The command
+    line ends with status 3 if more rows have an error than `max_error_rate` allows.
     """
 
     paths: tuple[str, ...]
@@ -112,6 +114,7 @@ class ScanConfig:
     requests_per_host: int = DEFAULT_REQUESTS_PER_HOST
     threshold: float | None = None
     max_fpr: float | None = None
+    mode: Mode | str = Mode.BEST_GUESS
     limit: int | None = None
     threads: int = field(default_factory=available_cores)
     batch_rows: int = 32
@@ -135,6 +138,7 @@ class ScanConfig:
         _check_types(self)
         _check_combinations(self)
         _check_fractions(self, "threshold", "max_fpr", "max_error_rate")
+        object.__setattr__(self, "mode", mode_of(self.mode))
         _check_counts(self, "limit", "threads", "batch_rows", "shard_rows")
         _check_counts(self, "requests_per_host")
         object.__setattr__(self, "headers", _headers(self.headers))

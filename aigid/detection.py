@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aigid.evidence import Finding
-from aigid.records import RowError
+from aigid.records import RowError, Verdict
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Detection:
     it reaches the threshold. `source` is "real", or the likeliest generator of an image that is
     AI-generated, or "other" if no generator that the model knows fits. `p_source` has a probability
     for each of the model's labels, in their order. `known_score` tells how well a known generator
-    fits, from 0 to 1. All five are None if `error` is set.
+    fits, from 0 to 1. `verdict` is that of the detector's mode. All six are None if `error` is set.
 
     `evidence` is what the image's file says of its origin: "ai", "camera", "edited" or "none", as
     its strongest finding says. `findings` are all of them, the strongest first. Neither changes the
@@ -28,6 +28,7 @@ class Detection:
     source: str | None
     p_source: tuple[float, ...] | None
     known_score: float | None = None
+    verdict: Verdict | None = None
     error: RowError | None = None
     evidence: str | None = None
     findings: tuple[Finding, ...] = ()

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path, PurePath
@@ -13,14 +13,22 @@ from PIL import Image
 
 from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.contract import TOKENIZER_FILE, find_model
-from aigid.decisions import DEFAULT_THRESHOLD, decide_ai, decide_source
+from aigid.decisions import (
+    DEFAULT_THRESHOLD,
+    VERDICTS,
+    VerdictRule,
+    decide_ai,
+    decide_source,
+    decide_verdict,
+    mode_of,
+)
 from aigid.detection import Detection
 from aigid.errors import ModelNoticeWarning, UsageError
-from aigid.evidence import EvidenceReader, Finding, evidence_of, read_trust_list
+from aigid.evidence import EvidenceReader, Finding, evidence_of
 from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import ErrorCode, RowError, RowFailure, source_names
+from aigid.records import ErrorCode, Mode, RowError, RowFailure, source_names
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -50,10 +58,12 @@ class Detector:
         prompts: PromptEncoder,
         threshold: float = DEFAULT_THRESHOLD,
         *,
+        mode: Mode | str = Mode.BEST_GUESS,
         evidence: EvidenceReader | None = None,
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
         self._threshold = _check_threshold(threshold)
+        self._verdicts = VerdictRule.of(mode_of(mode), self._threshold, scorer.contract)
         self._scorer = scorer
         self._prompts = prompts
         self._evidence = evidence
@@ -64,10 +74,9 @@ class Detector:
         model: Path | str | None = None,
         *,
         threshold: float = DEFAULT_THRESHOLD,
+        mode: Mode | str = Mode.BEST_GUESS,
         repository: Path | str | None = None,
-        evidence: bool = False,
-        trust_list: Path | str | None = None,
-        readers: Sequence[str] = (),
+        evidence: bool | EvidenceReader = False,
     ) -> Self:
         """Load a model into this process, or connect to Triton servers.
 
@@ -77,29 +86,28 @@ class Detector:
             model: The path of a model repository, or the addresses of Triton servers, as in
                 "triton://gpu1:8001,gpu2:8001". None loads the demo model.
             threshold: An image is AI-generated if its `p_ai` is at least this, from 0 to 1.
+            mode: How certain a `verdict` is: "best-guess", "balanced" or "high-precision".
             repository: With Triton servers, the path of the model repository that they serve. The
                 contract and the tokenizer are read from it. None means the demo model.
-            evidence: Read what each image's file says of its origin as well, into
-                `Detection.evidence` and `Detection.findings`. Files are read once for both.
-            trust_list: With `evidence`, a file of PEM certificates: C2PA signatures of these
-                issuers are trusted. None trusts no issuer.
-            readers: With `evidence`, the names of further readers, such as "dwt-dct".
+            evidence: Read what each image's file says of its origin as well, into `evidence` and
+                `findings` of its Detection. True trusts no issuer of C2PA signatures and runs no
+                further readers; an EvidenceReader says which.
 
         Raises:
             UsageError: An argument is wrong.
-            ContractError: The model repository is missing or damaged, or a server has another
-                model.
+            ContractError: The model repository is missing or damaged, lacks the thresholds of the
+                mode, or is not what a server has.
             ServerError: No server answers.
             MissingExtraError: The extra `serve`, with Triton's client, or the extra `evidence` is
                 not installed.
         """
-        threshold = _check_threshold(threshold)
-        reader = _evidence_reader(evidence, trust_list, readers)
+        threshold, mode = _check_threshold(threshold), mode_of(mode)
+        reader = _evidence_reader(evidence)
         folder, triton = _find(model, repository)
         scorer = load_scorer(folder, triton, _BATCH_ROWS)
         prompts = PromptEncoder(folder / TOKENIZER_FILE, scorer.contract.prompt)
         warn_of_notice(scorer.contract.notice, stacklevel=3)
-        return cls(scorer, prompts, threshold, evidence=reader)
+        return cls(scorer, prompts, threshold, mode=mode, evidence=reader)
 
     @property
     def name(self) -> str:
@@ -120,6 +128,11 @@ class Detector:
     def threshold(self) -> float:
         """The smallest `p_ai` of an image that is AI-generated."""
         return self._threshold
+
+    @property
+    def mode(self) -> Mode:
+        """How certain a `Detection.verdict` is."""
+        return self._verdicts.mode
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +206,7 @@ class Detector:
         contract, scores = self._scorer.contract, self._scorer.score(*decoded.tensors)
         is_ai = decide_ai(scores.p_ai, self._threshold)
         sources = decide_source(is_ai, scores.p_source, scores.known_score, contract.open_set)
+        verdicts = decide_verdict(scores.p_ai, self._verdicts)
         names = source_names(contract.labels)
         for row, position in enumerate(decoded.positions):
             yield (
@@ -203,6 +217,7 @@ class Detector:
                     source=names[sources[row]],
                     p_source=tuple(map(float, scores.p_source[row])),
                     known_score=float(scores.known_score[row]),
+                    verdict=VERDICTS[verdicts[row]],
                 ),
             )
 
@@ -235,19 +250,13 @@ def _find(
     return find_model(model), None
 
 
-def _evidence_reader(
-    evidence: bool, trust_list: Path | str | None, readers: Sequence[str]
-) -> EvidenceReader | None:
-    _check_path("trust_list", trust_list)
-    if isinstance(readers, str):
-        raise UsageError("`readers` must be a list: put a single str into brackets")
-    if evidence:
-        anchors = "" if trust_list is None else read_trust_list(Path(trust_list))
-        return EvidenceReader(anchors, readers)
-    for name, value in (("trust_list", trust_list), ("readers", readers)):
-        if value:
-            raise UsageError(f"`{name}` belongs to `evidence=True`")
-    return None
+def _evidence_reader(evidence: bool | EvidenceReader) -> EvidenceReader | None:
+    if isinstance(evidence, bool):
+        return EvidenceReader() if evidence else None
+    if isinstance(evidence, EvidenceReader):
+        return evidence
+    kind = _type_name(evidence)
+    raise UsageError(f"`evidence` must be a bool or an EvidenceReader: got {kind}")
 
 
 def _check_threshold(threshold: object) -> float:

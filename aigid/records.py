@@ -16,6 +16,39 @@ def source_names(labels: tuple[str, ...]) -> tuple[str, ...]:
     return labels if OTHER in labels else (*labels, OTHER)
 
 
+class Verdict(StrEnum):
+    """What `p_ai` says of an image in a mode."""
+
+    AI = "ai"
+    """AI-generated."""
+    REAL = "real"
+    """Not AI-generated."""
+    UNSURE = "unsure"
+    """Neither, with the certainty that the mode asks for."""
+
+
+class Mode(StrEnum):
+    """How certain a verdict is."""
+
+    BEST_GUESS = "best-guess"
+    """Each image is `ai` or `real`, whichever is likelier by the threshold."""
+    BALANCED = "balanced"
+    """At most 1 % of real images are `ai`, and at most 1 % of AI-generated ones are `real`."""
+    HIGH_PRECISION = "high-precision"
+    """At most 0.1 % of each."""
+
+    @property
+    def rate(self) -> float | None:
+        """The share of real images that may be `ai`, and of AI-generated ones that may be `real`.
+
+        None where it is not limited.
+        """
+        return _MODE_RATES.get(self)
+
+
+_MODE_RATES = {Mode.BALANCED: 0.01, Mode.HIGH_PRECISION: 0.001}
+
+
 class ErrorCode(StrEnum):
     """The reason why an image could not be scored."""
 

@@ -13,6 +13,7 @@ from aigid.errors import IncompleteScanError, ServerError, UsageError
 from aigid.extras import missing_extra
 from aigid.manifest import Manifest, open_manifest
 from aigid.progress import OnMessage, ScanProgress
+from aigid.records import Mode
 from aigid.results import (
     SCAN_FORMAT,
     FailedRows,
@@ -33,7 +34,13 @@ from aigid.results import (
     software_versions,
 )
 from aigid.runners import run_local
-from aigid.scan_job import ScanJob, decision_threshold, make_scanner, optional_columns
+from aigid.scan_job import (
+    ScanJob,
+    decision_threshold,
+    make_scanner,
+    optional_columns,
+    verdict_rule,
+)
 from aigid.scorers import load_scorer
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import expand_braces
@@ -132,6 +139,9 @@ def _tell_of_model(config: ScanConfig, model: _Model, on_message: OnMessage) -> 
         on_message(model.contract.notice)
     if config.max_fpr is not None:
         on_message(model.contract.threshold_origin(config.max_fpr))
+    mode = Mode(config.mode)
+    if mode.rate is not None:
+        on_message(model.contract.verdict_origin(mode, mode.rate))
 
 
 def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -> None:
@@ -291,7 +301,7 @@ def _finish(
 def _scan_record(
     config: ScanConfig, model: _Model, manifest: Manifest, totals: PlanTotals
 ) -> ScanRecord:
-    contract = model.contract
+    contract, verdicts = model.contract, verdict_rule(config, model.contract)
     return ScanRecord(
         format=SCAN_FORMAT,
         manifests=tuple(map(without_query, config.paths)),
@@ -300,6 +310,9 @@ def _scan_record(
         settings=ScanSettings(
             columns=manifest.columns,
             threshold=decision_threshold(config, contract),
+            mode=verdicts.mode.value,
+            ai_from=verdicts.ai_from,
+            real_below=verdicts.real_below,
             limit=config.limit,
             shard_rows=config.shard_rows,
             image_root=config.image_root and without_query(config.image_root),
@@ -328,6 +341,7 @@ def _summary(
         format=SCAN_FORMAT,
         model=ModelIdentity(contract.name, contract.fingerprint, contract.notice),
         threshold=decision_threshold(config, contract),
+        mode=Mode(config.mode).value,
         run=figures,
         **vars(counts),
     )

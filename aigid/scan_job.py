@@ -10,13 +10,14 @@ from typing import Protocol
 from aigid.answers import AnswerCache, PerceptualHash
 from aigid.config import ScanConfig
 from aigid.contract import TOKENIZER_FILE, ModelContract, find_model
-from aigid.decisions import DEFAULT_THRESHOLD
+from aigid.decisions import DEFAULT_THRESHOLD, VerdictRule
 from aigid.errors import ContractError, UsageError
 from aigid.evidence import EvidenceReader
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
 from aigid.progress import OnMessage
 from aigid.prompts import PromptEncoder
+from aigid.records import Mode
 from aigid.results import OptionalColumns, ScannedShard, ShardRetry, open_results
 from aigid.scorers import Scorer, load_scorer
 from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
@@ -91,6 +92,7 @@ def make_scanner(
         prompts=PromptEncoder(repository / TOKENIZER_FILE, scorer.contract.prompt),
         scorer=scorer,
         threshold=decision_threshold(config, scorer.contract),
+        verdicts=verdict_rule(config, scorer.contract),
         batch_rows=config.batch_rows,
         threads=config.threads,
         evidence=EvidenceReader(config.trust_anchors, config.readers) if config.evidence else None,
@@ -110,6 +112,11 @@ def decision_threshold(config: ScanConfig, contract: ModelContract) -> float:
     if config.max_fpr is not None:
         return contract.threshold_for(config.max_fpr).p_ai
     return DEFAULT_THRESHOLD if config.threshold is None else config.threshold
+
+
+def verdict_rule(config: ScanConfig, contract: ModelContract) -> VerdictRule:
+    """Return the bounds of the scan's verdicts. Raises ContractError where the model has none."""
+    return VerdictRule.of(Mode(config.mode), decision_threshold(config, contract), contract)
 
 
 def fetch_policy(config: ScanConfig) -> FetchPolicy:

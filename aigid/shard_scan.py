@@ -13,6 +13,7 @@ import pyarrow as pa
 from aigid.answers import AnswerCache, BatchAnswers, ImageHash, PerceptualHash, RowAnswer
 from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.bounded_map import BoundedWeight, map_in_pool
+from aigid.decisions import VerdictRule
 from aigid.errors import AigidError
 from aigid.evidence import EvidenceReader, RowEvidence
 from aigid.fetch import (
@@ -69,6 +70,7 @@ class ShardScanner:
     prompts: PromptEncoder
     scorer: Scorer
     threshold: float
+    verdicts: VerdictRule
     batch_rows: int
     threads: int
     evidence: EvidenceReader | None = None
@@ -79,7 +81,7 @@ class ShardScanner:
 
     @property
     def scored_by(self) -> ScoredBy:
-        """The model and the threshold, for the metadata of result files."""
+        """The model, the threshold and the rule of verdicts, for the metadata of result files."""
         contract = self.scorer.contract
         return ScoredBy(
             model=contract.name,
@@ -87,6 +89,7 @@ class ShardScanner:
             precision=self.scorer.precision,
             labels=contract.labels,
             threshold=self.threshold,
+            verdicts=self.verdicts,
             open_set=contract.open_set,
         )
 

@@ -27,10 +27,11 @@ from rich.progress import track
 from rich.table import Table
 
 from aigid.config import RayConfig
+from aigid.decisions import VerdictRule
 from aigid.fetch import image_references
 from aigid.manifest import Manifest, open_manifest, read_segment
 from aigid.progress_bar import SilentProgress
-from aigid.records import DEFAULT_LABELS
+from aigid.records import DEFAULT_LABELS, Mode
 from aigid.results import (
     ScoredBy,
     ShardAnswers,
@@ -45,7 +46,9 @@ from aigid.shards import PlanTotals, Shard, plan_shards
 WORKERS = 2
 MAX_PLAN_S, MAX_DRIVER_MIB, MAX_OVERHEAD = 60, 500, 0.20
 SHARD_ROWS = 10_000
-SCORED_BY = ScoredBy("none", "0" * 64, "fp32", DEFAULT_LABELS, 0.5)
+SCORED_BY = ScoredBy(
+    "none", "0" * 64, "fp32", DEFAULT_LABELS, 0.5, VerdictRule(Mode.BEST_GUESS, 0.5, 0.5)
+)
 CHILD = "--child"
 FIGURES = (
     ("plan, s", "plan_s", "{:.2f}", f"at most {MAX_PLAN_S}"),

@@ -118,10 +118,13 @@ def render() -> str:
         *_class_with_methods(aigid.Detector),
         *_record(aigid.Detection),
         *_record(aigid.RowError),
+        *_enum(aigid.Mode),
+        *_enum(aigid.Verdict),
         *_enum(aigid.ErrorCode),
         _heading("read_evidence"),
         _code(_signature("aigid.read_evidence", aigid.read_evidence)),
         *_docstring(aigid.read_evidence),
+        *_class_with_methods(aigid.EvidenceReader),
         *_record(aigid.Finding),
         *_enum(aigid.Says),
         *_enum(aigid.Strength),
@@ -190,7 +193,7 @@ def _record(kind: type[Any], level: int = 3) -> Iterator[str]:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
-        return repr(field.default)
+        return _shorten(repr(field.default))
     if field.default_factory is not dataclasses.MISSING:
         return f"{field.default_factory.__name__}()"
     return ""
@@ -284,9 +287,10 @@ def _type_text(kind: object) -> str:
 
 
 def _shorten(text: str) -> str:
-    """Drop the modules of dotted names, and name the union of all forms of an image."""
+    """Drop modules, name the union of all forms of an image, and show the values of enums."""
     text = text.replace(str(ImageInput), "ImageInput")
-    return re.sub(r"(?:[A-Za-z_]\w*\.)+(?=[A-Z])", "", text)
+    text = re.sub(r"(?:[A-Za-z_]\w*\.)+(?=[A-Z])", "", text)
+    return re.sub(r"<\w+: ('[^']*')>", r"\1", text)
 
 
 def _docstring(described: object) -> Iterator[str]:

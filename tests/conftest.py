@@ -29,7 +29,7 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _build_tiny(folder: Path) -> None:
     import torch
 
-    from aigid.contract import ImageSpec, Threshold
+    from aigid.contract import ImageSpec, MissThreshold, Threshold
     from aigid.export import LIMITS, BuildConfig, Limits, build_repository
     from aigid.training.checkpoint import CheckpointInfo, new_model, save_checkpoint
 
@@ -57,6 +57,7 @@ def _build_tiny(folder: Path) -> None:
         24,
         ImageSpec(size=SIDE),
         thresholds={"0.01": Threshold(0.9, 300, 0.95)},
+        miss_thresholds={"0.01": MissThreshold(0.2, 300, 0.95)},
     )
     model = new_model(info)
     with torch.no_grad():

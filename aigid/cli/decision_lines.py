@@ -32,6 +32,9 @@ def decision_lines(
     for rate, threshold in contract.thresholds.items():
         finds = f"; finds {found_by[rate]:.1%} of the AI-generated rows" if rate in found_by else ""
         yield f"--max-fpr {rate}: p_ai from {threshold.p_ai:.6g} on{finds}"
+    for rate, missed in contract.miss_thresholds.items():
+        measured = f"measured on {missed.ai_rows:,} AI-generated rows"
+        yield f"miss rate {rate}: p_ai below {missed.p_ai:.6g}; {measured}"
     if contract.open_set is not None:
         yield (
             f"source {OTHER}: known_score below {contract.open_set.threshold:.4g}; "

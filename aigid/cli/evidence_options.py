@@ -5,9 +5,7 @@ from pathlib import Path
 from aigid.cli.command import options_under
 from aigid.cli.option_types import FILE
 
-_evidence = options_under("Evidence")
-
-TRUST_LIST = _evidence(
+TRUST_LIST = options_under("Evidence")(
     "--trust-list",
     type=FILE,
     metavar="FILE",
@@ -15,7 +13,7 @@ TRUST_LIST = _evidence(
 )
 """The option that names the trusted issuers."""
 
-READERS = _evidence(
+READERS = options_under("Evidence")(
     "--reader",
     "readers",
     multiple=True,
@@ -24,23 +22,6 @@ READERS = _evidence(
     "Repeatable.",
 )
 """The option that names further readers."""
-
-SCAN_EVIDENCE = (
-    _evidence(
-        "--evidence",
-        is_flag=True,
-        help="Also write what the image files say of their origin into the results.",
-    ),
-    TRUST_LIST,
-    READERS,
-    _evidence(
-        "--hash",
-        is_flag=True,
-        help="Also write hashes into the results: of each image's bytes, and of its looks. Implies "
-        "--reuse-answers.",
-    ),
-)
-"""The options of a scan about what it writes of image files, besides scores."""
 
 
 def trust_anchors(trust_list: Path | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aigid.records import ErrorCode
+from aigid.records import ErrorCode, Mode
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -38,6 +38,7 @@ NON_NEGATIVE_INT = _Integer(min=0)
 POSITIVE_NUMBER = _Number(min=0, min_open=True)
 NON_NEGATIVE_NUMBER = _Number(min=0)
 PORT = _Integer(0, 65535)
+MODE = click.Choice([mode.value for mode in Mode])
 
 _MEMORY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([KMGT])(i?)B)?", re.IGNORECASE | re.ASCII)
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}

@@ -10,7 +10,8 @@ import click
 from aigid.cli.command import Command, options_under, with_options
 from aigid.cli.errors import print_message, with_flags
 from aigid.cli.option_types import NON_NEGATIVE_NUMBER, POSITIVE_INT
-from aigid.cli.scan_options import PLAN_OPTIONS, plan_config
+from aigid.cli.scan_config import plan_config
+from aigid.cli.scan_options import PLAN_OPTIONS
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import is_quiet
 
@@ -117,8 +118,8 @@ def _column_facts(plan: "ScanPlan") -> Iterator[tuple[str, str]]:
 
 
 def _sample_facts(sample: "SampleFigures") -> Iterator[tuple[str, str]]:
-    from aigid.cli.summary_table import REMEDIES
     from aigid.progress_bar import counted
+    from aigid.results import REMEDIES
 
     names = {"manifest": "in the manifest", "none": "missing", "file": "in files"}
     names |= {"object store": "in an object store", "web": "on web servers"}

@@ -8,7 +8,8 @@ from aigid.cli.command import Command, options_under
 from aigid.cli.confidence_options import confidence_options, selection_config
 from aigid.cli.label_options import label_choice, label_options
 from aigid.cli.scan import AFTER_INTERRUPT, progress_json_option, show_scan
-from aigid.cli.scan_options import scan_config, scan_options
+from aigid.cli.scan_config import scan_config
+from aigid.cli.scan_options import scan_options
 from aigid.cli.stdout import print_result, printing
 
 _output = options_under("Output")

@@ -11,7 +11,8 @@ import click
 
 from aigid.cli.command import Command, options_under
 from aigid.cli.errors import EXIT_TOO_MANY_ERRORS, print_message, with_flags
-from aigid.cli.scan_options import scan_config, scan_options
+from aigid.cli.scan_config import scan_config
+from aigid.cli.scan_options import scan_options
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import shown_progress
 

@@ -9,20 +9,7 @@ from rich.text import Text
 
 from aigid.progress_bar import counted
 from aigid.records import escaped
-from aigid.results import ErrorExample, ScanSummary
-
-REMEDIES = {
-    "empty": "Give the row an image, or leave the row out of the manifest.",
-    "missing": "Restore the image and run the same command with --retry-errors missing, or name "
-    "the folder that relative paths start from with --image-root.",
-    "forbidden": "Give aigid permission to read the image. Paths outside the image root need "
-    "--allow-outside-root, private addresses --allow-private-addresses.",
-    "timeout": "Check the network and the server, then run the same command with --retry-errors "
-    "timeout.",
-    "too_large": "Make the image smaller: `error_detail` says which limit it is over.",
-    "undecodable": "Open the image in another program. If that fails too, replace the image.",
-}
-"""What a user can do about each error code."""
+from aigid.results import REMEDIES, ErrorExample, ScanSummary
 
 # Long lines are hard to read, however wide the terminal is.
 _MAX_WIDTH = 110
@@ -38,6 +25,7 @@ def print_summary(summary: ScanSummary, out: str) -> None:
         model = escaped(summary.model.name)
         console.print(f"model: {model}, threshold {summary.threshold:g}", soft_wrap=True)
         console.print(_sources(summary))
+        console.print(_verdicts(summary))
         if summary.evidence is not None:
             console.print(_evidence(summary.evidence))
         for code, count in summary.errors.items():
@@ -55,6 +43,11 @@ def _sources(summary: ScanSummary) -> Table:
     for name, count in {**summary.sources, **errors}.items():
         table.add_row(escaped(name), f"{count:,}", f"{count / summary.rows:.1%}")
     return table
+
+
+def _verdicts(summary: ScanSummary) -> str:
+    counts = ", ".join(f"{name} {count:,}" for name, count in summary.verdicts.items())
+    return f"verdicts ({summary.mode}): {counts}"
 
 
 def _evidence(counts: dict[str, int]) -> str:

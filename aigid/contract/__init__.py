@@ -3,6 +3,7 @@
 from aigid.contract.decision_rules import (
     CONFIDENCE,
     FittedOn,
+    MissThreshold,
     OpenSet,
     Temperatures,
     Threshold,
@@ -26,6 +27,7 @@ __all__ = [
     "TOKENIZER_FILE",
     "FittedOn",
     "ImageSpec",
+    "MissThreshold",
     "ModelContract",
     "OpenSet",
     "PromptSpec",

@@ -42,10 +42,30 @@ class Threshold:
             )
 
 
+@dataclass(frozen=True)
+class MissThreshold:
+    """The `p_ai` threshold of a miss rate: the share of AI-generated images below it.
+
+    It was measured on `ai_rows` rows of AI-generated images. With the probability `confidence`, the
+    true rate is not above the one that was asked for.
+    """
+
+    p_ai: float
+    ai_rows: int
+    confidence: float
+
+    def __post_init__(self) -> None:
+        if self.ai_rows < 1 or not 0 < self.confidence < 1:
+            raise ContractError(
+                f"a threshold needs ai_rows above 0, and a confidence between 0 and 1: got {self}"
+            )
+
+
 def rows_needed(rate: float) -> int:
     """Return how many real rows a threshold for the false-positive rate `rate` needs.
 
-    With fewer, even a detector that calls none of them AI-generated may exceed the rate.
+    With fewer, even a detector that calls none of them AI-generated may exceed the rate. A miss
+    rate needs as many AI-generated rows.
     """
     # The quotient is infinite for the smallest rates.
     return math.ceil(min(math.log(1 - CONFIDENCE) / math.log1p(-rate), sys.maxsize))

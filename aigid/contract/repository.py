@@ -9,7 +9,7 @@ from aigid.contract.model_contract import ModelContract
 from aigid.contract.strict_json import from_strict_dict, read_json
 from aigid.errors import ContractError
 
-CONTRACT_FORMAT = 2
+CONTRACT_FORMAT = 3
 CONTRACT_FILE = "contract.json"
 TOKENIZER_FILE = "tokenizer.json"
 _CHECKPOINT_FILES = ("config.json", "model.safetensors")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from aigid.contract import TOKENIZER_FILE, find_model
+from aigid.contract import TOKENIZER_FILE, ModelContract, find_model
 from aigid.detector import Detector
 from aigid.doctor.check import Check, hint, ok, problem
 from aigid.errors import AigidError, ServerError
@@ -44,14 +44,17 @@ def check_model(model: Path | str | None) -> Iterator[Check]:
         yield problem("model", f"{name}; it cannot score a test image: {why}", remedy)
         return
     yield ok("model", f"{name}; a test image was scored; labels: {', '.join(contract.labels)}")
-    yield ok("contract", _described(contract.fingerprint, tuple(contract.thresholds)))
+    yield ok("contract", _described(contract))
     if contract.notice:
         yield hint("notice", contract.notice, "For decisions, give a model of your own: `model`.")
 
 
-def _described(fingerprint: str, rates: tuple[str, ...]) -> str:
-    stored = ", ".join(sorted(rates, key=float)) or "none"
-    return f"fingerprint {fingerprint[:16]}...; thresholds for false-positive rates: {stored}"
+def _described(contract: ModelContract) -> str:
+    stored = ", ".join(sorted(contract.thresholds, key=float)) or "none"
+    return (
+        f"fingerprint {contract.fingerprint[:16]}...; thresholds for false-positive rates: "
+        f"{stored}; modes of verdicts: {', '.join(contract.modes)}"
+    )
 
 
 def _test_image() -> bytes:

@@ -128,6 +128,7 @@ def _contract_of(
         labels=scores.labels,
         temperatures=Temperatures(),
         thresholds=decisions.thresholds,
+        miss_thresholds=decisions.miss_thresholds,
         open_set=decisions.open_set,
         fitted_on=FittedOn(data, rows, int((scores.label_a == 0).sum()), base.cpu_precision),
     )

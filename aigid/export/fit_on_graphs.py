@@ -117,6 +117,7 @@ def fit_on_features(
         checkpoint,
         temperatures=found.temperatures,
         thresholds=found.decisions.thresholds,
+        miss_thresholds=found.decisions.miss_thresholds,
         open_set=found.decisions.open_set,
         fitted_on=found.fitted_on(data, graphs),
     )

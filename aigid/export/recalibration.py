@@ -92,6 +92,7 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
         contract,
         temperatures=fitted.temperatures,
         thresholds=fitted.decisions.thresholds,
+        miss_thresholds=fitted.decisions.miss_thresholds,
         open_set=fitted.decisions.open_set,
         fitted_on=fitted.fitted_on(data_name(config.paths), contract.cpu_precision),
     )

@@ -66,6 +66,7 @@ def contract_of(checkpoint: Checkpoint) -> ModelContract:
         labels=info.labels,
         temperatures=info.temperatures,
         thresholds=info.thresholds,
+        miss_thresholds=info.miss_thresholds,
         open_set=info.open_set,
         fitted_on=info.fitted_on,
     )

@@ -5,6 +5,7 @@ from aigid.results.counting import count_results
 from aigid.results.file_metadata import ScoredBy, labels_of
 from aigid.results.finding import Finding, FindingKind, Repair
 from aigid.results.folder import ResultsFolder, open_results
+from aigid.results.reading import read_scan, result_schema
 from aigid.results.record import (
     SCAN_FORMAT,
     InputTotals,
@@ -13,6 +14,7 @@ from aigid.results.record import (
     ScanSettings,
     software_versions,
 )
+from aigid.results.remedies import REMEDIES
 from aigid.results.repair import repair_results
 from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
 from aigid.results.run_figures import RunFigures, StageFigures
@@ -30,6 +32,7 @@ from aigid.results.summary import ErrorExample, ModelIdentity, ScanCounts, ScanS
 from aigid.results.verify import rows_to_verify, verify_results
 
 __all__ = [
+    "REMEDIES",
     "SCAN_FORMAT",
     "ErrorExample",
     "FailedRows",
@@ -60,8 +63,10 @@ __all__ = [
     "image_column",
     "labels_of",
     "open_results",
+    "read_scan",
     "refuse_changed_rows",
     "repair_results",
+    "result_schema",
     "result_table",
     "results_schema",
     "rows_to_verify",

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from aigid.bounded_map import bounded_map
 from aigid.evidence import Says
-from aigid.records import REAL
+from aigid.records import REAL, Verdict
 from aigid.results.folder import ResultsFolder
 from aigid.results.schema import OptionalColumns
 from aigid.results.shard_list import ListedShard
@@ -26,6 +26,7 @@ class ResultCounter:
     def __init__(self, results: ResultsFolder, optional: OptionalColumns) -> None:
         self._results = results
         self._sources: Counter[str] = Counter()
+        self._verdicts: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._examples: dict[str, ErrorExample] = {}
         self._evidence = Counter(dict.fromkeys(map(str, Says), 0)) if optional.evidence else None
@@ -35,6 +36,7 @@ class ResultCounter:
         """Count the values in columns of a shard's result file, which `counted` names."""
         self._files, self._rows = self._files + 1, self._rows + table.num_rows
         self._sources.update(_value_counts(table.column("source")))
+        self._verdicts.update(_value_counts(table.column("verdict")))
         found = _value_counts(table.column("error"))
         self._errors.update(found)
         if self._evidence is not None:
@@ -51,6 +53,7 @@ class ResultCounter:
             rows=self._rows,
             scored=self._rows - failed,
             ai=sum(self._sources[name] for name in names if name != REAL),
+            verdicts={name.value: self._verdicts[name] for name in Verdict},
             sources={name: self._sources[name] for name in names},
             errors=dict(sorted(self._errors.items())),
             error_rate=failed / self._rows if self._rows else 0.0,

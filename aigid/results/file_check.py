@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aigid.decisions import decide_ai
+from aigid.decisions import VERDICTS, decide_ai, decide_verdict
 from aigid.results.content_hash import content_sha256
+from aigid.results.file_metadata import decision_metadata
 from aigid.results.finding import FindingKind
 from aigid.results.record import ScanRecord
 from aigid.results.schema import OptionalColumns, column_names
@@ -142,13 +143,16 @@ class ResultFile:
         failed = np.asarray(pc.is_valid(table.column("error")))
         wrong = np.isnan(p_ai) != failed
         if self.scan is not None:
+            settings = self.scan.settings
             is_ai = np.asarray(pc.fill_null(table.column("is_ai"), False))
-            decided = decide_ai(p_ai, self.scan.settings.threshold)
-            wrong |= ~failed & (is_ai != decided)
+            wrong |= ~failed & (is_ai != decide_ai(p_ai, settings.threshold))
+            verdict = pc.index_in(table.column("verdict").cast(pa.string()), pa.array(VERDICTS))
+            decided = np.where(failed, -1, decide_verdict(p_ai, settings.verdicts))
+            wrong |= np.asarray(pc.fill_null(verdict, -1)) != decided
         if wrong.any():
             raise FileProblem(
                 FindingKind.EDITED,
-                "its columns p_ai, is_ai and error contradict each other",
+                "its columns p_ai, is_ai, verdict and error contradict each other",
                 int(np.argmax(wrong)),
             )
 
@@ -197,7 +201,7 @@ def _model_of(scan: ScanRecord) -> dict[str, str]:
         "fingerprint": scan.model.fingerprint,
         "precision": scan.model.precision,
         "labels": json.dumps(scan.model.labels),
-        "threshold": json.dumps(scan.settings.threshold),
+        **decision_metadata(scan.settings.threshold, scan.settings.verdicts),
     }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from aigid.contract import OpenSet
+from aigid.decisions import VerdictRule
 from aigid.results.content_hash import content_sha256
 from aigid.version import __version__
 
@@ -21,6 +22,7 @@ class ScoredBy:
     precision: str
     labels: tuple[str, ...]
     threshold: float
+    verdicts: VerdictRule
     open_set: OpenSet | None = None
 
 
@@ -29,6 +31,16 @@ def labels_of(table: pa.Table) -> tuple[tuple[str, ...], float | None]:
     metadata = table.schema.metadata
     labels = json.loads(metadata[f"{_PREFIX}labels".encode()])
     return tuple(labels), json.loads(metadata[f"{_PREFIX}open_set_threshold".encode()])
+
+
+def decision_metadata(threshold: float, verdicts: VerdictRule) -> dict[str, str]:
+    """Return what the metadata of a result file says of its decisions, without "aigid."."""
+    return {
+        "threshold": json.dumps(threshold),
+        "mode": verdicts.mode.value,
+        "ai_from": json.dumps(verdicts.ai_from),
+        "real_below": json.dumps(verdicts.real_below),
+    }
 
 
 def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dict[str, str]:
@@ -41,7 +53,7 @@ def file_metadata(table: pa.Table, shard_index: int, scored_by: ScoredBy) -> dic
         "fingerprint": scored_by.fingerprint,
         "precision": scored_by.precision,
         "labels": json.dumps(scored_by.labels),
-        "threshold": json.dumps(scored_by.threshold),
+        **decision_metadata(scored_by.threshold, scored_by.verdicts),
         "open_set_threshold": json.dumps(scored_by.open_set and scored_by.open_set.threshold),
     }
     return {f"{_PREFIX}{name}": value for name, value in values.items()}

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any
 
+from aigid.decisions import VerdictRule
+from aigid.records import Mode
 from aigid.results.schema import OptionalColumns
 from aigid.sources import Columns, ManifestFile, ManifestFiles
 from aigid.version import __version__
@@ -42,10 +44,16 @@ class ScanModel:
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """The settings of a scan that its results depend on."""
+    """The settings of a scan that its results depend on.
+
+    A verdict in the mode `mode` is `ai` from a `p_ai` of `ai_from` on, and real below `real_below`.
+    """
 
     columns: Columns
     threshold: float
+    mode: str
+    ai_from: float
+    real_below: float
     limit: int | None
     shard_rows: int
     image_root: str | None
@@ -57,10 +65,19 @@ class ScanSettings:
     readers: tuple[str, ...] = ()
     hash: bool = False
 
+    def __post_init__(self) -> None:
+        # A mode that there is not is a ValueError here, as it is for the readers of records.
+        Mode(self.mode)
+
     @property
     def optional(self) -> OptionalColumns:
         """The columns that the settings ask for."""
         return OptionalColumns(evidence=self.evidence, hash=self.hash)
+
+    @property
+    def verdicts(self) -> VerdictRule:
+        """The rule of the verdicts."""
+        return VerdictRule(Mode(self.mode), self.ai_from, self.real_below)
 
 
 @dataclass(frozen=True)

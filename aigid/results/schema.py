@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from aigid.answers import ImageHash
-from aigid.decisions import decide_ai, decide_source
+from aigid.decisions import VERDICTS, decide_ai, decide_source, decide_verdict
 from aigid.errors import ResultsError, UsageError
 from aigid.evidence import RowEvidence, Says
 from aigid.fetch import ImageReference
@@ -28,6 +28,7 @@ COLUMNS = (
     "source",
     "p_source",
     "known_score",
+    "verdict",
     "error",
     "error_detail",
 )
@@ -58,7 +59,7 @@ class OptionalColumns:
     @property
     def counted(self) -> list[str]:
         """The names of the columns whose values the summary counts."""
-        return ["source", *(["evidence"] if self.evidence else []), "error"]
+        return ["source", "verdict", *(["evidence"] if self.evidence else []), "error"]
 
 
 @dataclass
@@ -194,6 +195,7 @@ def results_schema(
         pa.field("source", _TEXT_KEY),
         pa.field("p_source", pa.list_(pa.float32(), labels)),
         pa.field("known_score", pa.float32()),
+        pa.field("verdict", _TEXT_KEY),
     ]
     optional_fields = [
         pa.field("evidence", _TEXT_KEY),
@@ -286,7 +288,7 @@ def _places(answers: ShardAnswers) -> tuple[pa.Array, pa.Array]:
 
 
 def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
-    """Return the columns `p_ai`, `is_ai`, `source`, `p_source` and `known_score`."""
+    """Return the columns `p_ai`, `is_ai`, `source`, `p_source`, `known_score` and `verdict`."""
     p_ai, p_source, known_score = answers.scores()
     failed = np.zeros(len(p_ai), dtype=bool)
     failed[list(answers.errors)] = True
@@ -298,6 +300,7 @@ def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
         )
     is_ai = decide_ai(p_ai, scored_by.threshold)
     source = decide_source(is_ai, p_source, known_score, scored_by.open_set)
+    verdict = decide_verdict(p_ai, scored_by.verdicts)
     names, labels = list(source_names(scored_by.labels)), len(scored_by.labels)
     return [
         pa.array(p_ai, pa.float32(), mask=failed),
@@ -307,6 +310,9 @@ def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
             pa.array(p_source.reshape(-1)), labels, mask=pa.array(failed)
         ),
         pa.array(known_score, pa.float32(), mask=failed),
+        pa.DictionaryArray.from_arrays(
+            pa.array(verdict, pa.int32(), mask=failed), [one.value for one in VERDICTS]
+        ),
     ]
 
 

@@ -38,6 +38,7 @@ class ScanCounts:
     rows: int
     scored: int
     ai: int
+    verdicts: dict[str, int]
     sources: dict[str, int]
     errors: dict[str, int]
     error_rate: float
@@ -49,18 +50,21 @@ class ScanCounts:
 class ScanSummary:
     """The totals of a finished scan.
 
-    `sources` counts the scored rows by source, `errors` the others by error code; `error_examples`
-    has the first row of each of these codes. `error_rate` is the share of rows with an error.
-    `evidence` counts the rows by what their image files say, None in a scan without evidence.
+    `verdicts` counts the scored rows by verdict in the mode `mode`, `sources` by source, and
+    `errors` the others by error code; `error_examples` has the first row of each of these codes.
+    `error_rate` is the share of rows with an error. `evidence` counts the rows by what their image
+    files say, None in a scan without evidence.
     """
 
     format: int
     model: ModelIdentity
     threshold: float
+    mode: str
     shards: int
     rows: int
     scored: int
     ai: int
+    verdicts: dict[str, int]
     sources: dict[str, int]
     errors: dict[str, int]
     error_rate: float

@@ -175,9 +175,11 @@ def _summary(
         return None
     if summary is not None and scan is not None:
         model, settings = scan.model, scan.settings
-        ours = (summary.model.name, summary.model.fingerprint, summary.threshold, summary.shards)
-        if ours != (model.name, model.fingerprint, settings.threshold, scan.shards):
-            detail = "its model, threshold or number of shards is not that of scan.json"
+        decided = (summary.threshold, summary.mode)
+        ours = (summary.model.name, summary.model.fingerprint, *decided, summary.shards)
+        threshold, mode = settings.threshold, settings.mode
+        if ours != (model.name, model.fingerprint, threshold, mode, scan.shards):
+            detail = "its model, threshold, mode or number of shards is not that of scan.json"
             found.append(Finding(FindingKind.CONTRADICTION, SUMMARY_FILE, detail, Repair.REMOVE))
             return None
     return summary

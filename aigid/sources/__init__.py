@@ -1,7 +1,7 @@
 """The files that a manifest may have, of each kind: how they are found, and what they hold."""
 
 from aigid.sources.braces import expand_braces
-from aigid.sources.captions import caption_errors
+from aigid.sources.captions import CAPTION, caption_errors, captions_beside
 from aigid.sources.cell_types import PROMPT_NAMES, image_fields, is_byte_list, is_list, is_text
 from aigid.sources.cells import first_items, take, texts
 from aigid.sources.columns import IMAGE_NAMES, ColumnChoice, Columns, resolve_columns
@@ -15,6 +15,7 @@ from aigid.sources.reading import identify, read_rows
 from aigid.sources.tars import count_rows
 
 __all__ = [
+    "CAPTION",
     "expand_braces",
     "IMAGE_NAMES",
     "PROMPT_NAMES",
@@ -29,6 +30,7 @@ __all__ = [
     "OnNote",
     "Segment",
     "caption_errors",
+    "captions_beside",
     "conformed",
     "conforms",
     "count_rows",

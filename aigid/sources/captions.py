@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from urllib.parse import unquote_to_bytes
@@ -54,6 +56,18 @@ def with_captions(batch: pa.RecordBatch, root: Location) -> pa.RecordBatch:
     if any(errors):
         batch = batch.append_column(_ERROR, pa.array(errors, _ERROR_TYPE))
     return batch
+
+
+def captions_beside(images: Sequence[str | None], root: Location) -> list[str | None]:
+    """Return the captions in the text files beside images, by their references.
+
+    A caption is None where there is none, and where it cannot be read. Raises AigidError where
+    others could not be read as well.
+    """
+    stems = (None if image is None else re.sub(r"\.[^./]*$", "", image) for image in images)
+    names = pa.array([None if stem is None else f"{stem}.txt" for stem in stems], pa.string())
+    captions = with_captions(pa.record_batch({CAPTION: names}), root).column(CAPTION)
+    return list(captions.to_pylist())
 
 
 def caption_errors(batch: pa.RecordBatch) -> dict[int, RowError]:

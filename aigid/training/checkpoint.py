@@ -18,6 +18,7 @@ from aigid.contract import (
     TOKENIZER_FILE,
     FittedOn,
     ImageSpec,
+    MissThreshold,
     OpenSet,
     PromptSpec,
     Temperatures,
@@ -56,6 +57,7 @@ class CheckpointInfo:
     labels: tuple[str, ...] = DEFAULT_LABELS
     temperatures: Temperatures = field(default_factory=Temperatures)
     thresholds: dict[str, Threshold] = field(default_factory=dict)
+    miss_thresholds: dict[str, MissThreshold] = field(default_factory=dict)
     open_set: OpenSet | None = None
     fitted_on: FittedOn | None = None
     training: dict[str, Any] = field(default_factory=dict)

@@ -263,6 +263,7 @@ def _decisions(model: "CheckpointInfo | ModelContract") -> str:
         lines.append("\nThe rates hold for images of the same kind as those rows, and no others.")
     else:
         lines.append("None is stored.")
+    lines.extend(_verdicts(model))
     lines.append("`aigid calibrate` fits all of this to labelled images of your own.")
     if model.open_set:
         open_set = model.open_set
@@ -272,6 +273,22 @@ def _decisions(model: "CheckpointInfo | ModelContract") -> str:
             f"{100 * open_set.known_rate:.1f} % keep their name."
         )
     return "\n".join(lines)
+
+
+def _verdicts(model: "CheckpointInfo | ModelContract") -> Iterator[str]:
+    """Yield what verdicts need beside the thresholds of false-positive rates."""
+    rows = [
+        (rate, f"{item.p_ai:.4f}", f"{item.ai_rows:,}", f"{100 * item.confidence:g} %")
+        for rate, item in sorted(model.miss_thresholds.items(), key=lambda pair: -float(pair[0]))
+    ]
+    if rows:
+        yield (
+            "\nIn the modes `balanced` (0.01) and `high-precision` (0.001), the verdict is `ai` "
+            "from the threshold of that false-positive rate on, `real` below that of that miss "
+            "rate, and `unsure` between. A miss rate is the share of AI-generated images below:\n"
+        )
+        titles = ("miss rate", "threshold", "measured on AI-generated rows", "confidence")
+        yield f"{_table(titles, rows)}\n"
 
 
 def _origin(fitted: FittedOn | None) -> str:

@@ -246,6 +246,7 @@ class Trainer:
             self.info,
             temperatures=found.temperatures,
             thresholds=found.decisions.thresholds,
+            miss_thresholds=found.decisions.miss_thresholds,
             open_set=found.decisions.open_set,
             fitted_on=FittedOn(names["validation"], metrics.rows, metrics.a.real_rows, TORCH),
             training=RunRecord(self.config, names, self._history[-1], metrics).to_json(),

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from aigid.contract import TOKENIZER_FILE, ModelContract, Resizing, load_contract
+from aigid.errors import ContractError
 from aigid.export import LIMITS, ParityReport, export_checkpoint, report_text
 from aigid.export.model_configs import model_configs
 from aigid.export.parity_report import PARITY_JSON, PARITY_MD, Difference, MacroF1, Parity
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import PromptEncoder, TokenBatch
-from aigid.records import DEFAULT_LABELS
+from aigid.records import DEFAULT_LABELS, Mode
 from aigid.scorers import OnnxScorer, Scores
 from aigid.simulation import SimulationConfig, simulate
 from aigid.training.checkpoint import Checkpoint, load_checkpoint
@@ -98,6 +99,15 @@ def test_the_repository_matches_its_checkpoint(
 def test_it_has_a_threshold_for_one_per_cent_of_simulated_images(contract: ModelContract) -> None:
     assert contract.threshold_for(0.01).real_rows >= 299
     assert "simulated" in contract.threshold_origin(0.01)
+
+
+def test_it_has_the_mode_balanced_and_its_real_rows_are_too_few_for_the_other(
+    contract: ModelContract,
+) -> None:
+    assert contract.modes == (Mode.BEST_GUESS, Mode.BALANCED)
+    assert {item.ai_rows for item in contract.miss_thresholds.values()} == {3000}
+    with pytest.raises(ContractError, match="`mode` high-precision: .* 2,995 real rows"):
+        contract.verdict_thresholds(Mode.HIGH_PRECISION, 0.001)
 
 
 def test_it_has_graphs_for_gpus(contract: ModelContract) -> None:

@@ -21,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 COLUMNS = [
     *("manifest", "row", "image", "id", "tags"),
-    *("p_ai", "is_ai", "source", "p_source", "known_score", "error", "error_detail"),
+    *("p_ai", "is_ai", "source", "p_source", "known_score", "verdict", "error", "error_detail"),
 ]
 
 

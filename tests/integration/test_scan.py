@@ -134,6 +134,47 @@ def test_threshold_max_fpr_and_limit(scan: Scan, write_manifest: Write, tmp_path
     assert "0.01" in refused.stderr
 
 
+def test_the_mode_decides_the_verdict_and_the_threshold_all_else(
+    scan: Scan, write_manifest: Write, tmp_path: Path
+) -> None:
+    manifest = write_manifest(30)
+    plain, balanced = tmp_path / "r1", tmp_path / "r2"
+    assert scan(manifest, "--threshold", 0.6, out=plain).exit_code == 0
+    rows = result_rows(plain)
+    assert [row["verdict"] == "ai" for row in rows] == [row["is_ai"] for row in rows]
+    assert summary_of(plain)["mode"] == "best-guess"
+    result = scan(manifest, "--threshold", 0.6, "--mode", "balanced", out=balanced)
+    assert result.exit_code == 0
+    assert "measured on 300 real and 300 AI-generated rows" in result.stderr
+    for before, row in zip(rows, result_rows(balanced), strict=True):
+        bounds = (row["p_ai"] >= np.float32(0.9), row["p_ai"] < np.float32(0.2))
+        assert (row["verdict"] == "ai", row["verdict"] == "real") == bounds
+        assert row | {"verdict": None} == before | {"verdict": None}
+    summary = summary_of(balanced)
+    found = [row["verdict"] for row in result_rows(balanced)]
+    assert (summary["mode"], summary["verdicts"]) == (
+        "balanced",
+        {name: found.count(name) for name in ("ai", "real", "unsure")},
+    )
+    settings = json.loads((balanced / "scan.json").read_text())["settings"]
+    assert (settings["mode"], settings["ai_from"], settings["real_below"]) == ("balanced", 0.9, 0.2)
+    assert list(verify_results(open_results(str(balanced)))) == []
+    other = scan(manifest, "--threshold", 0.6, out=balanced)
+    assert other.exit_code == 2
+    assert 'settings.mode: "balanced" -> "best-guess"' in other.stderr
+
+
+@pytest.mark.parametrize("mode", ["high-precision", "best"])
+def test_a_mode_that_the_model_lacks_is_refused_before_anything_is_written(
+    scan: Scan, write_manifest: Write, tmp_path: Path, mode: str
+) -> None:
+    refused = scan(write_manifest(3), "--mode", mode)
+    assert refused.exit_code == 2
+    assert ("--mode high-precision: " in refused.stderr) == (mode == "high-precision")
+    assert ("2,995 AI-generated rows" in refused.stderr) == (mode == "high-precision")
+    assert not (tmp_path / "results" / "detections").exists()
+
+
 def test_a_bad_row_gets_its_code_and_the_rest_goes_on(
     scan: Scan, write_manifest: Write, tmp_path: Path
 ) -> None:

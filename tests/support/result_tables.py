@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from aigid.decisions import VerdictRule
 from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
-from aigid.records import DEFAULT_LABELS, RowError
+from aigid.records import DEFAULT_LABELS, Mode, RowError
 from aigid.results import (
     SCAN_FORMAT,
     ErrorExample,
@@ -28,13 +29,25 @@ from aigid.sources import Columns, ManifestFile, ManifestFiles, Segment
 
 DIGEST = "ab" * 32
 FILES = ManifestFiles([ManifestFile("m.parquet", 10, (9,), DIGEST, 5)])
-SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5)
+BEST_GUESS = VerdictRule(Mode.BEST_GUESS, 0.5, 0.5)
+SCORED_BY = ScoredBy("tiny", "f1", "int8", DEFAULT_LABELS, 0.5, BEST_GUESS)
 SCAN = ScanRecord(
     format=SCAN_FORMAT,
     manifests=("m.parquet",),
     input=InputTotals(files=1, rows=3),
     model=ScanModel("tiny", "f1", "int8", DEFAULT_LABELS),
-    settings=ScanSettings(Columns("image", None), 0.5, None, 10_000, None, False, False),
+    settings=ScanSettings(
+        columns=Columns("image", None),
+        threshold=0.5,
+        mode="best-guess",
+        ai_from=0.5,
+        real_below=0.5,
+        limit=None,
+        shard_rows=10_000,
+        image_root=None,
+        allow_outside_root=False,
+        allow_private_addresses=False,
+    ),
     shards=1,
     versions={"aigid": "0.1.0", "numpy": "2.0"},
 )
@@ -43,10 +56,12 @@ SUMMARY = ScanSummary(
     format=SCAN_FORMAT,
     model=ModelIdentity("tiny", "f1", "not for real decisions"),
     threshold=0.5,
+    mode="best-guess",
     shards=2,
     rows=6,
     scored=4,
     ai=1,
+    verdicts={"ai": 1, "real": 3, "unsure": 0},
     sources={"real": 3, "sd21": 1},
     errors={"empty": 1, "missing": 1},
     error_rate=0.25,

@@ -54,7 +54,17 @@ def sound_results(
     with results.open():
         totals = PlanTotals.of(plan, set())
         columns = replace(Columns("image", None), keep=manifest.columns.keep)
-        settings = replace(SCAN.settings, columns=columns, shard_rows=shard_rows, limit=limit)
+        verdicts = scored_by.verdicts
+        settings = replace(
+            SCAN.settings,
+            columns=columns,
+            threshold=scored_by.threshold,
+            mode=verdicts.mode.value,
+            ai_from=verdicts.ai_from,
+            real_below=verdicts.real_below,
+            shard_rows=shard_rows,
+            limit=limit,
+        )
         record = replace(
             SCAN,
             input=InputTotals(len(manifest.files), totals.planned_rows),
@@ -73,7 +83,9 @@ def sound_results(
             results.write_shards(listed)
             model = ModelIdentity(scored_by.model, scored_by.fingerprint, "")
             figures = RunFigures.of(counts.rows, 1.0)
-            results.write_summary(ScanSummary(SCAN_FORMAT, model, 0.5, run=figures, **vars(counts)))
+            decided = {"threshold": scored_by.threshold, "mode": verdicts.mode.value}
+            summary = ScanSummary(SCAN_FORMAT, model, run=figures, **decided, **vars(counts))
+            results.write_summary(summary)
     return results
 
 

@@ -24,7 +24,7 @@ from support.scan_results import result_rows, summary_of
 import aigid.detector
 from aigid import Detection, Detector, ModelNoticeWarning
 from aigid.cli.main import main
-from aigid.contract import OpenSet, load_contract, save_contract
+from aigid.contract import MissThreshold, OpenSet, Threshold, load_contract, save_contract
 from aigid.errors import ContractError, UsageError
 from aigid.records import ErrorCode, RowError
 
@@ -67,6 +67,44 @@ def test_a_bad_threshold_is_refused(tiny_repository: Path, threshold: object) ->
     message = r"^`threshold` must be a number between 0 and 1: got "
     with pytest.raises(UsageError, match=message + re.escape(repr(threshold))):
         Detector.load(tiny_repository, threshold=threshold)
+
+
+@pytest.mark.parametrize("mode", ["best", "", None, 1, "BALANCED"])
+def test_a_bad_mode_is_refused(tiny_repository: Path, mode: object) -> None:
+    message = "^`mode` must be one of best-guess, balanced, high-precision: got "
+    with pytest.raises(UsageError, match=message + re.escape(repr(mode))):
+        Detector.load(tiny_repository, mode=mode)
+
+
+def test_a_mode_decides_the_verdict_alone(tiny_repository: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_repository, tmp_path / "model")
+    images = [encoded_image(seed) for seed in range(12)]
+    plain = Detector.load(folder).detect(images)
+    assert [one.verdict for one in plain] == ["ai" if one.is_ai else "real" for one in plain]
+    low, high = np.quantile([one.p_ai for one in plain if one.p_ai is not None], [0.3, 0.7])
+    contract = replace(
+        load_contract(folder),
+        thresholds={"0.001": Threshold(float(np.float32(high)), 3000, 0.95)},
+        miss_thresholds={"0.001": MissThreshold(float(np.float32(low)), 3000, 0.95)},
+    )
+    save_contract(contract, folder)
+    detector = Detector.load(folder, mode="high-precision")
+    assert detector.mode == "high-precision"
+    found = detector.detect(images)
+    assert [replace(one, verdict=None) for one in found] == [
+        replace(one, verdict=None) for one in plain
+    ]
+    assert {one.verdict for one in found} == {"ai", "real", "unsure"}
+    for one in found:
+        assert one.p_ai is not None
+        bounds = (one.p_ai >= np.float32(high), one.p_ai < np.float32(low))
+        assert (one.verdict == "ai", one.verdict == "real") == bounds
+    with pytest.raises(ContractError, match="^`mode` balanced: .* 299 real rows"):
+        Detector.load(folder, mode="balanced")
+
+
+def test_an_image_with_an_error_has_no_verdict(detector: Detector) -> None:
+    assert [one.verdict for one in detector.detect([b"", encoded_image(1)])][0] is None
 
 
 @pytest.mark.parametrize("model", [5, b"model", ["model"], True])
@@ -656,11 +694,10 @@ def test_a_file_object_is_read_once(reader: Detector) -> None:
     assert file.given == len(GENERATED)
 
 
-def test_a_trust_list_makes_signatures_trusted(tiny_repository: Path, tmp_path: Path) -> None:
-    issuer, path = make_issuer(), tmp_path / "trust.pem"
-    path.write_text(issuer.root)
+def test_a_reader_with_trust_anchors_trusts_signatures(tiny_repository: Path) -> None:
+    issuer = make_issuer()
     image = signed(issuer, created("digitalCapture"))
-    trusting = Detector.load(tiny_repository, evidence=True, trust_list=path)
+    trusting = Detector.load(tiny_repository, evidence=aigid.EvidenceReader(issuer.root))
     for detector, strength in (
         (trusting, aigid.Strength.SIGNED_TRUSTED),
         (Detector.load(tiny_repository, evidence=True), aigid.Strength.SIGNED_UNTRUSTED),
@@ -670,10 +707,8 @@ def test_a_trust_list_makes_signatures_trusted(tiny_repository: Path, tmp_path: 
         assert [finding.strength for finding in detection.findings] == [strength]
 
 
-def test_a_bad_trust_list_is_refused(tiny_repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^`trust_list` belongs to `evidence=True`$"):
-        Detector.load(tiny_repository, trust_list=tmp_path)
-    with pytest.raises(UsageError, match=r"^`trust_list` .*: cannot be read: "):
-        Detector.load(tiny_repository, evidence=True, trust_list=tmp_path)
-    with pytest.raises(UsageError, match="^`trust_list` must be a path or None: got int"):
-        Detector.load(tiny_repository, evidence=True, trust_list=5)
+def test_evidence_is_a_flag_or_a_reader(tiny_repository: Path) -> None:
+    with pytest.raises(UsageError, match="^`evidence` must be a bool or an EvidenceReader: got st"):
+        Detector.load(tiny_repository, evidence="yes")
+    with pytest.raises(UsageError, match="^`readers` tea-leaves: no such reader"):
+        aigid.EvidenceReader(readers=["tea-leaves"])

@@ -50,6 +50,7 @@ def test_the_defaults_of_scan() -> None:
     config = ScanConfig(("m.parquet",), "out")
     servers, cluster = TritonConfig(("localhost:8001",)), RayConfig()
     assert defaults("scan") == {
+        "mode": config.mode,
         "user_agent": config.user_agent,
         "requests_per_host": config.requests_per_host,
         "batch_size": config.batch_rows,

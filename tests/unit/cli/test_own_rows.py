@@ -37,12 +37,13 @@ def test_calibrate_prints_what_was_fitted_and_what_was_not(
         "fitted on the int8 scores of manifest.parquet",
         "--max-fpr 0.05",
         "--max-fpr 0.2",
+        "miss rate 0.01",
         "source other",
-        "not fitted",
-        "not fitted",
+        *["not fitted"] * 3,
         "the heads of the new version have no TensorRT engine yet",
     ]
     assert "needs 299 real rows: got 70" in result.stdout
+    assert "a miss rate of 0.001 needs 2,995 AI-generated rows: got 350" in result.stdout
     again = invoke("calibrate", model, write_manifest(420)).stdout
     assert again.count("as before") == 2
     assert "--max-fpr 0.2: " in again

@@ -30,14 +30,17 @@ def summary(**changes: Any) -> ScanSummary:
         "format": 3,
         "model": ModelIdentity("aigid-demo", "0" * 64, ""),
         "threshold": 0.5,
+        "mode": "best-guess",
         "shards": 2,
         "rows": 12_345,
         "scored": 12_000,
         "ai": 8_000,
+        "verdicts": {"ai": 8_000, "real": 4_000, "unsure": 0},
         "sources": DEFAULT_LABELS,
         "errors": {"missing": 300, "undecodable": 45},
         "error_rate": 345 / 12_345,
         "error_examples": EXAMPLES,
+        "evidence": None,
         "run": RunFigures(rows=12_345, seconds=10.0, rows_per_s=1234.4, peak_memory_mib=300.0),
     }
     return ScanSummary(**(found | changes))
@@ -64,6 +67,13 @@ def test_the_table_has_every_source_and_error_with_rows_and_share(
         ["error: missing", "300", "2.4%"],
         ["error: undecodable", "45", "0.4%"],
     ]
+
+
+def test_the_verdicts_have_a_line_with_their_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "verdicts (best-guess): ai 8,000, real 4,000, unsure 0" in printed(capsys, summary())
+    verdicts = {"ai": 7_000, "real": 1_000, "unsure": 4_000}
+    lines = printed(capsys, summary(mode="balanced", verdicts=verdicts))
+    assert "verdicts (balanced): ai 7,000, real 1,000, unsure 4,000" in lines
 
 
 def test_each_error_has_its_count_its_first_row_and_what_to_do(

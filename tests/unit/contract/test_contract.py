@@ -13,6 +13,7 @@ from aigid.contract import (
     CONTRACT_FILE,
     FittedOn,
     ImageSpec,
+    MissThreshold,
     ModelContract,
     OpenSet,
     PromptSpec,
@@ -25,7 +26,7 @@ from aigid.contract import (
     save_contract,
 )
 from aigid.errors import ContractError
-from aigid.records import DEFAULT_LABELS
+from aigid.records import DEFAULT_LABELS, Mode
 
 PLAIN = ModelContract(
     "tiny",
@@ -47,6 +48,7 @@ RICH = dataclasses.replace(
     temperatures=Temperatures(a=1.7, b=0.6),
     labels=("real", "flux", "sd15"),
     thresholds={"0.01": THRESHOLD, "0.001": Threshold(0.99, 3000, 0.95)},
+    miss_thresholds={"0.01": MissThreshold(0.25, 6000, 0.95)},
     open_set=OpenSet(0.4, 0.97, 500),
     fitted_on=FittedOn("validation", 9000, 1500, "int8"),
 )
@@ -98,16 +100,16 @@ def test_a_contract_that_is_not_json_is_named(data: bytes, tmp_path: Path) -> No
     assert str(tmp_path / CONTRACT_FILE) in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [1, "2", None, 2.5])
+@pytest.mark.parametrize("value", [2, "3", None, 3.5])
 def test_another_format_is_refused(value: object, tmp_path: Path) -> None:
-    assert "its format is not 2" in refusal(
+    assert "its format is not 3" in refusal(
         values_of(PLAIN, tmp_path) | {"format": value}, tmp_path
     )
 
 
 @pytest.mark.parametrize("values", [[], None, "text", {}])
 def test_a_contract_without_a_format_is_refused(values: object, tmp_path: Path) -> None:
-    assert "its format is not 2" in refusal(values, tmp_path)
+    assert "its format is not 3" in refusal(values, tmp_path)
 
 
 @pytest.mark.parametrize("part", ["", "image", "prompt", "temperatures", "open_set", "fitted_on"])
@@ -162,6 +164,8 @@ WRONG_TYPES = [
     ("", "thresholds", {"0.01": 0.9}),
     ("", "thresholds", {"0.01": {"p_ai": "0.9", "real_rows": 300, "confidence": 0.95}}),
     ("", "thresholds", {"0.01": {"p_ai": 0.9, "real_rows": 300.5, "confidence": 0.95}}),
+    ("", "miss_thresholds", {"0.01": 0.2}),
+    ("", "miss_thresholds", {"0.01": {"p_ai": 0.2, "ai_rows": "300", "confidence": 0.95}}),
     ("", "encoders_fingerprint", None),
     ("", "open_set", 0.5),
     ("", "fitted_on", "validation"),
@@ -230,6 +234,12 @@ def test_an_int_passes_for_a_float(tmp_path: Path) -> None:
         (lambda: dataclasses.replace(RICH, labels=("real", "flux", "other")), "open_set must be"),
         (lambda: Threshold(0.9, 0, 0.95), "real_rows above 0"),
         (lambda: Threshold(0.9, 300, 1.0), "confidence"),
+        (lambda: MissThreshold(0.1, 0, 0.95), "ai_rows above 0"),
+        (lambda: MissThreshold(0.1, 300, 0), "confidence"),
+        (
+            lambda: dataclasses.replace(PLAIN, miss_thresholds={"2": MissThreshold(0.1, 9, 0.95)}),
+            "miss_thresholds: a rate",
+        ),
         (lambda: OpenSet(0.5, 0.9, 0), "rows above 0"),
         (lambda: OpenSet(0.5, 1.1, 10), "known_rate"),
         (lambda: dataclasses.replace(PLAIN, text_features=0), "text_features"),
@@ -307,6 +317,42 @@ def test_the_origin_of_a_threshold_names_rows_data_and_graphs() -> None:
     )
     unknown = dataclasses.replace(RICH, fitted_on=None)
     assert "3,000 real rows: on images" in unknown.threshold_origin(0.001)
+
+
+def test_the_thresholds_of_a_mode_are_those_of_its_rate() -> None:
+    ai, real = RICH.verdict_thresholds(Mode.BALANCED, 0.01)
+    assert (ai.p_ai, real.p_ai) == (0.93, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("contract", "mode", "rate", "said"),
+    [
+        (
+            RICH,
+            Mode.HIGH_PRECISION,
+            0.001,
+            "none for a miss rate of 0.001, which needs 2,995 AI-generated rows: fit",
+        ),
+        (
+            dataclasses.replace(RICH, thresholds={}),
+            Mode.BALANCED,
+            0.01,
+            "none for a false-positive rate of 0.01, which needs 299 real rows: fit",
+        ),
+        (PLAIN, Mode.BALANCED, 0.01, "299 real rows, and none for a miss rate of 0.01"),
+    ],
+)
+def test_a_mode_without_thresholds_is_refused_with_what_they_need(
+    contract: ModelContract, mode: Mode, rate: float, said: str
+) -> None:
+    with pytest.raises(ContractError, match=rf"^`mode` {mode}: .*aigid calibrate") as caught:
+        contract.verdict_thresholds(mode, rate)
+    assert said in str(caught.value)
+
+
+def test_the_origin_of_verdicts_names_rows_of_both_classes() -> None:
+    said = RICH.verdict_origin(Mode.BALANCED, 0.01)
+    assert "measured on 3,000 real and 6,000 AI-generated rows of validation, int8" in said
 
 
 def test_a_fingerprint_depends_on_each_part_and_on_its_length() -> None:

@@ -181,6 +181,8 @@ def test_what_stops_a_scan_before_it_begins_stops_its_plan(
     pq.write_table(manifest_table(1), tmp_path / "m.parquet")
     with pytest.raises(ContractError, match="`max_fpr`"):
         planned(tiny_repository, tmp_path, max_fpr=0.5)
+    with pytest.raises(ContractError, match="`mode` high-precision"):
+        planned(tiny_repository, tmp_path, mode="high-precision")
     with pytest.raises(ContractError, match="no such folder"):
         planned(tmp_path / "no-model", tmp_path)
     with pytest.raises(UsageError, match="`sample` must be 1 or more"):

@@ -35,6 +35,7 @@ def test_the_counts_are_over_all_shards(folder: ResultsFolder) -> None:
         rows=6,
         scored=3,
         ai=2,
+        verdicts={"ai": 2, "real": 1, "unsure": 0},
         sources={"real": 1, "sd21": 1, "sdxl": 0, "sd3": 0, "dalle3": 1, "midjourney": 0},
         errors={"empty": 1, "missing": 2},
         error_rate=0.5,

@@ -59,6 +59,9 @@ def test_a_result_file_tells_its_shard_and_what_scored_it(folder: ResultsFolder)
         b"aigid.precision": b"int8",
         b"aigid.labels": json.dumps(SCORED_BY.labels).encode(),
         b"aigid.threshold": b"0.5",
+        b"aigid.mode": b"best-guess",
+        b"aigid.ai_from": b"0.5",
+        b"aigid.real_below": b"0.5",
     }
 
 

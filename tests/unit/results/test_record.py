@@ -23,6 +23,10 @@ CHANGES: dict[str, tuple[ScanRecord, str]] = {
         replace(SCAN, settings=replace(SETTINGS, limit=5)),
         "settings.limit: null -> 5",
     ),
+    "mode": (
+        replace(SCAN, settings=replace(SETTINGS, mode="balanced")),
+        'settings.mode: "best-guess" -> "balanced"',
+    ),
     "columns": (
         replace(SCAN, settings=replace(SETTINGS, columns=Columns("img", None))),
         'settings.columns: {"image": "image", "prompt": null, "keep": [], "others": []} -> '

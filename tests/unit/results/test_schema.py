@@ -7,9 +7,10 @@ import pyarrow as pa
 import pytest
 from support.result_tables import FILES, SCORED_BY, answers_of, manifest_of, small_table
 
+from aigid.decisions import VerdictRule
 from aigid.errors import ResultsError, UsageError
 from aigid.fetch import ImageReference
-from aigid.records import ErrorCode, RowError
+from aigid.records import ErrorCode, Mode, RowError
 from aigid.results import (
     ShardAnswers,
     check_kept_columns,
@@ -43,6 +44,7 @@ def test_the_schema_is_the_documented_one_with_kept_columns_in_between() -> None
             ("source", TEXT_KEY),
             ("p_source", pa.list_(pa.float32(), 6)),
             ("known_score", pa.float32()),
+            ("verdict", TEXT_KEY),
             ("error", TEXT_KEY),
             ("error_detail", pa.string()),
         ]
@@ -72,7 +74,8 @@ def test_a_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_erro
     answers = answers_of(shard, [0.75, np.nan, 0.25, np.nan], errors, kept, paths)
     table = result_table(manifest, answers, SCORED_BY)
     scored = {"error": None, "error_detail": None}
-    failed = {"p_ai": None, "is_ai": None, "source": None, "p_source": None, "known_score": None}
+    columns = ("p_ai", "is_ai", "source", "p_source", "known_score", "verdict")
+    failed = dict.fromkeys(columns)
     assert table.schema.equals(results_schema(manifest.keep_schema, 6))
     assert table.to_pylist() == [
         {"manifest": "a.parquet", "row": 3, "image": "1.png", "id": "p"}
@@ -82,6 +85,7 @@ def test_a_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_erro
             "source": "sd21",
             "p_source": [0.25, 0.75, 0, 0, 0, 0],
             "known_score": 0.75,
+            "verdict": "ai",
         }
         | scored,
         {"manifest": "a.parquet", "row": 4, "image": "x.png", "id": "q"}
@@ -94,12 +98,20 @@ def test_a_table_has_a_row_for_each_manifest_row_in_order_scored_or_with_an_erro
             "source": "real",
             "p_source": [0.75, 0, 0, 0.25, 0, 0],
             "known_score": 0.75,
+            "verdict": "real",
         }
         | scored,
         {"manifest": "b.parquet", "row": 1, "image": "s3://bucket/4.png", "id": "s"}
         | {"error": "too_large", "error_detail": "big"}
         | failed,
     ]
+
+
+def test_the_verdict_is_that_of_the_mode_and_the_source_that_of_the_threshold() -> None:
+    rule = VerdictRule(Mode.BALANCED, 0.75, 0.25)
+    table = small_table([0.9, 0.75, 0.6, 0.25, 0.1], scored_by=replace(SCORED_BY, verdicts=rule))
+    assert table.column("verdict").to_pylist() == ["ai", "ai", "unsure", "unsure", "real"]
+    assert table.column("is_ai").to_pylist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize("code", ErrorCode)

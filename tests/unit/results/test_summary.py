@@ -13,8 +13,8 @@ from aigid.results import RunFigures, ScanSummary
 def test_the_json_has_the_documented_keys_in_order() -> None:
     values = SUMMARY.to_json()
     assert list(values) == [
-        *("format", "model", "threshold", "shards", "rows", "scored", "ai", "sources"),
-        *("errors", "error_rate", "error_examples", "evidence", "run"),
+        *("format", "model", "threshold", "mode", "shards", "rows", "scored", "ai", "verdicts"),
+        *("sources", "errors", "error_rate", "error_examples", "evidence", "run"),
     ]
     assert list(values["model"]) == ["name", "fingerprint", "notice"]
     assert list(values["run"]) == [

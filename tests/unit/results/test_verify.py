@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from support.result_tables import SCORED_BY, manifest_of
 from support.sound_results import manifest_with_tars, sound_results
 
+from aigid.decisions import VerdictRule
 from aigid.errors import ResumeMismatchError, UsageError
+from aigid.records import Mode
 from aigid.results import (
     Finding,
     FindingKind,
@@ -29,6 +31,12 @@ from aigid.results import (
 
 MANIFEST = manifest_of({"a.parquet": 4, "b.parquet": 5, "c.parquet": 2}, {"id": pa.int64()})
 """Four shards: files a, b in two pieces, and c."""
+
+RULES = (
+    SCORED_BY.verdicts,
+    VerdictRule(Mode.BALANCED, 0.75, 0.25),
+    VerdictRule(Mode.HIGH_PRECISION, 0.4, 0.4),
+)
 
 
 @pytest.fixture
@@ -108,6 +116,12 @@ def first_p_ai_changed(table: pa.Table) -> pa.Array:
 
 def turned_decisions(table: pa.Table) -> pa.Array:
     return pc.invert(table["is_ai"])
+
+
+def unsure_verdicts(table: pa.Table) -> pa.Array:
+    """A verdict for each scored row that its score contradicts."""
+    scored = pc.is_null(table["error"]).to_pylist()
+    return pa.array(["unsure" if one else None for one in scored]).dictionary_encode()
 
 
 @dataclass(frozen=True)
@@ -232,6 +246,24 @@ DAMAGES = {
         lambda out: put_from(out, scored_by=replace(SCORED_BY, threshold=0.75)),
         K.ANOTHER_MODEL,
         said="threshold 0.75",
+    ),
+    "another mode": Damage(
+        lambda out: put_from(
+            out, scored_by=replace(SCORED_BY, verdicts=VerdictRule(Mode.BALANCED, 0.75, 0.25))
+        ),
+        K.ANOTHER_MODEL,
+        said="mode balanced",
+    ),
+    "a mode that there is not": Damage(
+        lambda out: edit_json(
+            out / "scan.json", lambda values: values["settings"].update(mode="bold")
+        ),
+        K.DAMAGED,
+        "scan.json",
+        Repair.RESTORE,
+    ),
+    "verdicts of other bounds": Damage(
+        lambda out: rewrite(out, set_column("verdict", unsure_verdicts), rehash=True), K.EDITED
     ),
     "a shard of a scan with other scores": Damage(
         lambda out: put_from(out, seed=1), K.EDITED, said="shards.arrow"
@@ -495,7 +527,7 @@ def test_sound_folders_of_any_shape_have_no_findings(
         tar_rows=tars,
         error_share=data.draw(st.sampled_from([0, 0.3, 1])),
         seed=data.draw(st.integers(0, 99)),
-        scored_by=SCORED_BY,
+        scored_by=replace(SCORED_BY, verdicts=data.draw(st.sampled_from(RULES))),
     )
     assert found_in(out) == []
     shutil.rmtree(out)

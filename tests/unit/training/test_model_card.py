@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from aigid.contract import FittedOn, ModelContract, OpenSet, Temperatures, Threshold
+from aigid.contract import (
+    FittedOn,
+    MissThreshold,
+    ModelContract,
+    OpenSet,
+    Temperatures,
+    Threshold,
+)
 from aigid.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from aigid.training.fusion_model import FusionModel
 from aigid.training.model_card import (
@@ -45,6 +52,7 @@ def info(tiny_info: CheckpointInfo) -> CheckpointInfo:
         tiny_info,
         temperatures=Temperatures(1.25, 0.75),
         thresholds=THRESHOLDS,
+        miss_thresholds={"0.01": MissThreshold(0.125, 7500, 0.95)},
         open_set=OpenSet(0.3125, 0.955, 700),
         fitted_on=FittedOn("OWNER/NAME/data/validation-*", 9000, 1500, "torch fp32"),
         training=TRAINING,
@@ -62,6 +70,7 @@ def contract(info: CheckpointInfo) -> ModelContract:
         encoders_fingerprint="e" * 64,
         version=3,
         thresholds=info.thresholds,
+        miss_thresholds=info.miss_thresholds,
         open_set=info.open_set,
     )
 
@@ -199,6 +208,15 @@ def test_a_calibration_changes_the_thresholds_and_nothing_else(
     assert recalibrated_card(changed, contract) == card
     assert recalibrated_card(None, contract) == repository_card(contract)
     assert recalibrated_card("# My own words\n", contract) == "# My own words\n"
+
+
+def test_miss_thresholds_have_a_table_where_there_are_some(
+    contract: ModelContract, info: CheckpointInfo
+) -> None:
+    for card in (repository_card(contract), checkpoint_card(info)):
+        assert "| 0.01 | 0.1250 | 7,500 | 95 % |" in card
+        assert "`unsure` between" in card
+    assert "miss rate" not in repository_card(replace(contract, miss_thresholds={}))
 
 
 def test_a_card_that_somebody_rewrote_stays(

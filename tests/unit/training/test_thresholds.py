@@ -13,8 +13,12 @@ from aigid.contract import CONFIDENCE, Threshold, rows_needed
 from aigid.decisions import decide_ai
 from aigid.errors import UsageError
 from aigid.training.metrics import LabelledScores
+from aigid.training.open_set import FittedOpenSet
 from aigid.training.thresholds import (
-    allowed_false_positives,
+    allowed_errors,
+    fit_decisions,
+    fit_miss_threshold,
+    fit_miss_thresholds,
     fit_threshold,
     fit_thresholds,
     true_positive_rates,
@@ -73,7 +77,7 @@ def test_the_empirical_quantile_breaks_its_promise(rows: int, rate: float) -> No
 
 @pytest.mark.parametrize(("rows", "rate"), [*CASES, (299, 0.01), (2_995, 0.001), (59, 0.05)])
 def test_one_more_false_positive_would_break_the_promise(rows: int, rate: float) -> None:
-    allowed = allowed_false_positives(rows, rate)
+    allowed = allowed_errors(rows, rate)
     if rows < rows_needed(rate):
         assert allowed is None
         return
@@ -89,8 +93,8 @@ def test_one_more_false_positive_would_break_the_promise(rows: int, rate: float)
 )
 def test_a_rate_needs_so_many_real_rows(rate: float, needed: int) -> None:
     assert rows_needed(rate) == needed
-    assert allowed_false_positives(needed, rate) == 0
-    assert allowed_false_positives(needed - 1, rate) is None
+    assert allowed_errors(needed, rate) == 0
+    assert allowed_errors(needed - 1, rate) is None
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3])
@@ -112,7 +116,7 @@ def test_ties_keep_the_promise(digits: int) -> None:
 
 
 def test_saturated_real_rows_within_the_allowance_are_called_ai() -> None:
-    allowed = allowed_false_positives(1_000, 0.01)
+    allowed = allowed_errors(1_000, 0.01)
     assert allowed == 4
     real = np.linspace(0, 0.9, 1_000, dtype=np.float32)
     real[:4] = 1
@@ -135,7 +139,7 @@ def test_the_threshold_is_the_lowest_that_calls_no_more_rows_ai(
     p: list[float], rate: float
 ) -> None:
     real = np.array(p, dtype=np.float32)
-    allowed, found = allowed_false_positives(len(real), rate), fit_threshold(real, rate)
+    allowed, found = allowed_errors(len(real), rate), fit_threshold(real, rate)
     assert allowed is not None
     assert decide_ai(real, found.p_ai).sum() <= allowed
     below = np.nextafter(np.float32(found.p_ai), np.float32(-1))
@@ -168,3 +172,68 @@ def test_each_threshold_finds_a_share_of_the_ai_generated_rows() -> None:
     assert true_positive_rates(scores, thresholds) == {"0.05": 1.0, "0.01": pytest.approx(1 / 3)}
     real = dataclasses.replace(scores, label_a=np.zeros(5, np.int64))
     assert true_positive_rates(real, thresholds) == {}
+
+
+def mirrored(p_ai: Floats) -> Floats:
+    return (1 - p_ai.astype(np.float64)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rows", "rate"), CASES)
+def test_a_stored_miss_threshold_keeps_its_rate_in_19_of_20_draws(rows: int, rate: float) -> None:
+    """A detector whose logit on AI-generated images is normal, with the mean 4."""
+
+    def fit(real: Floats, rate: float) -> float:
+        return 1 - fit_miss_threshold(mirrored(real), rate).p_ai
+
+    if rows < rows_needed(rate):
+        with pytest.raises(
+            UsageError, match=f"{rows_needed(rate):,} AI-generated rows: got {rows:,}"
+        ):
+            fit_miss_threshold(sample(np.random.default_rng(0), rows), rate)
+        return
+    assert share_of_broken_promises(fit, rows, rate) <= HIGHEST_SHARE
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.sampled_from([0.000001, 0.1, 0.3, 0.30000001, 0.5, 1.0]), min_size=60, max_size=99),
+    st.sampled_from([0.05, 0.1, 0.3]),
+)
+def test_the_miss_threshold_is_the_highest_that_calls_no_more_rows_real(
+    p: list[float], rate: float
+) -> None:
+    generated = np.array(p, dtype=np.float32)
+    allowed, found = allowed_errors(len(generated), rate), fit_miss_threshold(generated, rate)
+    assert allowed is not None
+    assert (~decide_ai(generated, found.p_ai)).sum() <= allowed
+    above = float(np.nextafter(np.float32(found.p_ai), np.float32(2)))
+    assert (~decide_ai(generated, above)).sum() > allowed
+    assert np.float32(found.p_ai) == found.p_ai > 0
+    assert (found.ai_rows, found.confidence) == (len(p), CONFIDENCE)
+
+
+def test_ai_generated_rows_of_p_ai_0_beyond_the_allowance_are_refused() -> None:
+    generated = np.linspace(0.1, 1, 1_000, dtype=np.float32)
+    generated[:4] = 0
+    assert (~decide_ai(generated, fit_miss_threshold(generated, 0.01).p_ai)).sum() == 4
+    generated[4] = 0
+    with pytest.raises(UsageError, match="5 of 1,000 AI-generated rows have the lowest p_ai, 0; "):
+        fit_miss_threshold(generated, 0.01)
+
+
+def test_miss_thresholds_are_fitted_for_the_rates_of_the_modes() -> None:
+    label_a = np.array([0] * 5_000 + [1] * 500)
+    fitted = fit_miss_thresholds(label_a, np.full(5_500, 0.25, dtype=np.float32))
+    assert {rate: item.ai_rows for rate, item in fitted.found.items()} == {"0.01": 500}
+    assert fitted.refused == {
+        "0.001": "a miss rate of 0.001 needs 2,995 AI-generated rows: got 500"
+    }
+
+
+def test_decisions_have_thresholds_of_both_rates_and_every_refusal() -> None:
+    label_a = np.array([0] * 60 + [1] * 300)
+    p_ai = np.linspace(0.1, 0.9, 360, dtype=np.float32)
+    scores = LabelledScores(label_a, label_a, p_ai, p_ai[:, None], p_ai, ("real", "other"))
+    found = fit_decisions(scores, FittedOpenSet(None, "no open set"))
+    assert (found.thresholds.keys(), found.miss_thresholds.keys()) == ({"0.05"}, {"0.01"})
+    assert found.refused.keys() == {"0.01", "0.001", "miss 0.001", "other"}
