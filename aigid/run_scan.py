@@ -31,6 +31,7 @@ from aigid.results import (
     check_kept_columns,
     count_results,
     open_results,
+    refuse_relabel_under_way,
     software_versions,
 )
 from aigid.runners import run_local
@@ -115,6 +116,7 @@ def run_scan(
     with _runner(config, manifest, on_message) as (model, runner):
         _tell_of_model(config, model, on_message)
         with results.open() as token:
+            refuse_relabel_under_way(results)
             listed = results.shards_of_this_scan()
             changed = results.changed_shards(listed) if listed else set()
             done = results.committed() - changed
@@ -351,7 +353,8 @@ def _open_results(config: ScanConfig) -> ResultsFolder:
     """Return the folder for results.
 
     Raises UsageError where a later scan would take the results for a part of the manifest, and
-    ResumeMismatchError where another version of aigid wrote results there.
+    ResumeMismatchError where another version of aigid wrote results there, or a relabel of them has
+    not finished.
     """
     results, out = open_results(config.out), locate(config.out)
     for source in map(locate, config.paths):
@@ -361,4 +364,5 @@ def _open_results(config: ScanConfig) -> ResultsFolder:
                 "give a folder outside it"
             )
     results.refuse_other_formats()
+    refuse_relabel_under_way(results)
     return results

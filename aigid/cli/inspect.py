@@ -13,7 +13,7 @@ from aigid.cli.evidence_options import READERS, TRUST_LIST, trust_anchors
 from aigid.cli.option_types import FILE
 from aigid.cli.stdout import print_result, printing
 from aigid.errors import UsageError
-from aigid.records import printable
+from aigid.records import RowFailure, printable
 
 if TYPE_CHECKING:
     from aigid.evidence import Finding
@@ -52,8 +52,8 @@ def command(
                 print_message(str(error))
                 failed += 1
                 continue
-            findings = read_evidence(data, anchors, loaded)
-            lines = [_as_json(path, findings)] if json else _lines(path, findings)
+            found = read_evidence(data, anchors, loaded), _error(data)
+            lines = [_as_json(path, *found)] if json else _lines(path, *found)
             for line in lines:
                 print_result(line)
     if failed:
@@ -74,28 +74,41 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _as_json(path: Path, findings: "tuple[Finding, ...]") -> str:
-    from aigid.evidence import Says, strongest
+def _error(data: bytes) -> str | None:
+    """Return why a file is no image that aigid reads, None where it begins as one."""
+    from aigid.pixels import open_image
 
-    best = strongest(findings)
+    try:
+        open_image(data).close()
+    except RowFailure as failure:
+        return failure.error.detail
+    return None
+
+
+def _as_json(path: Path, findings: "tuple[Finding, ...]", error: str | None) -> str:
+    from aigid.evidence import evidence_of
+
     return dumps(
         {
             "image": str(path),
-            "evidence": best.says if best else Says.NONE,
+            "evidence": evidence_of(findings),
             "findings": [finding.to_json() for finding in findings],
+            "error": error,
         }
     )
 
 
-def _lines(path: Path, findings: "tuple[Finding, ...]") -> Iterator[str]:
-    from aigid.evidence import strongest
+def _lines(path: Path, findings: "tuple[Finding, ...]", error: str | None) -> Iterator[str]:
+    from aigid.evidence import Says, evidence_of
 
-    best = strongest(findings)
-    yield f"{path}: {best.says if best else 'no evidence'}"
+    says = evidence_of(findings)
+    why = f": {error}" if error else ""
+    yield f"{path}: {f'no evidence{why}' if says is Says.NONE else says}"
     for finding in findings:
         strength = finding.strength.name.lower().replace("_", " ")
         source = f", {printable(finding.source)}" if finding.source else ""
-        yield f"  {finding.says}: {finding.kind}{source} ({finding.found_in}; {strength})"
+        says_so = "note" if finding.says is Says.NONE else finding.says
+        yield f"  {says_so}: {finding.kind}{source} ({finding.found_in}; {strength})"
         for name, text in finding.details.items():
             short = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
             yield f"    {name}: {short}"

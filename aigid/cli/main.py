@@ -17,6 +17,7 @@ COMMANDS = {
     "pseudo-label": "Scan unlabelled pairs, and keep the confident ones as a labelled manifest.",
     "inspect": "Print what image files say of their origin, the strongest evidence first.",
     "verify": "Check that a results folder is whole: every row exactly once, nothing changed.",
+    "relabel": "Decide anew what the images of a finished scan are, from its scores.",
     "report": "Write one HTML page about a scan's results: answers, charts and images.",
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",

@@ -9,7 +9,7 @@ from aigid.cli.stdout import print_result
 from aigid.version import __version__
 
 REQUIRED = ("numpy", "onnxruntime", "pyarrow", "pillow", "simplejpeg", "tokenizers")
-OPTIONAL = ("torch", "ray", "tritonclient", "transformers")
+OPTIONAL = ("c2pa-python", "torch", "ray", "tritonclient", "transformers")
 
 
 def print_versions() -> None:

@@ -13,6 +13,7 @@ from aigid.evidence.c2pa_claims import Claims, read_claims
 from aigid.evidence.containers import name_media_type
 from aigid.evidence.findings import Finding, Says, Strength
 from aigid.evidence.json_text import detail
+from aigid.evidence.jumbf import why_too_costly
 from aigid.evidence.limits import MOST_C2PA_BYTES
 from aigid.evidence.metadata import Metadata
 from aigid.extras import install_command
@@ -65,8 +66,8 @@ def read_c2pa(data: bytes, metadata: Metadata, trust_anchors: str) -> Iterator[F
             break
     if not metadata.c2pa_bytes:
         return
-    if metadata.c2pa_bytes > MOST_C2PA_BYTES:
-        limit = f"more than {MOST_C2PA_BYTES >> 20} MiB"
+    limit = _limit(metadata)
+    if limit:
         yield _about("c2pa", _FOUND_IN, {"state": "unread", "reason": limit})
         return
     try:
@@ -79,6 +80,13 @@ def read_c2pa(data: bytes, metadata: Metadata, trust_anchors: str) -> Iterator[F
             yield _about("c2pa", _FOUND_IN, {"state": "unreadable", "reason": detail(str(error))})
     else:
         yield from _findings(store)
+
+
+def _limit(metadata: Metadata) -> str:
+    """Return which limit the manifest store is over, if it is over one."""
+    if metadata.c2pa_bytes > MOST_C2PA_BYTES:
+        return f"more than {MOST_C2PA_BYTES >> 20} MiB"
+    return why_too_costly(b"".join(metadata.c2pa))
 
 
 # In other containers the bytes of a manifest are searched for, and may mean something else.

@@ -17,6 +17,9 @@ _PROMPT_KEYS = ("text", "prompt", "text_g", "clip_l", "t5xxl", "string", "value"
 # Nodes that load a diffusion model, unlike those that load a VAE or a text encoder.
 _LOADERS = re.compile(r"(?:Checkpoint|UNET|Unet|UnetLoader|Efficient|DiffusionModel|ImageOnly)")
 _SAMPLER_KEYS = ("sampler_name",)
+# How nodes begin, in a text that is too long to parse.
+_NODES = re.compile(r'"class_type": ?"\w|"last_node_id": ?\d|"widgets_values": ?[\[{]')
+_STARTS_WITHIN = 65_536
 
 
 def read_graph(text: Text, values: dict[str, Any]) -> Finding | None:
@@ -24,9 +27,24 @@ def read_graph(text: Text, values: dict[str, Any]) -> Finding | None:
     nodes = list(_nodes_that_ran(values))
     if nodes:
         return _finding(text, _details(values, nodes))
-    if isinstance(values.get("nodes"), list) and isinstance(values.get("links"), list):
+    if _is_workflow(values):
         return _finding(text, _details_of_workflow(values["nodes"]))
     return None
+
+
+def _is_workflow(values: dict[str, Any]) -> bool:
+    """Tell a workflow from the nodes and links of other graphs, by its widgets or its counter."""
+    nodes = values.get("nodes")
+    if not isinstance(nodes, list) or not isinstance(values.get("links"), list):
+        return False
+    return "last_node_id" in values or any(
+        isinstance(node, dict) and "widgets_values" in node for node in nodes[:_MOST_NODES]
+    )
+
+
+def read_long_graph(text: Text) -> Finding | None:
+    """Return the finding of a graph that is too long to parse, by how its nodes begin."""
+    return _finding(text, {}) if _NODES.search(text.text[:_STARTS_WITHIN]) else None
 
 
 def _finding(text: Text, details: dict[str, str]) -> Finding:

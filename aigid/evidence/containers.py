@@ -1,11 +1,12 @@
 """The metadata blocks of image files, found without decoding pixels."""
 
-import re
 import struct
 import zlib
 from collections.abc import Iterator
 
-from aigid.evidence.limits import MOST_BLOCKS, MOST_TEXT_BYTES
+from aigid.evidence.boxes import read_boxes
+from aigid.evidence.gif import read_gif
+from aigid.evidence.limits import MOST_TEXT_BYTES
 from aigid.evidence.metadata import Metadata
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -13,8 +14,7 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 _MORE_XMP_HEADER = struct.Struct(">32sII")
 _IPTC_RESOURCE = 0x0404
-_START_OF_EXIF = re.compile(rb"II\*\0\x08\0{3}|MM\0\*\0{3}\x08")
-_START_OF_XMP, _END_OF_XMP = b"<x:xmpmeta", b"</x:xmpmeta>"
+_TIFF = (b"II*\0", b"MM\0*")
 
 
 def read_containers(data: bytes) -> Metadata:
@@ -26,8 +26,13 @@ def read_containers(data: bytes) -> Metadata:
         _read_png(data, found)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         _read_webp(data, found)
-    elif name_media_type(data):
-        _read_others(data, found)
+    elif data[:4] in _TIFF:
+        # The file is an EXIF block itself.
+        found.exif.append(data)
+    elif data[4:8] == b"ftyp":
+        read_boxes(data, found)
+    elif data[:3] == b"GIF":
+        read_gif(data, found)
     return found
 
 
@@ -39,46 +44,49 @@ def name_media_type(data: bytes) -> str:
         return "image/png"
     if data[:4] == b"RIFF":
         return "image/webp"
-    if data[:4] in (b"II*\0", b"MM\0*"):
+    if data[:4] in _TIFF:
         return "image/tiff"
     if data[4:8] == b"ftyp":
         return "image/avif" if b"avif" in data[8:64] else "image/heic"
-    return ""
+    return "image/gif" if data[:3] == b"GIF" else ""
 
 
 def _read_jpeg(data: bytes, found: Metadata) -> None:
     more_xmp: dict[bytes, dict[int, bytes]] = {}
-    for marker, body in _jpeg_segments(data):
+    for marker, body in _jpeg_segments(data, found):
         if marker == 0xE1 and body.startswith(_EXIF):
             found.add_block(found.exif, body[len(_EXIF) :])
         elif marker == 0xE1 and body.startswith(_XMP):
             found.add_block(found.xmp, body[len(_XMP) :])
         elif marker == 0xE1 and body.startswith(_MORE_XMP):
-            _keep_more_xmp(body[len(_MORE_XMP) :], more_xmp)
+            _keep_more_xmp(body[len(_MORE_XMP) :], more_xmp, found)
         elif marker == 0xED and body.startswith(_PHOTOSHOP):
             _read_photoshop(body[len(_PHOTOSHOP) :], found)
-        elif marker == 0xFE:
+        elif marker == 0xFE and not found.is_full:
             found.add_text("JPEG", "comment", body.decode("utf-8", "replace").strip("\0"))
         elif marker == 0xEB and body.startswith(b"JP") and b"jumb" in body[:32]:
-            found.c2pa_bytes += len(body)
+            # The box's own header stands in each of the segments that it is split into.
+            found.add_c2pa(body[8:] if body[4:8] == b"\0\0\0\1" else body[16:])
     for parts in more_xmp.values():
-        found.add_block(found.xmp, b"".join(parts[offset] for offset in sorted(parts)))
+        # Its bytes are counted already.
+        found.xmp.append(b"".join(parts[offset] for offset in sorted(parts)))
 
 
-def _keep_more_xmp(body: bytes, parts: dict[bytes, dict[int, bytes]]) -> None:
+def _keep_more_xmp(body: bytes, parts: dict[bytes, dict[int, bytes]], found: Metadata) -> None:
     """Keep a part of extended XMP: by its digest, and by its offset in the whole."""
-    if len(body) > _MORE_XMP_HEADER.size and len(parts) < 8:
+    if len(body) > _MORE_XMP_HEADER.size and len(parts) < 8 and not found.is_full:
+        found.spend(len(body))
         digest, _, offset = _MORE_XMP_HEADER.unpack_from(body)
         parts.setdefault(digest, {})[offset] = body[_MORE_XMP_HEADER.size :]
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _jpeg_segments(data: bytes, found: Metadata) -> Iterator[tuple[int, bytes]]:
     """Yield marker and body of the segments before the first scan."""
     at = 2
-    for _ in range(MOST_BLOCKS):
-        if data[at : at + 1] != b"\xff":
-            return
+    while found.blocks.take() and data[at : at + 1] == b"\xff":
         while data[at + 1 : at + 2] == b"\xff":  # fill bytes
+            if not found.blocks.take():
+                return
             at += 1
         if at + 4 > len(data) or data[at + 1] in (0xDA, 0xD9):
             return
@@ -90,9 +98,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _read_photoshop(data: bytes, found: Metadata) -> None:
     """Keep the IPTC block of Photoshop's image resources."""
     at = 0
-    for _ in range(MOST_BLOCKS):
-        if data[at : at + 4] != b"8BIM" or at + 7 > len(data):
-            return
+    while data[at : at + 4] == b"8BIM" and at + 7 <= len(data) and found.blocks.take():
         kind = int.from_bytes(data[at + 4 : at + 6], "big")
         at += 6 + (data[at + 6] + 2) // 2 * 2  # a name with its length, padded to be even
         size = int.from_bytes(data[at : at + 4], "big")
@@ -103,9 +109,7 @@ def _read_photoshop(data: bytes, found: Metadata) -> None:
 
 def _read_png(data: bytes, found: Metadata) -> None:
     at = len(_PNG)
-    for _ in range(MOST_BLOCKS):
-        if at + 8 > len(data):
-            return
+    while at + 8 <= len(data) and found.blocks.take():
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         body = slice(at + 8, at + 8 + size)
         if kind in (b"tEXt", b"zTXt", b"iTXt") and not found.is_full:
@@ -113,7 +117,7 @@ def _read_png(data: bytes, found: Metadata) -> None:
         elif kind == b"eXIf":
             found.add_block(found.exif, data[body].removeprefix(_EXIF))
         elif kind == b"caBX":
-            found.c2pa_bytes += min(size, len(data) - at)
+            found.add_c2pa(data[body])
         at = body.stop + 4
 
 
@@ -171,32 +175,9 @@ def _decoded(data: bytes) -> str:
         return data.decode("latin-1")
 
 
-def _read_others(data: bytes, found: Metadata) -> None:
-    """Keep the blocks of TIFF, AVIF and HEIC files.
-
-    A TIFF file is an EXIF block itself. In the others the blocks are searched for by how they
-    begin, since items may stand anywhere in them.
-    """
-    if data[4:8] != b"ftyp":
-        found.exif.append(data)
-    else:
-        exif = _START_OF_EXIF.search(data)
-        if exif is not None:
-            found.add_block(found.exif, data[exif.start() : exif.start() + MOST_TEXT_BYTES])
-        start = data.find(_START_OF_XMP)
-        end = data.find(_END_OF_XMP, start, start + MOST_TEXT_BYTES)
-        if 0 <= start < end:
-            found.add_block(found.xmp, data[start : end + len(_END_OF_XMP)])
-    if b"jumb" in data and b"c2pa" in data:
-        # The C2PA reader finds its block itself.
-        found.c2pa_bytes = 1
-
-
 def _read_webp(data: bytes, found: Metadata) -> None:
     at = 12
-    for _ in range(MOST_BLOCKS):
-        if at + 8 > len(data):
-            return
+    while at + 8 <= len(data) and found.blocks.take():
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         body = slice(at + 8, at + 8 + size)
         if kind == b"EXIF":
@@ -204,5 +185,5 @@ def _read_webp(data: bytes, found: Metadata) -> None:
         elif kind == b"XMP ":
             found.add_block(found.xmp, data[body])
         elif kind == b"C2PA":
-            found.c2pa_bytes += min(size, len(data) - at)
+            found.add_c2pa(data[body])
         at = body.stop + size % 2

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from aigid.evidence.limits import MOST_TEXT_BYTES
+from aigid.evidence.limits import MOST_C2PA_BYTES, MOST_TEXT_BYTES
 from aigid.evidence.metadata import Metadata
 
 _NAMES = {
@@ -27,8 +27,8 @@ _NAMES = {
 }
 _EXIF_DIRECTORY = 0x8769
 # Blocks of other kinds, which TIFF files hold.
-_XMP, _IPTC = 0x02BC, 0x83BB
-_WANTED = {*_NAMES, _EXIF_DIRECTORY, _XMP, _IPTC}
+_XMP, _IPTC, _C2PA = 0x02BC, 0x83BB, 0xCD41
+_WANTED = {*_NAMES, _EXIF_DIRECTORY, _XMP, _IPTC, _C2PA}
 _BYTES_OF_TYPE = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
 _MOST_ENTRIES = 512
 # A maker's note is not text: that there is one is enough.
@@ -68,12 +68,15 @@ def _entries(block: bytes, offset: int, order: str, found: Metadata) -> Iterator
             (at_value,) = struct.unpack_from(f"{order}I", block, at + 8)
         else:
             at_value = at + 8
-        yield tag, block[at_value : at_value + min(size, MOST_TEXT_BYTES)]
+        most = MOST_C2PA_BYTES + 1 if tag == _C2PA else MOST_TEXT_BYTES
+        yield tag, block[at_value : at_value + min(size, most)]
 
 
 def _add(tag: int, value: bytes, order: str, found: Metadata) -> None:
     if tag in (_XMP, _IPTC):
         found.add_block(found.xmp if tag == _XMP else found.iptc, value)
+    if tag == _C2PA:
+        found.add_c2pa(value)
     name = _NAMES.get(tag)
     if name is None or not value:
         return

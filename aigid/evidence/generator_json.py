@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from aigid.evidence.aigc_label import read_aigc
-from aigid.evidence.comfyui import read_graph
+from aigid.evidence.comfyui import read_graph, read_long_graph
 from aigid.evidence.findings import Finding, Says, Strength
-from aigid.evidence.json_text import details_of, parse_object
+from aigid.evidence.json_text import count_marks, details_of, parse_object
+from aigid.evidence.limits import MOST_TEXT_BYTES
 from aigid.evidence.metadata import Metadata, Text
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -18,15 +19,17 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "sampler": ("sampler", "scheduler", "Sampler", "sampler_name"),
     "cfg_scale": ("cfg_scale", "cfgscale", "guidance_scale", "scale", "cfg"),
 }
+_PROMPTS = ("prompt", "positive_prompt", "Prompt")
 _INVOKEAI_FIELDS = ("invokeai_metadata", "invokeai_graph", "invokeai_workflow", "sd-metadata")
 _SETTINGS = ("seed", "steps", "sampler", "cfg_scale", "model")
 
 
 def read_generator_json(text: Text, found: Metadata) -> Finding | None:
     """Return the finding of a text that is JSON of a known form."""
-    values = parse_object(text.text)
+    is_short = len(text.text) < MOST_TEXT_BYTES and found.json_marks.take(count_marks(text.text))
+    values = parse_object(text.text) if is_short else None
     if values is None:
-        return None
+        return None if is_short else read_long_graph(text)
     label = read_aigc(text, values)
     if label is not None:
         return label
@@ -47,7 +50,7 @@ def _finding(text: Text, kind: str, generator: str, values: dict[str, Any]) -> F
 
 def _unnamed(text: Text, values: dict[str, Any]) -> Finding | None:
     """Return the finding of a prompt with two settings or more, by a program without a name."""
-    details = details_of(values, **_NAMES)
+    details = details_of(values, **{**_NAMES, "prompt": _PROMPTS})
     if "prompt" not in details or sum(name in details for name in _SETTINGS) < 2:
         return None
     found = ("generation-json", Says.AI, Strength.METADATA, text.found_in)

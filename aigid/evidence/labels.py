@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from aigid.evidence.findings import Finding, Says, Strength
 from aigid.evidence.json_text import detail
 from aigid.evidence.metadata import Metadata, Text
-from aigid.evidence.programs import name_generator, names_editor, says_edited_with_ai
+from aigid.evidence.programs import (
+    generator_of_credit,
+    name_generator,
+    names_editor,
+    says_edited_with_ai,
+)
 from aigid.evidence.source_types import name_source_type, source_type_says
 
 _SOURCE_TYPE_FIELDS = ("DigitalSourceType", "DigitalSourceFileType", "digitalsourcetype")
@@ -18,7 +23,10 @@ _PROGRAM_FIELDS = (
 _CREDIT_FIELDS = ("Credit", "Source", "Make")
 _AI_FIELDS = ("AISystemUsed", "AIPromptInformation")
 _JOB_ID = re.compile(r"\bJob ID: ([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+_LONGEST_PROMPT = 20_000
+_MIDJOURNEY = ("DigImageGUID", "Author")
 _VERSION = re.compile(r"--v ([\d.]{1,5})")
+_NOT_USED = ("none", "no", "no ai", "not used", "not applicable", "n/a", "na", "-", "false")
 _CAMERA_PLACES = ("EXIF", "XMP")
 
 
@@ -28,7 +36,7 @@ def read_labels(found: Metadata) -> Iterator[Finding]:
         yield from _source_type(text)
     yield from _programs(found)
     for text in found.named("Description", "description", "ImageDescription", "Caption"):
-        yield from _midjourney(text)
+        yield from _midjourney(text, found)
     yield from _iptc_of_ai(found)
     yield from _camera(found)
 
@@ -52,35 +60,42 @@ def _programs(found: Metadata) -> Iterator[Finding]:
 
 
 def _program(text: Text) -> Iterator[Finding]:
-    generator = name_generator(text.text)
+    # In PNG, the source is the device or the program.
+    is_program = text.name in _PROGRAM_FIELDS or (text.place, text.name) == ("PNG", "Source")
+    generator = (name_generator if is_program else generator_of_credit)(text.text)
     kind = "credit" if text.name == "Credit" else "software"
     value = {"value": detail(text.text)}
     if generator:
         found = (kind, Says.AI, Strength.METADATA, text.found_in)
         yield Finding(*found, source=generator, details=value)
-    elif says_edited_with_ai(text.text) or (
-        text.name in _PROGRAM_FIELDS and names_editor(text.text)
-    ):
+    elif says_edited_with_ai(text.text) or (is_program and names_editor(text.text)):
         found = (kind, Says.EDITED, Strength.METADATA, text.found_in)
         yield Finding(*found, source=detail(text.text)[:100], details=value)
 
 
-def _midjourney(text: Text) -> Iterator[Finding]:
-    """Yield the finding of a prompt with Midjourney's job, as it writes into descriptions."""
-    job = _JOB_ID.search(text.text)
-    if job is None:
+def _midjourney(text: Text, found: Metadata) -> Iterator[Finding]:
+    """Yield the finding of a prompt with Midjourney's job, as it writes into descriptions.
+
+    Picture agencies number their jobs too: beside it stands a setting or another of its fields.
+    """
+    job = _JOB_ID.search(text.text[:_LONGEST_PROMPT])
+    if job is None or not (" --" in text.text[: job.start()] or any(found.named(*_MIDJOURNEY))):
         return
     version = _VERSION.search(text.text)
     details = {"prompt": detail(text.text[: job.start()]), "job_id": job[1]}
     if version is not None:
         details["model"] = version[1]
-    found = ("midjourney", Says.AI, Strength.METADATA, text.found_in)
-    yield Finding(*found, source="Midjourney", details=details)
+    about = ("midjourney", Says.AI, Strength.METADATA, text.found_in)
+    yield Finding(*about, source="Midjourney", details=details)
 
 
 def _iptc_of_ai(found: Metadata) -> Iterator[Finding]:
     """Yield the finding of IPTC's fields for generated images (2025.1)."""
-    fields = {text.name: text for text in found.named(*_AI_FIELDS) if text.place == "XMP"}
+    fields = {
+        text.name: text
+        for text in found.named(*_AI_FIELDS)
+        if text.place == "XMP" and text.text.strip(" .").lower() not in _NOT_USED
+    }
     if fields:
         values = {name: detail(text.text) for name, text in fields.items()}
         names = {"AISystemUsed": "model", "AIPromptInformation": "prompt"}
@@ -96,7 +111,7 @@ def _camera(found: Metadata) -> Iterator[Finding]:
         fields = {text.name: text.text for text in found.texts if text.place == place}
         make, model = detail(fields.get("Make", ""))[:100], detail(fields.get("Model", ""))[:100]
         # ComfyUI writes its graphs into both fields.
-        if not make + model or "{" in make + model or name_generator(f"{make} {model}"):
+        if not make + model or "{" in make + model or generator_of_credit(make):
             continue
         names = {"lens": "LensModel", "taken_at": "DateTimeOriginal", "software": "Software"}
         details = {key: detail(fields[name]) for key, name in names.items() if name in fields}

@@ -4,11 +4,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from aigid.evidence.limits import (
+    MOST_BLOCKS,
     MOST_BLOCKS_OF_A_KIND,
+    MOST_C2PA_BYTES,
+    MOST_JSON_MARKS,
     MOST_METADATA_BYTES,
     MOST_TEXT_BYTES,
     MOST_TEXTS,
+    MOST_XML_PARTS,
 )
+
+
+class Budget:
+    """An amount of work that reading one file may take."""
+
+    def __init__(self, amount: int) -> None:
+        self._left = amount
+
+    def take(self, amount: int = 1) -> bool:
+        """Take an amount; False, and nothing is taken, where less is left."""
+        if amount > self._left:
+            return False
+        self._left -= amount
+        return True
 
 
 @dataclass(frozen=True)
@@ -27,13 +45,21 @@ class Text:
 
 @dataclass
 class Metadata:
-    """What a container gives: raw blocks, and texts. What exceeds the limits is left out."""
+    """What a container gives: raw blocks, and texts. What exceeds the limits is left out.
+
+    `c2pa` are the parts of the C2PA manifest store, in order. The budgets bound the work for the
+    whole file.
+    """
 
     texts: list[Text] = field(default_factory=list)
     exif: list[bytes] = field(default_factory=list)
     xmp: list[bytes] = field(default_factory=list)
     iptc: list[bytes] = field(default_factory=list)
+    c2pa: list[bytes] = field(default_factory=list)
     c2pa_bytes: int = 0
+    blocks: Budget = field(default_factory=lambda: Budget(MOST_BLOCKS))
+    json_marks: Budget = field(default_factory=lambda: Budget(MOST_JSON_MARKS))
+    xml_parts: Budget = field(default_factory=lambda: Budget(MOST_XML_PARTS))
     _bytes: int = 0
 
     @property
@@ -56,6 +82,12 @@ class Metadata:
         if data and not self.is_full and len(blocks) < MOST_BLOCKS_OF_A_KIND:
             self.spend(len(data))
             blocks.append(data[:MOST_TEXT_BYTES])
+
+    def add_c2pa(self, part: bytes) -> None:
+        """Add a part of the C2PA manifest store; what is over the limit is counted alone."""
+        self.c2pa_bytes += len(part)
+        if self.c2pa_bytes <= MOST_C2PA_BYTES:
+            self.c2pa.append(part)
 
     def named(self, *names: str) -> Iterator[Text]:
         """Yield the texts of these names, whatever their place."""

@@ -7,9 +7,10 @@ from aigid.evidence.json_text import detail
 from aigid.evidence.metadata import Text
 
 _STEPS = re.compile(r"(?:^|\n|, )Steps: ?(\d{1,6})\b")
-_OTHER_FIELDS = re.compile(r"\b(?:Sampler|CFG scale|Seed|Model|Model hash|Schedule type): ?\S")
+_OTHER_FIELDS = re.compile(r"\b(Sampler|CFG scale|Seed|Model hash|Schedule type): ?\S")
+_LEAST_FIELDS = 2
 _FIELD = re.compile(r'(?:^|, |\n)([A-Z][\w ]{1,30}): ?("(?:[^"\\]|\\.){0,500}"|[^,\n]{0,200})')
-_MOST_FIELDS, _MOST_CHARACTERS = 100, 20_000
+_MOST_FIELDS, _MOST_CHARACTERS, _LONGEST_TEXT = 100, 20_000, 200_000
 _NEGATIVE = "Negative prompt:"
 _DETAILS = {
     "Steps": "steps",
@@ -24,12 +25,14 @@ _DETAILS = {
 
 def read_parameters(text: Text) -> Finding | None:
     """Return the finding of a parameters text: prompt, then "Steps: 20, Sampler: ..."."""
-    steps = _STEPS.search(text.text)
-    if steps is None or not _OTHER_FIELDS.search(text.text, steps.end()):
+    content = text.text[:_LONGEST_TEXT]
+    steps = _STEPS.search(content) if "Steps:" in content else None
+    # Captions count steps too, and name models.
+    if steps is None or len(set(_OTHER_FIELDS.findall(content, steps.end()))) < _LEAST_FIELDS:
         return None
-    before = text.text[: steps.start()]
+    before = content[: steps.start()]
     prompt, _, negative = before.partition(_NEGATIVE)
-    settings = text.text[steps.start() :][:_MOST_CHARACTERS]
+    settings = content[steps.start() :][:_MOST_CHARACTERS]
     fields: dict[str, str] = {}
     for _, match in zip(range(_MOST_FIELDS), _FIELD.finditer(settings), strict=False):
         fields.setdefault(match[1].strip(), match[2].strip('" '))

@@ -23,7 +23,7 @@ def read_evidence(
 ) -> tuple[Finding, ...]:
     """Return what an image file says of its origin, the strongest finding first.
 
-    JPEG, PNG, WebP, TIFF, AVIF and HEIC files are read. Nothing is fetched. Damaged or hostile
+    JPEG, PNG, WebP, GIF, TIFF, AVIF and HEIC files are read. Nothing is fetched. Damaged or hostile
     metadata gives fewer findings, never an error. `trust_anchors` are PEM certificates of issuers
     whose C2PA signatures are trusted. Pixels are decoded only for `readers` that need them
     (`aigid.evidence.load_readers`).

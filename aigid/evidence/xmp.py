@@ -23,7 +23,7 @@ _MOST_RECORDS = 512
 
 
 class _RefusedError(Exception):
-    """The XML has what an XMP block never needs: a DTD, or very deep nesting."""
+    """The XML has what an XMP block never needs: a DTD, very deep nesting, or too many parts."""
 
 
 class _Properties:
@@ -37,7 +37,7 @@ class _Properties:
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """Open an element; its attributes are properties too."""
-        if len(self._path) >= MOST_DEPTH:
+        if len(self._path) >= MOST_DEPTH or not self._found.xml_parts.take(1 + len(attributes)):
             raise _RefusedError
         self._path.append(tag.rpartition(" ")[2])
         self._text = []

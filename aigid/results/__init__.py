@@ -14,6 +14,8 @@ from aigid.results.record import (
     ScanSettings,
     software_versions,
 )
+from aigid.results.relabel import RelabelConfig, relabel
+from aigid.results.relabel_record import refuse_relabel_under_way
 from aigid.results.remedies import REMEDIES
 from aigid.results.repair import repair_results
 from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
@@ -43,6 +45,7 @@ __all__ = [
     "ModelIdentity",
     "OptionalColumns",
     "Repair",
+    "RelabelConfig",
     "ResultsFolder",
     "RunFigures",
     "ScanCounts",
@@ -65,6 +68,8 @@ __all__ = [
     "open_results",
     "read_scan",
     "refuse_changed_rows",
+    "refuse_relabel_under_way",
+    "relabel",
     "repair_results",
     "result_schema",
     "result_table",

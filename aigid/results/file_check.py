@@ -42,7 +42,11 @@ class ResultFile:
     listed: ListedShard | None = None
 
     def check(self) -> pa.Table:
-        """Return the columns of the file whose values the summary counts.
+        """Return the columns of the file whose values the summary counts. Raises as `read` does."""
+        return self.read().select(self._optional.counted)
+
+    def read(self) -> pa.Table:
+        """Return the rows of the file, with its metadata.
 
         Raises FileProblem for the first thing that is wrong with it.
         """
@@ -62,7 +66,7 @@ class ResultFile:
             raise FileProblem(FindingKind.ROWS, misplaced[1], misplaced[0])
         self._check_decisions(table)
         self._check_listed(metadata["content_sha256"], same_bytes)
-        return table.select(self._optional.counted)
+        return table
 
     def _has_listed_bytes(self) -> bool:
         try:

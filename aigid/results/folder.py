@@ -57,6 +57,8 @@ class ResultsFolder:
     """The folder of one scan's results, and the names and forms of the files in it."""
 
     location: Location
+    parameter: str = "out"
+    """What errors call the folder."""
 
     @property
     def detections(self) -> Location:
@@ -83,11 +85,11 @@ class ResultsFolder:
                 self._remove_leftovers()
             except BlockingIOError as error:
                 raise UsageError(
-                    f"`out` {self.location.text}: another scan is writing to this folder now"
+                    f"{self._shown}: another scan is writing to this folder now"
                 ) from error
             except OSError as error:
                 raise UsageError(
-                    f"`out` {self.location.text}: cannot be written to: {self._reason(error)}"
+                    f"{self._shown}: cannot be written to: {self._reason(error)}"
                 ) from error
             try:
                 yield token
@@ -129,8 +131,8 @@ class ResultsFolder:
                     f"{self.location.text}: holds Parquet files but no {SCAN_FILE}: "
                     f"give another folder{self._advice()}"
                 )
-            self._write(FILES_FILE, files.to_bytes())
-            self._write(SCAN_FILE, format_record(scan))
+            self.write(FILES_FILE, files.to_bytes())
+            self.write(SCAN_FILE, format_record(scan))
             return
         try:
             before = record_of(ScanRecord, _read_json(file))
@@ -172,7 +174,7 @@ class ResultsFolder:
             return None
         if hashlib.sha256(data).hexdigest() != listed.files_sha256:
             return None
-        self._write(FILES_FILE, data)
+        self.write(FILES_FILE, data)
         return files
 
     def index_of(self, name: str) -> int | None:
@@ -221,7 +223,7 @@ class ResultsFolder:
 
     def write_shards(self, shards: ShardList) -> None:
         """Write `shards.arrow`, which a scan does just before it writes `summary.json`."""
-        self._write(SHARDS_FILE, shards.to_bytes())
+        self.write(SHARDS_FILE, shards.to_bytes())
 
     def changed_shards(self, listed: ShardList) -> set[int]:
         """Return the indexes of the result files whose size or footer is not as listed.
@@ -259,10 +261,6 @@ class ResultsFolder:
         except OSError as error:
             raise ResultsError(f"{file.text}: cannot be removed: {self._reason(error)}") from error
 
-    def restore_scan(self, shards: ShardList) -> None:
-        """Write `scan.json` again, as the scan wrote it. Raises ResultsError where it cannot."""
-        self._write(SCAN_FILE, shards.scan)
-
     def commit(self, index: int, table: pa.Table) -> None:
         """Write a shard's result file, whole or not at all; the same table gives the same bytes.
 
@@ -277,7 +275,7 @@ class ResultsFolder:
             row_group_size=min(rows, 1 << 20),
             write_page_checksum=True,
         )
-        self._write(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}", buffer.getvalue())
+        self.write(f"{DETECTIONS_FOLDER}/{self.shard_name(index)}", buffer.getvalue())
 
     def read(self, shard: Shard, names: list[str] | None = None) -> pa.Table:
         """Return a shard's result file, or these columns of it.
@@ -346,16 +344,21 @@ class ResultsFolder:
 
     def write_summary(self, summary: ScanSummary) -> None:
         """Write `summary.json`, which marks the scan as finished."""
-        self._write(SUMMARY_FILE, format_record(summary))
+        self.write(SUMMARY_FILE, format_record(summary))
 
-    def _write(self, name: str, data: bytes | pa.Buffer) -> None:
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        """Write a file of the folder, whole or not at all. Raises ResultsError where it cannot."""
         try:
             write_atomic(self.location.child(name), data)
         except OSError as error:
             raise ResultsError(
                 f"{self.location.text}: cannot write {name}: {self._reason(error)}; committed "
-                "shards stay: solve the problem, then run the same scan again"
+                "shards stay: solve the problem, then run the same command again"
             ) from error
+
+    @property
+    def _shown(self) -> str:
+        return f"`{self.parameter}` {self.location.text}"
 
     def _reason(self, error: OSError) -> str:
         if self.location.is_local and error.strerror:
@@ -369,18 +372,22 @@ class ResultsFolder:
     def _other_format(self, found: str) -> ResumeMismatchError:
         return ResumeMismatchError(
             f"{self.location.text}: holds results of another version of aigid ({found}), and this "
-            f"version continues format {SCAN_FORMAT} only: give another folder as `out`"
+            f"version continues format {SCAN_FORMAT} only: give another folder as "
+            f"`{self.parameter}`"
         )
 
 
-def open_results(out: str) -> ResultsFolder:
-    """Return the results folder at a path or URI. Raises UsageError where none can be."""
+def open_results(out: str, *, parameter: str = "out") -> ResultsFolder:
+    """Return the results folder at a path or URI. Raises UsageError where none can be.
+
+    Errors call it `parameter`.
+    """
     location = locate(out)
     if location.is_read_only:
         raise UsageError(
-            f"`out` {location.text}: only read from: give a folder or an object store as `out`"
+            f"`{parameter}` {location.text}: only read from: give a folder or an object store"
         )
-    return ResultsFolder(location)
+    return ResultsFolder(location, parameter)
 
 
 def _read_json(file: Location) -> dict[str, Any]:

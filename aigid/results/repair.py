@@ -25,7 +25,7 @@ def repair_results(results: ResultsFolder, on_rows: OnRows = lambda rows: None) 
         listed = results.listed_shards()
         for one in found:
             if one.repair is Repair.RESTORE and listed is not None:
-                results.restore_scan(listed)
+                results.write(SCAN_FILE, listed.scan)
             elif one.repair is Repair.REMOVE:
                 results.remove(one.file)
         if any(map(_is_of_a_shard, found)):

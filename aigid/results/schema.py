@@ -298,22 +298,39 @@ def _decisions(answers: ShardAnswers, scored_by: ScoredBy) -> list[pa.Array]:
             f"shard {answers.shard.index}: {lost} of {len(p_ai)} rows have neither a "
             "probability nor an error: not committed"
         )
+    decided = decision_columns(p_ai, p_source, known_score, failed, scored_by)
+    return [
+        pa.array(p_ai, pa.float32(), mask=failed),
+        decided["is_ai"],
+        decided["source"],
+        pa.FixedSizeListArray.from_arrays(
+            pa.array(p_source.reshape(-1)), len(scored_by.labels), mask=pa.array(failed)
+        ),
+        pa.array(known_score, pa.float32(), mask=failed),
+        decided["verdict"],
+    ]
+
+
+def decision_columns(
+    p_ai: npt.NDArray[np.float32],
+    p_source: npt.NDArray[np.float32],
+    known_score: npt.NDArray[np.float32],
+    failed: npt.NDArray[np.bool_],
+    scored_by: ScoredBy,
+) -> dict[str, pa.Array]:
+    """Return the columns that follow from scores, by name; they are null in `failed` rows."""
     is_ai = decide_ai(p_ai, scored_by.threshold)
     source = decide_source(is_ai, p_source, known_score, scored_by.open_set)
     verdict = decide_verdict(p_ai, scored_by.verdicts)
-    names, labels = list(source_names(scored_by.labels)), len(scored_by.labels)
-    return [
-        pa.array(p_ai, pa.float32(), mask=failed),
-        pa.array(is_ai, pa.bool_(), mask=failed),
-        pa.DictionaryArray.from_arrays(pa.array(source, pa.int32(), mask=failed), names),
-        pa.FixedSizeListArray.from_arrays(
-            pa.array(p_source.reshape(-1)), labels, mask=pa.array(failed)
+    return {
+        "is_ai": pa.array(is_ai, pa.bool_(), mask=failed),
+        "source": pa.DictionaryArray.from_arrays(
+            pa.array(source, pa.int32(), mask=failed), list(source_names(scored_by.labels))
         ),
-        pa.array(known_score, pa.float32(), mask=failed),
-        pa.DictionaryArray.from_arrays(
+        "verdict": pa.DictionaryArray.from_arrays(
             pa.array(verdict, pa.int32(), mask=failed), [one.value for one in VERDICTS]
         ),
-    ]
+    }
 
 
 def _evidence(evidence: Mapping[int, RowEvidence], rows: int) -> tuple[pa.Array, pa.Array]:

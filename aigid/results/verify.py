@@ -25,6 +25,7 @@ from aigid.results.folder import (
 )
 from aigid.results.json_records import record_of
 from aigid.results.record import ScanRecord
+from aigid.results.relabel_record import RELABEL_FILE, describe_relabel, read_relabel
 from aigid.results.schema import OptionalColumns
 from aigid.results.shard_list import ShardList
 from aigid.results.summary import ScanSummary
@@ -62,6 +63,12 @@ def verify_results(
     StorageError where an object store fails.
     """
     refuse_no_results(results)
+    relabelling = read_relabel(results)
+    if relabelling is not None:
+        # Its result files are mixed, as they must be.
+        detail = describe_relabel(relabelling)
+        yield Finding(FindingKind.UNFINISHED, RELABEL_FILE, detail, Repair.NONE)
+        return
     listed = results.listed_shards()
     if listed is None:
         results.refuse_other_formats()
@@ -91,7 +98,9 @@ def refuse_no_results(results: ResultsFolder) -> None:
     """Raise UsageError where the folder holds no results of a scan."""
     names = (SCAN_FILE, FILES_FILE, SHARDS_FILE, SUMMARY_FILE, DETECTIONS_FOLDER)
     if not any(exists(results.location.child(name)) for name in names):
-        raise UsageError(f"`out` {results.location.text}: no results of a scan there")
+        raise UsageError(
+            f"`{results.parameter}` {results.location.text}: no results of a scan there"
+        )
 
 
 def _read_records(

@@ -9,7 +9,7 @@ from PIL import Image
 from references.watermarks import watermarked
 from support.c2pa_files import created, make_issuer, signed
 from support.command_line import invoke, run_without
-from support.evidence_files import A1111, jpeg, jpeg_with_exif, png_with_text
+from support.evidence_files import A1111, jpeg, jpeg_with_exif, jpeg_with_xmp, png_with_text
 from support.image_files import encoded
 
 from aigid.pixels import DecodeLimits
@@ -48,7 +48,7 @@ def test_json_is_one_object_for_each_image(generated: Path, tmp_path: Path) -> N
     first, second = map(json.loads, result.stdout.splitlines())
     assert (first["image"], first["evidence"]) == (str(generated), "ai")
     assert first["findings"][0]["details"]["model"] == "sd_xl_base_1.0"
-    assert second == {"image": str(plain), "evidence": "none", "findings": []}
+    assert second == {"image": str(plain), "evidence": "none", "findings": [], "error": None}
 
 
 def test_a_trust_list_makes_a_signature_trusted(tmp_path: Path) -> None:
@@ -130,3 +130,45 @@ def test_a_reader_that_there_is_not_is_named_by_its_option(generated: Path) -> N
     assert result.stderr == (
         "aigid: --reader synthid: no such reader; there are dwt-dct, stealth-text\n"
     )
+
+
+def test_findings_that_say_nothing_are_notes(tmp_path: Path) -> None:
+    path = tmp_path / "remote.jpg"
+    path.write_bytes(jpeg_with_xmp('dcterms:provenance="https://example.com/a.c2pa"'))
+    assert invoke("inspect", path).stdout.splitlines() == [
+        f"{path}: no evidence",
+        "  note: c2pa-remote (XMP provenance; metadata)",
+        "    state: remote, not fetched",
+        "    url: https://example.com/a.c2pa",
+    ]
+    (line,) = invoke("inspect", "--json", path).stdout.splitlines()
+    assert json.loads(line)["findings"][0]["says"] == "none"
+
+
+NO_IMAGES = {
+    b"just text": "no evidence: not an image that aigid reads, but: text; images are JPEG, PNG, ",
+    b"\0\1\2\3": "no evidence: not an image, or damaged at its start; images are JPEG, PNG, ",
+    b"%PDF-1.7 ": "no evidence: not an image that aigid reads, but: PDF",
+    b"": "no evidence: zero bytes",
+    jpeg()[:20]: "no evidence: a damaged JPEG image",
+}
+
+
+@pytest.mark.parametrize("data", NO_IMAGES)
+def test_a_file_that_is_no_image_is_told_to_be_none(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(data)
+    result = invoke("inspect", path)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{path}: {NO_IMAGES[data]}")
+    (line,) = invoke("inspect", "--json", path).stdout.splitlines()
+    assert NO_IMAGES[data].removeprefix("no evidence: ") in json.loads(line)["error"]
+
+
+def test_a_damaged_image_with_evidence_has_both(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    whole = png_with_text(parameters=A1111)
+    path.write_bytes(whole[: whole.index(b"IDAT") - 8])
+    assert invoke("inspect", path).stdout.startswith(f"{path}: ai\n")
+    (line,) = invoke("inspect", "--json", path).stdout.splitlines()
+    assert json.loads(line)["evidence"] == "ai"

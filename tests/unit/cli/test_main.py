@@ -122,7 +122,7 @@ def test_the_headings_of_a_scan() -> None:
     text = invoke("scan", "--help").output
     headings = re.findall(r"^(\w[\w -]*):$", text, re.MULTILINE)
     assert headings == [
-        *("Input", "Output", "Model", "Images", "Speed and limits"),
+        *("Input", "Output", "Model", "Evidence", "Images", "Speed and limits"),
         *("Triton servers", "Ray cluster", "General"),
     ]
 
@@ -149,7 +149,7 @@ def test_version_has_the_versions_of_everything_that_decides_what_is_computed() 
     assert shown["python"] == platform.python_version()
     for name in ("numpy", "onnxruntime", "pyarrow", "pillow", "tokenizers"):
         assert shown[name] == version(name)
-    for name in ("torch", "ray", "tritonclient", "transformers"):
+    for name in ("c2pa-python", "torch", "ray", "tritonclient", "transformers"):
         assert shown[name] == version(name), "an extra that is installed here"
 
 

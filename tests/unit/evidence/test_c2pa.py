@@ -13,7 +13,7 @@ import pytest
 from support.c2pa_files import Issuer, created, make_issuer, signed
 from support.command_line import run_without
 from support.evidence_files import jpeg, jpeg_with, jpeg_with_xmp, png, segment, webp
-from support.image_files import encoded, smooth_image
+from support.image_files import encoded, png_chunk, smooth_image, with_chunks
 
 from aigid.errors import UsageError
 from aigid.evidence import Finding, Says, Strength, read_evidence, read_trust_list, strongest
@@ -28,6 +28,7 @@ IMAGES = {
     "image/tiff": encoded(smooth_image(24, 16), "TIFF"),
     "image/avif": encoded(smooth_image(24, 16), "AVIF"),
     "image/heic": encoded(smooth_image(64, 48), "HEIF"),
+    "image/gif": encoded(smooth_image(24, 16), "GIF"),
 }
 
 
@@ -183,6 +184,66 @@ def test_a_manifest_over_the_limit_is_reported_and_not_read() -> None:
     assert finding.details == {"state": "unread", "reason": "more than 50 MiB"}
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+def png_with_store(*boxes: bytes) -> bytes:
+    return with_chunks(png(), png_chunk(b"caBX", box(b"jumb", b"".join(boxes))))
+
+
+DESCRIPTION = box(b"jumd", b"c2pa" + bytes(12) + b"\x03c2pa\0")
+TOO_COSTLY = {
+    "4097 boxes": ([box(b"free", b"")] * 4100, "more than 4096 boxes"),
+    "a box within another, again and again": ([box(b"jumb", b"")] * 5000, "more than 4096 boxes"),
+    "one large assertion": ([box(b"cbor", bytes(300 << 10))], "more than 256 KiB of claims"),
+    "many assertions": ([box(b"json", bytes(1 << 10))] * 300, "more than 256 KiB of claims"),
+    "a box to the end": ([b"\0\0\0\0cbor", bytes(300 << 10)], "more than 256 KiB of claims"),
+    "a box of 64 bits": (
+        [b"\0\0\0\1cbor" + (1 << 40).to_bytes(8, "big"), bytes(300 << 10)],
+        "more than 256 KiB of claims",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOO_COSTLY)
+def test_a_manifest_that_would_cost_too_much_is_reported_and_not_read(kind: str) -> None:
+    boxes, reason = TOO_COSTLY[kind]
+    finding = only(read_evidence(png_with_store(DESCRIPTION, *boxes)))
+    assert finding.details == {"state": "unread", "reason": reason}
+    assert finding.says is Says.NONE
+
+
+def test_a_manifest_of_very_many_actions_is_not_read(issuer: Issuer) -> None:
+    action = created("trainedAlgorithmicMedia")
+    for count, state in ((100, "valid"), (20_000, "unread")):
+        edits = [{"action": "c2pa.edited"}] * count
+        for media_type in ("image/jpeg", "image/png"):
+            image = IMAGES[media_type]
+            data = signed(issuer, action, *edits, image=image, media_type=media_type)
+            assert only(read_evidence(data)).details["state"] == state
+
+
+def test_large_thumbnails_and_signatures_are_no_claims() -> None:
+    signature = box(b"jumd", b"c2cs" + bytes(12)) + box(b"cbor", bytes(60 << 10))
+    boxes = [box(b"bidb", bytes(1 << 20)), *[box(b"jumb", signature)] * 20]
+    finding = only(read_evidence(png_with_store(DESCRIPTION, *boxes)))
+    assert finding.details["state"] == "unreadable"
+
+
+@pytest.mark.parametrize("kind", [b"jumb", b"cbor", b"json"])
+@pytest.mark.parametrize("depth", [100, 4000])
+def test_deeply_nested_manifests_are_no_crash(kind: bytes, depth: int) -> None:
+    nested = b""
+    if kind == b"jumb":
+        sizes = range(8 * depth, 0, -8)
+        nested = b"".join(struct.pack(">I4s", size, kind) for size in sizes)
+    else:
+        nested = box(kind, (b"\x81" if kind == b"cbor" else b"[") * depth * 20)
+    finding = only(read_evidence(png_with_store(DESCRIPTION, nested)))
+    assert finding.details["state"] in ("unreadable", "unread")
+
+
 def test_without_the_extra_a_manifest_is_present_and_unread(issuer: Issuer, tmp_path: Path) -> None:
     path = tmp_path / "signed.jpg"
     path.write_bytes(signed(issuer, created("trainedAlgorithmicMedia")))
@@ -190,7 +251,7 @@ def test_without_the_extra_a_manifest_is_present_and_unread(issuer: Issuer, tmp_
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{path}: no evidence",
-        "  none: c2pa (C2PA manifest; metadata)",
+        "  note: c2pa (C2PA manifest; metadata)",
         "    state: unread",
         f"    reason: reading it needs c2pa: {install_command('evidence')}",
     ]

@@ -3,10 +3,12 @@
 import json
 import random
 import struct
+import sys
 import tracemalloc
 import zlib
 
 import pytest
+from PIL import Image
 from support.c2pa_files import created, make_issuer, signed
 from support.evidence_files import (
     A1111,
@@ -22,9 +24,10 @@ from support.evidence_files import (
     webp_with,
     xmp_block,
 )
-from support.image_files import png_chunk, with_chunks
+from support.image_files import encoded, png_chunk, smooth_image, with_chunks
+from support.stealth_images import with_stealth_text
 
-from aigid.evidence import Finding, read_evidence
+from aigid.evidence import Finding, Says, load_readers, read_evidence
 from aigid.evidence.limits import (
     MOST_DETAIL_CHARACTERS,
     MOST_METADATA_BYTES,
@@ -34,6 +37,8 @@ from aigid.evidence.limits import (
 from aigid.evidence.read import read_metadata
 
 JSON = json.dumps({"prompt": "a", "seed": 1, "steps": 2, "3": {"class_type": "x", "inputs": {}}})
+EXIF = Image.Exif()
+EXIF[0x010F], EXIF[0x010E] = "Canon", A1111
 SEEDS = [
     png_with_text(parameters=A1111, prompt=JSON, AIGC='{"Label": "1"}'),
     png_with_text(kind="zTXt", parameters=A1111),
@@ -45,7 +50,15 @@ SEEDS = [
     jpeg_with_iptc(credit="Made with Google AI", caption=A1111),
     webp_with(b"EXIF", exif_block(UserComment=A1111.encode())),
     webp_with(b"XMP ", xmp_block('xmp:CreatorTool="Midjourney"')),
+    *(
+        encoded(smooth_image(64, 48), kind, exif=EXIF.tobytes(), xmp=xmp_block())
+        for kind in ("AVIF", "HEIF")
+    ),
+    encoded(smooth_image(24, 16), "TIFF", exif=EXIF),
+    encoded(smooth_image(24, 16), "GIF", comment=A1111.encode()),
+    encoded(with_stealth_text(json.dumps({"Comment": A1111}).encode()), "PNG"),
 ]
+READERS = load_readers(["stealth-text", "dwt-dct"])
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
@@ -67,11 +80,12 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged TIFF files, for the readers
 @pytest.mark.parametrize("seed", range(len(SEEDS)))
 def test_a_hundred_mutations_of_each_file_are_read(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(100):
-        findings = read_evidence(mutated(rng, SEEDS[seed]))
+        findings = read_evidence(mutated(rng, SEEDS[seed]), readers=READERS)
         assert all(isinstance(finding, Finding) for finding in findings)
         json.dumps([finding.to_json() for finding in findings], allow_nan=False)
 
@@ -120,7 +134,7 @@ def test_hostile_text_is_read_in_every_place(text: str) -> None:
 
 
 def test_compressed_text_is_inflated_to_a_limit_alone() -> None:
-    bomb = png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(200 << 20), 9))
+    bomb = png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(bytes(64 << 20), 9))
     data = with_chunks(png(), bomb * 50)
     tracemalloc.start()
     try:
@@ -202,6 +216,73 @@ def test_text_that_is_no_unicode_is_read() -> None:
 def test_a_box_file_full_of_beginnings_is_searched_once(start: bytes) -> None:
     data = b"\0\0\0\x18ftypavif" + start * (16 << 20 >> 3)
     assert all(finding.kind == "c2pa" for finding in read_evidence(data))
+
+
+# Work that a file asks for, which is far more than its bytes seem to tell. Each took seconds once.
+COSTLY = {
+    "objects": with_chunks(
+        png(),
+        png_chunk(b"zTXt", b"a\0\0" + zlib.compress(b'{"a":[' + b"{}," * 10**6)) * 20,
+    ),
+    "elements": webp_with(b"XMP ", xmp_block("", "<a/>" * 10**6)),
+    "fill bytes": b"\xff\xd8" + b"\xff" * (20 << 20),
+    "resources": jpeg_with(
+        *[segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x05\0\0\0\0\0\0" * 5400)] * 200
+    ),
+    "comments": jpeg_with(*[segment(0xFE, b'{"a":[' + b"{}," * 21_000 + b"0]}")] * 200),
+    "extended XMP": jpeg_with(
+        *[
+            segment(
+                0xE1,
+                b"http://ns.adobe.com/xmp/extension/\0"
+                + struct.pack(">32sII", b"0" * 32, 1, number)
+                + b"<a/>" * 16_000,
+            )
+            for number in range(200)
+        ]
+    ),
+    "boxes": b"\0\0\0\x18ftypavif" + bytes(16) + b"\0\0\0\x08free" * (2 << 20),
+    "items": b"\0\0\0\x18ftypavif"
+    + bytes(16)
+    + b"\xff\xff\xff\xff"
+    + b"meta"
+    + bytes(4)
+    + b"\0\0\0\x08iloc" * 10**5,
+    "TIFF entries": b"II*\0\x08\0\0\0\xff\xff" + struct.pack("<HHII", 0x10E, 2, 9, 8) * 65_535,
+    "GIF extensions": b"GIF89a" + bytes(7) + b"!\xfe\1a\0" * 10**6,
+    "GIF XMP": b"GIF89a" + bytes(7) + b"!\xff\x0bXMP DataXMP" + b"<a>" * 10**6,
+}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_the_work_for_one_file_is_bounded(kind: str) -> None:
+    """A profiler counts the calls of functions: a measure of work that no clock disturbs."""
+    calls = 0
+
+    def count(*event: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        findings = read_evidence(COSTLY[kind])
+    finally:
+        sys.setprofile(None)
+    assert all(finding.says is Says.NONE for finding in findings)
+    assert calls < 500_000
+
+
+def test_a_graph_that_is_too_long_to_parse_is_found() -> None:
+    node = {"class_type": "KSampler", "inputs": {"seed": 1}}
+    graph = json.dumps({str(number): node for number in range(20_000)})
+    workflow = json.dumps(
+        {"nodes": [{"type": "KSampler", "widgets_values": [1]}] * 50_000, "links": []}
+    )
+    for text in (graph, workflow):
+        (finding,) = read_evidence(png_with_text(kind="zTXt", prompt=text))
+        assert (finding.kind, finding.says, finding.details) == ("comfyui", Says.AI, {})
+    other = json.dumps({"title": "a photo", "points": [{"x": 1}] * 100_000})
+    assert read_evidence(png_with_text(kind="zTXt", prompt=other)) == ()
 
 
 @pytest.mark.parametrize("text", ["", "\nexif\n", "\nexif\n 4\nzz", "a " * 500_000])

@@ -337,7 +337,10 @@ def test_a_camera_that_was_edited_is_no_contradiction() -> None:
     assert [finding.says for finding in read_evidence(data)] == [Says.EDITED, Says.CAMERA]
 
 
-@pytest.mark.parametrize("data", [jpeg(), png(), webp(), b"", b"GIF89a", b"\xff\xd8", iptc_block()])
+NOTHING = [jpeg(), png(), webp(), b"", b"GIF89a", b"GIF89a" + bytes(9), b"\xff\xd8", iptc_block()]
+
+
+@pytest.mark.parametrize("data", NOTHING)
 def test_a_file_without_metadata_has_no_findings(data: bytes) -> None:
     assert read_evidence(data) == ()
 
@@ -370,6 +373,45 @@ def test_other_formats_have_exif_and_xmp_too(kind: str) -> None:
     assert [finding.kind for finding in findings] == ["software", "camera", "contradiction"]
     assert (findings[0].source, findings[1].source) == ("Midjourney", "Canon EOS 70D")
     assert read_evidence(encoded(smooth_image(64, 48), kind)) == ()
+
+
+def gif_with(*blocks: bytes) -> bytes:
+    """Return a GIF with extensions before its image."""
+    data = encoded(smooth_image(24, 16), "GIF")
+    at = data.index(b"\x2c", 13 + 3 * 256)
+    return data[:at] + b"".join(blocks) + data[at:]
+
+
+def blocks_of(content: bytes) -> bytes:
+    parts = [content[at : at + 255] for at in range(0, len(content), 255)]
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+XMP_IN_GIF = (
+    b"!\xff\x0bXMP DataXMP"
+    + xmp_block(f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPES}trainedAlgorithmicMedia"')
+    + b"\1"
+    + bytes(range(255, -1, -1))
+    + b"\0"
+)
+
+
+def test_gif_has_comments_and_xmp() -> None:
+    comment_block = b"!\xfe" + blocks_of(A1111.encode())
+    (finding,) = read_evidence(gif_with(comment_block))
+    assert (finding.kind, finding.found_in) == ("parameters", "GIF comment")
+    other = b"!\xf9\4\0\0\0\0\0"
+    found = read_evidence(gif_with(other, XMP_IN_GIF, comment_block))
+    assert {finding.kind for finding in found} == {"digital-source-type", "parameters"}
+    behind = encoded(smooth_image(24, 16), "GIF")[:-1] + XMP_IN_GIF + b";"
+    assert [finding.says for finding in read_evidence(behind)] == [Says.AI]
+    assert read_evidence(encoded(smooth_image(24, 16), "GIF")) == ()
+
+
+@pytest.mark.parametrize("cut", range(0, 1200, 37))
+def test_a_gif_that_is_cut_is_read(cut: int) -> None:
+    whole = gif_with(XMP_IN_GIF)
+    assert all(finding.says is Says.AI for finding in read_evidence(whole[: len(whole) - cut]))
 
 
 def test_iptc_s_fields_of_generated_images_are_read() -> None:

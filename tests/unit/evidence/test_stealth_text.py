@@ -13,7 +13,6 @@ from support.image_files import encoded, noise_image, smooth_image
 from support.stealth_images import with_stealth_text
 
 from aigid.evidence import Finding, Says, load_readers, read_evidence
-from aigid.evidence.limits import MOST_TEXT_BYTES
 
 READERS = load_readers(["stealth-text"])
 NOVELAI = {
@@ -76,10 +75,9 @@ def test_an_image_without_the_signature_has_no_findings() -> None:
 
 @pytest.mark.parametrize("size", [(1, 400), (400, 1), (7, 63), (63, 7)])
 def test_the_bits_run_over_columns_of_any_height(size: tuple[int, int]) -> None:
-    text = b"Steps: 2, Seed: 5"
-    image = with_stealth_text(text, compressed=False, size=size)
+    image = with_stealth_text(b"a short text", compressed=False, size=size)
     (finding,) = found_in(image)
-    assert finding.details["seed"] == "5"
+    assert finding.details == {"text": "a short text"}
 
 
 def test_a_text_that_nothing_is_known_of_is_shown_and_says_nothing() -> None:
@@ -127,7 +125,7 @@ def test_a_bomb_is_inflated_to_a_limit_alone() -> None:
     finally:
         tracemalloc.stop()
     assert finding.details["text"].startswith("aaa")
-    assert peak < 8 * MOST_TEXT_BYTES
+    assert peak < 64 << 20
 
 
 def test_metadata_and_hidden_text_are_found_together() -> None:

@@ -18,7 +18,14 @@ from PIL import Image
 from support.image_files import encoded, exif_of, noise_image, png_chunk, smooth_image
 
 from aigid.contract import ImageSpec, Resizing
-from aigid.pixels import DecodeLimits, Pixels, changed_pixels, decode_image, image_pixels
+from aigid.pixels import (
+    DecodeLimits,
+    Pixels,
+    changed_pixels,
+    decode_image,
+    image_pixels,
+    whole_image,
+)
 from aigid.records import ErrorCode, RowError, RowFailure
 
 SIDE = 32
@@ -905,3 +912,29 @@ def test_the_draft_path_differs_little_from_full_decoding(
     # Above 0: the draft path was taken.
     assert all(0 < mean <= 0.6 for mean in means.values()), means
     assert largest <= 16
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1"])
+def test_a_whole_image_has_the_pixels_of_the_file(mode: str) -> None:
+    image = noise_image(20, 12).convert(mode)
+    whole = whole_image(encoded(image, "PNG", exif=exif_of(6)))
+    assert (whole.mode, whole.size) == (mode, (20, 12))
+    assert whole.tobytes() == image.tobytes()
+
+
+def test_a_whole_jpeg_is_not_scaled_and_not_turned() -> None:
+    data = encoded(smooth_image(1600, 1200), "JPEG", exif=exif_of(8))
+    assert whole_image(data).size == (1600, 1200)
+
+
+def test_a_whole_image_is_within_the_limits() -> None:
+    data = encoded(smooth_image(40, 30), "PNG")
+    for wrong, limits, code in (
+        (data, DecodeLimits(max_pixels=1199), ErrorCode.TOO_LARGE),
+        (data, DecodeLimits(max_bytes=len(data) - 1), ErrorCode.TOO_LARGE),
+        (data[:60], DecodeLimits(), ErrorCode.UNDECODABLE),
+        (b"", DecodeLimits(), ErrorCode.EMPTY),
+    ):
+        with pytest.raises(RowFailure) as caught:
+            whole_image(wrong, limits)
+        assert caught.value.error.code is code

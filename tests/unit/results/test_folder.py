@@ -115,7 +115,7 @@ def test_a_commit_into_a_folder_that_is_gone_names_folder_and_file(tmp_path: Pat
         open_results(str(tmp_path / "gone")).commit(0, small_table([0.5]))
     assert str(caught.value) == (
         f"{tmp_path / 'gone'}: cannot write detections/part-000000.parquet: No such file or "
-        "directory; committed shards stay: solve the problem, then run the same scan again"
+        "directory; committed shards stay: solve the problem, then run the same command again"
     )
     assert caught.value.exit_status == 1
 
