@@ -97,7 +97,7 @@ def make_scanner(
         threads=config.threads,
         evidence=EvidenceReader(config.trust_anchors, config.readers) if config.evidence else None,
         hashes=PerceptualHash() if config.hash else None,
-        answers=AnswerCache(len(scorer.contract.labels)) if reuse else None,
+        answers=AnswerCache() if reuse else None,
         retry=ShardRetry(open_results(config.out), codes) if codes else None,
     )
 

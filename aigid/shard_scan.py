@@ -10,7 +10,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from aigid.answers import AnswerCache, BatchAnswers, ImageHash, PerceptualHash, RowAnswer
+from aigid.answers import AnswerCache, BatchAnswers, ImageHash, Noted, PerceptualHash, RowAnswer
 from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
 from aigid.bounded_map import BoundedWeight, map_in_pool
 from aigid.decisions import VerdictRule
@@ -143,20 +143,26 @@ class _Images:
             data = self._fetch(pair)
         finally:
             self._lap("fetch_s")
+        if self.shared is not None:
+            self.sha256[position] = sha256 = hashlib.sha256(data).digest()
+            has_other = self.shared.has_other(position, sha256, pair.token_ids)
+            self._lap("decode_s")
+            if has_other:
+                return None
         if scanner.evidence is not None:
             self.evidence[position] = RowEvidence.of(scanner.evidence.read(data))
             self._lap("evidence_s")
         try:
-            if self.shared is not None:
-                self.sha256[position] = sha256 = hashlib.sha256(data).digest()
-                if self.shared.has_other(position, sha256, pair.token_ids):
-                    return None
             pixels = decode_image(data, scanner.scorer.contract.image, scanner.policy.limits)
             if scanner.hashes is not None:
                 self.perceptual[position] = scanner.hashes.of(pixels)
             return pixels
         finally:
             self._lap("decode_s")
+
+    def noted(self, position: int) -> Noted:
+        """Return what was found out of the image at a position."""
+        return Noted(self.perceptual.get(position), self.evidence.get(position))
 
     def _lap(self, stage: str) -> None:
         now = time.perf_counter()
@@ -297,7 +303,7 @@ class _ShardScan:
             raise
         if images.shared is not None:
             scores = scoring.scores if scoring else None
-            images.shared.settle(decoded.positions, scores, decoded.errors, images.perceptual)
+            images.shared.settle(decoded.positions, scores, decoded.errors, images.noted)
         return _Submitted(work.answers, decoded.positions, scoring, decoded.errors, images)
 
     def _fetch(self, fetched: _Fetched, pair: PairInput[ImageReference]) -> bytes:
@@ -328,8 +334,8 @@ class _ShardScan:
             answers.known_score[batch.positions] = scores.known_score
             score_s = batch.scoring.seconds
         answers.errors.update(batch.errors)
-        answers.evidence.update(images.evidence)
         others = self._collect_shared(batch)
+        answers.evidence.update(images.evidence)
         duplicates = None if images.shared is None else len(others)
         answers.stages += StageFigures(**images.seconds, score_s=score_s, duplicates=duplicates)
         failed = len(batch.errors) + sum(one.error is not None for one in others.values())
@@ -343,8 +349,10 @@ class _ShardScan:
         images.shared.keep()
         others = images.shared.others()
         for position, answer in others.items():
-            if answer.perceptual_hash is not None:
-                images.perceptual[position] = answer.perceptual_hash
+            if answer.noted.perceptual_hash is not None:
+                images.perceptual[position] = answer.noted.perceptual_hash
+            if answer.noted.evidence is not None:
+                images.evidence[position] = answer.noted.evidence
             if answer.error is not None:
                 answers.errors[position] = answer.error
                 continue

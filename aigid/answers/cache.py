@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
@@ -11,14 +11,23 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
+from aigid.evidence import RowEvidence
 from aigid.records import RowError
 from aigid.scorers import Scores
 
 _MOST_ANSWERS = 1 << 16
 _MOST_BYTES = 64 << 20
-# An answer and its key, without the probabilities of labels.
+# An answer and its key, without what differs from answer to answer.
 _ANSWER_BYTES = 640
-_LABEL_BYTES = 4
+_CHARACTER_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What else was found out of an image, as far as the scan asks for it."""
+
+    perceptual_hash: int | None = None
+    evidence: RowEvidence | None = None
 
 
 @dataclass(frozen=True)
@@ -28,34 +37,41 @@ class RowAnswer:
     `p_source` has a probability for each label of the model.
     """
 
+    noted: Noted
     p_ai: float = np.nan
     p_source: npt.NDArray[np.float32] | None = None
     known_score: float = np.nan
     error: RowError | None = None
-    perceptual_hash: int | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """The memory that it needs, about."""
+        labels = 0 if self.p_source is None else self.p_source.nbytes
+        detail = (self.noted.evidence and self.noted.evidence.detail) or ""
+        return _ANSWER_BYTES + labels + _CHARACTER_BYTES * len(detail)
 
 
 @dataclass(frozen=True)
 class _Settled:
-    """A batch that was given to the scorer: by key, the rows of `scores`, errors and hashes."""
+    """A batch that was given to the scorer: by key, the rows of `scores`, errors, and the rest."""
 
     scores: "Future[Scores] | None"
     rows: dict[bytes, int]
     errors: dict[bytes, RowError]
-    hashes: dict[bytes, int]
+    noted: dict[bytes, Noted]
 
     def answer(self, key: bytes) -> RowAnswer:
         """Return the answer of a key; wait for the scores. Raises what the scorer raised."""
-        perceptual_hash = self.hashes.get(key)
+        noted = self.noted[key]
         if self.scores is None or key in self.errors:
-            return RowAnswer(error=self.errors[key], perceptual_hash=perceptual_hash)
+            return RowAnswer(noted, error=self.errors[key])
         scores, row = self.scores.result(), self.rows[key]
         return RowAnswer(
+            noted,
             float(scores.p_ai[row]),
             # A copy: a view would keep the whole batch's array alive.
             scores.p_source[row].copy(),
             float(scores.known_score[row]),
-            perceptual_hash=perceptual_hash,
         )
 
 
@@ -68,10 +84,11 @@ class AnswerCache:
     It has at most 65,536 answers, and at most 64 MiB.
     """
 
-    def __init__(self, labels: int) -> None:
-        self._most = min(_MOST_ANSWERS, _MOST_BYTES // (_ANSWER_BYTES + _LABEL_BYTES * labels))
+    def __init__(self) -> None:
         self._lock = Lock()
         self._found: OrderedDict[bytes, RowAnswer | _Pending] = OrderedDict()
+        # Of answers that are there: only so many are pending as the scan has batches at a time.
+        self._bytes = 0
 
     def drop_pending(self) -> None:
         """Forget the answers that are not there yet: those of a scan that ended early."""
@@ -86,21 +103,21 @@ class AnswerCache:
         """
         with self._lock:
             found = self._found.get(key)
-            self._found[key] = pending if found is None else found
-            self._keep_latest(key)
+            self._put(key, pending if found is None else found)
             return found
 
     def store(self, answers: Mapping[bytes, RowAnswer]) -> None:
         """Keep answers."""
         with self._lock:
             for key, answer in answers.items():
-                self._found[key] = answer
-                self._keep_latest(key)
+                self._put(key, answer)
 
-    def _keep_latest(self, key: bytes) -> None:
-        self._found.move_to_end(key)
-        while len(self._found) > self._most:
-            self._found.popitem(last=False)
+    def _put(self, key: bytes, one: RowAnswer | _Pending) -> None:
+        """Make it the latest one; the oldest ones go where there are too many."""
+        self._bytes += _size_bytes(one) - _size_bytes(self._found.pop(key, None))
+        self._found[key] = one
+        while len(self._found) > _MOST_ANSWERS or self._bytes > _MOST_BYTES:
+            self._bytes -= _size_bytes(self._found.popitem(last=False)[1])
 
 
 class BatchAnswers:
@@ -133,18 +150,19 @@ class BatchAnswers:
         positions: Sequence[int],
         scores: "Future[Scores] | None",
         errors: Mapping[int, RowError],
-        hashes: Mapping[int, int],
+        noted: Callable[[int], Noted],
     ) -> None:
-        """Share what this batch found: the `scores` of these positions, errors of decoding, hashes.
+        """Share what this batch found: the `scores` of positions, errors of decoding, the rest.
 
         Errors of rows whose image could not be fetched are not shared: the next one may come.
+        `noted` gives what else is known of a position.
         """
         own = self._own
         settled = _Settled(
             scores,
             {own[position]: row for row, position in enumerate(positions)},
             {own[position]: error for position, error in errors.items() if position in own},
-            {own[position]: one for position, one in hashes.items() if position in own},
+            {key: noted(position) for position, key in own.items()},
         )
         self._pending.set_result(settled)
 
@@ -166,3 +184,7 @@ class BatchAnswers:
             position: found if isinstance(found, RowAnswer) else found.result().answer(key)
             for position, (key, found) in self._others.items()
         }
+
+
+def _size_bytes(one: RowAnswer | _Pending | None) -> int:
+    return one.size_bytes if isinstance(one, RowAnswer) else 0

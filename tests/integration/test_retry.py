@@ -156,6 +156,25 @@ def test_only_rows_with_the_codes_are_scanned_again(
     assert failed_rows(out) == {14: "missing", 26: "missing"}
 
 
+@pytest.mark.parametrize("threshold", [0.3, 0.97])
+def test_a_relabelled_folder_is_retried_with_its_new_settings(
+    threshold: float, scan: Scan, images: Path, tmp_path: Path
+) -> None:
+    out, options = tmp_path / "results", ["--threshold", threshold]
+    scan("--hash")
+    words = ["relabel", out, "--in-place", *options]
+    relabelled = CliRunner().invoke(main, list(map(str, words)), catch_exceptions=False)
+    assert relabelled.exit_code == 0, relabelled.output
+    restore(images, *MISSING, *DAMAGED)
+    assert scan("--hash", "--retry-errors").exit_code == 2
+    assert scan("--hash", *options, "--retry-errors").exit_code == 0
+    scan("--hash", *options, out=tmp_path / "whole")
+    assert [path.read_bytes() for path in result_files(out)] == [
+        path.read_bytes() for path in result_files(tmp_path / "whole")
+    ]
+    assert is_sound(out)
+
+
 def test_rows_that_fail_again_leave_all_bytes_as_they_are(scan: Scan, tmp_path: Path) -> None:
     scan()
     before = contents(tmp_path / "results", "summary.json")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -144,6 +145,26 @@ def test_a_scan_begun_locally_resumes_on_a_cluster_and_vice_versa(
         status, _, stderr = finished(start_scan(manifest, out, *options, *then))
         assert status == 0, stderr
         assert contents(out) == local
+
+
+def test_duplicates_are_scored_once_on_a_cluster_and_have_the_local_scan_s_answers(
+    nodes: RayNodes, tiny_repository: Path, tmp_path: Path
+) -> None:
+    table = manifest_table(80)
+    repeated = pa.concat_tables([table] * 5)
+    pq.write_table(repeated, tmp_path / "m.parquet", row_group_size=40)
+    options = ["--model", tiny_repository, "--shard-rows", 40, "--hash"]
+    on_ray = ["--ray", nodes.address, "--max-workers", 1]
+    for out, more in (("local", []), ("ray", on_ray)):
+        status, _, stderr = finished(
+            start_scan(tmp_path / "m.parquet", tmp_path / out, *options, *more)
+        )
+        assert status == 0, stderr
+        run: Any = summary_of(tmp_path / out)["run"]
+        assert run["duplicates"] == 320
+        assert run["decode_s"] > 0
+        assert run["score_s"] > 0
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
 def test_failed_rows_are_retried_on_a_cluster_as_here(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import trustme
@@ -125,6 +126,30 @@ def test_a_scan_that_was_begun_embedded_resumes_with_a_server(
     )
     assert done.returncode == 0, done.stderr
     assert_same_results(tmp_path, embedded)
+
+
+def test_duplicates_are_sent_to_a_server_once(
+    server: TritonServer, manifest: Path, embedded: Path, tmp_path: Path
+) -> None:
+    options = ["--keep", "id", "--shard-rows", 100, "--triton", server.grpc_address]
+    done = run_scan(manifest, tmp_path / "once", *options, "--reuse-answers")
+    assert done.returncode == 0, done.stderr
+    assert_same_results(tmp_path / "once", embedded)
+    assert run_of(tmp_path / "once")["duplicates"] == 0
+    twice = tmp_path / "twice.parquet"
+    pq.write_table(pa.concat_tables([pq.read_table(manifest)] * 2), twice, row_group_size=100)
+    done = run_scan(twice, tmp_path / "twice", *options, "--reuse-answers")
+    assert done.returncode == 0, done.stderr
+    # Of the three bad images, two are empty: they fail before they are hashed.
+    assert run_of(tmp_path / "twice")["duplicates"] == 998
+    rows = [{**row, "manifest": 0, "row": 0} for row in result_rows(tmp_path / "twice")]
+    assert rows[:1000] == rows[1000:]
+
+
+def run_of(out: Path) -> dict[str, Any]:
+    """The figures of the run."""
+    found: Any = summary_of(out)["run"]
+    return dict(found)
 
 
 def test_failed_rows_are_retried_on_a_server_and_the_others_keep_their_scores(

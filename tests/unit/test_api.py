@@ -32,6 +32,7 @@ def test_the_keyword_arguments_are_the_fields_of_scan_config_with_its_types() ->
         "keep": Sequence[str],
         "image_root": Path | str | None,
         "headers": Sequence[tuple[str, str, str]],
+        "readers": Sequence[str],
         "retry_errors": bool | str | Sequence[str],
     }
     assert options == {name: wider.get(name, fields[name]) for name in options}

@@ -506,7 +506,7 @@ def test_a_duplicate_waits_for_a_later_batch_that_has_the_pair_first(case: Case)
 
     for threads in (1, 3, 8):
         scanner, _ = watched(case.scanner, pause, threads=threads)
-        answers = AnswerCache(len(scanner.scorer.contract.labels))
+        answers = AnswerCache()
         found = scanned(replace(scanner, answers=answers, batch_rows=1), shard)
         assert found.equals(plain)
 
@@ -519,7 +519,7 @@ def test_a_duplicate_of_a_batch_that_fails_ends_the_scan_as_the_batch_does(case:
         raise ServerError("no server is left")
 
     scanner, _ = watched(case.scanner, fail, threads=3)
-    answers = AnswerCache(len(scanner.scorer.contract.labels))
+    answers = AnswerCache()
     scanner = replace(scanner, answers=answers, batch_rows=1)
     with pytest.raises(ServerError, match="no server is left"):
         scanned(scanner, shard)

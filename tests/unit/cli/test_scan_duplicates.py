@@ -18,6 +18,7 @@ from support.scan_results import result_files, result_rows, summary_of
 from aigid import shard_scan
 from aigid.cli.main import main
 from aigid.contract import load_contract
+from aigid.evidence import EvidenceReader
 from aigid.pixels import decode_image
 from aigid.results import open_results, verify_results
 
@@ -103,6 +104,25 @@ def test_each_pair_is_decoded_once_and_the_results_are_the_same_bytes(
     assert plain == found
     summaries = [summary_of(tmp_path / name) | {"run": None} for name in ("plain", "results")]
     assert summaries[0] == summaries[1]
+
+
+def test_evidence_is_read_once_as_well_and_is_the_same(
+    scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan("--evidence", out="plain")
+    read: list[bytes] = []
+    whole = EvidenceReader.read
+
+    def watched(reader: EvidenceReader, data: bytes) -> Any:
+        read.append(data)
+        return whole(reader, data)
+
+    monkeypatch.setattr(EvidenceReader, "read", watched)
+    scan("--evidence", "--reuse-answers", "--threads", 3, "--batch-size", 4)
+    assert len(read) == len({pair for pair in pairs() if pair[0]})
+    assert [path.read_bytes() for path in result_files(tmp_path / "results")] == [
+        path.read_bytes() for path in result_files(tmp_path / "plain")
+    ]
 
 
 def test_without_the_option_every_image_is_decoded(scan: Scan, decoded: list[bytes]) -> None:
