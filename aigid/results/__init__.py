@@ -2,8 +2,10 @@
 
 from aigid.results.content_hash import content_sha256
 from aigid.results.counting import count_results
+from aigid.results.file_check import shard_runs
 from aigid.results.file_metadata import ScoredBy, labels_of
 from aigid.results.finding import Finding, FindingKind, Repair
+from aigid.results.finished import FinishedScan, read_finished
 from aigid.results.folder import ResultsFolder, open_results
 from aigid.results.record import (
     SCAN_FORMAT,
@@ -34,6 +36,7 @@ __all__ = [
     "ErrorExample",
     "Finding",
     "FindingKind",
+    "FinishedScan",
     "InputTotals",
     "ListedShard",
     "ModelIdentity",
@@ -56,11 +59,13 @@ __all__ = [
     "image_column",
     "labels_of",
     "open_results",
+    "read_finished",
     "refuse_relabel_under_way",
     "relabel",
     "repair_results",
     "result_table",
     "results_schema",
+    "shard_runs",
     "software_versions",
     "verify_results",
 ]
