@@ -63,7 +63,7 @@ def filter_manifest(config: FilterConfig) -> FilterTotals:
     totals, settings = FilterTotals(), found.scan.settings
     shards = plan_shards(found.files, settings.shard_rows, settings.limit)
     masks = masks_of_files(config, results, shards, totals)
-    if target.text.lower().endswith(_ENDINGS):
+    if target.path.lower().endswith(_ENDINGS):
         _write_one(target, masks, found)
     else:
         with _staged_folder(target) as stage:
@@ -75,7 +75,7 @@ def _write_one(target: Location, masks: _Masks, found: FinishedScan) -> None:
     """Write the rows of all files into one. Raises UsageError where they are of two kinds."""
     with _staged_file(target) as path:
         first = found.files[0]
-        with closing(_new_rows(first.kind, path, target.text, found)) as rows:
+        with closing(_new_rows(first.kind, path, target.path, found)) as rows:
             for files, mask in masks:
                 if files[0].kind is not first.kind:
                     raise UsageError(
@@ -92,9 +92,9 @@ def _write_each(
     found: FinishedScan,
 ) -> None:
     """Write a file for each file of the manifest that has rows to write."""
-    common = _common_folder(file.path for file in found.files)
+    common = _common_folder(map(_place, found.files))
     for files, mask in masks:
-        name = "/".join(_parts(files[0].path)[common:])
+        name = "/".join(_parts(_place(files[0]))[common:])
         if files[0].kind is Kind.IMAGES:
             name += ".parquet"
         _check(files[0])
@@ -191,8 +191,12 @@ def _staged_folder(target: Location) -> Iterator[Callable[[str], AbstractContext
         yield stage
 
 
+def _place(file: ManifestFile) -> str:
+    return locate(file.uri).path
+
+
 def _parts(path: str) -> list[str]:
-    return [part for part in path.replace("://", "/").split("/") if part not in ("", ".", "..")]
+    return [part for part in path.split("/") if part not in ("", ".", "..")]
 
 
 def _common_folder(paths: Iterable[str]) -> int:

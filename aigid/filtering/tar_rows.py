@@ -8,6 +8,7 @@ import pyarrow as pa
 from aigid.errors import UsageError
 from aigid.filtering.row_mask import RowMask
 from aigid.sources import ManifestFile, sample_ranges, tar_stream
+from aigid.storage import locate
 
 _COPY_BYTES = 1 << 20
 # A tar ends with two empty blocks, and its size is a multiple of 20.
@@ -33,7 +34,7 @@ class TarRows:
             )
         self._first = file.path
         wanted = [(one.start, one.stop) for one in sample_ranges(file) if mask.take(one.rows).any()]
-        is_gzip = not file.path.lower().endswith(".tar")
+        is_gzip = not locate(file.uri).path.lower().endswith(".tar")
         with self._path.open("wb") as raw, tar_stream(file) as stream:
             # Without a time and a name in it, the same samples give the same bytes.
             target = gzip.GzipFile("", "wb", 6, raw, mtime=0) if is_gzip else raw
