@@ -18,6 +18,7 @@ COMMANDS = {
     "inspect": "Print what image files say of their origin, the strongest evidence first.",
     "verify": "Check that a results folder is whole: every row exactly once, nothing changed.",
     "relabel": "Decide anew what the images of a finished scan are, from its scores.",
+    "filter": "Write the rows of a manifest that the results of its scan select.",
     "report": "Write one HTML page about a scan's results: answers, charts and images.",
     "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",

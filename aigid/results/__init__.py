@@ -2,8 +2,10 @@
 
 from aigid.results.content_hash import content_sha256
 from aigid.results.counting import count_results
+from aigid.results.file_check import shard_runs
 from aigid.results.file_metadata import ScoredBy, labels_of
 from aigid.results.finding import Finding, FindingKind, Repair
+from aigid.results.finished import FinishedScan, read_finished
 from aigid.results.folder import ResultsFolder, open_results
 from aigid.results.reading import read_scan, result_schema
 from aigid.results.record import (
@@ -40,6 +42,7 @@ __all__ = [
     "FailedRows",
     "Finding",
     "FindingKind",
+    "FinishedScan",
     "InputTotals",
     "ListedShard",
     "ModelIdentity",
@@ -66,6 +69,7 @@ __all__ = [
     "image_column",
     "labels_of",
     "open_results",
+    "read_finished",
     "read_scan",
     "refuse_changed_rows",
     "refuse_relabel_under_way",
@@ -75,6 +79,7 @@ __all__ = [
     "result_table",
     "results_schema",
     "rows_to_verify",
+    "shard_runs",
     "software_versions",
     "verify_results",
 ]

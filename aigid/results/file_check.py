@@ -18,6 +18,7 @@ from aigid.results.record import ScanRecord
 from aigid.results.schema import OptionalColumns, column_names
 from aigid.results.shard_list import ListedShard, size_and_tail
 from aigid.shards import Shard
+from aigid.sources import Segment
 from aigid.storage import Location, explain_failure
 
 _MARKER = b"PAR1"
@@ -127,7 +128,8 @@ class ResultFile:
         names = table.column("manifest").cast(pa.string()).combine_chunks()
         rows = table.column("row").to_numpy()
         position = 0
-        for path, start, count in _expected_runs(self.shard, names):
+        for segment, count in shard_runs(self.shard, names):
+            path, start = segment.file.path, segment.file.first_row + segment.start
             same = np.asarray(
                 pc.fill_null(pc.equal(names[position : position + count], path), False)
             )
@@ -209,19 +211,21 @@ def _model_of(scan: ScanRecord) -> dict[str, str]:
     }
 
 
-def _expected_runs(shard: Shard, names: pa.Array) -> Iterator[tuple[str, int, int]]:
-    """Yield the runs of a shard's rows: file, first row and number of rows.
+def shard_runs(shard: Shard, names: pa.Array | None) -> Iterator[tuple[Segment, int]]:
+    """Yield the segments of a shard, and the number of rows of each.
 
-    A tar whose rows no plan knows has as many as the results say.
+    A tar whose rows no plan knows has as many as the results say: `names` are the values of the
+    column `manifest`, and may be None where all rows are known.
     """
     position = 0
     for segment in shard.segments:
-        path = segment.file.path
         count = segment.rows
         if segment.stop is None:
+            assert names is not None, "the plan does not know the rows"
+            path = segment.file.path
             other = np.asarray(pc.fill_null(pc.not_equal(names[position:], path), True))
             count = int(np.argmax(other)) if other.any() else len(other)
-        yield path, segment.file.first_row + segment.start, count
+        yield segment, count
         position += count
 
 

@@ -1,6 +1,5 @@
 """Decide anew what the images of a finished scan are, from its scores: nothing is scored again."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -21,6 +20,7 @@ from aigid.records import Mode
 from aigid.results.counting import count_results
 from aigid.results.file_check import FileProblem, ResultFile, held_metadata
 from aigid.results.file_metadata import decision_metadata
+from aigid.results.finished import HOW_TO_REPAIR, FinishedScan, read_finished
 from aigid.results.folder import (
     SCAN_FILE,
     SHARDS_FILE,
@@ -28,7 +28,7 @@ from aigid.results.folder import (
     ResultsFolder,
     open_results,
 )
-from aigid.results.json_records import format_record, record_of
+from aigid.results.json_records import format_record
 from aigid.results.record import ScanRecord
 from aigid.results.relabel_record import (
     RELABEL_FILE,
@@ -41,12 +41,10 @@ from aigid.results.relabelled_table import relabelled_table
 from aigid.results.summary import ScanSummary
 from aigid.results.verify import refuse_no_results
 from aigid.shards import Shard, plan_shards
-from aigid.sources import ManifestFiles
 from aigid.storage import Location, exists
 
 # Each thread holds a whole result file, twice.
 _MOST_THREADS = 8
-_REPAIR = "run `aigid verify --repair` and the same scan first"
 
 Answer = TypeVar("Answer")
 
@@ -103,11 +101,10 @@ def _relabel_into(
     config: RelabelConfig, source: ResultsFolder, progress: ScanProgress
 ) -> ScanSummary:
     """Relabel into a folder of its own, which only a scan with the same record may hold."""
-    refuse_relabel_under_way(source)
     target = open_results(config.out or "")
     if target.location.is_below(source.location) or source.location.is_below(target.location):
         raise UsageError(f"`out` {config.out}: give a folder outside the results, or `in_place`")
-    found = _read_finished(source)
+    found = read_finished(source)
     work = _Relabel(source, target, found, _new_record(config, found.scan))
     target.refuse_other_formats()
     with target.open():
@@ -126,7 +123,7 @@ def _relabel_in_place(
     with results.open():
         record = read_relabel(results)
         if record is None:
-            found = _read_finished(results)
+            found = read_finished(results)
             after = _new_record(config, found.scan)
             if after == found.scan:
                 return found.summary
@@ -141,18 +138,9 @@ def _relabel_in_place(
         files = results.recorded_files()
         if files is None:
             raise ResultsError(f"{config.folder}: files.arrow is missing or damaged: restore it")
-        found = _Finished(record.before, files, record.summary)
+        found = FinishedScan(record.before, files, record.summary)
         work = _Relabel(results, results, found, record.after)
         return work.run(work.is_decided_anew, progress)
-
-
-@dataclass(frozen=True)
-class _Finished:
-    """The records of a finished scan."""
-
-    scan: ScanRecord
-    files: ManifestFiles
-    summary: ScanSummary
 
 
 @dataclass(frozen=True)
@@ -161,7 +149,7 @@ class _Relabel:
 
     source: ResultsFolder
     target: ResultsFolder
-    found: _Finished
+    found: FinishedScan
     after: ScanRecord
 
     def run(self, is_done: Callable[[Shard], bool], progress: ScanProgress) -> ScanSummary:
@@ -232,39 +220,18 @@ class _Relabel:
         return _plan(self.found)
 
 
-def _read_finished(results: ResultsFolder) -> _Finished:
-    """Return the records of a finished scan.
-
-    Raises UsageError where the scan is not finished, and ResultsError where a record or a result
-    file is not as the scan left it, as far as records, sizes and footers show it.
-    """
-    folder = results.location.text
-    summary, listed = results.read_summary(), results.shards_of_this_scan()
-    if summary is None:
-        raise UsageError(f"`folder` {folder}: its scan is not finished: run the same scan first")
-    files = results.recorded_files()
-    if listed is None or files is None or len(listed) != len(results.committed()):
-        raise ResultsError(f"{folder}: its records or result files are not whole: {_REPAIR}")
-    changed = results.changed_shards(listed)
-    if changed:
-        name = results.detections.child(results.shard_name(min(changed))).text
-        raise ResultsError(
-            f"{folder}: {len(changed)} result files changed since the scan finished, the first: "
-            f"{name}; nothing was relabelled: {_REPAIR}"
-        )
-    return _Finished(record_of(ScanRecord, json.loads(listed.scan)), files, summary)
-
-
 def _read(results: ResultsFolder, scan: ScanRecord, shard: Shard) -> pa.Table:
     """Return a shard's result file. Raises ResultsError where it is not as the scan wrote it."""
     file = results.detections.child(results.shard_name(shard.index))
     try:
         return ResultFile(file, shard.index, scan, shard).read()
     except FileProblem as problem:
-        raise ResultsError(f"{file.text}: {problem.kind}: {problem.detail}; {_REPAIR}") from problem
+        raise ResultsError(
+            f"{file.text}: {problem.kind}: {problem.detail}; {HOW_TO_REPAIR}"
+        ) from problem
 
 
-def _check_all(results: ResultsFolder, found: _Finished) -> None:
+def _check_all(results: ResultsFolder, found: FinishedScan) -> None:
     """Read all result files, so that nothing is changed where one of them is damaged."""
 
     def check(shard: Shard) -> None:
@@ -275,7 +242,7 @@ def _check_all(results: ResultsFolder, found: _Finished) -> None:
             pass
 
 
-def _plan(found: _Finished) -> Iterator[Shard]:
+def _plan(found: FinishedScan) -> Iterator[Shard]:
     settings = found.scan.settings
     return plan_shards(found.files, settings.shard_rows, settings.limit)
 

@@ -12,7 +12,8 @@ from aigid.sources.finding import FoundFile, OnNote, find_sources, locations_of
 from aigid.sources.kinds import Kind
 from aigid.sources.parquet import opened, read_footer
 from aigid.sources.reading import identify, read_rows
-from aigid.sources.tars import count_rows
+from aigid.sources.tars import SampleRange, count_rows, sample_ranges, tar_stream
+from aigid.sources.text_tables import read_blocks, split_records
 
 __all__ = [
     "CAPTION",
@@ -28,6 +29,7 @@ __all__ = [
     "ManifestFile",
     "ManifestFiles",
     "OnNote",
+    "SampleRange",
     "Segment",
     "caption_errors",
     "captions_beside",
@@ -43,9 +45,13 @@ __all__ = [
     "is_text",
     "locations_of",
     "opened",
+    "read_blocks",
     "read_footer",
     "read_rows",
     "resolve_columns",
+    "sample_ranges",
+    "split_records",
     "take",
+    "tar_stream",
     "texts",
 ]

@@ -61,6 +61,22 @@ class CsvForm:
             columns.append(pa.array(cells, pa.string()))
         return pa.RecordBatch.from_arrays(columns, names)
 
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Yield the bytes of each record in a block. Empty lines belong to none."""
+        taken: list[bytes] = []
+
+        def lines() -> Iterator[str]:
+            for line in io.BytesIO(data):
+                taken.append(line)
+                yield line.decode("utf-8", "replace")
+
+        csv.field_size_limit(MAX_LINE_BYTES)
+        reader = csv.reader(lines(), delimiter=self._separator, strict=True)
+        for record in reader:
+            if record:
+                yield b"".join(taken)
+            taken.clear()
+
 
 def _records(
     text: Iterable[str], separator: str, lines: Lines | None = None

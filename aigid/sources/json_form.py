@@ -1,5 +1,6 @@
 """JSON lines: an object on each line, and the types of its values."""
 
+import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -53,6 +54,10 @@ class JsonForm:
         rows = [json.loads(line) for line in map(_content, data.split(b"\n")) if line]
         columns = [_column([row.get(name) for row in rows], self._types[name]) for name in names]
         return pa.RecordBatch.from_arrays(columns, names)
+
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Yield the bytes of each line in a block that has an object."""
+        return (line for line in io.BytesIO(data) if _content(line))
 
     def _widen(self, records: list[dict[str, Any]]) -> None:
         """Make the types fit these records as well."""

@@ -137,9 +137,7 @@ def read_tar(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
     """
     file, location = segment.file, locate(segment.file.uri)
     with _damage(file.path):
-        with location.filesystem.open_input_file(location.path) as source:
-            if (source.size(), _digest(source)) != (file.size_bytes, file.digest):
-                raise changed(file)
+        _check_unchanged(file, location)
         rows, size = [], 0
         for row in islice(_rows(location), segment.start, segment.stop):
             rows.append(row)
@@ -149,6 +147,42 @@ def read_tar(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
                 rows, size = [], 0
         if rows:
             yield _batch(rows, names)
+
+
+@dataclass(frozen=True)
+class SampleRange:
+    """Where the members of a sample are in a tar, without compression, and its number of rows."""
+
+    start: int
+    stop: int
+    rows: int
+
+
+def sample_ranges(file: ManifestFile) -> Iterator[SampleRange]:
+    """Yield the samples of a tar in order, also those without rows.
+
+    Raises AigidError if the tar is damaged, or has changed since the manifest was opened.
+    """
+    location, key, found = locate(file.uri), None, SampleRange(0, 0, 0)
+    with _damage(file.path):
+        _check_unchanged(file, location)
+        for member, tar in _members(location):
+            now, _ = _split(member.name)
+            if now != key:
+                if key is not None:
+                    yield found
+                key, found = now, SampleRange(member.offset, member.offset, 0)
+            is_image = kind_of_name(member.name) is Kind.IMAGES and not member.isdir()
+            found = SampleRange(found.start, tar.offset, found.rows + is_image)
+        if key is not None:
+            yield found
+
+
+@contextmanager
+def tar_stream(file: ManifestFile) -> Iterator[pa.NativeFile]:
+    """Open the bytes of a tar without compression, to be read once."""
+    with _damage(file.path), _opened(locate(file.uri)) as stream:
+        yield stream
 
 
 _Row = tuple[str, bytes | None, _Sample]
@@ -180,17 +214,23 @@ def _samples(location: Location) -> Iterator[_Sample]:
 
 def _members(location: Location) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
     """Yield the members of a tar, each to be read before the next is asked for."""
-    is_gzip = not location.path.lower().endswith(".tar")
-    with location.filesystem.open_input_stream(
-        location.path, compression=None, buffer_size=_STREAM_BYTES
-    ) as raw:
-        stream = _Stream(pa.CompressedInputStream(raw, "gzip") if is_gzip else raw)
+    with _opened(location) as opened:
+        stream = _Stream(opened)
         with tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER_BYTES) as tar:  # type: ignore[call-overload]
             while (member := tar.next()) is not None:
                 yield member, tar
                 # Otherwise it keeps all members.
                 tar.members = []
             stream.check_end(tar.offset)
+
+
+@contextmanager
+def _opened(location: Location) -> Iterator[pa.NativeFile]:
+    is_gzip = not location.path.lower().endswith(".tar")
+    with location.filesystem.open_input_stream(
+        location.path, compression=None, buffer_size=_STREAM_BYTES
+    ) as raw:
+        yield pa.CompressedInputStream(raw, "gzip") if is_gzip else raw
 
 
 class _Stream:
@@ -283,6 +323,12 @@ def _text(sample: _Sample, values: dict[str, Any], name: str) -> str | None:
         return None
     text = found if isinstance(found, str) else json.dumps(found)
     return text.encode("utf-8", "replace").decode()
+
+
+def _check_unchanged(file: ManifestFile, location: Location) -> None:
+    with location.filesystem.open_input_file(location.path) as source:
+        if (source.size(), _digest(source)) != (file.size_bytes, file.digest):
+            raise changed(file)
 
 
 def _digest(source: pa.NativeFile) -> str:

@@ -80,6 +80,31 @@ def read_table(segment: Segment, names: list[str]) -> Iterator[pa.RecordBatch]:
         ) from error
 
 
+def read_blocks(file: ManifestFile) -> Iterator[bytes]:
+    """Yield the bytes of a whole table: those that name its columns, if any, then each block.
+
+    Raises AigidError if the file has changed since the manifest was opened, or cannot be read.
+    """
+    location = locate(file.uri)
+    try:
+        with location.filesystem.open_input_file(location.path) as source:
+            for block in file.blocks:
+                data = bytes(source.read(block.bytes))
+                if _digest(data) != block.digest:
+                    raise changed(file)
+                yield data
+    except OSError as error:
+        raise AigidError(
+            f"{file.path}: cannot be read: {explain_failure(error, location)}"
+        ) from error
+
+
+def split_records(file: ManifestFile, data: bytes) -> Iterator[bytes]:
+    """Yield the bytes of each record in a block of a table."""
+    form: _Form = JsonForm(file.schema) if file.kind is Kind.JSON_LINES else CsvForm(file.schema)
+    return form.split(data)
+
+
 def _overlapping(source: pa.NativeFile, segment: Segment) -> Iterator[tuple[bytes, int, int]]:
     """Yield the bytes of each block that has rows of the segment, and which of its rows."""
     file, row, at = segment.file, 0, segment.file.blocks[0].bytes

@@ -46,6 +46,7 @@ def sound_results(
     seed: int = 0,
     scored_by: ScoredBy = SCORED_BY,
     finished: bool = True,
+    paths: tuple[str, ...] = SCAN.manifests,
 ) -> ResultsFolder:
     """Make the results folder of a scan, as `run_scan` does, and return it."""
     results = open_results(str(out))
@@ -67,6 +68,7 @@ def sound_results(
         )
         record = replace(
             SCAN,
+            manifests=paths,
             input=InputTotals(len(manifest.files), totals.planned_rows),
             settings=settings,
             shards=len(plan),
