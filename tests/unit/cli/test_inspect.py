@@ -12,6 +12,7 @@ from support.command_line import invoke, run_without
 from support.evidence_files import A1111, jpeg, jpeg_with_exif, jpeg_with_xmp, png_with_text
 from support.image_files import encoded
 
+from aigid.detector import Detector
 from aigid.pixels import DecodeLimits
 
 
@@ -172,3 +173,40 @@ def test_a_damaged_image_with_evidence_has_both(tmp_path: Path) -> None:
     assert invoke("inspect", path).stdout.startswith(f"{path}: ai\n")
     (line,) = invoke("inspect", "--json", path).stdout.splitlines()
     assert json.loads(line)["evidence"] == "ai"
+
+
+def test_images_are_scored_only_where_asked(generated: Path, tiny_repository: Path) -> None:
+    words = ("inspect", "--json", generated)
+    assert "score" not in json.loads(invoke(*words).stdout)
+    options = ("--score", "--model", tiny_repository, "--prompt", "a lighthouse")
+    found = json.loads(invoke(*words, *options).stdout)
+    (expected,) = Detector.load(tiny_repository).detect([generated], ["a lighthouse"])
+    assert found["evidence"] == "ai"
+    assert found["score"]["p_ai"] == expected.p_ai
+    assert found["score"]["verdict"] == expected.verdict
+    assert found["score"]["p_source"] == list(expected.p_source or ())
+    shown = invoke("inspect", generated, *options).stdout
+    assert f"  score: {expected.verdict}, p_ai {expected.p_ai:.3f}, source " in shown
+
+
+def test_the_notice_of_the_model_is_on_stderr_beside_scores(generated: Path) -> None:
+    result = invoke("inspect", "--score", generated)
+    assert "not for real decisions" in result.stderr
+    assert "not for real decisions" not in result.stdout
+
+
+def test_an_image_that_cannot_be_decoded_has_no_score(generated: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(generated.read_bytes()[:-40])
+    found = json.loads(invoke("inspect", "--score", "--json", cut).stdout)
+    assert found["evidence"] == "ai"
+    assert found["score"]["p_ai"] is None
+    assert found["error"]
+    assert "score:" not in invoke("inspect", "--score", cut).stdout
+
+
+@pytest.mark.parametrize("option", [("--prompt", "a cat"), ("--model", ".")])
+def test_options_of_the_score_need_the_score(generated: Path, option: tuple[str, str]) -> None:
+    result = invoke("inspect", generated, *option)
+    assert result.exit_code == 2
+    assert f"{option[0]} is for --score: give --score too" in result.stderr
