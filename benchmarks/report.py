@@ -186,7 +186,7 @@ def results_of(name: str, rows: int, folder: Path) -> Path:
     scan, out = folder / "scan", folder / f"results-{name}-{rows}"
     if not scan.exists():
         manifest = write_images(folder)
-        aigid("-q", "scan", manifest, "--out", scan, "--evidence")
+        aigid("-q", "scan", manifest, "--out", scan, "--evidence", "--hash")
     if out.exists():
         return out
     if name == "images":

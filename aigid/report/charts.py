@@ -58,7 +58,9 @@ def finding_chart(findings: FindingCounts) -> dict[str, Any]:
         f"{kind}: {says} ({strength.replace('_', ' ')})" for (kind, says, strength), _ in found
     ]
     colours = [says for (_, says, _), _ in found]
-    return _bars(names, [count for _, count in found], colours)
+    chart = _bars(names, [count for _, count in found], colours)
+    # On a phone there is no room for more.
+    return chart | {"narrow": [f"{kind}: {says}" for (kind, says, _), _ in found]}
 
 
 def group_chart(groups: list[Group], share: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from aigid.report.statistics import Statistics
 from aigid.results import REMEDIES
 
 _MOST_GROUPS = 24
-_MOST_NAMES = 20
+_MOST_NAMES = 12
 _SOURCE_GALLERIES = 12
 # The scores that the table of certainty cuts at.
 _CERTAINTY = (0.0, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 1.001)

@@ -30,8 +30,11 @@ class ShownFinding:
         return STRENGTHS.index(self.strength) if self.strength in STRENGTHS else len(STRENGTHS)
 
 
-def parse_findings(text: str) -> list[ShownFinding] | None:
-    """Return the findings in a value of `evidence_detail`; None where it cannot be read."""
+def parse_findings(text: str, *, details: bool = True) -> list[ShownFinding] | None:
+    """Return the findings in a value of `evidence_detail`; None where it cannot be read.
+
+    Without `details` they have none, which is enough to count them, and faster.
+    """
     if len(text) > _MOST_CHARACTERS:
         return None
     try:
@@ -40,7 +43,7 @@ def parse_findings(text: str) -> list[ShownFinding] | None:
         return None
     if not isinstance(values, list) or not all(isinstance(one, dict) for one in values):
         return None
-    return [_finding(one) for one in values]
+    return [_finding(one, details) for one in values]
 
 
 def shown(value: Any) -> str:
@@ -49,8 +52,8 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def _finding(values: dict[str, Any]) -> ShownFinding:
-    details = values.get("details")
+def _finding(values: dict[str, Any], with_details: bool) -> ShownFinding:
+    details = values.get("details") if with_details else None
     found = details.items() if isinstance(details, dict) else ()
     return ShownFinding(
         kind=shown(values.get("kind")),

@@ -84,7 +84,10 @@ def _findings(table: pa.Table) -> tuple[dict[int, list[ShownFinding]], int]:
     column = table.column("evidence_detail")
     places = np.flatnonzero(np.asarray(pc.is_valid(column))).tolist()
     texts = column.drop_null().to_pylist()
-    parsed = {place: parse_findings(text) for place, text in zip(places, texts, strict=True)}
+    parsed = {
+        place: parse_findings(text, details=False)
+        for place, text in zip(places, texts, strict=True)
+    }
     known = {place: findings for place, findings in parsed.items() if findings is not None}
     return known, len(parsed) - len(known)
 

@@ -76,9 +76,11 @@
   }
 
   function names(spec, width) {
-    const most = width < 500 ? 16 : 44;
+    const isNarrow = width < 500;
+    const most = isNarrow ? 16 : 44;
     const places = spec.names.map((_, place) => place);
-    const ticktext = spec.names.map((name) => plain(short(name, most)));
+    const texts = (isNarrow && spec.narrow) || spec.names;
+    const ticktext = texts.map((name) => plain(short(name, most)));
     return {
       ...axis(""), autorange: "reversed", tickmode: "array", tickvals: places, ticktext,
       showgrid: false, ticks: "", range: [spec.names.length - 0.5, -0.5],

@@ -18,6 +18,7 @@ from aigid.contract import find_model, load_contract
 from aigid.errors import AigidError, ResultsError, ResumeMismatchError, UsageError
 from aigid.progress_bar import SilentProgress
 from aigid.report import ReportConfig, WrittenReport, write_report
+from aigid.results import REMEDIES
 
 
 def write(results: Path, **settings: object) -> WrittenReport:
@@ -32,6 +33,7 @@ def text_of(written: WrittenReport) -> str:
     return " ".join(re.sub(r"<[^>]*>", " ", page).split())
 
 
+SUMMARY = "summary.json"
 ROWS = [ResultRow(0.9), ResultRow(0.95), ResultRow(0.1), ResultRow(None, error="missing")]
 
 
@@ -44,7 +46,7 @@ def test_the_answer_comes_first_and_the_notice_with_it(tmp_path: Path) -> None:
     text = text_of(written)
     assert text.index("not for real decisions") < text.index("2 of 4 images look AI-generated")
     assert text.index("2 of 4 images look AI-generated") < text.index("Scores")
-    assert "Restore the image, or name the folder" in text
+    assert REMEDIES["missing"][:20] in text
 
 
 def test_the_policy_allows_the_page_s_own_scripts_and_styles_alone(tmp_path: Path) -> None:
@@ -189,6 +191,12 @@ def another_threshold(results: Path) -> None:
     )
 
 
+def relabel_under_way(results: Path) -> None:
+    record, summary = (json.loads((results / name).read_text()) for name in ("scan.json", SUMMARY))
+    values = {"before": record, "after": record, "summary": summary}
+    (results / "relabel.json").write_text(json.dumps(values))
+
+
 def other_summary(results: Path) -> None:
     summary = json.loads((results / "summary.json").read_text())
     (results / "summary.json").write_text(json.dumps(summary | {"rows": 5}))
@@ -207,6 +215,7 @@ def other_summary(results: Path) -> None:
         (missing_shard, ResultsError, r"summary\.json has 4 rows.*but the result files 2"),
         (swapped_shards, ResultsError, r"part-000000\.parquet: its shard is 1, the scan's 0"),
         (another_threshold, ResultsError, r"part-000001\.parquet: its threshold is 0\.7"),
+        (relabel_under_way, ResumeMismatchError, "a relabel to threshold 0.5 .* is under way"),
         (other_summary, ResultsError, r"summary\.json has 5 rows.*aigid verify"),
     ],
 )
