@@ -15,6 +15,7 @@ from aigid.results import (
     ScanSummary,
     open_results,
     read_scan,
+    refuse_relabel_under_way,
     result_schema,
 )
 from aigid.shards import PlanTotals, Shard, plan_shards
@@ -92,11 +93,13 @@ def open_for_report(config: ReportConfig) -> OpenedResults:
     """Open the results folder of a scan, finished or not.
 
     Raises UsageError where there are no results, or where a column that the config names was not
-    kept; ResumeMismatchError where another version of aigid wrote the folder; and ResultsError
-    where a record or the first result file is missing or damaged.
+    kept; ResumeMismatchError where another version of aigid wrote the folder, or a relabel of it
+    has not finished; and ResultsError where a record or the first result file is missing or
+    damaged.
     """
     folder = open_results(config.out)
     scan = read_scan(folder)
+    refuse_relabel_under_way(folder)
     files = folder.recorded_files()
     if files is None:
         raise ResultsError(
