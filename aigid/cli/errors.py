@@ -44,6 +44,7 @@ PARAMETERS = {
     "paths": ("manifests",),
     "precisions": ("precision",),
     "private_key": ("triton_key",),
+    "readers": ("reader",),
     "repository": ("model",),
     "resize": ("augment",),
     "root_certificates": ("triton_ca",),

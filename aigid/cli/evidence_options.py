@@ -15,7 +15,6 @@ TRUST_LIST = options_under("Evidence")(
 
 READERS = options_under("Evidence")(
     "--reader",
-    "readers",
     multiple=True,
     metavar="NAME",
     help="Run this reader as well: stealth-text, dwt-dct, or a plug-in's. It may decode pixels. "

@@ -42,7 +42,7 @@ _SHOWN_CHARACTERS = 200
 def command(
     images: tuple[Path, ...],
     trust_list: Path | None,
-    readers: tuple[str, ...],
+    reader: tuple[str, ...],
     json: bool,
     **score: Any,
 ) -> None:
@@ -59,7 +59,7 @@ def command(
     """
     from aigid.evidence import load_readers
 
-    look = _Inspection(trust_anchors(trust_list), load_readers(readers), _scorer(**score))
+    look = _Inspection(trust_anchors(trust_list), load_readers(reader), _scorer(**score))
     failed = 0
     with printing("the evidence"):
         for path in images:

@@ -31,6 +31,7 @@ def scan_config(paths: tuple[str, ...], options: dict[str, Any]) -> "ScanConfig"
     batch_rows = options.pop("batch_size")
     triton, ray = _triton_config(options), _ray_config(options)
     options["trust_anchors"] = trust_anchors(options.pop("trust_list"))
+    options["readers"] = options.pop("reader")
     options["headers"] = tuple(map(_header, options.pop("header")))
     options["retry_errors"] = options.pop("retry_errors", None) or False
     return ScanConfig(

@@ -93,8 +93,9 @@ def open_for_report(config: ReportConfig) -> OpenedResults:
     """Open the results folder of a scan, finished or not.
 
     Raises UsageError where there are no results, or where a column that the config names was not
-    kept; ResumeMismatchError where another version of aigid wrote the folder, or a relabel of it is
-    under way; and ResultsError where a record or the first result file is missing or damaged.
+    kept; ResumeMismatchError where another version of aigid wrote the folder, or a relabel of it
+    has not finished; and ResultsError where a record or the first result file is missing or
+    damaged.
     """
     folder = open_results(config.out)
     scan = read_scan(folder)
