@@ -17,7 +17,7 @@ _output = options_under("Output")
 
 
 @click.command("report", cls=Command)
-@click.argument("out", metavar="DIR")
+@click.argument("results", metavar="DIR")
 @_content(
     "--by",
     metavar="COLUMN",
@@ -32,15 +32,18 @@ _output = options_under("Output")
 )
 @_content("--no-images", is_flag=True, help="Leave images out; prompts and references stay.")
 @_output(
-    "--out", "page", metavar="FILE", help="Write the page to this file.  [default: DIR/report.html]"
+    "-o",
+    "--out",
+    metavar="FILE",
+    help="Write the page to this file.  [default: DIR/report.html]",
 )
 @_output("--json", is_flag=True, help="Print the page's path and figures as JSON.")
 def command(
-    out: str,
+    results: str,
     by: str | None,
     label_column: str | None,
     no_images: bool,
-    page: str | None,
+    out: str | None,
     json: bool,
 ) -> None:
     """Write one HTML page about a scan's results: answers, charts and images.
@@ -59,7 +62,7 @@ def command(
     """
     from aigid.report import ReportConfig, write_report
 
-    config = ReportConfig(out, page, by, label_column, not no_images)
+    config = ReportConfig(results, out, by, label_column, not no_images)
     with shown_progress("report") as progress:
         written = write_report(config, progress)
     with printing("the figures", done=f"the report is in {written.page}"):

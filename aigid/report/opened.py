@@ -97,7 +97,7 @@ def open_for_report(config: ReportConfig) -> OpenedResults:
     has not finished; and ResultsError where a record or the first result file is missing or
     damaged.
     """
-    folder = open_results(config.out)
+    folder = open_results(config.results, parameter="results")
     scan = read_scan(folder)
     refuse_relabel_under_way(folder)
     files = folder.recorded_files()
@@ -108,7 +108,7 @@ def open_for_report(config: ReportConfig) -> OpenedResults:
         )
     committed = frozenset(folder.committed())
     if not committed:
-        raise UsageError(f"`out` {folder.location.text}: no shard of the scan is finished yet")
+        raise UsageError(f"`results` {folder.location.text}: no shard of the scan is finished yet")
     for name in ("by", "label_column"):
         column = getattr(config, name)
         if column is not None and column not in scan.settings.columns.keep:

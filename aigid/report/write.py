@@ -44,7 +44,7 @@ def write_report(config: ReportConfig, progress: ScanProgress) -> WrittenReport:
     except ModuleNotFoundError as error:
         raise missing_extra("a report", error, "report") from error
     opened = open_for_report(config)
-    page = locate(config.page) if config.page else opened.folder.location.child(REPORT_FILE)
+    page = locate(config.out) if config.out else opened.folder.location.child(REPORT_FILE)
     progress.start(opened.totals.rows, 0, at_least=opened.totals.at_least)
     statistics = collect(opened, config, progress)
     _check_summary(opened, statistics)
@@ -72,7 +72,7 @@ def _write(page: Location, data: bytes) -> None:
         write_atomic(page, data)
     except OSError as error:
         reason = error.strerror if page.is_local else explain_failure(error, page)
-        raise ResultsError(f"`page` {page.text}: cannot be written: {reason}") from error
+        raise ResultsError(f"`out` {page.text}: cannot be written: {reason}") from error
 
 
 def _written(

@@ -20,7 +20,9 @@ def read_scan(results: ResultsFolder) -> ScanRecord:
     """
     file = results.location.child(SCAN_FILE)
     if not exists(file):
-        raise UsageError(f"`out` {results.location.text}: no results of a scan there")
+        raise UsageError(
+            f"`{results.parameter}` {results.location.text}: no results of a scan there"
+        )
     results.refuse_other_formats()
     try:
         return record_of(ScanRecord, json.loads(read_bytes(file)))

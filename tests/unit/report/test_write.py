@@ -72,7 +72,7 @@ def test_the_same_results_give_the_same_page(tmp_path: Path) -> None:
     rows = [ResultRow(1.0, prompt=f"row {row}") for row in range(60)]
     results = report_results(tmp_path, rows, Made(shard_rows=10, row_group_rows=10))
     first = Path(write(results).page).read_bytes()
-    assert Path(write(results, page=str(tmp_path / "again.html")).page).read_bytes() == first
+    assert Path(write(results, out=str(tmp_path / "again.html")).page).read_bytes() == first
 
 
 def test_sections_without_their_columns_name_the_option_that_fills_them(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_labels_give_the_rows_that_are_right(tmp_path: Path) -> None:
 def test_a_report_can_go_elsewhere(tmp_path: Path) -> None:
     results = report_results(tmp_path, ROWS)
     page = tmp_path / "other.html"
-    assert write(results, page=str(page)).page == str(page)
+    assert write(results, out=str(page)).page == str(page)
     assert page.exists() and not (results / "report.html").exists()
 
 
@@ -229,7 +229,7 @@ def test_bad_results_are_refused_and_an_old_page_stays(
     page = tmp_path / "page.html"
     page.write_text("old")
     with pytest.raises(kind, match=message):
-        write(results, page=str(page))
+        write(results, out=str(page))
     assert page.read_text() == "old"
     assert [file.name for file in tmp_path.glob(".*")] == []
 
@@ -243,8 +243,8 @@ def test_a_column_that_was_not_kept_is_refused(tmp_path: Path, name: str) -> Non
 
 def test_a_page_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     results = report_results(tmp_path, ROWS)
-    with pytest.raises(ResultsError, match=r"`page` .*gone/x\.html: cannot be written: No such"):
-        write(results, page=str(tmp_path / "gone" / "x.html"))
+    with pytest.raises(ResultsError, match=r"`out` .*gone/x\.html: cannot be written: No such"):
+        write(results, out=str(tmp_path / "gone" / "x.html"))
 
 
 def test_data_for_charts_stays_in_its_element(tmp_path: Path) -> None:
