@@ -6,7 +6,6 @@ process of its own.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -156,8 +155,8 @@ def run_child(name: str, folder: str) -> None:
     work, started = work_of(name, Path(folder)), time.perf_counter()
     work()
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mib": peak}))
+    figures = RunFigures.of(0, seconds)
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mib": figures.peak_memory_mib}))
 
 
 @click.command()

@@ -34,6 +34,12 @@ _thresholds = options_under("Thresholds")
     "real rows that it needs. 0.05, 0.01, 0.001 and the model's own are fitted if there are "
     "enough.",
 )
+@_thresholds(
+    "--thresholds-only",
+    is_flag=True,
+    help="Keep temperatures and the open set: the scores stay the same, and `aigid relabel` can "
+    "decide anew what the version before has scanned.",
+)
 @_output(
     "-o",
     "--out",
@@ -44,6 +50,7 @@ def command(
     repository: Path,
     manifests: tuple[str, ...],
     max_fpr: tuple[float, ...],
+    thresholds_only: bool,
     out: Path | None,
     **options: Any,
 ) -> None:
@@ -67,6 +74,7 @@ def command(
         out,
         label_choice(options),
         max_fpr,
+        thresholds_only,
     )
     with shown_progress("calibrate") as progress:
         found = recalibrate(config, progress)

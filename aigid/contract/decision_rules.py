@@ -92,7 +92,7 @@ class OpenSet:
 
 @dataclass(frozen=True)
 class FittedOn:
-    """What temperatures and thresholds were fitted on.
+    """What thresholds were fitted on, and temperatures unless they were kept from before.
 
     `data` names the manifest, `rows` counts its rows and `real_rows` those of real images. `graphs`
     is the precision of the graphs that scored them, or "torch fp32" for the checkpoint itself.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 import onnxruntime as ort
 
-from aigid.contract import FittedOn, Temperatures
+from aigid.contract import FittedOn, ModelContract, Temperatures
 from aigid.export.checkpoint_to_onnx import export_heads
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
@@ -26,7 +26,7 @@ from aigid.training.heads import Heads
 from aigid.training.inference import score_features
 from aigid.training.labelled_features import LabelledFeatures, labelled_features
 from aigid.training.metrics import LabelledScores
-from aigid.training.open_set import fit_open_set
+from aigid.training.open_set import FittedOpenSet, fit_open_set
 from aigid.training.thresholds import RATES, Decisions, fit_decisions
 from aigid.training.training_progress import TrainingProgress
 
@@ -88,6 +88,21 @@ def fit_heads(
     )
     scores = head_scores(graph, features, labels)
     return FittedHeads(temperatures, graph, scores, fit_decisions(scores, open_set, rates))
+
+
+def fit_thresholds_alone(
+    heads: Heads, features: LabelledFeatures, contract: ModelContract, rates: Iterable[float]
+) -> FittedHeads:
+    """Fit the thresholds of `rates` on labelled features; the scores stay those of the contract."""
+    graph = export_heads(
+        heads,
+        contract.temperatures,
+        text_features=features.text.shape[1],
+        image_features=features.image.shape[1],
+    )
+    scores = head_scores(graph, features, contract.labels)
+    decisions = fit_decisions(scores, FittedOpenSet(contract.open_set), rates)
+    return FittedHeads(contract.temperatures, graph, scores, decisions)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aigid.contract import ModelContract, load_contract, rows_needed
 from aigid.errors import UsageError
-from aigid.export.fit_on_graphs import fit_heads
+from aigid.export.fit_on_graphs import fit_heads, fit_thresholds_alone
 from aigid.export.new_heads import NewHeads, read_heads, write_new_heads
 from aigid.export.repository_lock import check_can_be_written
 from aigid.records import without_secrets
@@ -33,7 +33,8 @@ class CalibrationConfig:
     `paths` are labelled manifests, read with the labels of the model in `repository`. The new
     version goes to the repository `out`, or to `repository` itself. Thresholds are fitted for RATES
     and for those that the model has, as far as there are enough real rows, and for those of
-    `max_fpr` in any case.
+    `max_fpr` in any case. With `thresholds_only`, temperatures and the open set stay: the new
+    version gives the same scores, and has the same fingerprint.
     """
 
     repository: Path
@@ -41,6 +42,7 @@ class CalibrationConfig:
     out: Path | None = None
     labels: LabelChoice = LabelChoice()
     max_fpr: tuple[float, ...] = ()
+    thresholds_only: bool = False
 
     def __post_init__(self) -> None:
         wrong = [rate for rate in self.max_fpr if not 0 < rate < 1]
@@ -84,7 +86,10 @@ def recalibrate(config: CalibrationConfig, progress: TrainingProgress) -> Recali
     heads = read_heads(config.repository, contract)
     features = labelled_features(OnnxScorer(config.repository).features, manifest, progress)
     rates = dict.fromkeys((*RATES, *map(float, contract.thresholds), *config.max_fpr))
-    fitted = fit_heads(heads, features, labels, contract.temperatures, rates)
+    if config.thresholds_only:
+        fitted = fit_thresholds_alone(heads, features, contract, rates)
+    else:
+        fitted = fit_heads(heads, features, labels, contract.temperatures, rates)
     for rate in config.max_fpr:
         if f"{rate:g}" in fitted.decisions.refused:
             raise UsageError(f"`max_fpr`: {fitted.decisions.refused[f'{rate:g}']}")

@@ -295,8 +295,9 @@ def _origin(fitted: FittedOn | None) -> str:
     if fitted is None:
         return ""
     return (
-        f" These, and the thresholds, were fitted on {_literal(fitted.data)} with "
-        f"{_literal(fitted.graphs)}: {fitted.rows:,} rows, {fitted.real_rows:,} of them real."
+        f" The thresholds were fitted on {_literal(fitted.data)} with {_literal(fitted.graphs)}: "
+        f"{fitted.rows:,} rows, {fitted.real_rows:,} of them real. So were the temperatures, "
+        "unless `aigid calibrate --thresholds-only` kept them."
     )
 
 

@@ -67,11 +67,26 @@ def test_the_new_version_has_temperatures_and_thresholds_of_these_rows(
     assert contract.thresholds.keys() == {"0.05", "0.2"}
     assert {item.real_rows for item in contract.thresholds.values()} == {70}
     assert found.found_by["0.2"] >= found.found_by["0.05"]
-    assert found.refused.keys() == {"0.01", "0.001", "other"}
+    assert found.refused.keys() == {"0.01", "0.001", "miss 0.01", "miss 0.001", "other"}
     assert "299 real rows: got 70" in found.refused["0.01"]
     same = {"temperatures", "thresholds", "fitted_on", "open_set", "version", "fingerprint"}
     assert "mine.parquet" in (folder / "README.md").read_text()
     assert replace(before, **{name: getattr(contract, name) for name in same}) == contract
+
+
+def test_thresholds_alone_leave_scores_and_fingerprint(copied: Path, rows: Path) -> None:
+    before = load_contract(copied)
+    config = config_of(copied, rows, max_fpr=(0.2,), thresholds_only=True)
+    found = recalibrate(config, SilentProgress()).contract
+    assert found.version == before.version + 1
+    kept = {"temperatures", "open_set", "fingerprint", "encoders_fingerprint"}
+    assert {name: getattr(found, name) for name in kept} == {
+        name: getattr(before, name) for name in kept
+    }
+    assert found.thresholds.keys() == {"0.05", "0.2"}
+    assert found.thresholds["0.2"].real_rows == 70
+    # The graphs carry the same fingerprint.
+    assert OnnxScorer(copied).contract == found
 
 
 def test_thresholds_are_fitted_on_what_the_new_version_answers(
