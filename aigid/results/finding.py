@@ -24,7 +24,7 @@ class FindingKind(StrEnum):
     DOUBLED = "doubled"
     """A file has the rows of another shard as well as that shard's own file."""
     ANOTHER_MODEL = "another model"
-    """Another model scored the file, or the same one with another precision or threshold."""
+    """Another model scored the file, or the same one with another precision, threshold or mode."""
     ANOTHER_SCAN = "another scan"
     """A file is of another scan: it has other columns, or says so."""
     FOREIGN = "foreign"
