@@ -252,3 +252,20 @@ def test_data_for_charts_stays_in_its_element(tmp_path: Path) -> None:
     page = Path(write(report_results(tmp_path, rows)).page).read_text(encoding="utf-8")
     (data,) = re.findall('<script type="application/json" id="charts">(.*?)</script>', page)
     assert json.loads(data)["sources"]["names"] == ["</script><script>x</script>&amp;"]
+
+
+def test_the_run_tells_where_its_time_went(tmp_path: Path) -> None:
+    results = report_results(tmp_path, ROWS)
+    summary = json.loads((results / SUMMARY).read_text())
+    stages = {"fetch_s": 1.25, "decode_s": 20.0, "score_s": 3.5, "duplicates": 2}
+    summary["run"] |= stages
+    (results / SUMMARY).write_text(json.dumps(summary))
+    text = text_of(write(results))
+    assert "Stages fetching 1.2 s, decoding 20.0 s, scoring 3.5 s: of all threads together" in text
+    assert "Answers reused 2 rows" in text
+
+
+def test_a_run_without_stages_does_not_name_them(tmp_path: Path) -> None:
+    text = text_of(write(report_results(tmp_path, ROWS)))
+    assert "Stages" not in text
+    assert "Answers reused" not in text
