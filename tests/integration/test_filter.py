@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.command_line import invoke
-from support.evidence_files import png_with_text
+from support.evidence_files import A1111, png_with_text
 from support.object_store import CREDENTIALS, object_store
 from support.scan_results import result_rows
 from support.source_forms import FORMS, write_form
@@ -50,7 +50,7 @@ def test_evidence_is_a_condition_of_a_scan_that_read_it(
     folder = tmp_path / "images"
     folder.mkdir()
     for row in range(6):
-        text = {"parameters": "a cat\nSteps: 20, Sampler: Euler, Model: sdxl"} if row % 2 else {}
+        text = {"parameters": A1111} if row % 2 else {}
         (folder / f"{row}.png").write_bytes(png_with_text(**text))
     (folder / "9.png").write_bytes(b"no image")
     scan(tiny_repository, folder, tmp_path / "results", "--evidence", "--max-error-rate", 1)
