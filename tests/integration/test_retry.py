@@ -510,7 +510,7 @@ def test_retries_that_are_killed_at_random_moments_lose_nothing(
         process = start_scan(*words, "--threads", 1, "--retry-errors")
         # Every fourth one is killed while it starts.
         await_versions(process, out, before, wanted)
-        time.sleep(random.uniform(0, 0.05 if wanted else 2))
+        time.sleep(random.uniform(0, 0.05 if wanted else 0.5))
         process.kill()
         process.communicate()
         kinds = {one.kind.value for one in verify_results(open_results(str(out)))}
