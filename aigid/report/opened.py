@@ -1,6 +1,5 @@
 """The results folder that a report is about: its records, and the result files there are."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,6 +16,7 @@ from aigid.results import (
     read_scan,
     refuse_relabel_under_way,
     result_schema,
+    scorer_metadata,
 )
 from aigid.shards import PlanTotals, Shard, plan_shards
 from aigid.sources import ManifestFiles
@@ -67,14 +67,7 @@ class OpenedResults:
 
     def check_origin(self, index: int, metadata: Mapping[bytes, bytes]) -> None:
         """Raise ResultsError where a result file is that of another shard, model or decision."""
-        settings = self.scan.settings
-        expected = {
-            "shard": str(index),
-            "fingerprint": self.scan.model.fingerprint,
-            "threshold": json.dumps(settings.threshold),
-            "ai_from": json.dumps(settings.ai_from),
-            "real_below": json.dumps(settings.real_below),
-        }
+        expected = {"shard": str(index), **scorer_metadata(self.scan)}
         for name, value in expected.items():
             found = metadata.get(f"aigid.{name}".encode(), b"none").decode("utf-8", "replace")
             if found != value:

@@ -2,7 +2,7 @@
 
 from aigid.results.content_hash import content_sha256
 from aigid.results.counting import count_results
-from aigid.results.file_check import shard_runs
+from aigid.results.file_check import scorer_metadata, shard_runs
 from aigid.results.file_metadata import ScoredBy, labels_of
 from aigid.results.finding import Finding, FindingKind, Repair
 from aigid.results.finished import FinishedScan, read_finished
@@ -79,6 +79,7 @@ __all__ = [
     "result_table",
     "results_schema",
     "rows_to_verify",
+    "scorer_metadata",
     "shard_runs",
     "software_versions",
     "verify_results",

@@ -35,12 +35,12 @@ class ResultCounter:
     def add(self, shard: Shard, table: pa.Table) -> None:
         """Count the values in columns of a shard's result file, which `counted` names."""
         self._files, self._rows = self._files + 1, self._rows + table.num_rows
-        self._sources.update(_value_counts(table.column("source")))
-        self._verdicts.update(_value_counts(table.column("verdict")))
-        found = _value_counts(table.column("error"))
+        self._sources.update(count_values(table.column("source")))
+        self._verdicts.update(count_values(table.column("verdict")))
+        found = count_values(table.column("error"))
         self._errors.update(found)
         if self._evidence is not None:
-            self._evidence.update(_value_counts(table.column("evidence")))
+            self._evidence.update(count_values(table.column("evidence")))
         for code in found.keys() - self._examples.keys():
             position = pc.index(table.column("error").cast(pa.string()), code).as_py()
             self._examples[code] = _example(self._results, shard, position)
@@ -93,6 +93,7 @@ def _example(results: ResultsFolder, shard: Shard, position: int) -> ErrorExampl
     return ErrorExample(row["manifest"], row["row"], row["image"], row["error_detail"])
 
 
-def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+def count_values(column: pa.ChunkedArray) -> dict[str, int]:
+    """Return how many rows have each value of a column; nulls are left out."""
     counts = column.drop_null().value_counts()
     return {item["values"]: item["counts"] for item in counts.to_pylist()}

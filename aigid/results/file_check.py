@@ -14,8 +14,8 @@ from aigid.decisions import VERDICTS, decide_ai, decide_verdict
 from aigid.results.content_hash import content_sha256
 from aigid.results.file_metadata import decision_metadata
 from aigid.results.finding import FindingKind
-from aigid.results.record import ScanRecord
-from aigid.results.schema import OptionalColumns, column_names
+from aigid.results.record import ScanRecord, optional_columns_of
+from aigid.results.schema import column_names
 from aigid.results.shard_list import ListedShard, size_and_tail
 from aigid.shards import Shard
 from aigid.sources import Segment
@@ -44,7 +44,7 @@ class ResultFile:
 
     def check(self) -> pa.Table:
         """Return the columns of the file whose values the summary counts. Raises as `read` does."""
-        return self.read().select(self._optional.counted)
+        return self.read().select(optional_columns_of(self.scan).counted)
 
     def read(self) -> pa.Table:
         """Return the rows of the file, with its metadata.
@@ -81,7 +81,7 @@ class ResultFile:
         if "shard" not in metadata:
             raise FileProblem(FindingKind.FOREIGN, "its metadata does not name a shard of aigid")
         if self.scan is not None:
-            for name, expected in _model_of(self.scan).items():
+            for name, expected in scorer_metadata(self.scan).items():
                 if metadata.get(name) != expected:
                     raise FileProblem(
                         FindingKind.ANOTHER_MODEL,
@@ -107,14 +107,10 @@ class ResultFile:
             reason = explain_failure(error, self.file)
             raise FileProblem(FindingKind.DAMAGED, reason, row) from error
 
-    @property
-    def _optional(self) -> OptionalColumns:
-        return OptionalColumns() if self.scan is None else self.scan.settings.optional
-
     def _check_columns(self, schema: pa.Schema) -> None:
         if self.scan is None:
             return
-        expected = column_names(self.scan.settings.columns.keep, self._optional)
+        expected = column_names(self.scan.settings.columns.keep, optional_columns_of(self.scan))
         if schema.names != expected:
             raise FileProblem(
                 FindingKind.ANOTHER_SCAN,
@@ -200,8 +196,8 @@ def held_metadata(file: Location) -> dict[str, str]:
     }
 
 
-def _model_of(scan: ScanRecord) -> dict[str, str]:
-    """Return what a result file's metadata says of the model."""
+def scorer_metadata(scan: ScanRecord) -> dict[str, str]:
+    """Return what a result file's metadata says of its model and decisions, without "aigid."."""
     return {
         "model": scan.model.name,
         "fingerprint": scan.model.fingerprint,

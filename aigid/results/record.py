@@ -96,6 +96,11 @@ class ScanRecord:
     versions: dict[str, str]
 
 
+def optional_columns_of(scan: ScanRecord | None) -> OptionalColumns:
+    """Return the optional columns that a scan's record asks for; none without a record."""
+    return OptionalColumns() if scan is None else scan.settings.optional
+
+
 def software_versions() -> dict[str, str]:
     """Return the versions of aigid, Python and the packages that results depend on."""
     packages = {name: version(name) for name in _PACKAGES}

@@ -12,6 +12,7 @@ from aigid.bounded_map import bounded_map
 from aigid.errors import ResultsError
 from aigid.records import ErrorCode, RowError
 from aigid.results.content_hash import content_sha256
+from aigid.results.counting import count_values
 from aigid.results.folder import SHARDS_FILE, SUMMARY_FILE, ResultsFolder
 from aigid.results.schema import ShardAnswers
 from aigid.shards import Shard
@@ -41,7 +42,9 @@ class FailedRows:
         """
 
         def read(shard: Shard) -> tuple[int, Counter[str]]:
-            return shard.index, _count_errors(results.read(shard, ["error"]))
+            return shard.index, Counter(
+                count_values(results.read(shard, ["error"]).column("error"))
+            )
 
         found = dict(bounded_map(read, shards, _READING_THREADS)) if codes else {}
         return cls(codes, {index: one for index, one in found.items() if one.keys() & set(codes)})
@@ -122,8 +125,3 @@ def _errors_of(table: pa.Table) -> dict[int, RowError]:
         position: RowError(ErrorCode(row["error"]), row["error_detail"])
         for position, row in zip(positions.tolist(), failed.to_pylist(), strict=True)
     }
-
-
-def _count_errors(table: pa.Table) -> Counter[str]:
-    counts = table.column("error").drop_null().value_counts()
-    return Counter({item["values"]: item["counts"] for item in counts.to_pylist()})

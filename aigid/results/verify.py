@@ -24,9 +24,8 @@ from aigid.results.folder import (
     ResultsFolder,
 )
 from aigid.results.json_records import record_of
-from aigid.results.record import ScanRecord
+from aigid.results.record import ScanRecord, optional_columns_of
 from aigid.results.relabel_record import RELABEL_FILE, describe_relabel, read_relabel
-from aigid.results.schema import OptionalColumns
 from aigid.results.shard_list import ShardList
 from aigid.results.summary import ScanSummary
 from aigid.shards import Shard, plan_shards
@@ -203,17 +202,13 @@ def find_leftovers(results: ResultsFolder) -> Iterator[Finding]:
                 yield Finding(FindingKind.LEFTOVER, f"{prefix}{name}", detail, Repair.REMOVE)
 
 
-def _optional_columns(scan: ScanRecord | None) -> OptionalColumns:
-    return OptionalColumns() if scan is None else scan.settings.optional
-
-
 class _Verification:
     """The check of all result files against the records."""
 
     def __init__(self, results: ResultsFolder, records: _Records, on_rows: OnRows) -> None:
         self._results, self._records, self._on_rows = results, records, on_rows
         self._sizes = list_sizes(results.detections)
-        self._counter = ResultCounter(results, _optional_columns(records.scan))
+        self._counter = ResultCounter(results, optional_columns_of(records.scan))
         # Bad result files, and those among them that only contradict the records.
         self._bad = self._contradicting = 0
 

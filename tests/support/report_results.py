@@ -11,7 +11,14 @@ import pyarrow.parquet as pq
 
 from aigid.manifest import open_manifest
 from aigid.records import DEFAULT_LABELS
-from aigid.results import InputTotals, ModelIdentity, ScanModel, open_results
+from aigid.results import (
+    InputTotals,
+    ModelIdentity,
+    ScanModel,
+    ScanRecord,
+    open_results,
+    scorer_metadata,
+)
 from aigid.shards import Shard, plan_shards
 from aigid.sources import ColumnChoice
 from support.manifests import HF_IMAGE, encoded_image
@@ -71,9 +78,8 @@ def report_results(folder: Path, rows: Sequence[ResultRow], made: Made = Made())
     manifest = open_manifest(paths, ColumnChoice("Image", "Caption", keep))
     plan = list(plan_shards(manifest.files, made.shard_rows))
     settings = replace(SCAN.settings, columns=manifest.columns, shard_rows=made.shard_rows)
-    model = ScanModel(made.model, made.fingerprint, "int8", DEFAULT_LABELS)
     record = replace(
-        SCAN, manifests=tuple(paths), input=InputTotals(1, len(rows)), model=model,
+        _scan_of(made), manifests=tuple(paths), input=InputTotals(1, len(rows)),
         settings=settings, shards=len(plan),
     )  # fmt: skip
     results = open_results(str(folder / "results"))
@@ -140,11 +146,14 @@ def result_table(shard: Shard, rows: Sequence[ResultRow], made: Made) -> pa.Tabl
         columns["perceptual_hash"] = pa.array(values, pa.uint64())
     columns["error"] = pa.array([row.error for row in mine], pa.string()).cast(_KEY)
     columns["error_detail"] = pa.array([row.error for row in mine], pa.string())
-    metadata = {"shard": str(shard.index), "fingerprint": made.fingerprint}
-    metadata |= dict.fromkeys(("threshold", "ai_from", "real_below"), "0.5")
+    metadata = {"shard": str(shard.index), **scorer_metadata(_scan_of(made))}
     return pa.table(columns).replace_schema_metadata(
         {f"aigid.{name}": value for name, value in metadata.items()}
     )
+
+
+def _scan_of(made: Made) -> ScanRecord:
+    return replace(SCAN, model=ScanModel(made.model, made.fingerprint, "int8", DEFAULT_LABELS))
 
 
 def _shown(row: ResultRow) -> str | None:
