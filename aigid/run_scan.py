@@ -13,6 +13,7 @@ from aigid.errors import IncompleteScanError, ServerError, UsageError
 from aigid.extras import missing_extra
 from aigid.manifest import Manifest, open_manifest
 from aigid.progress import OnMessage, ScanProgress
+from aigid.progress_bar import counted
 from aigid.records import Mode
 from aigid.results import (
     SCAN_FORMAT,
@@ -152,8 +153,8 @@ def _discard(results: ResultsFolder, changed: set[int], on_message: OnMessage) -
         return
     names = _first_names([results.shard_name(index) for index in sorted(changed)])
     on_message(
-        f"{results.detections.text}: {len(changed)} result files changed since the "
-        f"scan finished: {names}; they are scanned again"
+        f"{results.detections.text}: {counted(len(changed), 'result file')} changed since the scan "
+        f"finished, to be scanned again: {names}"
     )
     results.discard(changed)
 

@@ -92,7 +92,10 @@ def _line(out: str, finding: "Finding") -> str:
 
 def _last_line(out: str, found: "list[Finding]", rows: list[int], repair: bool) -> str:
     if not found:
-        return f"{out}: sound: {sum(rows):,} rows in {len(rows):,} result files"
+        from aigid.progress_bar import counted
+
+        files = counted(len(rows), "result file")
+        return f"{out}: sound: {counted(sum(rows), 'row')} in {files}"
     left = sum(not finding.is_repairable for finding in found)
     told = f"{out}: findings: {len(found):,}"
     if left:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from aigid.errors import ResultsError, UsageError
+from aigid.progress_bar import counted
 from aigid.results.folder import ResultsFolder
 from aigid.results.json_records import record_of
 from aigid.results.record import ScanRecord
@@ -48,7 +49,7 @@ def read_finished(results: ResultsFolder) -> FinishedScan:
     if changed:
         name = results.detections.child(results.shard_name(min(changed))).text
         raise ResultsError(
-            f"{folder}: {len(changed)} result files changed since the scan finished, the first: "
-            f"{name}: {HOW_TO_REPAIR}"
+            f"{folder}: {counted(len(changed), 'result file')} changed since the scan finished, "
+            f"the first: {name}: {HOW_TO_REPAIR}"
         )
     return FinishedScan(record_of(ScanRecord, json.loads(listed.scan)), files, summary)

@@ -16,6 +16,7 @@ from aigid.cores import available_cores
 from aigid.decisions import VerdictRule, mode_of
 from aigid.errors import ContractError, ResultsError, UsageError
 from aigid.progress import ScanProgress
+from aigid.progress_bar import counted
 from aigid.records import Mode
 from aigid.results.counting import count_results
 from aigid.results.file_check import FileProblem, ResultFile, held_metadata
@@ -212,8 +213,8 @@ class _Relabel:
         if missing > 0:
             self.target.remove(RELABEL_FILE)
             raise ResultsError(
-                f"{self.target.location.text}: {missing} result files are missing, the others are "
-                "relabelled: run the scan with the new settings to make them again"
+                f"{self.target.location.text}: {counted(missing, 'result file')} missing, the "
+                "others are relabelled: run the scan with the new settings to make them again"
             )
 
     def _shards(self) -> Iterator[Shard]:

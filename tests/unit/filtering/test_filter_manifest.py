@@ -405,7 +405,7 @@ def test_damaged_unfinished_and_half_relabelled_results_are_refused(tmp_path: Pa
     part = result_files(results)[2]
     whole = part.read_bytes()
     part.write_bytes(whole[:-9])
-    with pytest.raises(ResultsError, match="1 result files changed since the scan finished"):
+    with pytest.raises(ResultsError, match="1 result file changed since the scan finished"):
         run(results, out, verdict=("real",))
     part.write_bytes(whole)
     (results / "relabel.json").write_text("{")

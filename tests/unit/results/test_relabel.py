@@ -282,7 +282,7 @@ def test_a_result_file_that_is_damaged_meanwhile_can_be_scanned_again(
     with pytest.raises(ResultsError, match="truncated"):
         run(out, threshold=0.8)
     bad.unlink()
-    with pytest.raises(ResultsError, match="1 result files are missing, the others are relabelled"):
+    with pytest.raises(ResultsError, match="1 result file missing, the others are relabelled"):
         run(out, threshold=0.8)
     assert not (out / "relabel.json").exists()
     settings = json.loads((out / "scan.json").read_text())["settings"]
