@@ -1,9 +1,14 @@
 """Detection: the answer of a Detector for one image-prompt pair."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
-from aigid.evidence import Finding
-from aigid.records import RowError, Verdict
+from aigid.contract import ModelContract
+from aigid.decisions import VERDICTS, VerdictRule, decide_ai, decide_source, decide_verdict
+from aigid.evidence import Finding, evidence_of
+from aigid.records import RowError, Verdict, source_names
+from aigid.scorers import Scores
 
 
 @dataclass(frozen=True)
@@ -32,3 +37,40 @@ class Detection:
     error: RowError | None = None
     evidence: str | None = None
     findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def failed(cls, error: RowError) -> Self:
+        """Return the answer for a pair that cannot be scored."""
+        return cls(None, None, None, None, error=error)
+
+    def with_findings(self, findings: Sequence[Finding]) -> Self:
+        """Return this answer with what the image's file says of its origin."""
+        return replace(self, evidence=evidence_of(findings).value, findings=tuple(findings))
+
+
+@dataclass(frozen=True)
+class DecisionRule:
+    """What turns the scores of a model into answers: its contract, the threshold, the verdicts."""
+
+    contract: ModelContract
+    threshold: float
+    verdicts: VerdictRule
+
+    def detections(self, scores: Scores) -> list[Detection]:
+        """Return the answers for N scored pairs, in their order."""
+        open_set, labels = self.contract.open_set, self.contract.labels
+        is_ai = decide_ai(scores.p_ai, self.threshold)
+        sources = decide_source(is_ai, scores.p_source, scores.known_score, open_set)
+        verdicts = decide_verdict(scores.p_ai, self.verdicts)
+        names = source_names(labels)
+        return [
+            Detection(
+                p_ai=float(scores.p_ai[row]),
+                is_ai=bool(is_ai[row]),
+                source=names[sources[row]],
+                p_source=tuple(map(float, scores.p_source[row])),
+                known_score=float(scores.known_score[row]),
+                verdict=VERDICTS[verdicts[row]],
+            )
+            for row in range(len(is_ai))
+        ]

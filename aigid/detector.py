@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from dataclasses import replace
 from itertools import islice, repeat, zip_longest
 from pathlib import Path, PurePath
 from typing import Self
@@ -15,20 +14,16 @@ from aigid.batching import DecodedBatch, PairInput, batch_by_bucket, decode_batc
 from aigid.contract import TOKENIZER_FILE, find_model
 from aigid.decisions import (
     DEFAULT_THRESHOLD,
-    VERDICTS,
     VerdictRule,
-    decide_ai,
-    decide_source,
-    decide_verdict,
     mode_of,
 )
-from aigid.detection import Detection
+from aigid.detection import DecisionRule, Detection
 from aigid.errors import ModelNoticeWarning, UsageError
-from aigid.evidence import EvidenceReader, Finding, evidence_of
+from aigid.evidence import EvidenceReader, Finding
 from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
 from aigid.prompts import PromptEncoder
-from aigid.records import ErrorCode, Mode, RowError, RowFailure, source_names
+from aigid.records import ErrorCode, Mode, RowError, RowFailure
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
 _Pair = tuple[object, object]
@@ -62,8 +57,9 @@ class Detector:
         evidence: EvidenceReader | None = None,
     ) -> None:
         """Make a detector from a scorer of your own. Use `load` otherwise."""
-        self._threshold = _check_threshold(threshold)
-        self._verdicts = VerdictRule.of(mode_of(mode), self._threshold, scorer.contract)
+        threshold = _check_threshold(threshold)
+        verdicts = VerdictRule.of(mode_of(mode), threshold, scorer.contract)
+        self._rule = DecisionRule(scorer.contract, threshold, verdicts)
         self._scorer = scorer
         self._prompts = prompts
         self._evidence = evidence
@@ -127,12 +123,12 @@ class Detector:
     @property
     def threshold(self) -> float:
         """The smallest `p_ai` of an image that is AI-generated."""
-        return self._threshold
+        return self._rule.threshold
 
     @property
     def mode(self) -> Mode:
         """How certain a `Detection.verdict` is."""
-        return self._verdicts.mode
+        return self._rule.verdicts.mode
 
     def __enter__(self) -> Self:
         return self
@@ -174,7 +170,8 @@ class Detector:
         for batch in batch_by_bucket(pairs, self._prompts.bucket, _BATCH_ROWS):
             decoded = decode_batch(batch, lambda pair: self._decode(pair, findings))
             for position, detection in self._score(decoded):
-                found[position] = _with_evidence(detection, findings.pop(position, None))
+                said = findings.pop(position, None)
+                found[position] = detection if said is None else detection.with_findings(said)
         return [found[position] for position in range(len(found))]
 
     def _encode_prompts(self, pairs: Iterator[_Pair]) -> Iterator[PairInput[object]]:
@@ -200,32 +197,10 @@ class Detector:
 
     def _score(self, decoded: DecodedBatch) -> Iterator[tuple[int, Detection]]:
         for position, error in decoded.errors.items():
-            yield position, Detection(None, None, None, None, error=error)
-        if decoded.tensors is None:
-            return
-        contract, scores = self._scorer.contract, self._scorer.score(*decoded.tensors)
-        is_ai = decide_ai(scores.p_ai, self._threshold)
-        sources = decide_source(is_ai, scores.p_source, scores.known_score, contract.open_set)
-        verdicts = decide_verdict(scores.p_ai, self._verdicts)
-        names = source_names(contract.labels)
-        for row, position in enumerate(decoded.positions):
-            yield (
-                position,
-                Detection(
-                    p_ai=float(scores.p_ai[row]),
-                    is_ai=bool(is_ai[row]),
-                    source=names[sources[row]],
-                    p_source=tuple(map(float, scores.p_source[row])),
-                    known_score=float(scores.known_score[row]),
-                    verdict=VERDICTS[verdicts[row]],
-                ),
-            )
-
-
-def _with_evidence(detection: Detection, findings: tuple[Finding, ...] | None) -> Detection:
-    if findings is None:
-        return detection
-    return replace(detection, evidence=evidence_of(findings).value, findings=findings)
+            yield position, Detection.failed(error)
+        if decoded.tensors is not None:
+            scores = self._scorer.score(*decoded.tensors)
+            yield from zip(decoded.positions, self._rule.detections(scores), strict=True)
 
 
 def warn_of_notice(notice: str, *, stacklevel: int) -> None:
