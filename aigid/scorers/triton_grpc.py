@@ -69,6 +69,10 @@ class TritonScorer:
         """Score N pairs as `submit` does, and wait for the answer."""
         return self.submit(images, tokens).result()
 
+    def check_now(self) -> None:
+        """Check all servers at once, as after one of them was started again."""
+        self._loop.call_soon_threadsafe(self._pool.check_now)
+
     def close(self) -> None:
         """Cancel the requests in flight and close the connections."""
         self._end_loop(self._pool)

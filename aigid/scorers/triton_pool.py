@@ -91,6 +91,11 @@ class TritonPool:
         await asyncio.gather(*self._watches, return_exceptions=True)
         await asyncio.gather(*(server.client.close() for server in self._servers))
 
+    def check_now(self) -> None:
+        """Check all servers at once, as after one of them was started again."""
+        for server in self._servers:
+            server.doubted.set()
+
     async def infer(self, inputs: Sequence[triton.InferInput]) -> InferResult:
         """Return the answer to one request, from any server.
 
@@ -163,11 +168,9 @@ class TritonPool:
     async def _watch(self, server: _Server) -> None:
         """Check the server every few seconds, and soon after it is lost or doubted."""
         while True:
-            if server.ready or server.doubted.is_set():
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(server.doubted.wait(), _HEALTH_EVERY_S)
-            else:
-                await asyncio.sleep(_backoff_s(server.misses))
+            pause_s = _HEALTH_EVERY_S if server.ready else _backoff_s(server.misses)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(server.doubted.wait(), pause_s)
             doubted = server.doubted.is_set()
             server.doubted.clear()
             try:

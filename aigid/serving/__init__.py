@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
     from aigid.serving.server_program import ServerProgram, find_program, wheel_folder
+    from aigid.serving.supervisor import Supervisor
     from aigid.serving.triton_server import CACHE, Flavour, ServerConfig, TritonServer
 else:
     _MODULES = {
@@ -18,6 +19,7 @@ else:
         "PreparedPairs": "pair_preprocessor",
         "ServerConfig": "triton_server",
         "ServerProgram": "server_program",
+        "Supervisor": "supervisor",
         "TritonServer": "triton_server",
         "find_program": "server_program",
         "wheel_folder": "server_program",
@@ -36,6 +38,7 @@ __all__ = [
     "PreparedPairs",
     "ServerConfig",
     "ServerProgram",
+    "Supervisor",
     "TritonServer",
     "find_program",
     "wheel_folder",

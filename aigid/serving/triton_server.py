@@ -143,6 +143,25 @@ class TritonServer:
             raise ServerError("the server was stopped by another process")
         raise ServerError(f"the server ended with status {status}: {self.reasons()}")
 
+    def ended(self) -> str | None:
+        """Return how the server ended; None while it runs."""
+        assert self._process is not None
+        status = self._process.poll()
+        if status is None:
+            return None
+        if status < 0:
+            return f"it was ended by {signal.Signals(-status).name}"
+        return f"it ended with status {status}: {self.reasons()}"
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of the server and of its models' processes so far."""
+        return _session_cpu_s(self.process_id)
+
+    def kill(self) -> None:
+        """End the server and its models at once, as one that hangs needs it."""
+        if self._process is not None:
+            _kill(self._process)
+
     def stop(self) -> None:
         """Stop the server; kill it if it takes too long.
 
@@ -238,10 +257,27 @@ def _end(server: subprocess.Popen[bytes]) -> None:
                 server.wait(_STOP_S)
     finally:
         # Also where a second Ctrl-C ends the wait.
-        with contextlib.suppress(ProcessLookupError):
-            # The session that the server was started in.
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        _kill(server)
+
+
+def _kill(server: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        # The session that the server was started in.
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def _session_cpu_s(session: int) -> float:
+    """Return the CPU seconds of all processes of a session that are alive (proc(5))."""
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        # A process may end meanwhile.
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may hold anything; the state comes after it.
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[3]) == session:
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _remove_shared_memory(ours: str) -> None:
