@@ -83,7 +83,7 @@ def _service_config(settings: dict[str, Any]) -> "ServiceConfig":
     policy = FetchPolicy(None, allow_private_addresses=private)
     return ServiceConfig(
         host=settings["host"],
-        port=settings["http_port"],
+        http_port=settings["http_port"],
         threshold=settings["threshold"],
         mode=Mode(settings["mode"]),
         api_keys=read_api_keys(key_file) if key_file else frozenset(),

@@ -42,7 +42,7 @@ class ServiceLimits:
 class ServiceConfig:
     """Where the service listens, who may ask, and how it decides.
 
-    A `port` of 0 takes any free one. `api_keys` are the keys that clients must send, `no_auth`
+    A `http_port` of 0 takes any free one. `api_keys` are the keys that clients must send, `no_auth`
     says that none is needed on an address that other machines reach. With `tls_cert` and
     `tls_key`, PEM files, it speaks https alone. With `fetch`, the URLs of a request are fetched
     within that policy; otherwise they are errors. `trust_anchors` are PEM certificates of trusted
@@ -52,7 +52,7 @@ class ServiceConfig:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    http_port: int = 8000
     threshold: float = DEFAULT_THRESHOLD
     mode: Mode = Mode.BEST_GUESS
     api_keys: frozenset[str] = frozenset()

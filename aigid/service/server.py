@@ -28,10 +28,10 @@ def listening(config: ServiceConfig) -> Iterator[socket.socket]:
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((config.host.strip("[]"), config.port))
+            listener.bind((config.host.strip("[]"), config.http_port))
         except OSError as error:
             raise UsageError(
-                f"`http_port` {config.port}: {config.host}:{config.port} cannot be used: "
+                f"`http_port` {config.http_port}: {config.host}:{config.http_port} cannot be used: "
                 f"{error.strerror or error}: choose another port"
             ) from error
         # From here on connections wait for `serve`.

@@ -47,6 +47,17 @@ def opened_page(
     browser: Browser, file: Path, *, width: int = 1400, dark: bool = False
 ) -> Iterator[tuple[Page, Seen]]:
     """Open a file, as a user does with a double click, and note errors and requests."""
+    with opened_site(browser, file.as_uri(), width=width, dark=dark) as (page, seen):
+        for chart in page.locator(".chart").all():
+            chart.locator(".main-svg").first.wait_for()
+        yield page, seen
+
+
+@contextmanager
+def opened_site(
+    browser: Browser, url: str, *, width: int = 1400, dark: bool = False
+) -> Iterator[tuple[Page, Seen]]:
+    """Open a URL, and note errors and requests that go elsewhere than below it."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
     )
@@ -54,16 +65,16 @@ def opened_page(
     page.on("console", lambda message: seen.messages.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: seen.messages.append(f"error: {error}"))
     page.on("dialog", lambda dialog: seen.messages.append(f"dialog: {dialog.message}"))
-    page.on("request", lambda request: _note_request(seen, request.url, file.as_uri()))
+    page.on("request", lambda request: _note_request(seen, request.url, url))
     try:
-        page.goto(file.as_uri())
-        for chart in page.locator(".chart").all():
-            chart.locator(".main-svg").first.wait_for()
+        page.goto(url)
         yield page, seen
     finally:
         context.close()
 
 
 def _note_request(seen: Seen, url: str, own: str) -> None:
-    if url != own and not url.startswith("data:"):
+    # What is below a site's address, which ends with a slash, is its own.
+    is_own = url.startswith(own) if own.endswith("/") else url == own
+    if not is_own and not url.startswith(("data:", "blob:")):
         seen.requests.append(url)

@@ -35,7 +35,7 @@ def running_service(
     **settings: Any,
 ) -> Iterator[Running]:
     """Run a service of `repository`, until the end of the block."""
-    config = ServiceConfig(port=0, **settings)
+    config = ServiceConfig(http_port=0, **settings)
     with listening(config) as listener:
         loaded = scorer()
         metrics = ServiceMetrics(loaded.contract)

@@ -86,7 +86,7 @@ function bars(pSource, source) {
 function evidence(detection) {
   const part = element("div");
   if (detection.evidence === null) return part;
-  part.append(element("h3", "", "What the file says of its origin"));
+  part.append(element("h2", "", "What the file says of its origin"));
   if (detection.findings.length === 0) {
     part.append(element("p", "file", "Nothing. It may still be generated: most web sites remove metadata."));
     return part;

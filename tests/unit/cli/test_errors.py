@@ -29,7 +29,7 @@ from aigid.simulation import SimulationConfig, Split
 NO_OPTION = {
     "simulate": {"rows_per_file", "rows_per_group"},
     "train": {"loss", "training", "weight_b", "without"},
-    "serve": {"cache", "flavour", "ready_within_s"},
+    "serve": {"cache", "flavour", "limits", "ready_within_s"},
     "build": {"limits"},
 }
 WORDS = {
@@ -74,9 +74,10 @@ def configs_of(name: str) -> list[Any]:
 
         return [AdaptationConfig(Path("model"), ("m",), Path("adapted"))]
     if name == "serve":
+        from aigid.service import ServiceConfig
         from aigid.serving import ServerConfig
 
-        return [ServerConfig(Path("model"))]
+        return [ServerConfig(Path("model")), ServiceConfig()]
     from aigid.training.config import TrainingConfig
     from aigid.training.image_changes import Augmentation
     from aigid.training.losses import LossConfig
