@@ -14,7 +14,9 @@ import aigid.runners.ray
 import aigid.runners.shard_queue
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ServerError
+from aigid.observe import ScanWatch
 from aigid.progress import ClusterState
+from aigid.records import ErrorCode
 from aigid.results import open_results
 from aigid.runners import ShardFailure, WorkOrder, connect_ray, run_ray
 from aigid.shards import PlanTotals, Shard
@@ -37,7 +39,7 @@ class Notes:
         self.messages: list[str] = []
         self.on_change: Callable[[], None] = lambda: None
 
-    def start(self, total_rows: int, done_rows: int) -> None:
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
         raise AssertionError("the plan's caller reports this")
 
     def advance(self, rows: int, errors: int) -> None:
@@ -97,9 +99,14 @@ def run(tmp_path: Path, notes: Notes) -> Run:
                 job, str(tmp_path / "out"), token, str(tmp_path), file.path, config.worker_cpus
             )
             totals = PlanTotals.of(plan, ())
-            failures, stages = run_ray(order, config, iter(plan), totals, notes, notes.on_message)
-            # Each shard of the job says that it was scored for a second.
-            assert stages.score_s == shards - len(failures)
+            watch = ScanWatch(notes)
+            failures = run_ray(order, config, iter(plan), totals, watch, notes.on_message)
+            done = shards - len(failures)
+            # Each shard of the job says that it was scored for a second, and has these errors. What
+            # was done for those that failed in the end does not count.
+            assert watch.done.stages.score_s == done
+            assert (watch.committed_shards, watch.done.rows) == (done, done * ROWS)
+            assert watch.done.errors.get(ErrorCode.MISSING, 0) == done * BATCHES
             return failures
 
     return call
