@@ -1,7 +1,9 @@
 """The metrics of a scan, in Prometheus' form, from an HTTP server of the scan's own."""
 
+import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TextIO
 from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -53,6 +55,15 @@ class _Handler(WSGIRequestHandler):
 
     timeout = 10
     """The seconds after which a client that sends nothing holds no thread any more."""
+
+    def handle(self) -> None:
+        """Answer, unless the client is silent or leaves: that is nothing to report."""
+        with suppress(OSError):
+            super().handle()
+
+    def get_stderr(self) -> TextIO:
+        """Return where failures to answer are described: nowhere, the progress is on stderr."""
+        return io.StringIO()
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Log nothing."""
