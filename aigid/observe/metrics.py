@@ -150,7 +150,7 @@ def _plan(begin: ScanBegin, committed: int) -> Iterator[Metric]:
     totals = begin.totals
     yield _gauge(
         "planned_rows",
-        "Rows of the whole scan; of tars, as many as their size lets expect until they are read.",
+        "Rows of the whole scan, without those of tars that are not counted yet.",
         {"": totals.rows},
     )
     yield _gauge("done_before_rows", "Rows that earlier runs have done.", {"": totals.done_rows})
