@@ -50,6 +50,8 @@ class ScanOptions(TypedDict, total=False):
     retry_errors: bool | str | Sequence[str]
     hash: bool
     reuse_answers: bool
+    metrics_port: int | None
+    metrics_host: str
 
 
 @overload

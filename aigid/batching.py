@@ -7,6 +7,7 @@ pairs alone, never on timing.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -60,6 +61,30 @@ class DecodedBatch:
     positions: list[int]
     tensors: tuple[Pixels, TokenBatch] | None
     errors: dict[int, RowError]
+
+
+class BatchQueue:
+    """How many batches wait for a thread, and how many threads and servers work on."""
+
+    def __init__(self) -> None:
+        self.waiting = self.in_flight = 0
+        self._lock = Lock()
+
+    def add(self) -> None:
+        """Count a batch that waits."""
+        with self._lock:
+            self.waiting += 1
+
+    def begin(self) -> None:
+        """Count a waiting batch as one that a thread works on."""
+        with self._lock:
+            self.waiting -= 1
+            self.in_flight += 1
+
+    def end(self) -> None:
+        """Forget a batch whose answers are there."""
+        with self._lock:
+            self.in_flight -= 1
 
 
 def batch_by_bucket(

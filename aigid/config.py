@@ -90,7 +90,9 @@ class ScanConfig:
     and results have hashes of the images. With `triton`, servers score; with `ray`, workers of a
     cluster scan the shards with threads of their own. With `retry_errors`, rows of committed shards
     that failed are scanned again: all of them (True), or those with these error codes. The command
-    line ends with status 3 if more rows have an error than `max_error_rate` allows.
+    line ends with status 3 if more rows have an error than `max_error_rate` allows. With
+    `metrics_port`, 0 for any free one, the scan serves metrics for Prometheus on `metrics_host`
+    while it runs.
     """
 
     paths: tuple[str, ...]
@@ -123,6 +125,8 @@ class ScanConfig:
     retry_errors: bool | str | tuple[str, ...] = False
     hash: bool = False
     reuse_answers: bool = False
+    metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         for name in ("paths", "keep", "readers"):
@@ -141,6 +145,7 @@ class ScanConfig:
         object.__setattr__(self, "mode", mode_of(self.mode))
         _check_counts(self, "limit", "threads", "batch_rows", "shard_rows")
         _check_counts(self, "requests_per_host")
+        _check_port(self)
         object.__setattr__(self, "headers", _headers(self.headers))
         for name in ("user_agent", "trust_anchors"):
             value = getattr(self, name)
@@ -237,6 +242,16 @@ def _check_fractions(config: Any, *names: str) -> None:
             raise UsageError(f"`{name}` must be from 0 to 1: got {value!r}")
         # NumPy's numbers cannot be written as JSON.
         object.__setattr__(config, name, float(value))
+
+
+def _check_port(config: ScanConfig) -> None:
+    """Check where metrics are served."""
+    port, host = config.metrics_port, config.metrics_host
+    is_whole = isinstance(port, Integral) and not isinstance(port, bool)
+    if port is not None and not (is_whole and 0 <= port <= 65_535):
+        raise UsageError(f"`metrics_port` must be a whole number from 0 to 65535: got {port!r}")
+    if not isinstance(host, str) or not host:
+        raise UsageError(f"`metrics_host` must be an address or a host's name: got {host!r}")
 
 
 def _check_counts(config: Any, *names: str) -> None:

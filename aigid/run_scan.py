@@ -12,7 +12,8 @@ from aigid.contract import ModelContract, find_model, load_contract
 from aigid.errors import IncompleteScanError, ServerError, UsageError
 from aigid.extras import missing_extra
 from aigid.manifest import Manifest, open_manifest
-from aigid.progress import OnMessage, ScanProgress
+from aigid.observe import ScanBegin, ScanWatch, observing
+from aigid.progress import OnMessage, ScanProgress, StageFigures
 from aigid.progress_bar import counted
 from aigid.records import Mode
 from aigid.results import (
@@ -27,7 +28,6 @@ from aigid.results import (
     ScanRecord,
     ScanSettings,
     ScanSummary,
-    StageFigures,
     begin_retry,
     check_kept_columns,
     count_results,
@@ -84,15 +84,14 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Done:
-    """What a run did: a line for each shard that was given up, its figures, its duration."""
+    """What a run did: its figures, its duration."""
 
-    failures: list[str]
     stages: StageFigures
-    seconds: float = 0.0
+    seconds: float
 
 
-_Runner = Callable[[_Work, ScanProgress, OnMessage], _Done]
-"""Scans and commits shards."""
+_Runner = Callable[[_Work, ScanWatch, OnMessage], list[str]]
+"""Scans and commits shards, and returns a line for each shard that was given up."""
 
 
 def run_scan(
@@ -107,6 +106,11 @@ def run_scan(
     cannot go on. Committed shards always stay.
     """
     config = replace(config, paths=expand_braces(config.paths))
+    with observing(config, progress, on_message) as watch:
+        return _scan(config, watch, on_message)
+
+
+def _scan(config: ScanConfig, watch: ScanWatch, on_message: OnMessage) -> ScanOutcome:
     results = _open_results(config)
     manifest = open_manifest(
         config.paths, config.columns, known=results.recorded_files(), limit=config.limit
@@ -130,7 +134,7 @@ def run_scan(
             if summary is None or listed is None or listed.rows != summary.rows:
                 to_scan = (shard for shard in _plan(config, manifest) if shard.index not in done)
                 work = _Work(to_scan, totals, results, token)
-                run = _run(runner, work, progress, on_message)
+                run = _run(runner, model, work, watch, on_message)
                 summary = _finish(config, model, manifest, work, summary, run)
             _tell_of_retry(config, manifest, results, failed, on_message)
             _tell_of_others(results, totals, on_message)
@@ -219,8 +223,9 @@ def _runner(
     with closing(load_scorer(repository, config.triton, config.batch_rows, on_message)) as scorer:
         scanner = make_scanner(config, repository, manifest, scorer)
 
-        def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
-            return _Done([], run_local(scanner, work.shards, work.results, progress.advance))
+        def run(work: _Work, watch: ScanWatch, on_message: OnMessage) -> list[str]:
+            run_local(scanner, work.shards, work.results, watch)
+            return []
 
         yield _Model(scorer.contract, scorer.precision), run
 
@@ -235,13 +240,13 @@ def _ray_runner(
         raise missing_extra("scanning on a Ray cluster", error, "ray") from error
     model = _model_of_workers(config, repository)
 
-    def run(work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+    def run(work: _Work, watch: ScanWatch, on_message: OnMessage) -> list[str]:
         job = ScanJob(config, manifest.without_files(), model.contract.fingerprint, model.precision)
         order = WorkOrder(
             job, config.out, work.token, str(Path.cwd()), manifest.files[0].uri, ray.worker_cpus
         )
-        failures, stages = run_ray(order, ray, work.shards, work.totals, progress, on_message)
-        return _Done([str(failure) for failure in failures], stages)
+        failures = run_ray(order, ray, work.shards, work.totals, watch, on_message)
+        return [str(failure) for failure in failures]
 
     with connect_ray(ray):
         yield model, run
@@ -256,27 +261,29 @@ def _model_of_workers(config: ScanConfig, repository: Path) -> _Model:
         return _Model(scorer.contract, scorer.precision)
 
 
-def _run(runner: _Runner, work: _Work, progress: ScanProgress, on_message: OnMessage) -> _Done:
+def _run(
+    runner: _Runner, model: _Model, work: _Work, watch: ScanWatch, on_message: OnMessage
+) -> _Done:
     """Scan the work's shards.
 
     Raises IncompleteScanError where any were given up.
     """
-    totals = work.totals
-    progress.start(totals.rows, totals.done_rows, at_least=totals.at_least)
+    totals, contract = work.totals, model.contract
+    watch.start(ScanBegin(totals, contract.name, contract.fingerprint, model.precision))
     started = time.perf_counter()
     try:
-        done = runner(work, progress, on_message)
+        failures = runner(work, watch, on_message)
     except ServerError as error:
         raise ServerError(
             f"{error}; committed shards stay: run the same scan again to continue"
         ) from error
-    if done.failures:
+    if failures:
         raise IncompleteScanError(
-            f"{len(done.failures)} of {totals.shards} shards could not be scanned; all others are "
+            f"{len(failures)} of {totals.shards} shards could not be scanned; all others are "
             "committed. Solve the problem, then run the same scan again for the missing ones. "
-            f"The first failure: {done.failures[0]}"
+            f"The first failure: {failures[0]}"
         )
-    return replace(done, seconds=time.perf_counter() - started)
+    return _Done(watch.done.stages, time.perf_counter() - started)
 
 
 def _finish(

@@ -15,12 +15,12 @@ from aigid.errors import ContractError, UsageError
 from aigid.evidence import EvidenceReader
 from aigid.fetch import FetchPolicy, image_root_of
 from aigid.manifest import Manifest
-from aigid.progress import OnMessage
+from aigid.progress import OnBatch, OnMessage
 from aigid.prompts import PromptEncoder
 from aigid.records import Mode
 from aigid.results import OptionalColumns, ScannedShard, ShardRetry, open_results
 from aigid.scorers import Scorer, load_scorer
-from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
+from aigid.shard_scan import ShardScanner, scan_shards
 from aigid.shards import Shard
 from aigid.storage import Location, is_folder, locate
 

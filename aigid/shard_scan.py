@@ -2,8 +2,9 @@
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +12,14 @@ from functools import partial
 import pyarrow as pa
 
 from aigid.answers import AnswerCache, BatchAnswers, ImageHash, Noted, PerceptualHash, RowAnswer
-from aigid.batching import WAITING_BYTES, PairBatch, PairInput, batch_by_bucket, decode_batch
+from aigid.batching import (
+    WAITING_BYTES,
+    BatchQueue,
+    PairBatch,
+    PairInput,
+    batch_by_bucket,
+    decode_batch,
+)
 from aigid.bounded_map import BoundedWeight, map_in_pool
 from aigid.decisions import VerdictRule
 from aigid.errors import AigidError
@@ -28,6 +36,7 @@ from aigid.fetch import (
 )
 from aigid.manifest import Manifest, image_root, read_segment
 from aigid.pixels import Pixels, decode_image
+from aigid.progress import OnBatch, RowsDone, StageFigures
 from aigid.prompts import PromptEncoder, TokenBatch
 from aigid.records import RowError
 from aigid.results import (
@@ -36,12 +45,11 @@ from aigid.results import (
     ScoredBy,
     ShardAnswers,
     ShardRetry,
-    StageFigures,
     image_column,
     refuse_changed_rows,
     result_table,
 )
-from aigid.scorers import Scorer, Scores
+from aigid.scorers import Scorer, Scoring
 from aigid.shards import Shard
 from aigid.sources import Kind, ManifestFile, caption_errors, texts
 from aigid.storage import Location
@@ -49,9 +57,6 @@ from aigid.storage import Location
 # Batches that wait for a free thread: enough to keep all busy, and few enough that their encoded
 # images need little memory.
 _WAITING_PER_THREAD = 2
-
-OnBatch = Callable[[int, int], None]
-"""Called after each batch with its rows, and how many of them have an error."""
 
 _Fetched = dict[int, StartedFetch]
 _Fetch = Callable[[PairInput[ImageReference]], bytes]
@@ -100,18 +105,22 @@ class ShardScanner:
 
 
 def scan_shards(
-    scanner: ShardScanner, shards: Iterable[Shard], pool: ThreadPoolExecutor, on_batch: OnBatch
+    scanner: ShardScanner,
+    shards: Iterable[Shard],
+    pool: ThreadPoolExecutor,
+    on_batch: OnBatch,
+    queue: BatchQueue | None = None,
 ) -> Generator[ScannedShard, None, None]:
     """Yield each shard with its result rows, in the manifest's order.
 
     The threads of `pool` each fetch and decode one batch at a time and hand it to the scorer, which
     computes the answer there and then or has a server do it. A few more batches wait. The batches
     of the next shard follow at once, so that no thread is idle at the end of a shard. Close the
-    generator if you do not exhaust it.
+    generator if you do not exhaust it. `queue` counts the batches while they are under way.
 
     Raises AigidError where a shard cannot be read, after those before it.
     """
-    return _ShardScan(scanner, pool, on_batch).tables(shards)
+    return _ShardScan(scanner, pool, on_batch, queue or BatchQueue()).tables(shards)
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,7 @@ class _Images:
         self._scanner, self._fetch = scanner, fetch
         self._since = 0.0
         self.seconds = dict.fromkeys(("fetch_s", "evidence_s", "decode_s"), 0.0)
+        self.bytes = 0
         self.evidence: dict[int, RowEvidence] = {}
         self.sha256: dict[int, bytes] = {}
         self.perceptual: dict[int, int] = {}
@@ -143,6 +153,7 @@ class _Images:
             data = self._fetch(pair)
         finally:
             self._lap("fetch_s")
+        self.bytes += len(data)
         if self.shared is not None:
             self.sha256[position] = sha256 = hashlib.sha256(data).digest()
             has_other = self.shared.has_other(position, sha256, pair.token_ids)
@@ -170,23 +181,6 @@ class _Images:
         self._since = now
 
 
-class _Scoring:
-    """The scores of a batch that was given to the scorer, and how long they took."""
-
-    def __init__(self, began: float, scores: Future[Scores]) -> None:
-        self._began, self.scores = began, scores
-        self._ended: float | None = None
-        scores.add_done_callback(self._end)
-
-    def _end(self, scores: Future[Scores]) -> None:
-        self._ended = time.perf_counter()
-
-    @property
-    def seconds(self) -> float:
-        """The seconds from the batch's submission to its scores, which are there."""
-        return (self._ended or time.perf_counter()) - self._began
-
-
 @dataclass(frozen=True)
 class _Submitted:
     """A batch that was decoded and given to the scorer.
@@ -196,7 +190,7 @@ class _Submitted:
 
     answers: ShardAnswers
     positions: list[int]
-    scoring: _Scoring | None
+    scoring: Scoring | None
     errors: dict[int, RowError]
     images: _Images
 
@@ -211,8 +205,10 @@ class _ShardEnd:
 class _ShardScan:
     """One pass of a scanner over shards."""
 
-    def __init__(self, scanner: ShardScanner, pool: ThreadPoolExecutor, on_batch: OnBatch) -> None:
-        self._scanner, self._pool, self._on_batch = scanner, pool, on_batch
+    def __init__(
+        self, scanner: ShardScanner, pool: ThreadPoolExecutor, on_batch: OnBatch, queue: BatchQueue
+    ) -> None:
+        self._scanner, self._pool, self._on_batch, self._queue = scanner, pool, on_batch, queue
         self._fetching = FetchAhead(scanner.policy, scanner.circuit_breaker)
         self._read_error: AigidError | None = None
         if scanner.answers is not None:
@@ -248,6 +244,7 @@ class _ShardScan:
                 answers = self._begin(shard)
                 pairs = self._pairs(answers)
                 for batch in batch_by_bucket(pairs, scanner.prompts.bucket, scanner.batch_rows):
+                    self._queue.add()
                     yield _Work(answers, batch, self._start_fetching(batch))
                 yield _Work(answers)
         except AigidError as error:
@@ -293,6 +290,7 @@ class _ShardScan:
         """Decode a batch and give it to the scorer; this runs in the threads of the pool."""
         if work.batch is None:
             return _ShardEnd(work.answers)
+        self._queue.begin()
         images = _Images(self._scanner, partial(self._fetch, work.fetched))
         try:
             decoded = decode_batch(work.batch, images.decode)
@@ -314,15 +312,16 @@ class _ShardScan:
             return fetch_image(pair.image, self._scanner.policy)
         return self._fetching.take(fetch)
 
-    def _score(self, images: Pixels, tokens: TokenBatch) -> _Scoring:
-        return _Scoring(time.perf_counter(), self._scanner.scorer.submit(images, tokens))
+    def _score(self, images: Pixels, tokens: TokenBatch) -> Scoring:
+        return Scoring(time.perf_counter(), self._scanner.scorer.submit(images, tokens))
 
     def _finished(self, answers: ShardAnswers) -> ScannedShard:
         table = result_table(self._scanner.manifest, answers, self._scanner.scored_by)
         refuse_changed_rows(answers, table)
         # Kept columns may be large: only the table holds them from now on.
         answers.kept.clear()
-        return ScannedShard(answers.shard, table, answers.stages)
+        seconds = time.perf_counter() - answers.began
+        return ScannedShard(answers.shard, table, answers.done, seconds)
 
     def _collect(self, batch: _Submitted) -> None:
         """Wait for the answers of a batch, and note them."""
@@ -337,9 +336,16 @@ class _ShardScan:
         others = self._collect_shared(batch)
         answers.evidence.update(images.evidence)
         duplicates = None if images.shared is None else len(others)
-        answers.stages += StageFigures(**images.seconds, score_s=score_s, duplicates=duplicates)
-        failed = len(batch.errors) + sum(one.error is not None for one in others.values())
-        self._on_batch(len(batch.positions) + len(batch.errors) + len(others), failed)
+        errors = [*batch.errors.values(), *(one.error for one in others.values() if one.error)]
+        done = RowsDone(
+            rows=len(batch.positions) + len(batch.errors) + len(others),
+            errors=Counter(error.code for error in errors),
+            image_bytes=images.bytes,
+            stages=StageFigures(**images.seconds, score_s=score_s, duplicates=duplicates),
+        )
+        answers.done += done
+        self._queue.end()
+        self._on_batch(done)
 
     def _collect_shared(self, batch: _Submitted) -> dict[int, RowAnswer]:
         """Note hashes and the answers that other rows have, and return these answers."""

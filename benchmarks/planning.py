@@ -30,9 +30,12 @@ from aigid.config import RayConfig
 from aigid.decisions import VerdictRule
 from aigid.fetch import image_references
 from aigid.manifest import Manifest, open_manifest, read_segment
+from aigid.observe import ScanWatch
+from aigid.progress import OnBatch, RowsDone
 from aigid.progress_bar import SilentProgress
 from aigid.records import DEFAULT_LABELS, Mode
 from aigid.results import (
+    ScannedShard,
     ScoredBy,
     ShardAnswers,
     count_results,
@@ -73,18 +76,20 @@ class ReadJob:
         yield self._read
 
     def _read(
-        self, shards: Iterable[Shard], on_batch: Callable[[int, int], None]
-    ) -> Generator[tuple[Shard, pa.Table], None, None]:
+        self, shards: Iterable[Shard], on_batch: OnBatch
+    ) -> Generator[ScannedShard, None, None]:
         for shard in shards:
             answers = ShardAnswers.of(shard, len(DEFAULT_LABELS))
             answers.p_ai[:], answers.p_source[:], answers.known_score[:] = 0.25, 0.05, 0.5
             for segment in shard.segments:
+                answers.begin_segment()
                 for rows in read_segment(self.manifest, segment):
                     images = image_references(rows.column(self.manifest.columns.image))
-                    answers.images.append(image_column(images))
-                    answers.kept.append(self.manifest.kept(rows))
-                    on_batch(len(rows), 0)
-            yield shard, result_table(self.manifest, answers, SCORED_BY)
+                    answers.add_rows(image_column(images), self.manifest.kept(rows))
+                    answers.done += RowsDone(len(rows))
+                    on_batch(RowsDone(len(rows)))
+            table = result_table(self.manifest, answers, SCORED_BY)
+            yield ScannedShard(shard, table, answers.done, time.perf_counter() - answers.began)
 
 
 def plan_and_run(folder: str, out: str) -> dict[str, float]:
@@ -105,7 +110,8 @@ def plan_and_run(folder: str, out: str) -> dict[str, float]:
         order = WorkOrder(job, out, token, ".", manifest.files[0].path, threads=1)
         started = time.time()
         shards = plan_shards(manifest.files, SHARD_ROWS)
-        run_ray(order, config, shards, totals, SilentProgress(), on_message=lambda message: None)
+        watch = ScanWatch(SilentProgress())
+        run_ray(order, config, shards, totals, watch, on_message=lambda message: None)
         run_s = time.time() - started
         first_commit = min(path.stat().st_ctime for path in Path(out).rglob("*.parquet"))
         counting = time.time()

@@ -13,6 +13,7 @@ from aigid.cli.option_types import (
     MEMORY,
     MODE,
     NON_NEGATIVE_NUMBER,
+    PORT,
     POSITIVE_INT,
     POSITIVE_NUMBER,
 )
@@ -295,11 +296,30 @@ _SPEED = (
     ),
 )
 
-# All but --out and --retry-errors, which come first, --max-error-rate and those about Ray.
+_metrics = options_under("Metrics")
+_METRICS = (
+    _metrics(
+        "--metrics-port",
+        type=PORT,
+        help="Serve metrics for Prometheus on this port while the scan runs; 0 takes any free "
+        "port.  [default: none]",
+    ),
+    _metrics(
+        "--metrics-host",
+        metavar="HOST",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address to serve them on. The default accepts connections from this host only; "
+        "others are not asked who they are.",
+    ),
+)
+
+# All but --out and --retry-errors, which come first, --max-error-rate, and those about metrics and
+# Ray.
 PLAN_OPTIONS = (*_INPUT, *_OUTPUT[2:], *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED[:-1], *_TRITON)
 """The options of a scan that its plan has too."""
 
-_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED, *_TRITON, *_RAY)
+_OPTIONS = (*_INPUT, *_OUTPUT, *_MODEL, *_EVIDENCE, *_IMAGES, *_SPEED, *_METRICS, *_TRITON, *_RAY)
 
 
 def scan_options(function: Function) -> Function:

@@ -102,7 +102,7 @@ def measure(scanner: ShardScanner, segments: list[Segment]) -> Measured:
     with _TimedPool(scanner.threads) as pool:
         started = time.perf_counter()
         shards = [Shard(0, tuple(segments))]
-        (scanned,) = scan_shards(timed, shards, pool, lambda rows, errors: None)
+        (scanned,) = scan_shards(timed, shards, pool, lambda done: None)
         seconds = time.perf_counter() - started
     figures = replace(
         _figures(scanned.table, pool.clock, scorer.clock),

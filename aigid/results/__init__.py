@@ -21,7 +21,7 @@ from aigid.results.relabel_record import refuse_relabel_under_way
 from aigid.results.remedies import REMEDIES
 from aigid.results.repair import repair_results
 from aigid.results.retry import FailedRows, ShardRetry, begin_retry, refuse_changed_rows
-from aigid.results.run_figures import RunFigures, StageFigures
+from aigid.results.run_figures import RunFigures
 from aigid.results.schema import (
     OptionalColumns,
     ScannedShard,
@@ -61,7 +61,6 @@ __all__ = [
     "ShardAnswers",
     "ShardList",
     "ShardRetry",
-    "StageFigures",
     "content_sha256",
     "begin_retry",
     "check_kept_columns",

@@ -7,33 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from aigid.progress import StageFigures
+
 _STATUS = Path("/proc/self/status")
-
-
-@dataclass(frozen=True)
-class StageFigures:
-    """Where the time of a scan goes: seconds of all its threads together, by stage.
-
-    `fetch_s` is spent waiting for images, and `score_s` on scores: with servers, from each request
-    to its answer. `duplicates` counts the rows whose answer another row had before, where answers
-    are reused.
-    """
-
-    fetch_s: float = 0.0
-    evidence_s: float = 0.0
-    decode_s: float = 0.0
-    score_s: float = 0.0
-    duplicates: int | None = None
-
-    def __add__(self, other: "StageFigures") -> "StageFigures":
-        found = [one.duplicates for one in (self, other) if one.duplicates is not None]
-        return StageFigures(
-            self.fetch_s + other.fetch_s,
-            self.evidence_s + other.evidence_s,
-            self.decode_s + other.decode_s,
-            self.score_s + other.score_s,
-            sum(found) if found else None,
-        )
 
 
 @dataclass(frozen=True)

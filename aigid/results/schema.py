@@ -1,5 +1,6 @@
 """The columns of a result file, and the rows of a shard as a table of them."""
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
@@ -14,9 +15,9 @@ from aigid.errors import ResultsError, UsageError
 from aigid.evidence import RowEvidence, Says
 from aigid.fetch import ImageReference
 from aigid.manifest import Manifest
+from aigid.progress import RowsDone
 from aigid.records import ErrorCode, RowError, source_names, without_secrets
 from aigid.results.file_metadata import ScoredBy, file_metadata
-from aigid.results.run_figures import StageFigures
 from aigid.shards import SHARD_KEPT_BYTES, Shard
 
 COLUMNS = (
@@ -67,7 +68,8 @@ class ShardAnswers:
     """What a scan knows of a shard so far: columns from the manifest, and answers by position.
 
     Probabilities are NaN until the row is scored; `errors` has the rows that cannot be. `evidence`
-    and `hashes` have the images that could be fetched, where `optional` has their columns.
+    and `hashes` have the images that could be fetched, where `optional` has their columns. `done`
+    is what was done since `began`.
     `rows` were read so far, and `segment_rows` of each segment. Where rows of a result file are
     scanned again, `retried` has their positions in order, and `others_sha256` is a hash of the
     other rows of that file.
@@ -88,7 +90,8 @@ class ShardAnswers:
     hashes: dict[int, ImageHash] = field(default_factory=dict)
     retried: npt.NDArray[np.int64] | None = None
     others_sha256: str = ""
-    stages: StageFigures = StageFigures()
+    done: RowsDone = RowsDone()
+    began: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def of(cls, shard: Shard, labels: int, optional: OptionalColumns = OptionalColumns()) -> Self:
@@ -168,11 +171,12 @@ class ShardAnswers:
 
 @dataclass(frozen=True)
 class ScannedShard:
-    """A shard's result rows, and how they came about."""
+    """A shard's result rows, what was done for them, and the seconds from its first row on."""
 
     shard: Shard
     table: pa.Table
-    stages: StageFigures
+    done: RowsDone
+    seconds: float
 
 
 def results_schema(

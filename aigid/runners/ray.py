@@ -12,8 +12,8 @@ from statistics import median
 
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ResultsError, ServerError
-from aigid.progress import ClusterState, NodeState, OnMessage, ScanProgress
-from aigid.results import StageFigures
+from aigid.observe import CommittedShard, ScanWatch
+from aigid.progress import ClusterState, NodeState, OnMessage, RowsDone
 from aigid.runners.ray_cluster import no_room, node_names, workers_that_fit
 from aigid.runners.ray_pool import (
     Done,
@@ -46,13 +46,13 @@ def run_ray(
     config: RayConfig,
     shards: Iterator[Shard],
     totals: PlanTotals,
-    progress: ScanProgress,
+    watch: ScanWatch,
     on_message: OnMessage,
-) -> tuple[list[ShardFailure], StageFigures]:
+) -> list[ShardFailure]:
     """Scan and commit shards on the cluster that this process is connected to.
 
     `shards` are those still missing; `totals` describe the whole plan. Returns the shards that were
-    given up, and the figures of all others.
+    given up.
 
     Raises ClusterError if no worker can start, and AigidError if the scan cannot go on: no server
     answers, results cannot be written, one shard after the other fails. Committed shards stay.
@@ -60,14 +60,14 @@ def run_ray(
     pool = WorkerPool(config, order)
     try:
         queue = ShardQueue(shards, config.shard_attempts)
-        run = _Run(pool, config, queue, totals, (progress, on_message))
+        run = _Run(pool, config, queue, totals, (watch, on_message))
         while run.unfinished():
             run.staff()
             run.hand_out()
             run.look()
             for event in pool.events(_LOOK_EVERY_S / 2):
                 run.take(event)
-        return run.failures, run.stages
+        return run.failures
     finally:
         pool.close()
 
@@ -81,14 +81,13 @@ class _Run:
         config: RayConfig,
         queue: ShardQueue,
         totals: PlanTotals,
-        outputs: tuple[ScanProgress, OnMessage],
+        outputs: tuple[ScanWatch, OnMessage],
     ) -> None:
         self._pool, self._config, self._queue, self._totals = pool, config, queue, totals
-        self._progress, self._on_message = outputs
+        self._watch, self._on_message = outputs
         self.failures: list[ShardFailure] = []
-        self.stages = StageFigures()
-        # Rows and errors that were reported so far of each shard in hand.
-        self._reported: dict[int, tuple[int, int]] = {}
+        # What was reported so far of each shard in hand.
+        self._reported: dict[int, RowsDone] = {}
         self._seconds: list[float] = []
         self._failed_in_a_row = 0
         self._bad_starts = 0
@@ -169,17 +168,20 @@ class _Run:
             case NotStarted(worker, fault):
                 self._bad_start(worker, fault)
             case Reported(worker, state):
-                for index, (rows, errors) in state.shards.items():
+                for index, done in state.shards.items():
                     if index in worker.in_hand:
-                        self._advance(index, rows, errors)
+                        self._advance(index, done)
                 for message in state.messages:
                     self._on_message(f"{self._name(worker)}: {message}")
                 self._report_slow(worker, next(iter(state.shards), None), state.seconds)
-            case Done(_, shard, answer):
-                self._advance(shard.index, answer.rows, answer.errors)
+            case Done(worker, shard, answer):
+                self._advance(shard.index, answer.done)
                 del self._reported[shard.index]
                 self._seconds.append(answer.seconds)
-                self.stages += answer.stages
+                scan_s = answer.seconds - answer.commit_s
+                self._watch.committed(
+                    CommittedShard(shard, answer.done, scan_s, answer.commit_s, self._name(worker))
+                )
                 self._failed_in_a_row = 0
             case Failed(worker, shard, fault):
                 self._fail(worker, shard, fault)
@@ -191,7 +193,7 @@ class _Run:
             return
         self._looked_at = now
         self._pool.look()
-        self._progress.cluster(self._state())
+        self._watch.cluster(self._state())
 
     def _bad_start(self, worker: Worker, fault: AigidError) -> None:
         self._bad_starts += 1
@@ -203,7 +205,7 @@ class _Run:
         self._on_message(f"{line}; going on with the others")
 
     def _fail(self, worker: Worker, shard: Shard, fault: AigidError) -> None:
-        self._advance(shard.index, 0, 0)
+        self._advance(shard.index, RowsDone())
         del self._reported[shard.index]
         if isinstance(fault, ServerError):
             raise fault
@@ -224,12 +226,12 @@ class _Run:
                 f"{failure}; solve this and run the scan again"
             )
 
-    def _advance(self, index: int, rows: int, errors: int) -> None:
-        """Report a shard's new rows; fewer than before if an attempt was lost."""
-        rows_before, errors_before = self._reported.get(index, (0, 0))
-        self._reported[index] = (rows, errors)
-        if (rows, errors) != (rows_before, errors_before):
-            self._progress.advance(rows - rows_before, errors - errors_before)
+    def _advance(self, index: int, done: RowsDone) -> None:
+        """Report what is new of a shard; less than before if an attempt was lost."""
+        before = self._reported.get(index, RowsDone())
+        self._reported[index] = done
+        if done != before:
+            self._watch.advance(done - before)
 
     def _report_slow(self, worker: Worker, index: int | None, seconds: float) -> None:
         """Report a shard that takes much longer than others, once."""

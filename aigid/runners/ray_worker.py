@@ -14,7 +14,8 @@ from queue import Empty, SimpleQueue
 import ray
 
 from aigid.errors import UsageError
-from aigid.results import ResultsFolder, StageFigures, open_results
+from aigid.progress import RowsDone
+from aigid.results import ResultsFolder, open_results
 from aigid.scan_job import ScanShards, ShardJob
 from aigid.shards import Shard
 from aigid.storage import endpoint_variables, exists, locate
@@ -44,34 +45,32 @@ class WorkOrder:
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """A committed shard: its rows, the rows with an error, and the seconds that it took."""
+    """A committed shard: what was done, and the seconds that it took, `commit_s` to commit it."""
 
-    rows: int
-    errors: int
+    done: RowsDone
     seconds: float
-    stages: StageFigures
+    commit_s: float
 
 
 @dataclass
 class _Assignment:
-    """A shard given to this worker, its rows done so far, and the answer for the driver."""
+    """A shard given to this worker, what is done of it so far, and the answer for the driver."""
 
     shard: Shard
-    done: "Future[ShardAnswer]" = field(default_factory=Future)
-    rows: int = 0
-    errors: int = 0
+    answer: "Future[ShardAnswer]" = field(default_factory=Future)
+    done: RowsDone = RowsDone()
 
 
 @dataclass(frozen=True)
 class WorkerState:
     """The progress of a worker, and its new messages.
 
-    `rows` counts from the worker's start. `shards` maps the index of each shard in hand to its rows
-    done and its errors; the first is being scanned, since `seconds` seconds.
+    `rows` counts from the worker's start. `shards` maps the index of each shard in hand to what is
+    done of it; the first is being scanned, since `seconds` seconds.
     """
 
     rows: int
-    shards: dict[int, tuple[int, int]]
+    shards: dict[int, RowsDone]
     seconds: float
     messages: list[str] = field(default_factory=list)
 
@@ -113,12 +112,12 @@ class ShardWorker:
         """Scan and commit a shard."""
         assignment = _Assignment(shard)
         self._assigned.put(assignment)
-        return assignment.done.result()
+        return assignment.answer.result()
 
     def state(self) -> WorkerState:
         """Return the progress, and the messages since the last call."""
         messages = [self._messages.popleft() for _ in range(len(self._messages))]
-        shards = {one.shard.index: (one.rows, one.errors) for one in list(self._taken)}
+        shards = {one.shard.index: one.done for one in list(self._taken)}
         return WorkerState(self._rows, shards, time.monotonic() - self._since, messages)
 
     def _run(self, scan: ScanShards, results: ResultsFolder) -> None:
@@ -126,21 +125,22 @@ class ShardWorker:
             try:
                 with closing(scan(self._next_shards(), self._on_batch)) as scanned:
                     for shard in scanned:
+                        began = time.perf_counter()
                         results.commit(shard.shard.index, shard.table)
-                        stages = shard.stages
+                        done, commit_s = shard.done, time.perf_counter() - began
                         del shard
-                        self._finish_first(stages)
+                        self._finish_first(done, commit_s)
             except Exception as error:  # noqa: BLE001 - the driver gets any error, and decides
                 # Answers come in the order of shards: the first without an answer has failed.
-                self._taken.popleft().done.set_exception(error)
+                self._taken.popleft().answer.set_exception(error)
                 for one in self._taken:
-                    self._assigned.put(_Assignment(one.shard, one.done))
+                    self._assigned.put(_Assignment(one.shard, one.answer))
                 self._taken.clear()
 
-    def _finish_first(self, stages: StageFigures) -> None:
+    def _finish_first(self, done: RowsDone, commit_s: float) -> None:
         one, seconds = self._taken.popleft(), time.monotonic() - self._since
         self._since += seconds
-        one.done.set_result(ShardAnswer(one.rows, one.errors, seconds, stages))
+        one.answer.set_result(ShardAnswer(done, seconds, commit_s))
 
     def _next_shards(self) -> Iterator[Shard]:
         """Wait for a shard, then yield it and all that are already there."""
@@ -154,11 +154,9 @@ class ShardWorker:
             except Empty:
                 return
 
-    def _on_batch(self, rows: int, errors: int) -> None:
-        first = self._taken[0]
-        first.rows += rows
-        first.errors += errors
-        self._rows += rows
+    def _on_batch(self, done: RowsDone) -> None:
+        self._taken[0].done += done
+        self._rows += done.rows
 
 
 def _check_node(order: WorkOrder) -> None:

@@ -11,7 +11,7 @@ from aigid.scorers.triton_config import URI_SCHEME, TlsConfig, TritonConfig
 if TYPE_CHECKING:
     from aigid.scorers.load import load_scorer
     from aigid.scorers.onnx_embedded import OnnxScorer
-    from aigid.scorers.scorer import Probabilities, Scorer, Scores
+    from aigid.scorers.scorer import Probabilities, Scorer, Scores, Scoring
     from aigid.scorers.tensors import (
         BUILD_COMMAND,
         ENSEMBLE,
@@ -27,7 +27,7 @@ else:
     _MODULES = {
         "load": ("load_scorer",),
         "onnx_embedded": ("OnnxScorer",),
-        "scorer": ("Probabilities", "Scorer", "Scores"),
+        "scorer": ("Probabilities", "Scorer", "Scores", "Scoring"),
         "tensors": (
             "BUILD_COMMAND",
             "ENSEMBLE",
@@ -60,6 +60,7 @@ __all__ = [
     "Probabilities",
     "Scorer",
     "Scores",
+    "Scoring",
     "TensorSpec",
     "TlsConfig",
     "TritonConfig",

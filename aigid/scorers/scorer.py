@@ -1,5 +1,6 @@
 """The protocol of a scorer, and its answers."""
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,3 +46,20 @@ class Scorer(Protocol):
     def close(self) -> None:
         """Give up the batches in flight and free the scorer's resources."""
         ...
+
+
+class Scoring:
+    """The scores of a batch that was given to a scorer, and how long they took."""
+
+    def __init__(self, began: float, scores: "Future[Scores]") -> None:
+        self._began, self.scores = began, scores
+        self._ended: float | None = None
+        scores.add_done_callback(self._end)
+
+    def _end(self, scores: "Future[Scores]") -> None:
+        self._ended = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds from the batch's submission to its scores, which are there."""
+        return (self._ended or time.perf_counter()) - self._began

@@ -14,7 +14,10 @@ import aigid.runners.ray
 import aigid.runners.shard_queue
 from aigid.config import RayConfig
 from aigid.errors import AigidError, ClusterError, ServerError
+from aigid.observe import CommittedShard, ScanBegin, ScanWatch
+from aigid.observe.metrics import ScanCollector
 from aigid.progress import ClusterState
+from aigid.records import ErrorCode
 from aigid.results import open_results
 from aigid.runners import ShardFailure, WorkOrder, connect_ray, run_ray
 from aigid.shards import PlanTotals, Shard
@@ -37,7 +40,7 @@ class Notes:
         self.messages: list[str] = []
         self.on_change: Callable[[], None] = lambda: None
 
-    def start(self, total_rows: int, done_rows: int) -> None:
+    def start(self, total_rows: int, done_rows: int, *, at_least: bool = False) -> None:
         raise AssertionError("the plan's caller reports this")
 
     def advance(self, rows: int, errors: int) -> None:
@@ -81,7 +84,21 @@ def notes() -> Notes:
 
 
 @pytest.fixture
-def run(tmp_path: Path, notes: Notes) -> Run:
+def watches() -> list[ScanWatch]:
+    """The watch of each run."""
+    return []
+
+
+@pytest.fixture
+def commits() -> list[CommittedShard]:
+    """What each run told of its commits."""
+    return []
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, notes: Notes, watches: list[ScanWatch], commits: list[CommittedShard]
+) -> Run:
     """Runs a number of shards of a job, and returns the shards that were given up."""
 
     def call(job: StandInJob, shards: int, config: RayConfig = RayConfig()) -> list[ShardFailure]:
@@ -97,9 +114,16 @@ def run(tmp_path: Path, notes: Notes) -> Run:
                 job, str(tmp_path / "out"), token, str(tmp_path), file.path, config.worker_cpus
             )
             totals = PlanTotals.of(plan, ())
-            failures, stages = run_ray(order, config, iter(plan), totals, notes, notes.on_message)
-            # Each shard of the job says that it was scored for a second.
-            assert stages.score_s == shards - len(failures)
+            watch = ScanWatch(notes, lambda begin, shard: commits.append(shard))
+            watch.begin = ScanBegin(totals, "none", "0" * 64, "fp32")
+            watches.append(watch)
+            failures = run_ray(order, config, iter(plan), totals, watch, notes.on_message)
+            done = shards - len(failures)
+            # Each shard of the job says that it was scored for a second, and has these errors. What
+            # was done for those that failed in the end does not count.
+            assert watch.done.stages.score_s == done
+            assert (watch.committed_shards, watch.done.rows) == (done, done * ROWS)
+            assert watch.done.errors.get(ErrorCode.MISSING, 0) == done * BATCHES
             return failures
 
     return call
@@ -113,6 +137,28 @@ def release(tmp_path: Path) -> Path:
 
 def committed(tmp_path: Path) -> set[int]:
     return open_results(str(tmp_path / "out")).committed()
+
+
+def test_each_commit_is_told_with_its_node_and_its_duration(
+    run: Run, notes: Notes, watches: list[ScanWatch], commits: list[CommittedShard]
+) -> None:
+    job = StandInJob(2, ((1, "fail"),))
+    assert len(run(job, 3, RayConfig(shard_attempts=1))) == 1
+    assert sorted(one.shard.index for one in commits) == [0, 2]
+    for one in commits:
+        assert one.done.rows == ROWS
+        assert one.scan_s > 1
+        assert one.commit_s > 0
+        assert one.node in {name for state in notes.states for name in state.nodes}
+    # What the shard that failed took was counted while it was scanned, and is not again.
+    metrics = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in ScanCollector(watches[0]).collect()
+        for sample in family.samples
+    }
+    assert metrics["aigid_scan_stage_seconds_total", "score"] >= 2
+    assert metrics["aigid_scan_errors_total", "missing"] >= 2 * BATCHES
+    assert metrics["aigid_scan_done_shards",] == 2
 
 
 def test_every_shard_is_committed_and_reported(

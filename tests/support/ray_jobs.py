@@ -10,7 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from aigid.errors import AigidError, ServerError
-from aigid.results import ScannedShard, StageFigures
+from aigid.progress import OnBatch, RowsDone, StageFigures
+from aigid.records import ErrorCode
+from aigid.results import ScannedShard
 from aigid.scan_job import ScanShards
 from aigid.shards import Shard
 
@@ -37,15 +39,22 @@ class StandInJob:
         yield self._scan
 
     def _scan(
-        self, shards: Iterable[Shard], on_batch: Callable[[int, int], None]
+        self, shards: Iterable[Shard], on_batch: OnBatch
     ) -> Generator[ScannedShard, None, None]:
         for shard in shards:
+            done = RowsDone()
             for _ in range(BATCHES):
                 time.sleep(self.seconds / BATCHES)
-                on_batch(shard.rows // BATCHES, 1)
+                batch = RowsDone(
+                    shard.rows // BATCHES,
+                    {ErrorCode.MISSING: 1},
+                    stages=StageFigures(score_s=1 / BATCHES),
+                )
+                done += batch
+                on_batch(batch)
             self._meet(dict(self.fates).get(shard.index, "done"), shard)
             rows = range(shard.segments[0].start, shard.segments[0].stop)
-            yield ScannedShard(shard, pa.table({"row": rows}), StageFigures(score_s=1.0))
+            yield ScannedShard(shard, pa.table({"row": rows}), done, self.seconds)
 
     def _meet(self, fate: str, shard: Shard) -> None:
         if fate == "fail":

@@ -57,6 +57,19 @@ def test_a_count_that_is_no_whole_number_of_1_or_more_is_refused(name: str) -> N
         assert found == 1
 
 
+@pytest.mark.parametrize("port", [-1, 65_536, 80.0, "80", True])
+def test_a_port_of_metrics_that_is_none_is_refused(port: Any) -> None:
+    with pytest.raises(UsageError, match="`metrics_port` must be a whole number from 0 to 65535"):
+        ScanConfig(("m.parquet",), "out", metrics_port=port)
+    assert ScanConfig(("m.parquet",), "out", metrics_port=0).metrics_port == 0
+
+
+@pytest.mark.parametrize("host", ["", None, 127])
+def test_a_host_of_metrics_that_is_none_is_refused(host: Any) -> None:
+    with pytest.raises(UsageError, match="`metrics_host` must be"):
+        ScanConfig(("m.parquet",), "out", metrics_host=host)
+
+
 def test_threshold_and_max_fpr_exclude_each_other_even_at_zero() -> None:
     with pytest.raises(UsageError, match="give one of `threshold` and `max_fpr`, not both"):
         config(threshold=0.0, max_fpr=0.0)

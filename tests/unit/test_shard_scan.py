@@ -24,13 +24,16 @@ from aigid.config import ScanConfig
 from aigid.detector import Detector
 from aigid.errors import AigidError, ServerError
 from aigid.manifest import Manifest, open_manifest
+from aigid.observe import ScanWatch
 from aigid.pixels import Pixels
+from aigid.progress import OnBatch, RowsDone
+from aigid.progress_bar import SilentProgress
 from aigid.prompts import TokenBatch
 from aigid.results import ResultsFolder, open_results
 from aigid.runners import run_local
 from aigid.scan_job import make_scanner
 from aigid.scorers import OnnxScorer, Scorer, Scores
-from aigid.shard_scan import OnBatch, ShardScanner, scan_shards
+from aigid.shard_scan import ShardScanner, scan_shards
 from aigid.shards import Shard, plan_shards
 from aigid.sources import ColumnChoice, Segment
 
@@ -38,8 +41,12 @@ Write = Callable[..., Path]
 ROWS = 60
 
 
-def ignore(rows: int, errors: int) -> None:
+def ignore(done: RowsDone) -> None:
     """Progress that nobody watches."""
+
+
+def unwatched() -> ScanWatch:
+    return ScanWatch(SilentProgress())
 
 
 class WatchedScorer:
@@ -335,7 +342,7 @@ def test_every_row_and_error_is_reported_once(case: Case) -> None:
     scanned(
         case.scanner,
         Shard(0, (Segment(case.scanner.manifest.files[0], 0, ROWS),)),
-        lambda rows, errors: reported.append((rows, errors)),
+        lambda done: reported.append((done.rows, done.failed)),
     )
     assert sum(rows for rows, _ in reported) == ROWS
     assert sum(errors for _, errors in reported) == 3
@@ -360,10 +367,10 @@ def test_batches_in_flight_are_bounded_while_threads_are_slow(case: Case) -> Non
     most = 0
     done = 0
 
-    def collected(rows: int, errors: int) -> None:
+    def collected(batch: RowsDone) -> None:
         nonlocal most, done
         most = max(most, pool.submitted - done)
-        done += rows
+        done += batch.rows
 
     with CountingPool(threads) as pool, ThreadPoolExecutor(1) as other:
         shard = other.submit(
@@ -406,13 +413,13 @@ def test_an_exception_in_a_thread_ends_the_scan_and_leaves_earlier_commits(
 ) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
     assert len(shards) == 4
-    run_local(case.scanner, shards[:2], results, ignore)
+    run_local(case.scanner, shards[:2], results, unwatched())
     before = files_in(results)
     assert len(before) == 2
 
     scanner, scorer = watched(case.scanner, fail_at_the_third, threads=1)
     with pytest.raises(AigidError, match="the scorer is gone"):
-        run_local(scanner, shards[2:], results, ignore)
+        run_local(scanner, shards[2:], results, unwatched())
     assert files_in(results) == before
     assert scorer.calls <= 4, "it went on after the failure"
     assert scan_threads() == []
@@ -422,11 +429,11 @@ def test_a_shard_that_failed_is_scanned_again_to_the_same_bytes(
     case: Case, results: ResultsFolder
 ) -> None:
     shards = list(plan_shards(case.manifest.files, 17))
-    run_local(case.scanner, shards, results, ignore)
+    run_local(case.scanner, shards, results, unwatched())
     whole = files_in(results)
     Path(results.location.path, "detections", "part-000002.parquet").unlink()
     scanner, _ = watched(case.scanner, lambda call: time.sleep(0.002 * (call % 2)))
-    run_local(scanner, [shards[2]], results, ignore)
+    run_local(scanner, [shards[2]], results, unwatched())
     assert files_in(results) == whole
 
 
@@ -446,7 +453,7 @@ def test_ctrl_c_while_waiting_for_threads_ends_the_run_and_leaves_no_thread(
 
     scanner, scorer = watched(case.scanner, interrupt_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
-        run_local(scanner, shards, results, ignore)
+        run_local(scanner, shards, results, unwatched())
     assert scan_threads() == []
     # The batches of the second shard may be done when the first is committed.
     committed = sorted(files_in(results))
@@ -466,11 +473,12 @@ def test_a_manifest_that_is_replaced_while_it_is_scanned_ends_the_scan_and_leave
     scanner = make_scanner(config, tiny_repository, manifest, OnnxScorer(tiny_repository))
     shards = list(plan_shards(manifest.files, 10))
 
-    def replace_it(rows: int, errors: int) -> None:
-        pq.write_table(manifest_table(100, seed=7), path, row_group_size=10)
+    class Replacing(SilentProgress):
+        def advance(self, rows: int, errors: int) -> None:
+            pq.write_table(manifest_table(100, seed=7), path, row_group_size=10)
 
     with pytest.raises(AigidError, match=f"{path}: has changed since the scan began"):
-        run_local(scanner, shards, results, replace_it)
+        run_local(scanner, shards, results, ScanWatch(Replacing()))
     # Some of the next shards had been read when the first was done.
     committed = sorted(files_in(results))
     assert committed == [results.shard_name(index) for index in range(len(committed))]
@@ -490,7 +498,10 @@ def test_a_model_that_answers_nonsense_is_never_committed(
         AigidError, match="57 of 60 rows have neither a probability nor an error: not committed"
     ):
         run_local(
-            scanner, [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))], results, ignore
+            scanner,
+            [Shard(0, (Segment(scanner.manifest.files[0], 0, ROWS),))],
+            results,
+            unwatched(),
         )
     assert files_in(results) == {}
 

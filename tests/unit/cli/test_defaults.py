@@ -56,6 +56,7 @@ def test_the_defaults_of_scan() -> None:
         "batch_size": config.batch_rows,
         "shard_rows": config.shard_rows,
         "max_error_rate": config.max_error_rate,
+        "metrics_host": config.metrics_host,
         "triton_in_flight": servers.in_flight,
         "triton_deadline": servers.deadline_s,
         "triton_patience": servers.patience_s,

@@ -123,7 +123,7 @@ def test_the_headings_of_a_scan() -> None:
     headings = re.findall(r"^(\w[\w -]*):$", text, re.MULTILINE)
     assert headings == [
         *("Input", "Output", "Model", "Evidence", "Images", "Speed and limits"),
-        *("Triton servers", "Ray cluster", "General"),
+        *("Metrics", "Triton servers", "Ray cluster", "General"),
     ]
 
 

@@ -468,7 +468,7 @@ def test_files_that_the_image_copies_exist_and_are_in_its_context() -> None:
 
 def test_the_image_has_the_extras_and_a_supported_python() -> None:
     extras = re.search(r"pip install .*'\.\[([\w,]+)\]'", DOCKERFILE)[1].split(",")
-    assert set(extras) == {"heif", "hub", "ray", "serve"}
+    assert set(extras) == {"heif", "hub", "observe", "ray", "serve"}
     assert set(extras) <= set(PROJECT["optional-dependencies"])
     python = re.search(r"^FROM python:([\d.]+)-slim", DOCKERFILE, re.MULTILINE)[1]
     least = PROJECT["requires-python"].removeprefix(">=")
