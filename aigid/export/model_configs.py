@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -17,14 +17,13 @@ from aigid.errors import ContractError
 from aigid.export.engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
 from aigid.scorers import (
     ENSEMBLE,
-    PAIRS_ENSEMBLE,
+    PAIRS_MODEL,
     PARTS,
-    PREPROCESS,
     ModelSpec,
     model_specs,
 )
 
-ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
+MODELS = (*PARTS, ENSEMBLE, PAIRS_MODEL)
 GPU_GRAPH, GPU_PRECISION = "model.plan", "fp16"
 
 # How long a request may wait to be merged with others. A batch takes 20 ms or more.
@@ -37,6 +36,9 @@ CPU_SLICE_ROWS = {"bert": 16, "clip_vision": 8, "fusion_heads": 64}
 # With two instances of the image encoder, one batch is copied to the GPU (150 KB an image) while
 # the other is computed.
 GPU_INSTANCES = {"bert": 1, "clip_vision": 2, "fusion_heads": 1}
+
+# With two instances of the model of pairs, one batch is decoded while the other is scored.
+PAIRS_INSTANCES = 2
 
 _GRAPH_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "TYPE_UINT8",
@@ -52,11 +54,8 @@ def model_configs(contract: ModelContract) -> dict[str, str]:
     for part in PARTS:
         configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
         configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
-    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(contract, specs[PREPROCESS])
-    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, ENSEMBLE, PARTS)
-    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(
-        contract, PAIRS_ENSEMBLE, (PREPROCESS, *PARTS)
-    )
+    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, specs)
+    configs[f"{PAIRS_MODEL}/config.pbtxt"] = _pairs_config(contract, specs[PAIRS_MODEL])
     return {path: text_format.MessageToString(config) for path, config in configs.items()}
 
 
@@ -143,29 +142,33 @@ def _warm_up(config: Any, profile: Profile) -> None:
         value.dims.extend(dims)
 
 
-def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
-    """Return the configuration of the model that decodes images and tokenizes prompts.
+def _pairs_config(contract: ModelContract, spec: ModelSpec) -> Any:
+    """Return the configuration of the Python model that prepares pairs and asks the ensemble.
 
-    It is a Python model on the CPU, wherever the graphs run.
+    It is on the CPU, wherever the graphs run.
     """
-    config = _described(contract, PREPROCESS, spec)
+    config = _labelled(contract, PAIRS_MODEL, spec)
     config.backend = "python"
-    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
+    config.instance_group.add(count=PAIRS_INSTANCES, kind=triton.ModelInstanceGroup.KIND_CPU)
     _merge_requests(config)
     return config
 
 
-def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) -> Any:
-    """Return the ensemble of `models`, which pass tensors on by name."""
-    specs = model_specs(contract)
-    config = _described(contract, name, specs[name])
+def _ensemble_config(contract: ModelContract, specs: Mapping[str, ModelSpec]) -> Any:
+    """Return the ensemble of the graphs, which pass tensors on by name."""
+    config = _labelled(contract, ENSEMBLE, specs[ENSEMBLE])
     config.platform = "ensemble"
-    # What a client needs to name the source of an image.
+    for part in PARTS:
+        step = config.ensemble_scheduling.step.add(model_name=part, model_version=-1)
+        step.input_map.update({tensor.name: tensor.name for tensor in specs[part].inputs})
+        step.output_map.update({tensor.name: tensor.name for tensor in specs[part].outputs})
+    return config
+
+
+def _labelled(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
+    """Describe a model whose clients name the source of an image."""
+    config = _described(contract, name, spec)
     config.parameters["labels"].string_value = json.dumps(contract.labels)
     if contract.open_set is not None:
         config.parameters["open_set_threshold"].string_value = str(contract.open_set.threshold)
-    for model in models:
-        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-        step.input_map.update({tensor.name: tensor.name for tensor in specs[model].inputs})
-        step.output_map.update({tensor.name: tensor.name for tensor in specs[model].outputs})
     return config

@@ -20,10 +20,10 @@ from aigid.contract import (
 )
 from aigid.errors import CheckpointError
 from aigid.export.graph_metadata import GraphFacts
-from aigid.export.model_configs import ENSEMBLES, check_graph, model_configs
+from aigid.export.model_configs import check_graph, model_configs
 from aigid.export.repository_lock import staged_repository
 from aigid.export.repository_versions import versions_of
-from aigid.scorers import PREPROCESS
+from aigid.scorers import ENSEMBLE, PAIRS_MODEL
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 from aigid.training.model_card import repository_card, write_card
@@ -31,12 +31,21 @@ from aigid.training.model_card import repository_card, write_card
 # Paths of graphs by precision and part.
 Graphs = Mapping[str, Mapping[str, Path]]
 
-_PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the server's package aigid."""
+_PAIRS_MODEL = '''"""Prepares pairs with the server's package aigid, and asks the model aigid for their scores."""
 
-from aigid.serving.triton_preprocess import TritonPythonModel
+try:
+    from aigid.serving.triton_pairs import TritonPythonModel
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"this model repository needs a later aigid beside the server ({error}): install it, "
+        "or build the repository with the aigid that is there"
+    ) from error
 
 __all__ = ["TritonPythonModel"]
 '''
+
+# A model of earlier repositories, whose work `aigid_pairs` does.
+_FORMER_MODEL = "preprocess"
 
 CPU_PRECISIONS = ("int8", "fp32")
 """What CPUs run, the faster first."""
@@ -108,11 +117,13 @@ def fill_repository(
 
 
 def write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
-    """Write a version's contract, tokenizer, configurations and preprocessing into `folder`."""
+    """Write a version's contract, tokenizer, configurations and Python model into `folder`."""
     # Triton wants a version folder even of an ensemble, which has no file to put there, and git
     # does not keep empty folders.
-    files = {f"{ensemble}/{contract.version}/.gitkeep": "" for ensemble in ENSEMBLES}
-    files[f"{PREPROCESS}/{contract.version}/model.py"] = _PREPROCESS_MODEL
+    files = {f"{ENSEMBLE}/{contract.version}/.gitkeep": ""}
+    # Also in earlier versions, so that they can be put back.
+    for version in {contract.version, *versions_of(folder)}:
+        files[f"{PAIRS_MODEL}/{version}/model.py"] = _PAIRS_MODEL
     for name, text in (model_configs(contract) | files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +154,7 @@ def carry_over(repository: Path, folder: Path) -> None:
     if not repository.is_dir():
         return
     for item in sorted(repository.iterdir()):
-        if item.name in _WRITTEN:
+        if item.name in (*_WRITTEN, _FORMER_MODEL):
             continue
         if item.is_dir():
             shutil.copytree(item, folder / item.name, copy_function=link_or_copy)

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from aigid.scorers.tensors import (
         BUILD_COMMAND,
         ENSEMBLE,
-        PAIRS_ENSEMBLE,
+        PAIRS_MODEL,
         PARTS,
-        PREPROCESS,
         ModelSpec,
         TensorSpec,
         model_specs,
@@ -31,9 +30,8 @@ else:
         "tensors": (
             "BUILD_COMMAND",
             "ENSEMBLE",
-            "PAIRS_ENSEMBLE",
+            "PAIRS_MODEL",
             "PARTS",
-            "PREPROCESS",
             "ModelSpec",
             "TensorSpec",
             "model_specs",
@@ -51,9 +49,8 @@ else:
 __all__ = [
     "BUILD_COMMAND",
     "ENSEMBLE",
-    "PAIRS_ENSEMBLE",
+    "PAIRS_MODEL",
     "PARTS",
-    "PREPROCESS",
     "URI_SCHEME",
     "ModelSpec",
     "OnnxScorer",
