@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aigid.contract import load_contract
 from aigid.errors import UsageError
-from aigid.export.model_configs import MODELS
+from aigid.export.model_configs import PYTHON_MODELS
 from aigid.export.repository_lock import locked_repository
 from aigid.scorers import PARTS
 
@@ -30,6 +30,6 @@ def prune_versions(repository: Path, keep: int) -> list[int]:
     with locked_repository(repository):
         removed = versions_of(repository)[:-keep]
         for version in removed:
-            for model in MODELS:
+            for model in (*PARTS, *PYTHON_MODELS):
                 shutil.rmtree(repository / model / str(version), ignore_errors=True)
     return removed

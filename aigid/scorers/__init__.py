@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from aigid.scorers.scorer import Probabilities, Scorer, Scores
     from aigid.scorers.tensors import (
         BUILD_COMMAND,
-        ENSEMBLE,
         PAIRS_MODEL,
         PARTS,
+        TENSORS_MODEL,
         ModelSpec,
         TensorSpec,
         model_specs,
@@ -29,9 +29,9 @@ else:
         "scorer": ("Probabilities", "Scorer", "Scores"),
         "tensors": (
             "BUILD_COMMAND",
-            "ENSEMBLE",
             "PAIRS_MODEL",
             "PARTS",
+            "TENSORS_MODEL",
             "ModelSpec",
             "TensorSpec",
             "model_specs",
@@ -48,9 +48,9 @@ else:
 
 __all__ = [
     "BUILD_COMMAND",
-    "ENSEMBLE",
     "PAIRS_MODEL",
     "PARTS",
+    "TENSORS_MODEL",
     "URI_SCHEME",
     "ModelSpec",
     "OnnxScorer",

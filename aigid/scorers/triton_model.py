@@ -6,7 +6,7 @@ from tritonclient.grpc import model_config_pb2
 
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
-from aigid.scorers.tensors import BUILD_COMMAND, ENSEMBLE, TensorSpec, model_specs
+from aigid.scorers.tensors import BUILD_COMMAND, TENSORS_MODEL, TensorSpec, model_specs
 from aigid.scorers.triton_client import DeclaredModel, DeclaredTensor, TritonClient
 
 
@@ -18,14 +18,14 @@ async def served_precision(client: TritonClient, contract: ModelContract, batch_
     """
     index = await client.get_model_repository_index()
     names = sorted({model.name for model in index.models})
-    if ENSEMBLE not in names:
+    if TENSORS_MODEL not in names:
         raise ContractError(
-            f"it has no model {ENSEMBLE} (its models: {', '.join(names) or 'none'}): serve a model "
+            f"it has no model {TENSORS_MODEL} (its models: {', '.join(names) or 'none'}): serve a model "
             f"repository made by {BUILD_COMMAND}"
         )
-    config = (await client.get_model_config(ENSEMBLE)).config
+    config = (await client.get_model_config(TENSORS_MODEL)).config
     _check_fingerprint(config, contract)
-    spec = model_specs(contract)[ENSEMBLE]
+    spec = model_specs(contract)[TENSORS_MODEL]
     _check_tensors(config.input, spec.inputs, "inputs")
     _check_tensors(config.output, spec.outputs, "outputs")
     if config.max_batch_size < batch_rows:
@@ -66,6 +66,6 @@ def _check_tensors(
             for tensor in sorted(found, key=str)
         )
         raise ContractError(
-            f"the {kind} of its model {ENSEMBLE} are {tensors}, unlike the contract's: build the "
+            f"the {kind} of its model {TENSORS_MODEL} are {tensors}, unlike the contract's: build the "
             f"repository again: {BUILD_COMMAND}"
         )
