@@ -134,7 +134,9 @@ def _described(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
 
 def _merge_requests(config: Any) -> None:
     batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = MERGE_DELAY_US
+    if config.name != "fusion_heads":
+        # The requests of the heads come merged from the models that clients ask.
+        batching.max_queue_delay_microseconds = MERGE_DELAY_US
     policy = batching.default_queue_policy
     policy.timeout_action = triton.ModelQueuePolicy.REJECT
     policy.max_queue_size = MAX_QUEUED_REQUESTS
