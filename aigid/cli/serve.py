@@ -39,8 +39,13 @@ _network = options_under("Network")
     show_default=True,
     help="Address to listen on. The default accepts connections from this host only.",
 )
-@_network("--http-port", type=PORT, default=8000, show_default=True, help="0 takes any free port.")
 @_network("--grpc-port", type=PORT, default=8001, show_default=True, help="0 takes any free port.")
+@_network(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address for metrics, which tell strangers how busy the server is.",
+)
 @_network(
     "--metrics-port", type=PORT, default=8002, show_default=True, help="0 takes any free port."
 )
@@ -75,8 +80,7 @@ def _print_server(server: "TritonServer") -> None:
     with printing("the server's models"):
         for name, version, state in server.models():
             print_result(f"{name:13} {version:>3}  {state}")
-        addresses = f"gRPC {server.grpc_address}   HTTP {server.http_address}"
-        print_result(f"{addresses}   metrics {server.metrics_address}")
+        print_result(f"gRPC {server.grpc_address}   metrics {server.metrics_address}")
 
 
 @contextmanager

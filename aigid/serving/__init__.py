@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
+    from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPair
     from aigid.serving.server_program import ServerProgram, find_program, wheel_folder
     from aigid.serving.triton_server import CACHE, Flavour, ServerConfig, TritonServer
 else:
@@ -15,7 +15,7 @@ else:
         "CACHE": "triton_server",
         "Flavour": "triton_server",
         "PairPreprocessor": "pair_preprocessor",
-        "PreparedPairs": "pair_preprocessor",
+        "PreparedPair": "pair_preprocessor",
         "ServerConfig": "triton_server",
         "ServerProgram": "server_program",
         "TritonServer": "triton_server",
@@ -33,7 +33,7 @@ __all__ = [
     "CACHE",
     "Flavour",
     "PairPreprocessor",
-    "PreparedPairs",
+    "PreparedPair",
     "ServerConfig",
     "ServerProgram",
     "TritonServer",

@@ -26,7 +26,11 @@ class TritonPythonModel:
         waiting = [not request.is_cancelled() for request in requests]
         answers = iter(
             self._parts.score(
-                [_tensors(request) for request, waits in zip(requests, waiting, strict=True) if waits]
+                [
+                    _tensors(request)
+                    for request, waits in zip(requests, waiting, strict=True)
+                    if waits
+                ]
             )
         )
         return [_response(next(answers)) if waits else gave_up() for waits in waiting]
@@ -37,9 +41,7 @@ class TritonPythonModel:
 
 
 def _tensors(request: "pb_utils.InferenceRequest") -> Tensors:
-    return {
-        name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS
-    }
+    return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS}
 
 
 def _response(answer: "Tensors | pb_utils.TritonError") -> "pb_utils.InferenceResponse":

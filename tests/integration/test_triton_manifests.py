@@ -16,7 +16,7 @@ import yaml
 from support.manifests import REPOSITORY, encoded_image
 from support.scan_process import wait_until
 
-from aigid.scorers import ENSEMBLE, PAIRS_ENSEMBLE
+from aigid.scorers import PAIRS_MODEL, TENSORS_MODEL
 from aigid.serving import ServerConfig, TritonServer, find_program
 
 pytestmark = pytest.mark.integration
@@ -43,9 +43,9 @@ def score(server: TritonServer, for_seconds: float = 0) -> None:
         inputs[-1].set_data_from_numpy(np.array([[value]], dtype=object))
     with triton.InferenceServerClient(server.grpc_address) as client:
         end = time.monotonic() + for_seconds
-        client.infer(PAIRS_ENSEMBLE, inputs)
+        client.infer(PAIRS_MODEL, inputs)
         while time.monotonic() < end:
-            client.infer(PAIRS_ENSEMBLE, inputs)
+            client.infer(PAIRS_MODEL, inputs)
 
 
 def metrics_of(server: TritonServer) -> str:
@@ -89,7 +89,7 @@ def test_the_server_has_every_metric(server: TritonServer) -> None:
     used = set(re.findall(r"\bnv_\w+", PAGE + ADAPTER))
     assert len(used) >= 9
     assert used - real == GPU_METRICS
-    assert f'model=~"{ENSEMBLE}|{PAIRS_ENSEMBLE}"' in PAGE
+    assert f'model=~"{TENSORS_MODEL}|{PAIRS_MODEL}"' in PAGE
     reasons = re.search(
         r"why: (\w+) by a queue, (\w+) by the client, (\w+), (\w+)$", PAGE, re.MULTILINE
     ).groups()
@@ -105,7 +105,7 @@ def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonSer
             re.MULTILINE,
         )
     )
-    assert float(waited[PAIRS_ENSEMBLE]) < float(waited["preprocess"]) / 10
+    assert float(waited[PAIRS_MODEL]) < float(waited["preprocess"]) / 10
 
 
 def test_the_liveness_probe_notices_the_death_of_preprocess_when_health_does_not(
