@@ -29,10 +29,10 @@ _PYTHON_BACKENDS = ("python", "onnxruntime")
 
 # What no client needs: a region of /dev/shm that a client registers is read and written for it, and
 # models, logs and traces are for whoever runs the server.
-_RESTRICTED = "shared-memory,model-repository,logging,trace,statistics"
+RESTRICTED = "shared-memory,model-repository,logging,trace,statistics"
 # The name of the header that would open them. Names in HTTP/2 are in lower case, and the server
 # refuses others: nobody can send this one, also not those who see its value in the process list.
-_CLOSED = "CLOSED"
+CLOSED = "CLOSED"
 
 _POLL_S = 0.1
 _STOP_S = 20.0
@@ -212,7 +212,7 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
         "--allow-http=false",
         f"--grpc-address={config.host}",
         f"--grpc-port={config.grpc_port}",
-        f"--grpc-restricted-protocol={_RESTRICTED}:{_CLOSED}={secrets.token_hex(16)}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{CLOSED}={secrets.token_hex(16)}",
         f"--metrics-address={config.metrics_host}",
         f"--metrics-port={config.metrics_port}",
     ]

@@ -186,9 +186,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_row(
         os.kill(first.process_id, signal.SIGKILL)
         messages.wait_for(f"Triton server {first.grpc_address} does not answer")
         assert process.poll() is None
-    ports = {
-        name: getattr(first.config, name) for name in ("http_port", "grpc_port", "metrics_port")
-    }
+    ports = {name: getattr(first.config, name) for name in ("grpc_port", "metrics_port")}
     with second_server(cache, **ports):
         text = messages.until_exit(300)
     assert process.returncode == 0, text
@@ -308,7 +306,7 @@ def test_an_address_without_a_triton_server_ends_the_scan_with_the_reason(
 ) -> None:
     for address, reason in (
         ("127.0.0.1:9", "Connection refused"),
-        (server.http_address, "Socket closed"),
+        (server.metrics_address, "Socket closed"),
     ):
         done = run_scan(manifest, tmp_path / "out", "--triton", address, "--triton-patience", 2)
         assert done.returncode == 1

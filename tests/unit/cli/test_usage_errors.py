@@ -68,7 +68,7 @@ REFUSED = [
     (("simulate", "out", "--seed", "-1"), "--seed"),
     (("evaluate",), "MANIFEST"),
     (("evaluate", "m.parquet", "--checkpoint", "a", "--model", "b"), "--checkpoint and --model"),
-    (("serve", "--http-port", "65536"), "--http-port"),
+    (("serve", "--grpc-port", "65536"), "--grpc-port"),
     (("-q", *SCAN, "-v"), "give one of --verbose and --quiet, not both"),
     ((*SCAN, "--log-level", "loud"), "--log-level"),
 ]

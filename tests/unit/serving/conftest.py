@@ -57,5 +57,5 @@ def python_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         get_input_tensor_by_name=lambda request, name: Tensor(name, request[name]),
     )
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", stand_in)
-    for name in ("triton_preprocess", "triton_onnxruntime"):
+    for name in ("triton_parts", "triton_tensors", "triton_pairs", "triton_onnxruntime"):
         monkeypatch.delitem(sys.modules, f"aigid.serving.{name}", raising=False)
