@@ -6,6 +6,6 @@ Their model `preprocess` imports this module.
 from aigid.errors import ContractError
 
 raise ContractError(
-    "an earlier aigid built this model repository: build it again with aigid build, or serve it with "
-    "the aigid that built it"
+    "an earlier aigid built this model repository: build it again with aigid build, or serve it "
+    "with the aigid that built it"
 )

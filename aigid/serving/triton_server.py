@@ -150,8 +150,8 @@ class TritonServer:
     def stop(self) -> None:
         """Stop the server; kill it if it takes too long.
 
-        Models finish their current batches. Requests for an ensemble fail if some of its models
-        have not begun yet, because Triton does not begin them any more.
+        Requests that it still has may fail, because Triton does not begin what its models ask for
+        any more.
         """
         if self._process is not None:
             _end(self._process)

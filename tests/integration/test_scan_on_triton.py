@@ -378,7 +378,7 @@ def test_tls_encrypts_and_certificates_are_checked(cache: Path, tmp_path: Path) 
 
 
 def requests_answered_by(server: TritonServer) -> int:
-    """Return how many requests for the ensemble the server has answered."""
+    """Return how many requests for the model the server has answered."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return int(
