@@ -3,7 +3,9 @@
 As a command, for probes of containers: `python -m aigid.serving.health HOST:PORT [MODEL...]`.
 """
 
+import contextlib
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -17,24 +19,43 @@ _SERVICE = "/inference.GRPCInferenceService/"
 _MOST_BYTES = 1 << 16
 
 
-def server_is_ready(address: str, timeout_s: float = 5.0) -> bool:
+def server_is_ready(
+    address: str, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> bool:
     """Return whether the server takes requests for all of its models."""
-    return _says_yes(address, "ServerReady", b"", timeout_s)
+    return _says_yes(address, "ServerReady", b"", timeout_s, tls)
 
 
-def model_is_ready(address: str, model: str, timeout_s: float = 5.0) -> bool:
+def model_is_ready(
+    address: str, model: str, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> bool:
     """Return whether the server takes requests for a model."""
     name = model.encode()
     # A protobuf message whose field 1 is the name.
-    return _says_yes(address, "ModelReady", bytes((0x0A, len(name))) + name, timeout_s)
+    return _says_yes(address, "ModelReady", bytes((0x0A, len(name))) + name, timeout_s, tls)
 
 
-def _says_yes(address: str, method: str, message: bytes, timeout_s: float) -> bool:
+def own_tls(certificate: str, key: str) -> ssl.SSLContext:
+    """Return the TLS of probes on a server's own host: they show its certificate and check none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _says_yes(
+    address: str, method: str, message: bytes, timeout_s: float, tls: ssl.SSLContext | None
+) -> bool:
     """Send a request; return whether a message came back whose field 1 is true."""
     end = time.monotonic() + timeout_s
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
+        with contextlib.ExitStack() as opened:
+            connection = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
+            opened.callback(connection.close)
+            if tls:
+                connection = opened.enter_context(tls.wrap_socket(connection))
             connection.sendall(_request(address, method, message))
             answer = b"".join(_answer(connection, end))
     except OSError:

@@ -5,10 +5,11 @@ import os
 import re
 import secrets
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import IO, Self
 
 from aigid.contract import load_contract
 from aigid.errors import ServerError
-from aigid.serving.health import model_is_ready, server_is_ready
+from aigid.serving.health import model_is_ready, own_tls, server_is_ready
 from aigid.serving.ports import choose_ports
 from aigid.serving.server_program import ServerProgram, find_program
 
@@ -87,6 +88,7 @@ class TritonServer:
         self.config = replace(config, grpc_port=grpc, metrics_port=metrics)
         self._program = find_program(config.cache, on_message)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
+        self._tls = _own_tls(config.arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -164,7 +166,11 @@ class TritonServer:
         """Return the name, version and state of every model: READY or UNAVAILABLE."""
         names = sorted(path.parent.name for path in self.config.repository.glob("*/config.pbtxt"))
         return [
-            (name, self._version, "READY" if model_is_ready(self._local, name) else "UNAVAILABLE")
+            (
+                name,
+                self._version,
+                "READY" if model_is_ready(self._local, name, tls=self._tls) else "UNAVAILABLE",
+            )
             for name in names
         ]
 
@@ -177,7 +183,7 @@ class TritonServer:
     def _wait_until_ready(self) -> None:
         assert self._process is not None
         end = time.monotonic() + self.config.ready_within_s
-        while not server_is_ready(self._local):
+        while not server_is_ready(self._local, tls=self._tls):
             if self._process.poll() is not None:
                 raise ServerError(
                     f"{self.config.repository}: the server does not start: {self.reasons()}"
@@ -217,6 +223,13 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
         f"--metrics-port={config.metrics_port}",
     ]
     return [*command, *config.arguments]
+
+
+def _own_tls(arguments: Sequence[str]) -> ssl.SSLContext | None:
+    """Return how to ask the server where its arguments ask for TLS."""
+    given = dict(word.split("=", 1) for word in arguments if "=" in word)
+    certificate, key = given.get("--grpc-server-cert"), given.get("--grpc-server-key")
+    return own_tls(certificate, key) if certificate and key else None
 
 
 def _reasons(log: list[str]) -> str:
