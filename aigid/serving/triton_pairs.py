@@ -13,7 +13,7 @@ from aigid.contract import load_contract
 from aigid.cores import available_cores
 from aigid.prompts import pad_to_bucket
 from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPair
-from aigid.serving.triton_parts import SCORES, Parts, Tensors, gave_up
+from aigid.serving.triton_parts import SCORES, Failure, Parts, Tensors, gave_up
 
 
 class TritonPythonModel:
@@ -44,7 +44,7 @@ class TritonPythonModel:
             start, end = end, end + len(one)
             failed = [failures[row] for row in range(start, end) if row in failures]
             if failed:
-                responses.append(pb_utils.InferenceResponse([], failed[0]))
+                responses.append(failed[0].response())
             else:
                 own = {name: column[start:end] for name, column in scores.items()}
                 responses.append(_response(own, one))
@@ -70,9 +70,7 @@ class TritonPythonModel:
                 [], pb_utils.TritonError(f"the pairs cannot be prepared: {reason}")
             )
 
-    def _score(
-        self, pairs: Sequence[PreparedPair]
-    ) -> "tuple[Tensors, dict[int, pb_utils.TritonError]]":
+    def _score(self, pairs: Sequence[PreparedPair]) -> tuple[Tensors, dict[int, Failure]]:
         """Return the scores of all pairs, NaN for those with an error, and failures by row.
 
         Pairs of one bucket are scored together, whatever requests they are of.
@@ -81,15 +79,15 @@ class TritonPythonModel:
             name: np.full((len(pairs), width), np.nan, np.float32)
             for name, width in self._widths.items()
         }
-        failures: dict[int, pb_utils.TritonError] = {}
+        failures: dict[int, Failure] = {}
         groups = _by_bucket(pairs)
         items = [_tensors([pairs[row] for row in rows]) for rows in groups]
         for rows, answer in zip(groups, self._parts.score(items), strict=True):
-            if isinstance(answer, dict):
-                for name, column in scores.items():
-                    column[rows] = answer[name]
-            else:
+            if isinstance(answer, Failure):
                 failures.update(dict.fromkeys(rows, answer))
+                continue
+            for name, column in scores.items():
+                column[rows] = answer[name]
         return scores, failures
 
 

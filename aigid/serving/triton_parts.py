@@ -7,6 +7,7 @@ that refuses requests, would compute for clients that have given up, and would e
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,18 @@ _TOKENS = ("input_ids", "attention_mask")
 _THREADS = 5
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why requests get no scores: Triton's message and code."""
+
+    message: str
+    code: object
+
+    def response(self) -> "pb_utils.InferenceResponse":
+        """Return a response with an error of its own: two responses cannot share an error."""
+        return pb_utils.InferenceResponse([], pb_utils.TritonError(self.message, self.code))
+
+
 class Parts:
     """Asks the graphs for the scores of pairs."""
 
@@ -30,13 +43,13 @@ class Parts:
         """Start the threads that wait for the graphs."""
         self._cpu = pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU)
         self._pool = ThreadPoolExecutor(_THREADS, "graph")
-        self._wrong_tokens = pb_utils.TritonError(
+        self._wrong_tokens = Failure(
             f"input_ids must be ids of the vocabulary, at most {max_tokens} a row, and "
             "attention_mask must have the same length",
             pb_utils.TritonError.INVALID_ARG,
         )
 
-    def score(self, items: Sequence[Tensors]) -> "list[Tensors | pb_utils.TritonError]":
+    def score(self, items: Sequence[Tensors]) -> list[Tensors | Failure]:
         """Return the scores of each item, or its own error; items share the batches of graphs.
 
         An item has `image` [N, H, W, 3], `input_ids` [N, T] and `attention_mask` [N, T].
@@ -55,13 +68,13 @@ class Parts:
         """Stop the threads."""
         self._pool.shutdown()
 
-    def _texts(self, items: Sequence[Tensors]) -> "list[Tensors | pb_utils.TritonError]":
+    def _texts(self, items: Sequence[Tensors]) -> list[Tensors | Failure]:
         """Return the features of prompts, asked together where their tensors have equal shapes."""
         groups: dict[object, list[int]] = {}
         for number, item in enumerate(items):
             groups.setdefault(tuple(item[name].shape[1] for name in _TOKENS), []).append(number)
 
-        def ask(numbers: list[int]) -> "list[Tensors | pb_utils.TritonError]":
+        def ask(numbers: list[int]) -> list[Tensors | Failure]:
             tokens = [{name: items[number][name] for name in _TOKENS} for number in numbers]
             return self._ask("bert", tokens, ("text_features",))
 
@@ -73,9 +86,7 @@ class Parts:
         }
         return [found[number] for number in range(len(items))]
 
-    def _joined(
-        self, text: "Tensors | pb_utils.TritonError", image: "Tensors | pb_utils.TritonError"
-    ) -> "Tensors | pb_utils.TritonError":
+    def _joined(self, text: Tensors | Failure, image: Tensors | Failure) -> Tensors | Failure:
         """Return the features of both, or the first error.
 
         Wrong tokens give features of NaN (`token_guard.py`).
@@ -88,7 +99,7 @@ class Parts:
 
     def _ask(
         self, model: str, feeds: Sequence[Tensors], outputs: Sequence[str]
-    ) -> "list[Tensors | pb_utils.TritonError]":
+    ) -> list[Tensors | Failure]:
         """Return the model's outputs for each feed, all asked in one request, or its error."""
         if not feeds:
             return []
@@ -103,7 +114,8 @@ class Parts:
             preferred_memory=self._cpu,
         ).exec()
         if answer.has_error():
-            return [answer.error()] * len(feeds)
+            error = answer.error()
+            return [Failure(error.message(), error.code())] * len(feeds)
         ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
         columns = {
             name: np.split(pb_utils.get_output_tensor_by_name(answer, name).as_numpy(), ends)
@@ -121,5 +133,4 @@ def _concatenated(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 def gave_up() -> "pb_utils.InferenceResponse":
     """Return the response to a request whose client has given up."""
-    error = pb_utils.TritonError("the client has given up", pb_utils.TritonError.CANCELLED)
-    return pb_utils.InferenceResponse([], error)
+    return Failure("the client has given up", pb_utils.TritonError.CANCELLED).response()

@@ -6,7 +6,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils  # exists only inside Triton's Python backend
 
 from aigid.contract import load_contract
-from aigid.serving.triton_parts import SCORES, Parts, Tensors, gave_up
+from aigid.serving.triton_parts import SCORES, Failure, Parts, Tensors, gave_up
 
 _INPUTS = ("image", "input_ids", "attention_mask")
 
@@ -44,7 +44,7 @@ def _tensors(request: "pb_utils.InferenceRequest") -> Tensors:
     return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in _INPUTS}
 
 
-def _response(answer: "Tensors | pb_utils.TritonError") -> "pb_utils.InferenceResponse":
-    if not isinstance(answer, dict):
-        return pb_utils.InferenceResponse([], answer)
+def _response(answer: Tensors | Failure) -> "pb_utils.InferenceResponse":
+    if isinstance(answer, Failure):
+        return answer.response()
     return pb_utils.InferenceResponse([pb_utils.Tensor(name, answer[name]) for name in SCORES])

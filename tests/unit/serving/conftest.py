@@ -19,18 +19,30 @@ class Tensor:
         return self.value
 
 
-@dataclass(frozen=True)
 class Error:
+    """As in Triton, an error is of one response: its memory goes with it."""
+
     INTERNAL, INVALID_ARG, CANCELLED = "internal", "invalid argument", "cancelled"
 
-    message: str
-    code: str = INTERNAL
+    def __init__(self, message: str, code: str = INTERNAL) -> None:
+        self._message, self._code, self.used = message, code, False
+
+    def message(self) -> str:
+        return self._message
+
+    def code(self) -> str:
+        return self._code
 
 
 @dataclass(frozen=True)
 class Response:
     tensors: list[Tensor]
     refusal: Error | None = None
+
+    def __post_init__(self) -> None:
+        if self.refusal:
+            assert not self.refusal.used, "two responses share an error"
+            self.refusal.used = True
 
     def has_error(self) -> bool:
         return self.refusal is not None
@@ -59,7 +71,7 @@ class InnerRequest:
     """A request that a model makes: the graph of the tiny repository answers it."""
 
     repository: ClassVar[Path]
-    refused: ClassVar[dict[str, Error]]
+    refused: ClassVar[dict[str, str]]
     asked: ClassVar[list[tuple[str, int]]]
 
     model_name: str
@@ -70,7 +82,7 @@ class InnerRequest:
     def exec(self) -> Response:
         self.asked.append((self.model_name, len(self.inputs[0].value)))
         if self.model_name in self.refused:
-            return Response([], self.refused[self.model_name])
+            return Response([], Error(self.refused[self.model_name], "unavailable"))
         (graph,) = self.repository.glob(f"{self.model_name}/*/model.int8.onnx")
         session = ort.InferenceSession(graph)
         found = session.run(

@@ -82,7 +82,7 @@ def test_a_client_that_has_given_up_costs_nothing(
     gone, waits = request_for(encoded_image(1)), request_for(encoded_image(2))
     gone.gave_up = True
     nothing, answer = model.execute([gone, waits])
-    assert nothing.refusal.code == "cancelled"
+    assert nothing.refusal.code() == "cancelled"
     assert not np.isnan(tensors(answer)["p_ai"]).any()
     assert ("clip_vision", 1) in graphs.asked
 
@@ -91,10 +91,11 @@ def test_a_client_that_has_given_up_costs_nothing(
 def test_the_error_of_a_graph_is_the_error_of_the_requests_that_need_it(
     model: Any, request_for: Callable[..., Any], graphs: Any, part: str
 ) -> None:
-    full = model._parts._wrong_tokens.__class__("Exceeds maximum queue size", "unavailable")
-    graphs.refused[part] = full
-    failed, unread = model.execute([request_for(encoded_image(1)), request_for(b"no image")])
-    assert failed.refusal == full
+    graphs.refused[part] = "Exceeds maximum queue size"
+    images = (encoded_image(1), encoded_image(2), b"no image")
+    *failed, unread = model.execute([request_for(image) for image in images])
+    for one in failed:
+        assert (one.refusal.message(), one.refusal.code()) == (graphs.refused[part], "unavailable")
     assert tensors(unread)["error"].tolist() == [[b"undecodable"]]
 
 
@@ -134,7 +135,7 @@ def test_a_request_that_cannot_be_prepared_leaves_the_others(
     real = model._preprocessor.prepare
     monkeypatch.setattr(model._preprocessor, "prepare", prepare)
     bad, good = model.execute([request_for(b"too much"), request_for(encoded_image(1))])
-    assert (bad.tensors, bad.refusal.message) == (
+    assert (bad.tensors, bad.refusal.message()) == (
         [],
         "the pairs cannot be prepared: MemoryError: no more",
     )

@@ -72,8 +72,8 @@ def test_wrong_tokens_are_the_error_of_their_request_only(
     *refused, answer = model.execute([*bad, good])
     assert answer.refusal is None
     for one in refused:
-        assert one.refusal.code == "invalid argument"
-        assert "input_ids must be ids of the vocabulary, at most 128 a row" in one.refusal.message
+        assert one.refusal.code() == "invalid argument"
+        assert "input_ids must be ids of the vocabulary, at most 128 a row" in one.refusal.message()
 
 
 def test_a_client_that_has_given_up_costs_nothing(
@@ -82,5 +82,5 @@ def test_a_client_that_has_given_up_costs_nothing(
     gone = request_for(0)
     gone.gave_up = True
     (nothing,) = model.execute([gone])
-    assert nothing.refusal.code == "cancelled"
+    assert nothing.refusal.code() == "cancelled"
     assert graphs.asked == []
