@@ -354,7 +354,8 @@ def test_200_clients_that_give_up_leave_a_server_that_answers(
     cache: Path, model: str, for_s: float
 ) -> None:
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
-        asyncio.run(give_up(server.grpc_address, model, 8))
+        # The first overload sets how much memory malloc and shared memory keep.
+        asyncio.run(give_up(server.grpc_address, model, 20))
         assert_right(server)
         before = settled_memory(server)
         outcomes = asyncio.run(give_up(server.grpc_address, model, for_s))
