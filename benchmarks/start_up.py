@@ -49,7 +49,7 @@ def ready_s(model: Path | None) -> float:
 
     The server must be installed already.
     """
-    command = [*AIGID, "serve", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+    command = [*AIGID, "serve", "--grpc-port=0", "--metrics-port=0"]
     command += ["--model", str(model)] if model else []
     started = time.perf_counter()
     with subprocess.Popen(

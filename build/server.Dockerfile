@@ -21,10 +21,12 @@ RUN echo "import sys; sys.path.insert(0, '/opt/aigid')" \
 
 # `triton-server`, the container's own user: it must be allowed to read the mounted repository.
 USER 1000
-# HTTP, gRPC, metrics
-EXPOSE 8000 8001 8002
+# gRPC, metrics
+EXPOSE 8001 8002
 # Ready means that every model is loaded and warmed up, and every engine with each of its profiles.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=5m \
-    CMD ["curl", "--fail", "--silent", "--show-error", "http://localhost:8000/v2/health/ready"]
-# On a CPU: tritonserver --model-repository=/models --model-config-name=cpu, which reads configs/cpu.pbtxt.
-CMD ["tritonserver", "--model-repository=/models"]
+    CMD ["python3", "-m", "aigid.serving.health", "localhost:8001"]
+# Without HTTP, and without the calls that no client needs: Triton's HTTP front crashes on large or nested requests, and its
+# shared-memory calls write to any region of /dev/shm. The header that would open them is in capitals, which HTTP/2 cannot carry.
+# On a CPU add --model-config-name=cpu, which reads configs/cpu.pbtxt.
+CMD ["tritonserver", "--model-repository=/models", "--allow-http=false", "--grpc-restricted-protocol=shared-memory,model-repository,logging,trace,statistics:CLOSED=CLOSED"]

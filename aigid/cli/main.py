@@ -20,7 +20,7 @@ COMMANDS = {
     "relabel": "Decide anew what the images of a finished scan are, from its scores.",
     "filter": "Write the rows of a manifest that the results of its scan select.",
     "report": "Write one HTML page about a scan's results: answers, charts and images.",
-    "serve": "Serve a model repository with Triton on this host, until Ctrl-C.",
+    "serve": "Serve a model over HTTP, and a page to drop images on, until Ctrl-C.",
     "evaluate": "Measure a model on labelled manifests.",
     "train": "Train a model on labelled manifests.",
     "build": "Build a model repository from a checkpoint.",

@@ -114,6 +114,7 @@ def _serve_over_triton(
         Flavour.GPU if settings["gpu"] else Flavour.CPU,
         host=settings["grpc_host"],
         grpc_port=settings["grpc_port"],
+        metrics_host=settings["metrics_host"],
         metrics_port=settings["metrics_port"],
         arguments=settings["arguments"],
     )

@@ -64,11 +64,18 @@ _NETWORK = (
         "--grpc-port", type=PORT, default=8001, show_default=True, help="0 takes any free port."
     ),
     _network(
+        "--metrics-host",
+        default="127.0.0.1",
+        show_default=True,
+        metavar="HOST",
+        help="Address of Triton's own metrics, which tell strangers how busy the server is.",
+    ),
+    _network(
         "--metrics-port",
         type=PORT,
         default=8002,
         show_default=True,
-        help="Triton's own metrics, for this host only; 0 takes any free port.",
+        help="Port of Triton's own metrics; 0 takes any free port.",
     ),
 )
 
@@ -94,7 +101,7 @@ _ACCESS = (
     ),
 )
 
-TRITON_ALONE = ("gpu", "grpc_host", "grpc_port", "metrics_port")
+TRITON_ALONE = ("gpu", "grpc_host", "grpc_port", "metrics_host", "metrics_port")
 """The parameters that mean nothing without a Triton server."""
 
 

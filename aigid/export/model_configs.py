@@ -5,7 +5,6 @@
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import onnx
@@ -16,15 +15,14 @@ from aigid.contract import ModelContract
 from aigid.errors import ContractError
 from aigid.export.engine_profiles import MAX_BATCH_ROWS, Profile, engine_profiles
 from aigid.scorers import (
-    ENSEMBLE,
-    PAIRS_ENSEMBLE,
+    PAIRS_MODEL,
     PARTS,
-    PREPROCESS,
+    TENSORS_MODEL,
     ModelSpec,
     model_specs,
 )
 
-ENSEMBLES = (ENSEMBLE, PAIRS_ENSEMBLE)
+PYTHON_MODELS = (TENSORS_MODEL, PAIRS_MODEL)
 GPU_GRAPH, GPU_PRECISION = "model.plan", "fp16"
 
 # How long a request may wait to be merged with others. A batch takes 20 ms or more.
@@ -37,6 +35,14 @@ CPU_SLICE_ROWS = {"bert": 16, "clip_vision": 8, "fusion_heads": 64}
 # With two instances of the image encoder, one batch is copied to the GPU (150 KB an image) while
 # the other is computed.
 GPU_INSTANCES = {"bert": 1, "clip_vision": 2, "fusion_heads": 1}
+
+# With two instances of the models that clients ask, one batch is decoded, or its answers are sent,
+# while the other is computed.
+PYTHON_INSTANCES = 2
+
+# Overload is refused instead of piled up. A request that waits so long is not answered within the
+# two minutes that a scan gives it.
+MAX_QUEUED_REQUESTS, MAX_QUEUED_US = 256, 60_000_000
 
 _GRAPH_TYPES: dict[int, str] = {
     onnx.TensorProto.UINT8: "TYPE_UINT8",
@@ -52,11 +58,8 @@ def model_configs(contract: ModelContract) -> dict[str, str]:
     for part in PARTS:
         configs[f"{part}/config.pbtxt"] = _gpu_config(contract, part, specs[part])
         configs[f"{part}/configs/cpu.pbtxt"] = _cpu_config(contract, part, specs[part])
-    configs[f"{PREPROCESS}/config.pbtxt"] = _preprocess_config(contract, specs[PREPROCESS])
-    configs[f"{ENSEMBLE}/config.pbtxt"] = _ensemble_config(contract, ENSEMBLE, PARTS)
-    configs[f"{PAIRS_ENSEMBLE}/config.pbtxt"] = _ensemble_config(
-        contract, PAIRS_ENSEMBLE, (PREPROCESS, *PARTS)
-    )
+    for name in PYTHON_MODELS:
+        configs[f"{name}/config.pbtxt"] = _python_config(contract, name, specs[name])
     return {path: text_format.MessageToString(config) for path, config in configs.items()}
 
 
@@ -130,7 +133,14 @@ def _described(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
 
 
 def _merge_requests(config: Any) -> None:
-    config.dynamic_batching.max_queue_delay_microseconds = MERGE_DELAY_US
+    batching = config.dynamic_batching
+    if config.name != "fusion_heads":
+        # The requests of the heads come merged from the models that clients ask.
+        batching.max_queue_delay_microseconds = MERGE_DELAY_US
+    policy = batching.default_queue_policy
+    policy.timeout_action = triton.ModelQueuePolicy.REJECT
+    policy.max_queue_size = MAX_QUEUED_REQUESTS
+    policy.default_timeout_microseconds = MAX_QUEUED_US
 
 
 def _warm_up(config: Any, profile: Profile) -> None:
@@ -143,29 +153,20 @@ def _warm_up(config: Any, profile: Profile) -> None:
         value.dims.extend(dims)
 
 
-def _preprocess_config(contract: ModelContract, spec: ModelSpec) -> Any:
-    """Return the configuration of the model that decodes images and tokenizes prompts.
+def _python_config(contract: ModelContract, name: str, spec: ModelSpec) -> Any:
+    """Return the configuration of a model that asks the graphs.
 
-    It is a Python model on the CPU, wherever the graphs run.
+    It is on the CPU, wherever the graphs run.
     """
-    config = _described(contract, PREPROCESS, spec)
+    config = _described(contract, name, spec)
     config.backend = "python"
-    config.instance_group.add(count=1, kind=triton.ModelInstanceGroup.KIND_CPU)
-    _merge_requests(config)
-    return config
-
-
-def _ensemble_config(contract: ModelContract, name: str, models: Sequence[str]) -> Any:
-    """Return the ensemble of `models`, which pass tensors on by name."""
-    specs = model_specs(contract)
-    config = _described(contract, name, specs[name])
-    config.platform = "ensemble"
+    config.instance_group.add(count=PYTHON_INSTANCES, kind=triton.ModelInstanceGroup.KIND_CPU)
     # What a client needs to name the source of an image.
     config.parameters["labels"].string_value = json.dumps(contract.labels)
     if contract.open_set is not None:
         config.parameters["open_set_threshold"].string_value = str(contract.open_set.threshold)
-    for model in models:
-        step = config.ensemble_scheduling.step.add(model_name=model, model_version=-1)
-        step.input_map.update({tensor.name: tensor.name for tensor in specs[model].inputs})
-        step.output_map.update({tensor.name: tensor.name for tensor in specs[model].outputs})
+    for tensor in config.input:
+        # Requests with prompts of different buckets are merged too.
+        tensor.allow_ragged_batch = -1 in tensor.dims
+    _merge_requests(config)
     return config

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from aigid.contract import load_contract
 from aigid.errors import UsageError
-from aigid.export.model_configs import ENSEMBLES
+from aigid.export.model_configs import PYTHON_MODELS
 from aigid.export.repository_lock import locked_repository
-from aigid.scorers import PARTS, PREPROCESS
+from aigid.scorers import PARTS
 
 
 def versions_of(repository: Path) -> list[int]:
@@ -30,6 +30,6 @@ def prune_versions(repository: Path, keep: int) -> list[int]:
     with locked_repository(repository):
         removed = versions_of(repository)[:-keep]
         for version in removed:
-            for model in (*PARTS, PREPROCESS, *ENSEMBLES):
+            for model in (*PARTS, *PYTHON_MODELS):
                 shutil.rmtree(repository / model / str(version), ignore_errors=True)
     return removed

@@ -20,10 +20,10 @@ from aigid.contract import (
 )
 from aigid.errors import CheckpointError
 from aigid.export.graph_metadata import GraphFacts
-from aigid.export.model_configs import ENSEMBLES, check_graph, model_configs
+from aigid.export.model_configs import check_graph, model_configs
 from aigid.export.repository_lock import staged_repository
 from aigid.export.repository_versions import versions_of
-from aigid.scorers import PREPROCESS
+from aigid.scorers import PAIRS_MODEL, TENSORS_MODEL
 from aigid.training.checkpoint import Checkpoint
 from aigid.training.encoders import encoder_width
 from aigid.training.model_card import repository_card, write_card
@@ -31,12 +31,25 @@ from aigid.training.model_card import repository_card, write_card
 # Paths of graphs by precision and part.
 Graphs = Mapping[str, Mapping[str, Path]]
 
-_PREPROCESS_MODEL = '''"""Decodes images and tokenizes prompts, with the server's package aigid."""
+_PYTHON_MODEL = '''"""{what}, with the server's package aigid."""
 
-from aigid.serving.triton_preprocess import TritonPythonModel
+try:
+    from aigid.serving.{module} import TritonPythonModel
+except ModuleNotFoundError as error:
+    raise ImportError(
+        f"this model repository needs a later aigid beside the server ({{error}}): install it, or "
+        "build the repository with the aigid that is there"
+    ) from error
 
 __all__ = ["TritonPythonModel"]
 '''
+_PYTHON_MODELS = {
+    TENSORS_MODEL: _PYTHON_MODEL.format(what="Scores tensors", module="triton_tensors"),
+    PAIRS_MODEL: _PYTHON_MODEL.format(what="Prepares pairs and scores them", module="triton_pairs"),
+}
+
+# A model of earlier repositories, whose work `aigid_pairs` does.
+_FORMER_MODEL = "preprocess"
 
 CPU_PRECISIONS = ("int8", "fp32")
 """What CPUs run, the faster first."""
@@ -108,11 +121,13 @@ def fill_repository(
 
 
 def write_descriptions(contract: ModelContract, tokenizer_file: Path, folder: Path) -> None:
-    """Write a version's contract, tokenizer, configurations and preprocessing into `folder`."""
-    # Triton wants a version folder even of an ensemble, which has no file to put there, and git
-    # does not keep empty folders.
-    files = {f"{ensemble}/{contract.version}/.gitkeep": "" for ensemble in ENSEMBLES}
-    files[f"{PREPROCESS}/{contract.version}/model.py"] = _PREPROCESS_MODEL
+    """Write a version's contract, tokenizer, configurations and Python models into `folder`."""
+    # Also for earlier versions, so that they can be put back.
+    files = {
+        f"{model}/{version}/model.py": text
+        for version in {contract.version, *versions_of(folder)}
+        for model, text in _PYTHON_MODELS.items()
+    }
     for name, text in (model_configs(contract) | files).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +158,7 @@ def carry_over(repository: Path, folder: Path) -> None:
     if not repository.is_dir():
         return
     for item in sorted(repository.iterdir()):
-        if item.name in _WRITTEN:
+        if item.name in (*_WRITTEN, _FORMER_MODEL):
             continue
         if item.is_dir():
             shutil.copytree(item, folder / item.name, copy_function=link_or_copy)

@@ -1,8 +1,6 @@
 """Guard a text encoder, so that it never fails: wrong token ids give features of NaN.
 
-A failing operator would fail every request that a server has put into the same batch. In an
-ensemble, where the image encoder works at the same time, Triton 2.51 then frees the pixels while
-they are read, and crashes.
+A failing operator would fail every request that a server has put into the same batch.
 """
 
 import numpy as np

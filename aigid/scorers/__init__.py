@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from aigid.scorers.scorer import Probabilities, Scorer, Scores, Scoring
     from aigid.scorers.tensors import (
         BUILD_COMMAND,
-        ENSEMBLE,
-        PAIRS_ENSEMBLE,
+        PAIRS_MODEL,
         PARTS,
-        PREPROCESS,
+        TENSORS_MODEL,
         ModelSpec,
         TensorSpec,
         model_specs,
@@ -30,10 +29,9 @@ else:
         "scorer": ("Probabilities", "Scorer", "Scores", "Scoring"),
         "tensors": (
             "BUILD_COMMAND",
-            "ENSEMBLE",
-            "PAIRS_ENSEMBLE",
+            "PAIRS_MODEL",
             "PARTS",
-            "PREPROCESS",
+            "TENSORS_MODEL",
             "ModelSpec",
             "TensorSpec",
             "model_specs",
@@ -50,10 +48,9 @@ else:
 
 __all__ = [
     "BUILD_COMMAND",
-    "ENSEMBLE",
-    "PAIRS_ENSEMBLE",
+    "PAIRS_MODEL",
     "PARTS",
-    "PREPROCESS",
+    "TENSORS_MODEL",
     "URI_SCHEME",
     "ModelSpec",
     "OnnxScorer",

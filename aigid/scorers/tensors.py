@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from aigid.contract import ModelContract
 
-ENSEMBLE, PAIRS_ENSEMBLE, PREPROCESS = "aigid", "aigid_pairs", "preprocess"
+TENSORS_MODEL, PAIRS_MODEL = "aigid", "aigid_pairs"
 PARTS = ("bert", "clip_vision", "fusion_heads")
 
 BUILD_COMMAND = "aigid build CHECKPOINT REPOSITORY --calibration MANIFEST --validation MANIFEST"
@@ -35,7 +35,7 @@ class ModelSpec:
 
 
 def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
-    """Return the tensors of the graphs, the preprocessing and both ensembles, by model name."""
+    """Return the tensors of the graphs and of both models that clients ask, by model name."""
     image = TensorSpec("image", "TYPE_UINT8", contract.image.shape)
     tokens = (
         TensorSpec("input_ids", "TYPE_INT32", (-1,)),
@@ -61,7 +61,6 @@ def model_specs(contract: ModelContract) -> dict[str, ModelSpec]:
         "bert": ModelSpec(tokens, (text_features,)),
         "clip_vision": ModelSpec((image,), (image_features,)),
         "fusion_heads": ModelSpec((text_features, image_features), answers),
-        PREPROCESS: ModelSpec(pair, (image, *tokens, error, evidence)),
-        ENSEMBLE: ModelSpec((image, *tokens), answers),
-        PAIRS_ENSEMBLE: ModelSpec(pair, (*answers, error, evidence)),
+        TENSORS_MODEL: ModelSpec((image, *tokens), answers),
+        PAIRS_MODEL: ModelSpec(pair, (*answers, error, evidence)),
     }

@@ -53,14 +53,6 @@ class _ModelConfig(Protocol):
     config: DeclaredModel
 
 
-class _IndexedModel(Protocol):
-    name: str
-
-
-class _RepositoryIndex(Protocol):
-    models: Iterable[_IndexedModel]
-
-
 class TritonClient(Protocol):
     """The methods of tritonclient.grpc.aio.InferenceServerClient that scoring uses.
 
@@ -73,10 +65,6 @@ class TritonClient(Protocol):
 
     async def is_model_ready(self, model_name: str) -> bool:
         """Return whether a model takes requests."""
-        ...
-
-    async def get_model_repository_index(self) -> _RepositoryIndex:
-        """Return the models that the server has."""
         ...
 
     async def get_model_config(self, model_name: str) -> _ModelConfig:

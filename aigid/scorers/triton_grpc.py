@@ -16,7 +16,7 @@ from aigid.errors import ContractError
 from aigid.pixels import Pixels
 from aigid.prompts import TokenBatch
 from aigid.scorers.scorer import Scores
-from aigid.scorers.tensors import ENSEMBLE
+from aigid.scorers.tensors import TENSORS_MODEL
 from aigid.scorers.triton_client import TritonClient
 from aigid.scorers.triton_config import TritonConfig
 from aigid.scorers.triton_model import served_precision
@@ -78,7 +78,7 @@ class TritonScorer:
         self._end_loop(self._pool)
 
     async def _open(self, config: TritonConfig, on_message: Callable[[str], None]) -> TritonPool:
-        pool = TritonPool(config, ENSEMBLE, self._check, on_message)
+        pool = TritonPool(config, TENSORS_MODEL, self._check, on_message)
         try:
             await pool.open()
         except BaseException:

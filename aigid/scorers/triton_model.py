@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import InferenceServerException
 
 from aigid.contract import ModelContract
 from aigid.errors import ContractError
-from aigid.scorers.tensors import BUILD_COMMAND, ENSEMBLE, TensorSpec, model_specs
+from aigid.scorers.tensors import BUILD_COMMAND, TENSORS_MODEL, TensorSpec, model_specs
 from aigid.scorers.triton_client import DeclaredModel, DeclaredTensor, TritonClient
 
 
@@ -16,16 +17,9 @@ async def served_precision(client: TritonClient, contract: ModelContract, batch_
     Raises ContractError if the model differs from the contract, and tritonclient's own
     InferenceServerException if the server does not answer.
     """
-    index = await client.get_model_repository_index()
-    names = sorted({model.name for model in index.models})
-    if ENSEMBLE not in names:
-        raise ContractError(
-            f"it has no model {ENSEMBLE} (its models: {', '.join(names) or 'none'}): serve a model "
-            f"repository made by {BUILD_COMMAND}"
-        )
-    config = (await client.get_model_config(ENSEMBLE)).config
+    config = await _config(client, TENSORS_MODEL)
     _check_fingerprint(config, contract)
-    spec = model_specs(contract)[ENSEMBLE]
+    spec = model_specs(contract)[TENSORS_MODEL]
     _check_tensors(config.input, spec.inputs, "inputs")
     _check_tensors(config.output, spec.outputs, "outputs")
     if config.max_batch_size < batch_rows:
@@ -33,8 +27,19 @@ async def served_precision(client: TritonClient, contract: ModelContract, batch_
             f"it takes at most {config.max_batch_size} pairs in a request, not {batch_rows}: "
             "lower `batch_rows`"
         )
-    encoder = (await client.get_model_config("clip_vision")).config
+    encoder = await _config(client, "clip_vision")
     return encoder.parameters["precision"].string_value
+
+
+async def _config(client: TritonClient, model: str) -> DeclaredModel:
+    try:
+        return (await client.get_model_config(model)).config
+    except InferenceServerException as error:
+        if "unknown model" not in str(error.message()):
+            raise
+        raise ContractError(
+            f"it has no model {model}: serve a model repository made by {BUILD_COMMAND}"
+        ) from error
 
 
 def _check_fingerprint(config: DeclaredModel, contract: ModelContract) -> None:
@@ -66,6 +71,6 @@ def _check_tensors(
             for tensor in sorted(found, key=str)
         )
         raise ContractError(
-            f"the {kind} of its model {ENSEMBLE} are {tensors}, unlike the contract's: build the "
-            f"repository again: {BUILD_COMMAND}"
+            f"the {kind} of its model {TENSORS_MODEL} are {tensors}, unlike the contract's: build "
+            f"the repository again: {BUILD_COMMAND}"
         )

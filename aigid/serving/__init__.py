@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPairs
+    from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPair
     from aigid.serving.server_program import ServerProgram, find_program, wheel_folder
     from aigid.serving.supervisor import Supervisor
     from aigid.serving.triton_server import CACHE, Flavour, ServerConfig, TritonServer
@@ -16,7 +16,7 @@ else:
         "CACHE": "triton_server",
         "Flavour": "triton_server",
         "PairPreprocessor": "pair_preprocessor",
-        "PreparedPairs": "pair_preprocessor",
+        "PreparedPair": "pair_preprocessor",
         "ServerConfig": "triton_server",
         "ServerProgram": "server_program",
         "Supervisor": "supervisor",
@@ -35,7 +35,7 @@ __all__ = [
     "CACHE",
     "Flavour",
     "PairPreprocessor",
-    "PreparedPairs",
+    "PreparedPair",
     "ServerConfig",
     "ServerProgram",
     "Supervisor",

@@ -12,19 +12,24 @@ _LOWEST, _HIGHEST = 10_000, 32_767
 _ATTEMPTS = 200
 
 
-def choose_ports(host: str, wanted: Mapping[str, int]) -> dict[str, int]:
+def choose_ports(
+    host: str, wanted: Mapping[str, int], other_hosts: Mapping[str, str] | None = None
+) -> dict[str, int]:
     """Return a port for each name: the wanted one, or any free one where 0 is wanted.
+
+    The ports are on `host`, or where `other_hosts` says for a name.
 
     Raises UsageError if a wanted port is in use.
     """
     sockets: dict[str, socket.socket] = {}
     try:
         for name, port in wanted.items():
+            place = (other_hosts or {}).get(name, host)
             try:
-                sockets[name] = _bind(host, port) if port else _bind_any(host)
+                sockets[name] = _bind(place, port) if port else _bind_any(place)
             except OSError as error:
                 raise UsageError(
-                    f"`{name}` {port}: {host}:{port} cannot be used: {error.strerror}: choose "
+                    f"`{name}` {port}: {place}:{port} cannot be used: {error.strerror}: choose "
                     "another port"
                 ) from error
         return {name: one.getsockname()[1] for name, one in sockets.items()}

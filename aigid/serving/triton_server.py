@@ -1,16 +1,15 @@
 """A Triton server on this host, as a context manager."""
 
 import contextlib
-import json
 import os
 import re
 import secrets
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import IO, Self
 
 from aigid.contract import load_contract
 from aigid.errors import ServerError
+from aigid.serving.health import model_is_ready, own_tls, server_is_ready
 from aigid.serving.ports import choose_ports
 from aigid.serving.server_program import ServerProgram, find_program
 
@@ -27,7 +27,13 @@ CACHE = Path("~/.cache/aigid")
 # The memory that a server shares with its Python models is in this folder; the prefix marks ours.
 _SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
 _PYTHON_BACKENDS = ("python", "onnxruntime")
-_LISTENERS = ("http", "grpc", "metrics")
+
+# What no client needs: a region of /dev/shm that a client registers is read and written for it, and
+# models, logs and traces are for whoever runs the server.
+RESTRICTED = "shared-memory,model-repository,logging,trace,statistics"
+# The name of the header that would open them. Names in HTTP/2 are in lower case, and the server
+# refuses others: nobody can send this one, also not those who see its value in the process list.
+CLOSED = "CLOSED"
 
 _POLL_S = 0.1
 _STOP_S = 20.0
@@ -42,17 +48,17 @@ class Flavour(StrEnum):
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """The repository to serve, and where to listen. A port of 0 stands for any free port.
+    """The repository to serve, and where to listen: `host` for clients, `metrics_host` for metrics.
 
-    Loading may take `ready_within_s` seconds. The server is installed below `cache` if there is
-    none on the PATH. `arguments` go to tritonserver as they are.
+    A port of 0 stands for any free port. Loading may take `ready_within_s` seconds. The server is
+    installed below `cache` if there is none on the PATH. `arguments` go to tritonserver unchanged.
     """
 
     repository: Path
     flavour: Flavour = Flavour.CPU
     host: str = "127.0.0.1"
-    http_port: int = 0
     grpc_port: int = 0
+    metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     ready_within_s: float = 300.0
     cache: Path = CACHE
@@ -72,12 +78,17 @@ class TritonServer:
 
         Raises ContractError, UsageError or ServerError.
         """
-        self.notice = load_contract(config.repository).notice
-        wanted = {f"{name}_port": getattr(config, f"{name}_port") for name in _LISTENERS}
-        http, grpc, metrics = choose_ports(config.host, wanted).values()
-        self.config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)
+        contract = load_contract(config.repository)
+        self.notice, self._version = contract.notice, str(contract.version)
+        grpc, metrics = choose_ports(
+            config.host,
+            {"grpc_port": config.grpc_port, "metrics_port": config.metrics_port},
+            {"metrics_port": config.metrics_host},
+        ).values()
+        self.config = replace(config, grpc_port=grpc, metrics_port=metrics)
         self._program = find_program(config.cache, on_message)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
+        self._tls = _own_tls(config.arguments)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -87,14 +98,9 @@ class TritonServer:
         return f"{self.config.host}:{self.config.grpc_port}"
 
     @property
-    def http_address(self) -> str:
-        """HOST:PORT for HTTP clients."""
-        return f"{self.config.host}:{self.config.http_port}"
-
-    @property
     def metrics_address(self) -> str:
         """HOST:PORT of the Prometheus metrics."""
-        return f"{self.config.host}:{self.config.metrics_port}"
+        return f"{self.config.metrics_host}:{self.config.metrics_port}"
 
     @property
     def process_id(self) -> int:
@@ -165,8 +171,8 @@ class TritonServer:
     def stop(self) -> None:
         """Stop the server; kill it if it takes too long.
 
-        Models finish their current batches. Requests for an ensemble fail if some of its models
-        have not begun yet, because Triton does not begin them any more.
+        Requests that it still has may fail, because Triton does not begin what its models ask for
+        any more.
         """
         if self._process is not None:
             _end(self._process)
@@ -176,15 +182,16 @@ class TritonServer:
             self._log = None
 
     def models(self) -> list[tuple[str, str, str]]:
-        """Return the name, version and state of every model."""
-        request = urllib.request.Request(
-            f"http://{self.http_address}/v2/repository/index", data=b"", method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            index = json.loads(answer.read() or b"[]")
-        return sorted(
-            (item["name"], item.get("version", ""), item.get("state", "")) for item in index
-        )
+        """Return the name, version and state of every model: READY or UNAVAILABLE."""
+        names = sorted(path.parent.name for path in self.config.repository.glob("*/config.pbtxt"))
+        return [
+            (
+                name,
+                self._version,
+                "READY" if model_is_ready(self._local, name, tls=self._tls) else "UNAVAILABLE",
+            )
+            for name in names
+        ]
 
     def reasons(self) -> str:
         """Return why models failed to load, in Triton's words, or else the end of its log."""
@@ -195,7 +202,7 @@ class TritonServer:
     def _wait_until_ready(self) -> None:
         assert self._process is not None
         end = time.monotonic() + self.config.ready_within_s
-        while not self._is_ready():
+        while not server_is_ready(self._local, tls=self._tls):
             if self._process.poll() is not None:
                 raise ServerError(
                     f"{self.config.repository}: the server does not start: {self.reasons()}"
@@ -207,14 +214,11 @@ class TritonServer:
                 )
             time.sleep(_POLL_S)
 
-    def _is_ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(
-                f"http://{self.http_address}/v2/health/ready", timeout=5
-            ) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+    @property
+    def _local(self) -> str:
+        """Where this process reaches the server, which may listen on every address."""
+        host = "127.0.0.1" if self.config.host == "0.0.0.0" else self.config.host
+        return f"{host}:{self.config.grpc_port}"
 
 
 def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -> list[str]:
@@ -229,12 +233,22 @@ def _command(program: ServerProgram, config: ServerConfig, shared_memory: str) -
     ]
     if config.flavour is Flavour.CPU:
         command.append("--model-config-name=cpu")
-    for name in _LISTENERS:
-        command += [
-            f"--{name}-address={config.host}",
-            f"--{name}-port={getattr(config, f'{name}_port')}",
-        ]
+    command += [
+        "--allow-http=false",
+        f"--grpc-address={config.host}",
+        f"--grpc-port={config.grpc_port}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{CLOSED}={secrets.token_hex(16)}",
+        f"--metrics-address={config.metrics_host}",
+        f"--metrics-port={config.metrics_port}",
+    ]
     return [*command, *config.arguments]
+
+
+def _own_tls(arguments: Sequence[str]) -> ssl.SSLContext | None:
+    """Return how to ask the server where its arguments ask for TLS."""
+    given = dict(word.split("=", 1) for word in arguments if "=" in word)
+    certificate, key = given.get("--grpc-server-cert"), given.get("--grpc-server-key")
+    return own_tls(certificate, key) if certificate and key else None
 
 
 def _reasons(log: list[str]) -> str:

@@ -50,13 +50,10 @@ PAIRS = {
 CLIENTS = {
     "python": ("python", "examples/python_client.py"),
     "node": ("node", "examples/node/client.mjs"),
-    "curl": ("examples/http_client.sh",),
 }
-LINE_CLIENTS = ("python", "node")
 PACKAGES = {
     "node": "Node.js 18 or newer",
     "npm": "npm",
-    "curl": "curl 7.76 or newer",
     "grpcurl": "grpcurl",
 }
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -95,8 +92,6 @@ def client(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
     if name == "node":
         request.getfixturevalue("node_is_set_up")
-    elif name == "curl":
-        require("curl")
     return name
 
 
@@ -132,9 +127,7 @@ def readme_commands(word: str, server: TritonServer) -> list[str]:
         r"```bash\n(.*?)```", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.DOTALL
     )
     (block,) = [block for block in blocks if word in block]
-    block = block.replace("localhost:8001", server.grpc_address).replace(
-        "localhost:8000", server.http_address
-    )
+    block = block.replace("localhost:8001", server.grpc_address)
     assert "localhost" not in block
     return ["bash", "-euo", "pipefail", "-c", block]
 
@@ -151,12 +144,6 @@ def check_lines(printed: str, expected: dict[str, Detection]) -> None:
         assert found, line
         assert float(found[1]) == pytest.approx(detection.p_ai, abs=1e-4)
         assert found[2] == detection.source
-
-
-def check_json(printed: str, detection: Detection) -> None:
-    """Check the output of the HTTP client."""
-    outputs = {output["name"]: output["data"] for output in json.loads(printed)["outputs"]}
-    check_pair(outputs["p_ai"][0], outputs["p_source"], outputs["error"][0], detection)
 
 
 def check_pair(p_ai: float, p_source: list[float], error: str, detection: Detection) -> None:
@@ -180,7 +167,6 @@ def test_the_pairs_have_answers_of_all_kinds(expected: dict[str, Detection]) -> 
     assert abs(mistaken.p_ai - expected[NAME].p_ai) > 1e-3
 
 
-@pytest.mark.parametrize("client", LINE_CLIENTS, indirect=True)
 def test_a_client_prints_a_line_for_each_image(
     server: TritonServer, folder: Path, expected: dict[str, Detection], client: str
 ) -> None:
@@ -188,26 +174,13 @@ def test_a_client_prints_a_line_for_each_image(
     check_lines(run([*CLIENTS[client], server.grpc_address, *arguments], folder), expected)
 
 
-@pytest.mark.parametrize("client", ["curl"], indirect=True)
-@pytest.mark.parametrize("name", PAIRS)
-def test_the_client_for_http_prints_the_answer(
-    server: TritonServer, folder: Path, expected: dict[str, Detection], client: str, name: str
-) -> None:
-    check_json(
-        run([*CLIENTS[client], server.http_address, name, PAIRS[name][1]], folder), expected[name]
-    )
-
-
 def test_clients_run_as_the_readme_says(
     server: TritonServer, folder: Path, expected: dict[str, Detection], client: str
 ) -> None:
     printed = run(readme_commands(CLIENTS[client][-1], server), folder)
-    if client in LINE_CLIENTS:
-        # Before these lines npm prints its own.
-        lines = "\n".join(printed.splitlines()[-2:])
-        check_lines(lines, {name: expected[name] for name in ("one.jpg", "two.png")})
-    else:
-        check_json(printed, expected["one.jpg"])
+    # Before these lines npm prints its own.
+    lines = "\n".join(printed.splitlines()[-2:])
+    check_lines(lines, {name: expected[name] for name in ("one.jpg", "two.png")})
 
 
 def test_clients_fail_without_a_server(folder: Path, client: str) -> None:

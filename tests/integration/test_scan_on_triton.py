@@ -186,9 +186,7 @@ def test_a_server_that_is_killed_and_started_again_costs_no_row(
         os.kill(first.process_id, signal.SIGKILL)
         messages.wait_for(f"Triton server {first.grpc_address} does not answer")
         assert process.poll() is None
-    ports = {
-        name: getattr(first.config, name) for name in ("http_port", "grpc_port", "metrics_port")
-    }
+    ports = {name: getattr(first.config, name) for name in ("grpc_port", "metrics_port")}
     with second_server(cache, **ports):
         text = messages.until_exit(300)
     assert process.returncode == 0, text
@@ -308,7 +306,7 @@ def test_an_address_without_a_triton_server_ends_the_scan_with_the_reason(
 ) -> None:
     for address, reason in (
         ("127.0.0.1:9", "Connection refused"),
-        (server.http_address, "Socket closed"),
+        (server.metrics_address, "Socket closed"),
     ):
         done = run_scan(manifest, tmp_path / "out", "--triton", address, "--triton-patience", 2)
         assert done.returncode == 1
@@ -380,7 +378,7 @@ def test_tls_encrypts_and_certificates_are_checked(cache: Path, tmp_path: Path) 
 
 
 def requests_answered_by(server: TritonServer) -> int:
-    """Return how many requests for the ensemble the server has answered."""
+    """Return how many requests for the model the server has answered."""
     with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     return int(

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -26,12 +27,12 @@ from aigid.contract import TOKENIZER_FILE, load_contract
 from aigid.errors import ContractError, ServerError, UsageError
 from aigid.pixels import decode_image
 from aigid.prompts import PromptEncoder, TokenBatch, pad_to_bucket
-from aigid.scorers import OnnxScorer
+from aigid.scorers import PAIRS_MODEL, TENSORS_MODEL, OnnxScorer
 from aigid.serving import ServerConfig, TritonServer
 
 pytestmark = pytest.mark.integration
 
-MODELS = ("aigid", "aigid_pairs", "bert", "clip_vision", "fusion_heads", "preprocess")
+MODELS = ("aigid", "aigid_pairs", "bert", "clip_vision", "fusion_heads")
 CONTRACT = load_contract(REPOSITORY)
 ROWS = 96
 IMAGES = [encoded_image(seed, side=64) for seed in range(ROWS)]
@@ -113,6 +114,8 @@ def test_a_bad_image_is_an_error_of_its_row_only(
     )
     assert answer.as_numpy("error").reshape(-1).tolist() == [b"", b"undecodable", b"empty", b""]
     np.testing.assert_allclose(answer.as_numpy("p_source")[[0, 3]], expected[:2], atol=1e-5)
+    for name in ("p_ai", "known_score", "p_source"):
+        assert np.isnan(answer.as_numpy(name)[[1, 2]]).all()
 
 
 def test_evidence_is_given_to_requests_that_ask_for_it(
@@ -195,6 +198,34 @@ def test_damaged_and_missing_graphs_are_named_with_the_server_s_reason(
         assert re.search(f"failed to load '{model}'[^;]*{reason}", str(caught.value))
 
 
+def test_a_repository_of_an_earlier_aigid_is_refused_with_what_to_do(
+    cache: Path, tmp_path: Path
+) -> None:
+    earlier = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, earlier)
+    shutil.copytree(earlier / PAIRS_MODEL, earlier / "preprocess")
+    config = (earlier / "preprocess" / "config.pbtxt").read_text()
+    (earlier / "preprocess" / "config.pbtxt").write_text(
+        config.replace(f'name: "{PAIRS_MODEL}"', 'name: "preprocess"')
+    )
+    (earlier / "preprocess" / str(CONTRACT.version) / "model.py").write_text(
+        "from aigid.serving.triton_preprocess import TritonPythonModel\n"
+    )
+    with pytest.raises(ServerError, match="an earlier aigid built this model repository: build it"):
+        TritonServer(ServerConfig(earlier, cache=cache)).start()
+
+
+def test_a_repository_of_a_later_aigid_is_refused_with_what_to_do(
+    cache: Path, tmp_path: Path
+) -> None:
+    later = tmp_path / "repository"
+    shutil.copytree(REPOSITORY, later)
+    model = later / TENSORS_MODEL / str(CONTRACT.version) / "model.py"
+    model.write_text(model.read_text().replace("triton_tensors", "triton_of_the_future"))
+    with pytest.raises(ServerError, match="this model repository needs a later aigid beside"):
+        TritonServer(ServerConfig(later, cache=cache)).start()
+
+
 def test_a_server_that_another_process_stops_is_an_error(cache: Path) -> None:
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
         os.kill(server.process_id, signal.SIGTERM)
@@ -227,7 +258,7 @@ def test_a_killed_server_is_an_error_and_leaves_neither_shared_memory_nor_proces
 
     before = shared_memory()
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as killed:
-        assert len(shared_memory() - before) == 4, "one for each graph and one for preprocess"
+        assert len(shared_memory() - before) == 7, "one for each instance of a model"
         models = psutil.Process(killed.process_id).children()
         # A process that does not notice the end of its server.
         models[0].suspend()
@@ -267,6 +298,9 @@ def test_the_command_serves_until_a_signal_stops_it(
         lines = [process.stdout.readline() for _ in range(len(MODELS) + 1)]
         assert [line.split()[0::2] for line in lines[:-1]] == [[name, "READY"] for name in MODELS]
         (address,) = re.findall(r"gRPC (\S+)", lines[-1])
+        url = process.stdout.readline().strip()
+        answer = httpx.post(f"{url}/v1/detect", files={"image": IMAGES[0]}, timeout=60)
+        assert answer.json()["detections"][0]["error"] is None
         with triton.InferenceServerClient(address) as client:
             assert client.is_server_ready()
         started = psutil.Process(process.pid).children(recursive=True)
@@ -300,8 +334,8 @@ def test_a_port_in_use_is_named_by_its_option(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [*SERVE, *ANY_PORTS, f"--http-port={port}"]
+        command = [*SERVE, *ANY_PORTS, f"--grpc-port={port}"]
         environment = os.environ | {"HOME": str(tmp_path)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert f"aigid: --http-port {port}: 127.0.0.1:{port} cannot be used" in done.stderr
+    assert f"aigid: --grpc-port {port}: 127.0.0.1:{port} cannot be used" in done.stderr

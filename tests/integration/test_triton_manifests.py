@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -16,7 +17,8 @@ import yaml
 from support.manifests import REPOSITORY, encoded_image
 from support.scan_process import wait_until
 
-from aigid.scorers import ENSEMBLE, PAIRS_ENSEMBLE
+from aigid.export.model_configs import PYTHON_MODELS
+from aigid.scorers import PAIRS_MODEL, TENSORS_MODEL
 from aigid.serving import ServerConfig, TritonServer, find_program
 
 pytestmark = pytest.mark.integration
@@ -36,16 +38,16 @@ GPU_METRICS = {"nv_gpu_utilization"}
 
 
 def score(server: TritonServer, for_seconds: float = 0) -> None:
-    """Score a pair with the ensemble that uses every model, once or again and again."""
+    """Score a pair with the model that uses every graph, once or again and again."""
     inputs = []
     for name, value in (("image_bytes", encoded_image(1)), ("prompt", b"a red car")):
         inputs.append(triton.InferInput(name, [1, 1], "BYTES"))
         inputs[-1].set_data_from_numpy(np.array([[value]], dtype=object))
     with triton.InferenceServerClient(server.grpc_address) as client:
         end = time.monotonic() + for_seconds
-        client.infer(PAIRS_ENSEMBLE, inputs)
+        client.infer(PAIRS_MODEL, inputs)
         while time.monotonic() < end:
-            client.infer(PAIRS_ENSEMBLE, inputs)
+            client.infer(PAIRS_MODEL, inputs)
 
 
 def metrics_of(server: TritonServer) -> str:
@@ -89,47 +91,37 @@ def test_the_server_has_every_metric(server: TritonServer) -> None:
     used = set(re.findall(r"\bnv_\w+", PAGE + ADAPTER))
     assert len(used) >= 9
     assert used - real == GPU_METRICS
-    assert f'model=~"{ENSEMBLE}|{PAIRS_ENSEMBLE}"' in PAGE
+    assert f'model=~"{TENSORS_MODEL}|{PAIRS_MODEL}"' in PAGE
     reasons = re.search(
         r"why: (\w+) by a queue, (\w+) by the client, (\w+), (\w+)$", PAGE, re.MULTILINE
     ).groups()
     assert set(re.findall(r'reason="(\w+)"', text)) == set(reasons)
 
 
-def test_a_request_waits_in_the_models_and_not_in_the_ensemble(server: TritonServer) -> None:
-    score(server)
-    waited = dict(
-        re.findall(
-            r'^nv_inference_queue_duration_us\{model="(\w+)",.*?\} (\S+)$',
-            metrics_of(server),
-            re.MULTILINE,
-        )
-    )
-    assert float(waited[PAIRS_ENSEMBLE]) < float(waited["preprocess"]) / 10
-
-
-def test_the_liveness_probe_notices_the_death_of_preprocess_when_health_does_not(
+def test_the_liveness_probe_notices_the_death_of_a_model_when_health_does_not(
     cache: Path,
 ) -> None:
-    command = CONTAINERS[0]["livenessProbe"]["exec"]["command"]
+    shell, option, script = CONTAINERS[0]["livenessProbe"]["exec"]["command"]
     with TritonServer(ServerConfig(REPOSITORY, cache=cache)) as server:
-        (stub,) = [
+        stubs = [
             child
             for child in psutil.Process(server.process_id).children()
-            if any("preprocess" in word for word in child.cmdline())
+            if any(f"/{model}/" in word for word in child.cmdline() for model in PYTHON_MODELS)
         ]
-        # Only here, not in a container, are there processes of other servers.
+        # Only here, not in a container, are there processes of other servers and models.
         there = {
-            "localhost:8000": server.http_address,
-            "/proc/[0-9]*/cmdline": f"/proc/{stub.pid}/cmdline",
+            "localhost:8001": server.grpc_address,
+            "python3": sys.executable,
+            "/proc/[0-9]*/cmdline": " ".join(f"/proc/{stub.pid}/cmdline" for stub in stubs),
         }
         for old, new in there.items():
-            assert old in command[-1]
-            command = [*command[:-1], command[-1].replace(old, new)]
+            assert old in script
+            script = script.replace(old, new)
+        command = [shell, option, script]
         score(server)
         assert subprocess.run(command, check=False).returncode == 0
-        os.kill(stub.pid, signal.SIGKILL)
-        wait_until(lambda: stub.status() == psutil.STATUS_ZOMBIE, "the stub is alive", 30)
+        os.kill(stubs[0].pid, signal.SIGKILL)
+        wait_until(lambda: stubs[0].status() == psutil.STATUS_ZOMBIE, "the stub is alive", 30)
         assert subprocess.run(command, check=False).returncode == 1
         # Otherwise it would wait for the dead process.
         os.kill(server.process_id, signal.SIGKILL)

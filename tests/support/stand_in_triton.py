@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from aigid.contract import ModelContract
-from aigid.scorers import ENSEMBLE, ModelSpec, model_specs
+from aigid.scorers import TENSORS_MODEL, ModelSpec, model_specs
 from aigid.serving.ports import choose_ports
 
 Failure = tuple[grpc.StatusCode, str]
@@ -29,7 +29,7 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> None:
         self.contract, self.fail = contract, fail
         self.precision, self.max_batch_size, self.live = "int8", 256, True
-        self.names = [ENSEMBLE, "bert"]
+        self.names = [TENSORS_MODEL, "clip_vision"]
         self.specs = model_specs(contract)
         self.delay, self.config_delay = threading.Event(), threading.Event()
         self.delay.set()
@@ -70,12 +70,11 @@ class StandInServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=request.name in self.names)
 
-    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        index = [service_pb2.RepositoryIndexResponse.ModelIndex(name=name) for name in self.names]
-        return service_pb2.RepositoryIndexResponse(models=index)
-
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         self.config_delay.wait(60)
+        if request.name not in self.names:
+            reason = f"Request for unknown model: '{request.name}' is not found"
+            context.abort(grpc.StatusCode.NOT_FOUND, reason)
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=self.max_batch_size)
         if self.contract.fingerprint:
             config.parameters["fingerprint"].string_value = self.contract.fingerprint

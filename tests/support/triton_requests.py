@@ -1,4 +1,4 @@
-"""Requests of the two ensembles, as Triton's client sends them."""
+"""Requests of the two models that clients ask, as Triton's client sends them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def tensor(name: str, value: npt.NDArray[Any], kind: str) -> triton.InferInput:
 
 
 def tensor_inputs(images: npt.NDArray[np.uint8], tokens: TokenBatch) -> list[triton.InferInput]:
-    """Return the inputs of the ensemble `aigid`."""
+    """Return the inputs of the model `aigid`."""
     return [
         tensor("image", images, "UINT8"),
         tensor("input_ids", tokens.input_ids, "INT32"),
@@ -26,7 +26,7 @@ def tensor_inputs(images: npt.NDArray[np.uint8], tokens: TokenBatch) -> list[tri
 
 
 def pair_inputs(images: Sequence[bytes], prompts: Sequence[bytes]) -> list[triton.InferInput]:
-    """Return the inputs of the ensemble `aigid_pairs`."""
+    """Return the inputs of the model `aigid_pairs`."""
     columns = {"image_bytes": images, "prompt": prompts}
     return [
         tensor(name, np.array([[item] for item in column], object), "BYTES")

@@ -154,7 +154,7 @@ def test_the_new_version_is_scored_by_the_new_heads_at_their_temperatures(copied
 def test_triton_s_configurations_are_those_of_the_new_model(copied: Path) -> None:
     contract = replace(load_contract(copied), labels=("real", "flux", "sdxl"))
     new = write(copied, random_heads(copied, labels=3), contract, copied)
-    for name in ("aigid", "aigid_pairs", "preprocess", *PARTS):
+    for name in ("aigid", "aigid_pairs", *PARTS):
         text = (copied / name / "config.pbtxt").read_text()
         config = text_format.Parse(text, triton.ModelConfig())
         assert config.parameters["fingerprint"].string_value == new.fingerprint

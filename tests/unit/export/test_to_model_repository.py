@@ -19,7 +19,7 @@ from aigid.contract import Threshold, load_contract
 from aigid.errors import BuildError, CheckpointError, ContractError, UsageError
 from aigid.export.engine_profiles import engine_profiles
 from aigid.export.graph_metadata import write_graph
-from aigid.export.model_configs import ENSEMBLES, model_configs
+from aigid.export.model_configs import PYTHON_MODELS, model_configs
 from aigid.export.parity_report import LIMITS, write_report
 from aigid.export.pipeline import BuiltRepository
 from aigid.export.repository_lock import staged_repository
@@ -27,7 +27,7 @@ from aigid.export.repository_versions import prune_versions as prune_old_version
 from aigid.export.repository_versions import versions_of
 from aigid.export.to_model_repository import contract_of, write_repository
 from aigid.prompts import TokenBatch
-from aigid.scorers import PARTS, PREPROCESS, OnnxScorer
+from aigid.scorers import PARTS, OnnxScorer, model_specs
 from aigid.training.checkpoint import Checkpoint
 
 TRITON_TYPES = {
@@ -106,41 +106,45 @@ def test_a_gpu_serves_tensorrt_and_a_cpu_the_int8_graph(
     assert [group.kind for group in cpu.instance_group] == [kinds.KIND_CPU]
 
 
-@pytest.mark.parametrize(
-    ("ensemble", "models"), [("aigid", PARTS), ("aigid_pairs", ("preprocess", *PARTS))]
-)
-def test_an_ensemble_joins_its_models_by_tensor_name(
-    built: BuiltRepository, repository: Path, ensemble: str, models: tuple[str, ...]
+@pytest.mark.parametrize("name", PYTHON_MODELS)
+def test_what_clients_ask_are_python_models_on_the_cpu(
+    built: BuiltRepository, repository: Path, name: str
 ) -> None:
-    config = parsed(repository / ensemble / "config.pbtxt")
-    steps = config.ensemble_scheduling.step
-    assert (config.platform, [step.model_name for step in steps]) == ("ensemble", list(models))
-    known = {item.name: (item.data_type, tuple(item.dims)) for item in config.input}
-    for step in steps:
-        model = parsed(repository / step.model_name / "config.pbtxt")
-        assert config.max_batch_size == model.max_batch_size
-        assert set(step.input_map) == {item.name for item in model.input}
-        assert set(step.output_map) == {item.name for item in model.output}
-        assert {
-            item.name: (item.data_type, tuple(item.dims)) for item in model.input
-        }.items() <= known.items()
-        known |= {item.name: (item.data_type, tuple(item.dims)) for item in model.output}
-    assert {
-        item.name: (item.data_type, tuple(item.dims)) for item in config.output
-    }.items() <= known.items()
-    assert (repository / ensemble / "1" / ".gitkeep").is_file()
-
-
-def test_preprocessing_is_a_python_model_on_the_cpu(
-    built: BuiltRepository, repository: Path
-) -> None:
-    config = parsed(repository / "preprocess" / "config.pbtxt")
+    config = parsed(repository / name / "config.pbtxt")
     assert (config.backend, [group.kind for group in config.instance_group]) == (
         "python",
         [model_config_pb2.ModelInstanceGroup.KIND_CPU],
     )
-    assert {item.name for item in config.input} == {"image_bytes", "prompt"}
-    assert (repository / "preprocess" / "1" / "model.py").is_file()
+    spec = model_specs(built.contract)[name]
+    assert [item.name for item in config.input] == [item.name for item in spec.inputs]
+    assert json.loads(config.parameters["labels"].string_value) == list(built.contract.labels)
+    assert (repository / name / "1" / "model.py").is_file()
+
+
+@pytest.mark.parametrize("name", [*PARTS, *PYTHON_MODELS])
+def test_every_queue_refuses_overload(built: BuiltRepository, repository: Path, name: str) -> None:
+    files = [repository / name / "config.pbtxt", *(repository / name).glob("configs/*.pbtxt")]
+    for config in map(parsed, files):
+        policy = config.dynamic_batching.default_queue_policy
+        assert policy.timeout_action == model_config_pb2.ModelQueuePolicy.REJECT
+        assert policy.max_queue_size == 256
+        # Less than a scan waits for an answer.
+        assert 0 < policy.default_timeout_microseconds < 120e6
+
+
+def test_a_rebuild_replaces_the_models_of_an_earlier_aigid(
+    checkpoint: Checkpoint, fp32: dict[str, Path], tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    (repository / "preprocess" / "1").mkdir(parents=True)
+    (repository / "preprocess" / "config.pbtxt").write_text("")
+    for name in PYTHON_MODELS:
+        (repository / name / "1" / "model.py").unlink()
+    write_repository(checkpoint, {"int8": fp32}, repository)
+    assert not (repository / "preprocess").exists()
+    for name in PYTHON_MODELS:
+        assert (repository / name / "1" / "model.py").is_file(), "the first version can be put back"
 
 
 def test_the_configs_in_the_repository_are_the_generated_ones(
@@ -180,9 +184,9 @@ def test_a_rebuild_adds_a_version_and_keeps_existing_files(
     }
     assert b"version 2, and CPUs run its int8 graphs" in after["README.md"]
     added = {f"{part}/2/model.int8.onnx" for part in PARTS} | {
-        f"{ensemble}/2/.gitkeep" for ensemble in ENSEMBLES
+        f"{name}/2/model.py" for name in PYTHON_MODELS
     }
-    added |= {f"{PREPROCESS}/2/model.py", "fusion_heads/1/contract.json"}
+    added |= {"fusion_heads/1/contract.json"}
     assert after.keys() - first.keys() == added
     # What puts the first version back.
     assert after["fusion_heads/1/contract.json"] == first["contract.json"]

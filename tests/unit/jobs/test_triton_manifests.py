@@ -1,6 +1,7 @@
 """The manifests of jobs/triton/, offline: against Kubernetes' schemas and against each other."""
 
 import copy
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,7 +13,9 @@ import yaml
 from support.kubernetes_files import Document, UniqueKeys, misspelt
 
 from aigid.cli.scan import command as scan_command
+from aigid.export.model_configs import PYTHON_INSTANCES, PYTHON_MODELS
 from aigid.scorers.triton_config import TritonConfig
+from aigid.serving import triton_server
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "jobs/triton"
@@ -173,7 +176,7 @@ def test_a_misspelt_field_is_refused(name: str, document: Document) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "old", "new"),
     [
-        ("gpu.yaml", "Deployment", "containerPort: 8000", "containerPort: http"),
+        ("gpu.yaml", "Deployment", "containerPort: 8001", "containerPort: grpc"),
         ("gpu.yaml", "Deployment", "failureThreshold: 120", "failureThreshold: ten minutes"),
         ("gpu.yaml", "Deployment", "drop: [ALL]", "drop: ALL"),
         ("gpu.yaml", "HorizontalPodAutoscaler", 'averageValue: "50"', "averageValue: [50]"),
@@ -243,12 +246,21 @@ def test_shared_memory_of_a_crashed_server_is_removed_before_the_next_starts(
 @each_flavour
 def test_the_server_is_started_as_the_image_starts_it(flavour: str) -> None:
     given = re.search(r"^CMD \[(.*)\]$", DOCKERFILE, re.MULTILINE)[1]
-    assert command(flavour)[:2] == [word.strip(' "') for word in given.split(",")]
+    assert set(json.loads(f"[{given}]")) <= set(command(flavour))
     assert (
         list(map(str, port_numbers(flavour).values()))
         == re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split()
     )
-    assert port_numbers(flavour) == {"http": 8000, "grpc": 8001, "metrics": 8002}
+    assert port_numbers(flavour) == {"grpc": 8001, "metrics": 8002}
+
+
+@each_flavour
+def test_what_no_client_needs_is_closed_as_by_aigid_serve(flavour: str) -> None:
+    given = options(flavour)
+    assert given["--allow-http"] == "false"
+    assert given["--grpc-restricted-protocol"] == (
+        f"{triton_server.RESTRICTED}:{triton_server.CLOSED}={triton_server.CLOSED}"
+    )
 
 
 @each_flavour
@@ -283,10 +295,13 @@ def test_shared_memory_is_memory_and_within_the_limit(flavour: str) -> None:
 def test_probes_ask_triton_for_its_health(flavour: str) -> None:
     probes = container(flavour)
     for name in ("startupProbe", "readinessProbe"):
-        assert probes[name]["httpGet"] == {"path": "/v2/health/ready", "port": "http"}
+        assert probes[name]["grpc"] == {"port": port_numbers(flavour)["grpc"]}
     (shell, option, command) = probes["livenessProbe"]["exec"]["command"]
     assert (shell, option) == ("sh", "-c")
-    assert f"http://localhost:{port_numbers(flavour)['http']}/v2/health/live && " in command
+    address = f"localhost:{port_numbers(flavour)['grpc']}"
+    assert f"python3 -m aigid.serving.health {address} && " in command
+    assert f'CMD ["python3", "-m", "aigid.serving.health", "{address}"]' in DOCKERFILE
+    assert f"-ge {PYTHON_INSTANCES * len(PYTHON_MODELS)}" in command
     allowed = probes["startupProbe"]["periodSeconds"] * probes["startupProbe"]["failureThreshold"]
     assert 600 <= allowed < of_kind("Deployment", flavour)["spec"]["progressDeadlineSeconds"]
 
@@ -354,7 +369,7 @@ def test_services_name_the_pods_ports_and_one_is_headless(flavour: str) -> None:
         "aigid-triton": None,
         "aigid-triton-pods": "None",
     }
-    assert [port["name"] for port in services["aigid-triton"]["ports"]] == ["http", "grpc"]
+    assert [port["name"] for port in services["aigid-triton"]["ports"]] == ["grpc"]
 
 
 @each_flavour
@@ -365,7 +380,7 @@ def test_only_labelled_clients_and_monitoring_come_in_and_nothing_goes_out(
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
     clients, monitoring = policy["ingress"]
-    assert [port["port"] for port in clients["ports"]] == ["http", "grpc"]
+    assert [port["port"] for port in clients["ports"]] == ["grpc"]
     label = {"matchLabels": {"aigid-triton-client": "true"}}
     assert [source["podSelector"] for source in clients["from"]] == [label, label]
     assert [port["port"] for port in monitoring["ports"]] == ["metrics"]
@@ -373,7 +388,7 @@ def test_only_labelled_clients_and_monitoring_come_in_and_nothing_goes_out(
         {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     ]
     (endpoint,) = of_kind("PodMonitor")["spec"]["podMetricsEndpoints"]
-    assert {"http", "grpc", endpoint["port"]} == set(port_numbers(flavour))
+    assert {"grpc", endpoint["port"]} == set(port_numbers(flavour))
 
 
 @each_flavour

@@ -21,7 +21,7 @@ from aigid.contract import load_contract
 from aigid.errors import AigidError, ContractError, ServerError
 from aigid.prompts import TokenBatch
 from aigid.scorers import (
-    ENSEMBLE,
+    TENSORS_MODEL,
     ModelSpec,
     TensorSpec,
     TritonConfig,
@@ -214,24 +214,20 @@ def no_fingerprint(server: StandInServer) -> None:
 
 
 def other_tensors(server: StandInServer) -> None:
-    spec = server.specs[ENSEMBLE]
-    server.specs[ENSEMBLE] = ModelSpec(
+    spec = server.specs[TENSORS_MODEL]
+    server.specs[TENSORS_MODEL] = ModelSpec(
         (TensorSpec("image", "TYPE_FP32", (3, 64, 64)), *spec.inputs[1:]), spec.outputs
     )
 
 
 def other_outputs(server: StandInServer) -> None:
-    server.specs[ENSEMBLE] = ModelSpec(
-        server.specs[ENSEMBLE].inputs, (TensorSpec("logits", "TYPE_FP32", (6,)),)
+    server.specs[TENSORS_MODEL] = ModelSpec(
+        server.specs[TENSORS_MODEL].inputs, (TensorSpec("logits", "TYPE_FP32", (6,)),)
     )
 
 
 def no_such_model(server: StandInServer) -> None:
     server.names = ["resnet50", "yolo"]
-
-
-def nothing_served(server: StandInServer) -> None:
-    server.names = []
 
 
 def small_batches(server: StandInServer) -> None:
@@ -260,8 +256,7 @@ def small_batches(server: StandInServer) -> None:
             other_outputs,
             r"the outputs of its model aigid are logits TYPE_FP32 \[6\], unlike the contract's",
         ),
-        (no_such_model, r"it has no model aigid \(its models: resnet50, yolo\): serve a model"),
-        (nothing_served, r"it has no model aigid \(its models: none\)"),
+        (no_such_model, "it has no model aigid: serve a model repository made by aigid build"),
         (small_batches, "it takes at most 3 pairs in a request, not 4: lower `batch_rows`"),
     ],
 )

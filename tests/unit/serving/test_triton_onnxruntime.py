@@ -82,10 +82,10 @@ def test_every_request_has_its_own_rows_or_its_own_error(
     for rows, response in zip(ids, model.execute(feeds), strict=True):
         if any(one == 10 for row in rows for one in row):
             assert response.tensors == []
-            assert "Gather" in response.error.message
-            assert response.error.code == response.error.INTERNAL
+            assert "Gather" in response.refusal.message()
+            assert response.refusal.code() == "internal"
         else:
-            assert response.error is None
+            assert response.refusal is None
             assert response.tensors[0].name == "sum"
             np.testing.assert_allclose(
                 response.tensors[0].value[:, 0], [sum(row) + 0.5 * len(row) for row in rows]
@@ -156,8 +156,8 @@ def test_a_request_with_nan_among_its_inputs_gets_the_error_of_the_configuration
         model.initialize(args | {"model_version": "1"})
         responses = model.execute(feeds)
         model.finalize()
-        assert [response.error and response.error.message for response in responses] == errors
-        assert {response.error.code for response in responses if response.error} <= {
+        assert [response.refusal and response.refusal.message() for response in responses] == errors
+        assert {response.refusal.code() for response in responses if response.refusal} <= {
             "invalid argument"
         }
         np.testing.assert_array_equal(responses[2].tensors[0].value, [[-1, -3]])
