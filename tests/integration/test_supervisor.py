@@ -1,4 +1,4 @@
-"""`aigid serve` over Triton: a server that dies or hangs is started again, and answers stay right."""
+"""`aigid serve` over Triton: a server that dies or hangs is started again; answers stay right."""
 
 import os
 import re
@@ -106,10 +106,8 @@ def test_a_server_that_dies_or_hangs_is_started_again(
         before.kill()
         check(one.wait_for_answer(), expected)
         assert one.triton.pid != before.pid
-        models = [
-            child for child in one.triton.children() if "fusion_heads" in str(child.cmdline())
-        ]
-        models[0].suspend()
+        models = one.triton.children()
+        next(child for child in models if "fusion_heads" in str(child.cmdline())).suspend()
         check(one.wait_for_answer(), expected)
         hung = one.triton
         hung.suspend()
