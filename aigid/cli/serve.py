@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aigid.cli.command import Command, options_under
-from aigid.cli.errors import print_message
+from aigid.cli.installation import install_server_of, prepare_server_in, show_message
 from aigid.cli.option_types import FOLDER, PORT
 from aigid.cli.stdout import print_result, printing
-from aigid.cli.verbosity import is_quiet
 
 if TYPE_CHECKING:
     from aigid.serving import TritonServer
 
 _model = options_under("Model")
 _network = options_under("Network")
+_install = options_under("Installation")
 
 
 @click.command("serve", cls=Command)
@@ -44,8 +44,18 @@ _network = options_under("Network")
 @_network(
     "--metrics-port", type=PORT, default=8002, show_default=True, help="0 takes any free port."
 )
+@_install(
+    "--server",
+    type=FOLDER,
+    help="Use the server in this folder of --prepare, without a network.",
+)
+@_install(
+    "--prepare",
+    type=FOLDER,
+    help="Install NVIDIA's server into this folder, to copy it to other hosts, and exit.",
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[-- TRITON_OPTION...]")
-def command(model: Path | None, gpu: bool, **settings: Any) -> None:
+def command(model: Path | None, gpu: bool, prepare: Path | None, **settings: Any) -> None:
     """Serve a model repository with Triton on this host, until Ctrl-C.
 
     aigid starts the tritonserver on the PATH. If there is none, it installs NVIDIA's from a wheel
@@ -55,20 +65,20 @@ def command(model: Path | None, gpu: bool, **settings: Any) -> None:
     Example:
       aigid serve --model model/
     """
+    if prepare is not None:
+        prepare_server_in(prepare)
+        return
     from aigid.contract import find_model
     from aigid.serving import Flavour, ServerConfig, TritonServer
 
     config = ServerConfig(find_model(model), Flavour.GPU if gpu else Flavour.CPU, **settings)
-    with _ended_by_signals(), TritonServer(config, _show_message) as server:
+    # Before: an installation that is interrupted is not a service that has ended.
+    install_server_of(config)
+    with _ended_by_signals(), TritonServer(config, show_message) as server:
         if server.notice:
-            _show_message(server.notice)
+            show_message(server.notice)
         _print_server(server)
         server.wait()
-
-
-def _show_message(line: str) -> None:
-    if not is_quiet():
-        print_message(line)
 
 
 def _print_server(server: "TritonServer") -> None:

@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,9 @@ from typing import IO, Self
 
 from aigid.contract import load_contract
 from aigid.errors import ServerError
+from aigid.serving.parent_death import kill_tied, start_tied
 from aigid.serving.ports import choose_ports
-from aigid.serving.server_program import ServerProgram, find_program
-
-CACHE = Path("~/.cache/aigid")
+from aigid.serving.server_program import ServerProgram, cache_folder, find_program
 
 # The memory that a server shares with its Python models is in this folder; the prefix marks ours.
 _SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
@@ -44,8 +43,8 @@ class Flavour(StrEnum):
 class ServerConfig:
     """The repository to serve, and where to listen. A port of 0 stands for any free port.
 
-    Loading may take `ready_within_s` seconds. The server is installed below `cache` if there is
-    none on the PATH. `arguments` go to tritonserver as they are.
+    Loading may take `ready_within_s` seconds. The program is that in the prepared folder `server`,
+    or else on the PATH, or else it is installed below `cache`. `arguments` go to it as they are.
     """
 
     repository: Path
@@ -55,7 +54,8 @@ class ServerConfig:
     grpc_port: int = 0
     metrics_port: int = 0
     ready_within_s: float = 300.0
-    cache: Path = CACHE
+    cache: Path = field(default_factory=cache_folder)
+    server: Path | None = None
     arguments: tuple[str, ...] = ()
 
 
@@ -76,7 +76,7 @@ class TritonServer:
         wanted = {f"{name}_port": getattr(config, f"{name}_port") for name in _LISTENERS}
         http, grpc, metrics = choose_ports(config.host, wanted).values()
         self.config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)
-        self._program = find_program(config.cache, on_message)
+        self._program = find_program(config.cache, on_message, folder=config.server)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -121,13 +121,10 @@ class TritonServer:
         """
         self._log = tempfile.TemporaryFile(prefix="aigid-triton-")  # noqa: SIM115 - `stop` closes it
         # In a session of its own, so that Ctrl-C on the terminal reaches the server only by `stop`.
-        self._process = subprocess.Popen(
+        self._process = start_tied(
             _command(self._program, self.config, self._shared_memory),
-            env=dict(self._program.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            self._program.environment,
+            self._log,
         )
         try:
             self._wait_until_ready()
@@ -149,9 +146,11 @@ class TritonServer:
         Models finish their current batches. Requests for an ensemble fail if some of its models
         have not begun yet, because Triton does not begin them any more.
         """
-        if self._process is not None:
-            _end(self._process)
-        _remove_shared_memory(self._shared_memory)
+        try:
+            if self._process is not None:
+                _end(self._process)
+        finally:
+            _remove_shared_memory(self._shared_memory)
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -238,10 +237,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
                 server.wait(_STOP_S)
     finally:
         # Also where a second Ctrl-C ends the wait.
-        with contextlib.suppress(ProcessLookupError):
-            # The session that the server was started in.
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+        kill_tied(server)
 
 
 def _remove_shared_memory(ours: str) -> None:
