@@ -37,6 +37,8 @@ _FRUGAL = {
 }
 _LIBRARIES = "nvidia_pytriton.libs"
 _GLIBC = (2, 35)
+# Triton gives these paths to a shell as they are, and waits for a model that never starts.
+_PATH_FOR_A_SHELL = re.compile(r"[A-Za-z0-9_./+=@%,~-]+")
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,12 @@ def find_program(
     _check_host()
     python = find_python()
     folder = _wheel_folder(cache, python.version)
+    check_path("cache", folder)
     with _writing_to(folder):
         if not is_finished(folder):
             python = find_python(to_install=True)
             folder = _wheel_folder(cache, python.version)
-            on_message(
-                "no tritonserver on the PATH: installing NVIDIA's from a wheel into "
-                f"{folder} (once; about 130 MB to download)"
-            )
+            on_message(f"no tritonserver on the PATH: {_installing(folder)}")
             install_server(folder, python, on_message, on_progress)
         return _from_wheel(folder, python, _home_expanded(cache))
 
@@ -108,11 +108,25 @@ def prepare_server(
             raise UsageError(
                 f"`prepare` {folder}: this folder has other files: name a new or an empty one"
             )
+        on_message(_installing(folder))
         install_server(folder, python, on_message, on_progress)
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(f"`prepare` {folder}: it cannot be written: {reason}") from error
     return python
+
+
+def _installing(folder: Path) -> str:
+    return f"installing NVIDIA's server from a wheel into {folder} (once; about 130 MB to download)"
+
+
+def check_path(parameter: str, path: Path) -> None:
+    """Raise UsageError for a path that Triton cannot start models from."""
+    if not _PATH_FOR_A_SHELL.fullmatch(str(path)):
+        raise UsageError(
+            f"`{parameter}` {path}: Triton starts no models from a path with blanks or such "
+            "characters: only letters a to z, digits and _./+=@%,~- may be in it: name another"
+        )
 
 
 def installed_folder(cache: Path) -> Path | None:
@@ -177,6 +191,7 @@ def _check_host() -> None:
 
 def _prepared(folder: Path, cache: Path) -> ServerProgram:
     _check_host()
+    check_path("server", folder)
     version = check_folder(folder, "server")
     environments = _home_expanded(cache)
     with _writing_to(environments / "environments"):

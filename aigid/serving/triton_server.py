@@ -21,7 +21,7 @@ from aigid.contract import load_contract
 from aigid.errors import ServerError
 from aigid.serving.parent_death import kill_tied, start_tied
 from aigid.serving.ports import choose_ports
-from aigid.serving.server_program import ServerProgram, cache_folder, find_program
+from aigid.serving.server_program import ServerProgram, cache_folder, check_path, find_program
 
 # The memory that a server shares with its Python models is in this folder; the prefix marks ours.
 _SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
@@ -73,6 +73,7 @@ class TritonServer:
         Raises ContractError, UsageError or ServerError.
         """
         self.notice = load_contract(config.repository).notice
+        check_path("repository", config.repository.resolve())
         wanted = {f"{name}_port": getattr(config, f"{name}_port") for name in _LISTENERS}
         http, grpc, metrics = choose_ports(config.host, wanted).values()
         self.config = replace(config, http_port=http, grpc_port=grpc, metrics_port=metrics)

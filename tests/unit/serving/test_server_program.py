@@ -13,7 +13,9 @@ import pytest
 
 from aigid.errors import ServerError, UsageError
 from aigid.serving import (
+    ServerConfig,
     ServerProgram,
+    TritonServer,
     cache_folder,
     find_program,
     folder_to_install,
@@ -108,8 +110,8 @@ def test_an_installation_has_a_message_before_and_its_progress(
     folder = folder_to_install(tmp_path)
     assert found.executable == executable_of(folder)
     assert told == [
-        f"no tritonserver on the PATH: installing NVIDIA's from a wheel into {folder} (once; about "
-        "130 MB to download)",
+        f"no tritonserver on the PATH: installing NVIDIA's server from a wheel into {folder} "
+        "(once; about 130 MB to download)",
         0.5,
     ]
     assert find(tmp_path) == found
@@ -173,7 +175,7 @@ def test_models_get_an_environment_of_their_own_with_this_aigid(tmp_path: Path) 
 
 def test_a_copy_of_a_prepared_folder_is_a_server_too(tmp_path: Path) -> None:
     folder = server_in(tmp_path / "server")
-    copied = tmp_path / "another host" / "copy"
+    copied = tmp_path / "another-host" / "copy"
     shutil.copytree(folder, copied)
     shutil.rmtree(folder)
     (copied / "packages" / "__pycache__").mkdir()
@@ -181,6 +183,20 @@ def test_a_copy_of_a_prepared_folder_is_a_server_too(tmp_path: Path) -> None:
     found = find(tmp_path / "cache", copied)
     assert found.executable == executable_of(copied)
     assert str(folder) not in str(found)
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", "a&b", "$HOME", "a:b", "(x)", "ä"])
+def test_a_path_that_triton_s_shell_takes_apart_is_refused(
+    tmp_path: Path, tiny_repository: Path, name: str
+) -> None:
+    shutil.copytree(tiny_repository, tmp_path / name)
+    for find_or_serve in (
+        lambda: find(tmp_path / "cache", server_in(tmp_path / "servers" / name)),
+        lambda: find(tmp_path / name),
+        lambda: TritonServer(ServerConfig(tmp_path / name)),
+    ):
+        with pytest.raises(UsageError, match="starts no models from a path with blanks or such"):
+            find_or_serve()
 
 
 def make_empty(folder: Path) -> None:
@@ -254,5 +270,5 @@ def test_a_server_is_not_prepared_among_other_files_or_where_nothing_can_be_writ
     with pytest.raises(UsageError, match=f"`prepare` {tmp_path}: this folder has other files: "):
         prepare_server(tmp_path, no_message, no_progress)
     with pytest.raises(UsageError, match=r"notes/server: it cannot be written: File exists"):
-        prepare_server(tmp_path / "notes" / "server", no_message, no_progress)
+        prepare_server(tmp_path / "notes" / "server", lambda line: None, no_progress)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
