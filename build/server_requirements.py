@@ -1,7 +1,4 @@
-"""Write aigid/serving/server_requirements.txt anew: what `aigid serve` installs, with hashes.
-
-Example: python build/server_requirements.py
-"""
+"""Write anew what `aigid serve` installs: versions, with the hashes of their wheels."""
 
 import json
 import re
@@ -10,6 +7,8 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+
+import click
 
 from aigid.serving.host_python import PYTHONS
 from aigid.serving.server_folder import REQUIREMENTS
@@ -77,5 +76,18 @@ def requirements() -> str:
     return HEADER + "".join(f"{line}\n" for line in lines)
 
 
-if __name__ == "__main__":
+@click.command()
+def main() -> None:
+    """Write aigid/serving/server_requirements.txt anew, as constraints.txt has the versions.
+
+    pip asks its index for the wheels. Look at the difference before you commit it.
+
+    \b
+    Example: python build/server_requirements.py
+    """
     REQUIREMENTS.write_text(requirements(), encoding="utf-8")
+    print(f"{REQUIREMENTS}: {len(pins())} packages")
+
+
+if __name__ == "__main__":
+    main()
