@@ -14,8 +14,8 @@ import click
 from click.core import ParameterSource
 
 from aigid.cli.command import Command
-from aigid.cli.errors import print_message
 from aigid.cli.evidence_options import trust_anchors
+from aigid.cli.installation import install_server_of, prepare_server_in, show_message
 from aigid.cli.serve_options import TRITON_ALONE, serve_options
 from aigid.cli.stdout import print_result, printing
 from aigid.cli.verbosity import is_quiet
@@ -25,7 +25,7 @@ from aigid.records import Mode
 if TYPE_CHECKING:
     from aigid.scorers import Scorer
     from aigid.service import Engine, ServiceConfig, ServiceMetrics
-    from aigid.serving import TritonServer
+    from aigid.serving import ServerConfig, TritonServer
 
 _BATCH_ROWS = 32
 _FIRST_PROBE_S = 60.0
@@ -48,17 +48,25 @@ def command(model: Path | None, engine: str, arguments: tuple[str, ...], **setti
       aigid serve --engine embedded --model model/
       curl -F image=@photo.jpg -F "prompt=a red car" http://localhost:8000/v1/detect
     """
+    if engine == "embedded":
+        _refuse_triton_options(arguments)
+    prepared = settings.pop("prepare")
+    if prepared is not None:
+        prepare_server_in(prepared)
+        return
     from aigid.contract import find_model
     from aigid.service import listening
 
-    if engine == "embedded":
-        _refuse_triton_options(arguments)
     config, repository = _service_config(settings), find_model(model)
-    with _ended_by_signals(), listening(config) as listener:
-        if engine == "embedded":
+    if engine == "embedded":
+        with _ended_by_signals(), listening(config) as listener:
             _serve_embedded(repository, config, listener)
-        else:
-            _serve_over_triton(repository, config, listener, settings | {"arguments": arguments})
+        return
+    triton = _triton_config(repository, settings | {"arguments": arguments})
+    # Before: an installation that is interrupted is not a service that has ended.
+    install_server_of(triton)
+    with _ended_by_signals(), listening(config) as listener:
+        _serve_over_triton(triton, config, listener)
 
 
 def _refuse_triton_options(arguments: tuple[str, ...]) -> None:
@@ -102,29 +110,33 @@ def _serve_embedded(repository: Path, config: "ServiceConfig", listener: socket)
         _serve(engine, config, metrics, listener)
 
 
-def _serve_over_triton(
-    repository: Path, config: "ServiceConfig", listener: socket, settings: dict[str, Any]
-) -> None:
-    from aigid.scorers import TritonConfig
-    from aigid.scorers.triton_grpc import TritonScorer
-    from aigid.serving import Flavour, ServerConfig, Supervisor, TritonServer
+def _triton_config(repository: Path, settings: dict[str, Any]) -> "ServerConfig":
+    from aigid.serving import Flavour, ServerConfig
 
-    triton = ServerConfig(
+    return ServerConfig(
         repository,
         Flavour.GPU if settings["gpu"] else Flavour.CPU,
         host=settings["grpc_host"],
         grpc_port=settings["grpc_port"],
         metrics_host=settings["metrics_host"],
         metrics_port=settings["metrics_port"],
+        server=settings["server"],
         arguments=settings["arguments"],
     )
-    with TritonServer(triton, _show_message) as server:
+
+
+def _serve_over_triton(triton: "ServerConfig", config: "ServiceConfig", listener: socket) -> None:
+    from aigid.scorers import TritonConfig
+    from aigid.scorers.triton_grpc import TritonScorer
+    from aigid.serving import Supervisor, TritonServer
+
+    with TritonServer(triton, show_message) as server:
         _print_server(server)
         # The supervisor's patience counts, not the client's.
         client = TritonConfig((server.grpc_address,), patience_s=math.inf)
-        scorer = TritonScorer(repository, client, _BATCH_ROWS)
-        with _engine(repository, scorer, config) as (engine, metrics):
-            supervisor = Supervisor(server, engine.probe_now, scorer.check_now, _show_message)
+        scorer = TritonScorer(triton.repository, client, _BATCH_ROWS)
+        with _engine(triton.repository, scorer, config) as (engine, metrics):
+            supervisor = Supervisor(server, engine.probe_now, scorer.check_now, show_message)
             engine.why_away = lambda: supervisor.away
             with supervisor:
                 _serve(engine, config, metrics, listener, supervisor.has_given_up)
@@ -142,7 +154,7 @@ def _engine(
     engine = Engine(repository, scorer, config, metrics)
     try:
         if scorer.contract.notice:
-            _show_message(scorer.contract.notice)
+            show_message(scorer.contract.notice)
         yield engine, metrics
     finally:
         engine.close()
@@ -169,11 +181,6 @@ def _log_request(line: str) -> None:
     if not is_quiet():
         with suppress(OSError):
             sys.stderr.write(f"{line}\n")
-
-
-def _show_message(line: str) -> None:
-    if not is_quiet():
-        print_message(line)
 
 
 def _print_server(server: "TritonServer") -> None:

@@ -101,10 +101,32 @@ _ACCESS = (
     ),
 )
 
-TRITON_ALONE = ("gpu", "grpc_host", "grpc_port", "metrics_host", "metrics_port")
+_installation = options_under("Installation")
+_INSTALLATION = (
+    _installation(
+        "--server",
+        type=FOLDER,
+        help="Use the Triton server in this folder of --prepare, without a network.",
+    ),
+    _installation(
+        "--prepare",
+        type=FOLDER,
+        help="Install NVIDIA's server into this folder, to copy it to other hosts, and exit.",
+    ),
+)
+
+TRITON_ALONE = (
+    "gpu",
+    "grpc_host",
+    "grpc_port",
+    "metrics_host",
+    "metrics_port",
+    "server",
+    "prepare",
+)
 """The parameters that mean nothing without a Triton server."""
 
 
 def serve_options(function: Function) -> Function:
     """Give the command its options."""
-    return with_options(function, (*_MODEL, TRUST_LIST, *_NETWORK, *_ACCESS))
+    return with_options(function, (*_MODEL, TRUST_LIST, *_NETWORK, *_ACCESS, *_INSTALLATION))

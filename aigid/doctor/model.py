@@ -17,7 +17,7 @@ from aigid.doctor.check import Check, hint, ok, problem
 from aigid.errors import AigidError, ServerError
 from aigid.prompts import PromptEncoder
 from aigid.scorers import load_scorer
-from aigid.serving import CACHE, wheel_folder
+from aigid.serving import cache_folder, folder_to_install, installed_folder
 
 _SIDE = 256
 
@@ -70,18 +70,20 @@ def _test_image() -> bytes:
     return buffer.getvalue()
 
 
-def check_server(cache: Path = CACHE) -> Check:
+def check_server(cache: Path | None = None) -> Check:
     """Return whether `aigid serve` finds a tritonserver. None is started or installed."""
     on_path = shutil.which("tritonserver")
     if on_path:
         return ok("triton", f"{on_path}, on the PATH")
     text = "no tritonserver on the PATH"
+    cache = cache or cache_folder()
     try:
-        folder = wheel_folder(cache)
+        folder = installed_folder(cache)
+        if folder is not None:
+            return ok("triton", f"{folder}, installed from NVIDIA's wheel (for CPUs)")
+        folder = folder_to_install(cache)
     except ServerError as error:
         return hint("triton", text, f"Only for `aigid serve`: {error}.")
-    if folder.is_dir():
-        return ok("triton", f"{folder}, installed from NVIDIA's wheel (for CPUs)")
     place = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(place, os.W_OK):
         remedy = f"`aigid serve` installs NVIDIA's into {folder} on first use (for CPUs)."

@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aigid.serving.pair_preprocessor import PairPreprocessor, PreparedPair
-    from aigid.serving.server_program import ServerProgram, find_program, wheel_folder
+    from aigid.serving.server_program import (
+        ServerProgram,
+        cache_folder,
+        find_program,
+        folder_to_install,
+        installed_folder,
+        prepare_server,
+    )
     from aigid.serving.supervisor import Supervisor
-    from aigid.serving.triton_server import CACHE, Flavour, ServerConfig, TritonServer
+    from aigid.serving.triton_server import Flavour, ServerConfig, TritonServer
 else:
     _MODULES = {
-        "CACHE": "triton_server",
         "Flavour": "triton_server",
         "PairPreprocessor": "pair_preprocessor",
         "PreparedPair": "pair_preprocessor",
@@ -21,8 +27,11 @@ else:
         "ServerProgram": "server_program",
         "Supervisor": "supervisor",
         "TritonServer": "triton_server",
+        "cache_folder": "server_program",
         "find_program": "server_program",
-        "wheel_folder": "server_program",
+        "folder_to_install": "server_program",
+        "installed_folder": "server_program",
+        "prepare_server": "server_program",
     }
 
     def __getattr__(name: str) -> object:
@@ -32,7 +41,6 @@ else:
 
 
 __all__ = [
-    "CACHE",
     "Flavour",
     "PairPreprocessor",
     "PreparedPair",
@@ -40,6 +48,9 @@ __all__ = [
     "ServerProgram",
     "Supervisor",
     "TritonServer",
+    "cache_folder",
     "find_program",
-    "wheel_folder",
+    "folder_to_install",
+    "installed_folder",
+    "prepare_server",
 ]

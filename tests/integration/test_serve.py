@@ -281,9 +281,8 @@ def test_the_command_serves_until_a_signal_stops_it(
     cache: Path, number: int, tmp_path: Path
 ) -> None:
     # The command's own cache is the one that the fixture has filled.
-    (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache" / "aigid").symlink_to(cache)
-    environment = os.environ | {"HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    (tmp_path / "aigid").symlink_to(cache)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     # Not in a checkout: there models would find aigid in the current folder.
     process = subprocess.Popen(
         [*SERVE, *ANY_PORTS],
@@ -319,13 +318,14 @@ def test_the_command_serves_until_a_signal_stops_it(
 def test_a_cache_that_cannot_be_written_is_one_line_of_the_command(tmp_path: Path) -> None:
     (tmp_path / ".cache").write_text("a file where a folder should be")
     environment = os.environ | {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    environment.pop("XDG_CACHE_HOME", None)
     done = subprocess.run(
         [*SERVE, *ANY_PORTS], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     *before, last = done.stderr.strip().splitlines()
     assert last.startswith(f"aigid: {tmp_path}/.cache/aigid/tritonserver-")
-    assert f"make {tmp_path}/.cache/aigid a folder that you can write to, or install" in last
+    assert f"make {tmp_path}/.cache/aigid a folder that you can write to, set XDG_CACHE_H" in last
     assert not any("Traceback" in line for line in before)
 
 

@@ -14,7 +14,7 @@ from aigid.doctor.folders import check_current_folder, check_temporary_folder
 from aigid.doctor.model import check_server
 from aigid.doctor.network import check_network
 from aigid.errors import ServerError
-from aigid.serving import ServerConfig, TritonServer, wheel_folder
+from aigid.serving import ServerConfig, TritonServer, folder_to_install
 
 SECRET = "s3cr3t-value"
 
@@ -155,7 +155,10 @@ def test_a_server_that_was_installed_from_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    wheel_folder(tmp_path).mkdir()
+    folder = folder_to_install(tmp_path)
+    folder.mkdir()
+    assert check_server(tmp_path).state is State.HINT
+    (folder / "server.json").write_text("{}")
     check = check_server(tmp_path)
     assert check.state is State.OK
     assert "from NVIDIA's wheel" in check.text
