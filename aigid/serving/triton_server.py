@@ -50,8 +50,8 @@ class ServerConfig:
     """The repository to serve, and where to listen: `host` for clients, `metrics_host` for metrics.
 
     A port of 0 stands for any free port. Loading may take `ready_within_s` seconds. The program is
-    that in the prepared folder `server`, or else on the PATH, or else it is installed below `cache`.
-    `arguments` go to it as they are.
+    that in the prepared folder `server`, or else on the PATH, or else it is installed below
+    `cache`. `arguments` go to it as they are.
     """
 
     repository: Path

@@ -110,6 +110,7 @@ def test_it_leaves_out_what_runs_from_a_checkout_and_needs_neither_torch_nor_ray
         "hash",
         "heif",
         "hub",
+        "observe",
         "ray",
         "report",
         "serve",

@@ -54,13 +54,13 @@ function forget() {
 
 function card(one) {
   one.card = element("li", "answer");
-  const picture = element("img");
-  picture.alt = "";
-  picture.src = one.url;
-  picture.addEventListener("error", () => picture.replaceWith(element("div", "blank", "no preview")));
+  const preview = element("img");
+  preview.alt = "";
+  preview.src = one.url;
+  preview.addEventListener("error", () => preview.replaceWith(element("div", "blank", "no preview")));
   one.result = element("div");
   one.result.append(element("p", "file", one.file.name || "pasted image"));
-  one.card.append(picture, one.result);
+  one.card.append(preview, one.result);
   return one.card;
 }
 

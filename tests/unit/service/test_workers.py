@@ -75,8 +75,7 @@ def working(threads: int) -> Iterator[Workers]:
 
 @pytest.fixture(scope="module")
 def expected() -> list[Detection]:
-    with pytest.warns(aigid.ModelNoticeWarning):
-        detector = aigid.Detector.load()
+    detector = aigid.Detector.load()
     return detector.detect(IMAGES, PROMPTS)
 
 
