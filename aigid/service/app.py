@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeVar
@@ -170,9 +170,6 @@ async def _while_connected(request: Request, answer: Awaitable[Result]) -> Resul
 async def _wait_until_gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-_Handler = Callable[[Request, Exception], Response]
 
 
 def _problem_response(request: Request, error: Exception) -> Response:

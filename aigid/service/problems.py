@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(Exception):  # noqa: N818 - the name in RFC 9457
     """A request that cannot be answered: its status, a name for programs, and what to do.
 
-    `retry_after_s` is for those that may be sent again, `headers` for others of the status.
+    `retry_after_s` is for those that may be sent again, `allow` has the methods of a path.
     """
 
     status: HTTPStatus
