@@ -22,7 +22,7 @@ from aigid.errors import ModelNoticeWarning, UsageError
 from aigid.evidence import EvidenceReader, Finding
 from aigid.fetch import ImageInput, content_pixels, read_content
 from aigid.pixels import Pixels
-from aigid.prompts import PromptEncoder
+from aigid.prompts import PromptEncoder, without_surrogates
 from aigid.records import ErrorCode, Mode, RowError, RowFailure
 from aigid.scorers import URI_SCHEME, Scorer, TritonConfig, load_scorer
 
@@ -299,8 +299,7 @@ def _check_prompt(prompt: object) -> str | RowError | None:
     if not isinstance(prompt, str):
         detail = f"the prompt is not text or None: got {_type_name(prompt)}"
         return RowError(ErrorCode.UNDECODABLE, detail)
-    # Half of a surrogate pair, as a cut emoji leaves it, is not Unicode: tokenizers refuse it.
-    return prompt.encode("utf-8", "ignore").decode("utf-8")
+    return without_surrogates(prompt)
 
 
 def _type_name(value: object) -> str:

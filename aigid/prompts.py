@@ -28,6 +28,14 @@ class TokenBatch:
     attention_mask: Tokens
 
 
+def without_surrogates(text: str) -> str:
+    """Return a text without halves of surrogate pairs, as JSON or a cut emoji may have them.
+
+    They are not Unicode, and tokenizers refuse them.
+    """
+    return text.encode("utf-8", "ignore").decode("utf-8")
+
+
 class PromptEncoder:
     """The model's tokenizer, which truncates at the token limit. Threads can share it."""
 

@@ -67,6 +67,16 @@ _OUTPUT = (
 )
 
 _model = options_under("Model")
+VERDICT_MODE = _model(
+    "--mode",
+    type=MODE,
+    default="best-guess",
+    show_default=True,
+    help="Certainty of the verdicts ai and real: by the threshold, or at most 1 % (balanced) "
+    "or 0.1 % (high-precision) of each kind of image wrong, and unsure between.",
+)
+"""The option that tells how certain verdicts are."""
+
 _MODEL = (
     _model(
         "--model",
@@ -83,14 +93,7 @@ _MODEL = (
         type=FRACTION,
         help="Use the threshold that the model stores for this false-positive rate.",
     ),
-    _model(
-        "--mode",
-        type=MODE,
-        default="best-guess",
-        show_default=True,
-        help="Certainty of the verdicts ai and real: by the threshold, or at most 1 % (balanced) "
-        "or 0.1 % (high-precision) of each kind of image wrong, and unsure between.",
-    ),
+    VERDICT_MODE,
 )
 
 _evidence = options_under("Evidence")

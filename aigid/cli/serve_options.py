@@ -4,7 +4,8 @@ import click
 
 from aigid.cli.command import Function, options_under, with_options
 from aigid.cli.evidence_options import TRUST_LIST
-from aigid.cli.option_types import FILE, FOLDER, FRACTION, MODE, PORT
+from aigid.cli.option_types import FILE, FOLDER, FRACTION, PORT
+from aigid.cli.scan_options import VERDICT_MODE
 
 _model = options_under("Model")
 _MODEL = (
@@ -32,14 +33,7 @@ _MODEL = (
         show_default=True,
         help="Call an image AI-generated if its p_ai is at least this.",
     ),
-    _model(
-        "--mode",
-        type=MODE,
-        default="best-guess",
-        show_default=True,
-        help="Certainty of the verdicts ai and real: by the threshold, or at most 1 % (balanced) "
-        "or 0.1 % (high-precision) of each kind of image wrong, and unsure between.",
-    ),
+    VERDICT_MODE,
 )
 
 _network = options_under("Network")

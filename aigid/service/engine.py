@@ -18,7 +18,7 @@ from aigid.errors import AigidError, ServerError
 from aigid.evidence import Finding, read_evidence
 from aigid.fetch import FetchPolicy, ImageReference, fetch_image
 from aigid.pixels import DecodeLimits, decode_image
-from aigid.prompts import PromptEncoder, pad_to_bucket
+from aigid.prompts import PromptEncoder, pad_to_bucket, without_surrogates
 from aigid.records import ErrorCode, RowFailure
 from aigid.scorers import Scorer
 from aigid.service.config import ServiceConfig
@@ -152,6 +152,5 @@ class Engine:
         except RowFailure as failure:
             failed = Detection.failed(failure.error)
             return failed if findings is None else failed.with_findings(findings)
-        # Half of a surrogate pair, which JSON can write, is not Unicode: tokenizers refuse it.
-        text = (prompt or "").encode("utf-8", "ignore").decode("utf-8")
+        text = without_surrogates(prompt or "")
         return DecodedPair(pixels, self._prompts.token_ids([text])[0], findings)
